@@ -1,0 +1,1 @@
+"""Numbers that tests cannot show: each is printed by one command."""

@@ -1,0 +1,67 @@
+"""Runs the DAG once as a Prefect flow: each DVC stage is a task, started when those that it waits for are done.
+
+DVC stays the one place where the DAG is written and where it is decided that nothing changed.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from prefect import flow, get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
+from prefect.futures import PrefectFuture, wait
+from prefect.states import Failed
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from flows import graph
+from stages.contract import params
+from stages.contract.errors import RefitError
+
+
+class StageError(RuntimeError):
+    """A stage's command failed; its own line says why."""
+
+
+@task(cache_policy=NO_CACHE, persist_result=False)
+def run_stage(address: str) -> str:
+    """Reproduce one DVC stage; its output goes line by line into the Prefect log."""
+    log = get_run_logger()
+    command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", address]
+    last = ""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace") as process:
+        for line in process.stdout or ():
+            if line.strip():
+                log.info(line.rstrip())
+            if line.startswith("refit: "):
+                last = line.strip()
+    if process.returncode:
+        raise StageError(f"{address}: {last or f'dvc exited with {process.returncode}'}")
+    return address
+
+
+@flow(name="refit", task_runner=ThreadPoolTaskRunner(max_workers=2), persist_result=False)  # pyright: ignore
+def pipeline(tasks: list[str] | None = None) -> State[None] | None:
+    """Run the stages of all tasks, or of those named; the failure of one stops only what waits for it."""
+    params.load()
+    futures: dict[str, PrefectFuture[str]] = {}
+    for address, before in graph.stages(Path.cwd(), set(tasks) if tasks else None).items():
+        named = run_stage.with_options(task_run_name=address)
+        futures[address] = named.submit(address, wait_for=[futures[name] for name in before])  # pyright: ignore[reportCallIssue]
+    wait(list(futures.values()))
+    bad = [address for address, future in futures.items() if not future.state.is_completed()]
+    return Failed(message=f"{len(bad)} of {len(futures)} stages did not complete: {', '.join(bad)}") if bad else None
+
+
+def main() -> None:
+    """Run the flow for the tasks named on the command line, or for all; exit with 1 if a stage failed."""
+    try:
+        state: State[None] = pipeline(sys.argv[1:] or None, return_state=True)  # pyright: ignore[reportCallIssue]
+    except RefitError as error:
+        sys.exit(f"refit: {error}")
+    if not state.is_completed():
+        sys.exit(f"refit: {state.message}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What data must satisfy before it may be learned from."""

@@ -1,0 +1,17 @@
+"""Lists the rows that were set aside, so that a person can find and mend each."""
+
+import csv
+from pathlib import Path
+
+import pandas as pd
+
+from stages.contract.escape import cell, extract
+
+
+def write(rows: pd.DataFrame, path: Path) -> None:
+    """Write columns origin, code, reason and a short extract of x, safe to open in a spreadsheet."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["origin", "code", "reason", "extract"])
+        for row in rows.sort_values("origin", kind="stable").itertuples():
+            writer.writerow([cell(v) for v in (row.origin, row.code, row.reason, extract(row.x))])

@@ -1,0 +1,1 @@
+"""What every stage shares: settings, the manifest, parts, errors and the runner."""

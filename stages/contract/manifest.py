@@ -1,0 +1,78 @@
+"""The one table that passes between stages: its columns, its checks, its file. The only door to pyarrow.
+
+Equal data gives equal bytes: rows stand in the order of their ids, and the file holds no library's metadata.
+"""
+
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from stages.contract.errors import ManifestError
+from stages.contract.escape import extract
+
+MANIFEST = pa.schema([
+    pa.field("id", pa.string(), nullable=False),
+    pa.field("source_id", pa.string(), nullable=False),
+    pa.field("group", pa.string(), nullable=False),
+    pa.field("given_part", pa.string()),
+    pa.field("x", pa.string(), nullable=False),
+    pa.field("y", pa.list_(pa.string()), nullable=False),
+    pa.field("origin", pa.string(), nullable=False),
+    pa.field("meta", pa.string(), nullable=False),
+])  # fmt: skip
+PARTS = ("train", "validation", "test")
+
+
+def write(samples: pd.DataFrame, path: Path) -> None:
+    """Check samples (columns as in MANIFEST) and write them in the order of their ids."""
+    samples = samples.sort_values("id", kind="stable", ignore_index=True)[MANIFEST.names]
+    check(samples, path)
+    write_table(samples, path, MANIFEST)
+
+
+def read(path: Path) -> pd.DataFrame:
+    """Read and check a manifest: one row a sample, columns as in MANIFEST, y a list of strings."""
+    table = pq.read_table(path)
+    if not table.schema.equals(MANIFEST):
+        raise ManifestError(f"{path}: its columns are {table.schema.names}, not {MANIFEST.names}; run its stage anew")
+    samples = table.to_pandas()
+    samples["y"] = [list(labels) for labels in samples["y"]]
+    check(samples, path)
+    return samples
+
+
+def check(samples: pd.DataFrame, path: Path) -> None:
+    """Raise ManifestError unless ids are unique, copies name an original's group, and parts are known."""
+
+    def refuse(bad: "pd.Series[bool]", fact: str) -> None:
+        if bad.any():
+            first = samples.loc[bad, "id"].iloc[0]
+            raise ManifestError(f"{path}: {int(bad.sum())} row(s), first {extract(first)}: {fact}")
+
+    refuse(samples["id"].duplicated(), "the id stands twice")
+    refuse(~samples["source_id"].isin(samples["id"]), "its original is not here")
+    refuse(samples["given_part"].notna() & ~samples["given_part"].isin(PARTS), f"given_part is not one of {PARTS}")
+    refuse(samples["y"].str.len() == 0, "y is empty")
+    group_of_original = samples["source_id"].map(samples.set_index("id")["group"])
+    refuse(group_of_original != samples["group"], "a copy is not in the group of its original")
+    if not samples["id"].is_monotonic_increasing:
+        raise ManifestError(f"{path}: rows are not in the order of their ids")
+
+
+def predictions_schema(models: list[str]) -> pa.Schema:
+    """Return the columns of a table of predictions: id, y, confidence of the candidate, and a label a model."""
+    labels = [pa.field(name, pa.string(), nullable=False) for name in ("id", "y", *models)]
+    return pa.schema([*labels, pa.field("confidence", pa.float64(), nullable=False)])
+
+
+def write_table(frame: pd.DataFrame, path: Path, schema: pa.Schema) -> None:
+    """Write a frame as Parquet with exactly these columns."""
+    table = pa.Table.from_pandas(frame, schema=schema, preserve_index=False).replace_schema_metadata(None)
+    pq.write_table(table, path, compression="zstd")
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Read a Parquet file that a stage wrote."""
+    return pq.read_table(path).to_pandas()

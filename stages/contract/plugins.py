@@ -1,0 +1,172 @@
+"""Finds a plug-in by its name in params.yaml, and says what each kind of plug-in must offer.
+
+A plug-in is a module: stages/KIND/NAME.py. There is no registry and no decorator to keep in step with it.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+from pydantic import TypeAdapter
+
+from stages.contract.params import TextModality
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+
+class Source(Protocol):
+    """Where raw data comes from."""
+
+    def fetch(self, origin: Any, into: Path, temporary: Path) -> dict[str, str]:
+        """Write the files below `into`; return facts for source.json (version, address, sha256)."""
+        ...
+
+
+class Modality(Protocol):
+    """What x is. Settings are the section `modality` of a task, or of the model that was trained with it."""
+
+    def check(self, x: "pd.Series[str]", settings: Any) -> "pd.DataFrame":
+        """Return the bad ones of x (same index) with columns code and reason."""
+        ...
+
+    def normalise(self, x: "pd.Series[str]") -> "pd.Series[str]":
+        """Return a form that is equal for samples which are exact duplicates."""
+        ...
+
+    def features(self, x: "pd.Series[str]") -> "pd.DataFrame":
+        """Return numbers about each x (same index) that expectations are stated on."""
+        ...
+
+    def expectations(self, settings: Any) -> list[dict[str, Any]]:
+        """Return expectations on the features: each a Great Expectations type and its kwargs."""
+        ...
+
+    def alter(self, samples: "pd.DataFrame", augment: Any) -> "pd.DataFrame":
+        """Return altered copies of samples (manifest columns)."""
+        ...
+
+    def processor(self, folder: Path) -> Any:
+        """Load what turns x into tensors, from a model's folder."""
+        ...
+
+    def encode(self, x: "pd.Series[str]", processor: Any, settings: Any) -> list[dict[str, Any]]:
+        """Return the model's inputs for each x, not padded."""
+        ...
+
+    def collate(self, processor: Any) -> Callable[[list[dict[str, Any]]], dict[str, Any]]:
+        """Return what makes a padded batch of tensors of encoded rows."""
+        ...
+
+
+class Problem(Protocol):
+    """What y is."""
+
+    def label(self, y: "pd.Series[str]", settings: Any) -> "pd.DataFrame":
+        """Return column y (list of string), and columns code and reason, null where y is good."""
+        ...
+
+    def strata(self, y: "pd.Series[Any]") -> "pd.Series[str]":
+        """Return the class by which samples are parted alike."""
+        ...
+
+    def labels(self, y: "pd.Series[Any]") -> list[str]:
+        """Return the labels in the order of the model's outputs."""
+        ...
+
+    def load(self, folder: Path, modality: str, labels: list[str]) -> Any:
+        """Load a transformers model from a folder with the head of this problem."""
+        ...
+
+    def targets(self, y: "pd.Series[Any]", labels: list[str]) -> list[Any]:
+        """Return what the objective compares the outputs with."""
+        ...
+
+    def truth(self, targets: "np.ndarray[Any, Any]", labels: list[str]) -> list[str]:
+        """Return the labels that targets stand for."""
+        ...
+
+    def decode(self, logits: "np.ndarray[Any, Any]", labels: list[str]) -> "pd.DataFrame":
+        """Return predicted and confidence for each row of logits (rows, labels)."""
+        ...
+
+    def measure(self, y: list[str], predicted: list[str], labels: list[str]) -> dict[str, Any]:
+        """Return the report: accuracy, macro, micro, weighted, and per label."""
+        ...
+
+
+class Tune(Protocol):
+    """What learns."""
+
+    def prepare(self, model: Any, settings: Any, /) -> None:
+        """Say which parameters learn, in place."""
+        ...
+
+
+class Objective(Protocol):
+    """What is minimised."""
+
+    def loss(self, settings: Any, /) -> Callable[..., Any]:
+        """Return (outputs, labels, num_items_in_batch) -> a scalar tensor."""
+        ...
+
+
+@dataclass(frozen=True)
+class Learning:
+    """What a loop learns from: encoded rows with `labels`, and how to batch, what to minimise, what to measure.
+
+    measure takes logits and targets of the same rows in any order: a loop may batch validation by length.
+    """
+
+    train: list[dict[str, Any]]
+    validation: list[dict[str, Any]]
+    collate: Callable[[list[dict[str, Any]]], dict[str, Any]]
+    loss: Callable[..., Any]
+    measure: Callable[[Any, Any], dict[str, float]]
+
+
+class Loop(Protocol):
+    """Where the steps are taken."""
+
+    def fit(self, model: Any, learning: Learning, finetune: Any, compute: Any, work: Path) -> list[dict[str, float]]:
+        """Train in place, leave the best epoch's weights in the model, return the history."""
+        ...
+
+
+def settings(section: dict[str, Any]) -> Any:
+    """Return a modality's settings from JSON, checked as those of params.yaml are."""
+    return TypeAdapter(TextModality).validate_json(json.dumps(section))
+
+
+def source(name: str) -> Source:
+    """Return the module stages/sources/NAME.py."""
+    return cast(Source, import_module(f"stages.sources.{name}"))
+
+
+def modality(name: str) -> Modality:
+    """Return the module stages/modalities/NAME.py."""
+    return cast(Modality, import_module(f"stages.modalities.{name}"))
+
+
+def problem(name: str) -> Problem:
+    """Return the module stages/problems/NAME.py."""
+    return cast(Problem, import_module(f"stages.problems.{name}"))
+
+
+def tune(name: str) -> Tune:
+    """Return the module stages/methods/tune/NAME.py."""
+    return cast(Tune, import_module(f"stages.methods.tune.{name}"))
+
+
+def objective(name: str) -> Objective:
+    """Return the module stages/methods/objective/NAME.py."""
+    return cast(Objective, import_module(f"stages.methods.objective.{name}"))
+
+
+def loop(name: str) -> Loop:
+    """Return the module stages/methods/loop/NAME.py."""
+    return cast(Loop, import_module(f"stages.methods.loop.{name}"))

@@ -1,0 +1,59 @@
+"""Signs what a stage hands on and verifies it before the next stage reads it.
+
+DVC trusts a cached object by its mode and never hashes it again, so a flipped bit must stop here.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from stages.contract.errors import ReceiptError
+
+
+def sha256(path: Path) -> str:
+    """Return the hex sha256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def files(folder: Path, names: Iterable[str]) -> dict[str, str]:
+    """Return name -> sha256 of each named file, and of each file below a named folder."""
+    found = {}
+    for name in names:
+        path = folder / name
+        below = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+        found |= {p.relative_to(folder).as_posix(): sha256(p) for p in below}
+    return dict(sorted(found.items()))
+
+
+def verify(folder: Path, receipt: dict[str, str], name: str) -> dict[str, str]:
+    """Check the file or folder `name` against a receipt and return the part of it that names them.
+
+    Raises ReceiptError for anything changed, missing, or present without having been signed.
+    """
+    signed = {k: v for k, v in receipt.items() if k == name or k.startswith(f"{name}/") or name == "."}
+    found = files(folder, [name]) if (folder / name).exists() else {}
+    differing = sorted(k for k in signed.keys() | found.keys() if signed.get(k) != found.get(k))
+    if differing or not signed:
+        raise ReceiptError(
+            f"{folder / (differing[0] if differing else name)}: not the bytes that its receipt signed "
+            f"({len(differing) or 1} file(s) differ); remove it from DVC's cache and run its stage anew with `dvc repro -f`"
+        )
+    return signed
+
+
+def digest(signed: dict[str, str]) -> str:
+    """Return one sha256 for a folder: that of its names and their sha256."""
+    return hashlib.sha256(json.dumps(signed, sort_keys=True).encode()).hexdigest()
+
+
+def write_json(path: Path, document: Any) -> None:
+    """Write JSON that is equal for equal content: sorted keys, LF, no NaN."""
+    path.write_text(json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n", "utf-8")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file that a stage wrote."""
+    return json.loads(path.read_text("utf-8"))

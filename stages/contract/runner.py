@@ -1,0 +1,231 @@
+"""Runs one stage so that it is alone, dies with its parent, and leaves whole outputs or none.
+
+Measured with DVC 3.67: after `kill -9` of `dvc repro` the stage lives on, and a second run mixes the outputs of both.
+"""
+
+import ctypes
+import fcntl
+import importlib.metadata
+import inspect
+import json
+import os
+import re
+import shutil
+import signal
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from stages.contract import params, receipts
+from stages.contract.errors import BusyError, ParamsError, ReceiptError, RefitError, UnreachableError
+from stages.contract.escape import one_line
+
+# Telemetry and hub look-ups are off unless the user turns them on; GNU OpenMP must not spin on shared cores
+# (a training step took 1.5-9.5 s with spinning and 0.5-1.1 s without). Set before any heavy import.
+QUIET = {
+    "DO_NOT_TRACK": "1",
+    "GX_ANALYTICS_ENABLED": "false",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_HUB_OFFLINE": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "NO_ALBUMENTATIONS_UPDATE": "1",
+    "OMP_WAIT_POLICY": "PASSIVE",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+NEEDS_TRACKING = {"finetune", "register"}  # before hours of training, not after
+RECORDED = ("albumentations", "great-expectations", "mlflow", "nlpaug", "numpy", "pandas", "pyarrow", "scikit-learn",
+            "tokenizers", "torch", "transformers")  # fmt: skip
+
+
+# A stage: (job, and by name each section of params.yaml that it reads) -> one line for the person who watches.
+Story = Callable[..., str]
+
+
+@dataclass(frozen=True)
+class Job:
+    """Where one run of a stage reads and writes."""
+
+    stage: str
+    key: str
+    out: Path
+    work: Path
+    taken: dict[str, str] = field(default_factory=dict[str, str])
+    handed: list[str] = field(default_factory=list[str])
+
+    def take(self, stage: str, name: str) -> Path:
+        """Return the file or folder that an earlier stage of this task handed on, its bytes verified."""
+        folder = Path("data", stage, self.key)
+        if not (folder / "receipt.json").is_file():
+            raise ReceiptError(f"{folder}/receipt.json: is not there; run `dvc repro {stage}@{self.key}` first")
+        signed = receipts.verify(folder, receipts.read_json(folder / "receipt.json"), name)
+        self.taken.update({f"{folder}/{k}": v for k, v in signed.items()})
+        return folder / name
+
+    def raw(self, source: str) -> Path:
+        """Return the folder of a source; what fetch wrote is verified, what DVC tracks is taken as it is."""
+        folder = Path("data/raw", source)
+        stated = folder / "source.json"
+        if stated.is_file():
+            receipt = receipts.read_json(stated)["files"] | {"source.json": receipts.sha256(stated)}
+            self.taken.update({f"{folder}/{k}": v for k, v in receipts.verify(folder, receipt, ".").items()})
+        return folder
+
+    def provenance(self, stage: str) -> Any:
+        """Return what an earlier stage of this task was made from."""
+        return receipts.read_json(Path("data", stage, self.key, "provenance.json"))
+
+    def hand_on(self, name: str) -> Path:
+        """Return where to write an output that a later stage reads; the receipt will sign it."""
+        self.handed.append(name)
+        return self.out / name
+
+
+def run(story: Story) -> None:
+    """Run a stage's story for the key on the command line and exit; RefitError becomes one line and its exit code."""
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    stage = story.__name__
+    try:
+        _die_with_parent()
+        key = _key(stage)
+        with _Lock(Path("data/.work", stage, key)) as work:
+            line = _carry_out(story, stage, key, work)
+        print(f"{stage} {key}: {line}", flush=True)
+    except RefitError as error:
+        print(f"refit: {one_line(error)}", file=sys.stderr, flush=True)
+        sys.exit(error.exit_code)
+
+
+def _carry_out(story: Story, stage: str, key: str, work: Path) -> str:
+    settings = params.load()
+    block = (settings.sources if stage == "fetch" else settings.tasks).get(key)
+    if block is None:
+        raise ParamsError(f"params.yaml: there is no {'source' if stage == 'fetch' else 'task'} '{key}'")
+    if stage in NEEDS_TRACKING:
+        ping_tracking()
+    job = Job(stage, key, work / f"out-{os.getpid()}", work)
+    refused = work / "refused"
+    for stale in [refused, *work.glob("out-*")]:
+        shutil.rmtree(stale, ignore_errors=True)
+    job.out.mkdir(parents=True)
+    sections = {name: getattr(block, name) for name in list(inspect.signature(story).parameters)[1:]}
+    began = time.time()
+    try:
+        line = story(job, **sections)
+    except BaseException as error:
+        if any(job.out.iterdir()):
+            job.out.rename(refused)
+            if isinstance(error, RefitError):
+                raise type(error)(f"{error}; what was found is in {refused}/") from error
+        shutil.rmtree(job.out, ignore_errors=True)
+        raise
+    _publish(job, sections, began)
+    return line
+
+
+def _publish(job: Job, sections: dict[str, Any], began: float) -> None:
+    """Write receipt, provenance and timing, then rename the whole folder into its place."""
+    records, target = Path("data", job.stage, job.key), Path("data", job.stage, job.key)
+    if job.stage == "fetch":  # a source is one folder, and seconds must not change its hash
+        target = Path("data/raw", job.key)
+        records.mkdir(parents=True, exist_ok=True)
+    into = records if job.stage == "fetch" else job.out
+    if job.handed:
+        receipts.write_json(job.out / "receipt.json", receipts.files(job.out, job.handed))
+    sections_of = {name: asdict(value) if hasattr(value, "__dataclass_fields__") else value for name, value in sections.items()}
+    receipts.write_json(into / "provenance.json", {
+        "stage": job.stage,
+        "task": job.key,
+        "inputs": job.taken,
+        "params": json.loads(json.dumps(sections_of)),
+        "versions": {"python": sys.version.split()[0]} | {n: importlib.metadata.version(n) for n in RECORDED},
+    })  # fmt: skip
+    me, now = psutil.Process(), time.time()
+    receipts.write_json(into / "timing.json", {
+        "seconds_before_work": round(began - me.create_time(), 3),
+        "seconds_of_work": round(now - began, 3),
+        "peak_memory_mib": round(_peak_memory_mib()),
+    })  # fmt: skip
+    for path in [*job.out.rglob("*"), job.out]:
+        _flush(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(target, ignore_errors=True)
+    job.out.rename(target)
+    _flush(target.parent)
+
+
+def ping_tracking(seconds: float = 5) -> None:
+    """Raise UnreachableError when the tracking server that the user named does not answer in time.
+
+    Any answer will do, a refusal too: what follows has its own, clearer errors.
+    """
+    address = os.environ.get("MLFLOW_TRACKING_URI", "")
+    if not re.match(r"https?://", address):
+        return
+    try:
+        urllib.request.urlopen(f"{address.rstrip('/')}/health", timeout=seconds).close()  # noqa: S310  (http or https, see above)
+    except urllib.error.HTTPError:
+        return
+    except (OSError, ValueError) as error:
+        raise UnreachableError(
+            f"MLFLOW_TRACKING_URI: {re.sub('//[^/@]*@', '//', address)} does not answer within {seconds:g} s ({error}); "
+            "start the server, or unset the variable to use mlflow.db here"
+        ) from None
+
+
+def _key(stage: str) -> str:
+    if len(sys.argv) != 2 or not re.fullmatch("[a-z0-9_]+", sys.argv[1]):
+        raise ParamsError(f"usage: python -m stages.{stage} KEY, where KEY is made of a-z, 0-9 and _")
+    return sys.argv[1]
+
+
+def _die_with_parent() -> None:
+    if sys.platform != "linux":
+        return
+    parent = os.getppid()
+    ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+    if os.getppid() != parent:
+        sys.exit(f"refit: the parent process {parent} is gone")
+
+
+class _Lock:
+    """Hold a stage's own lock: flock sees across containers of one host, which DVC's PID lock does not."""
+
+    def __init__(self, work: Path) -> None:
+        self.work = work
+        work.mkdir(parents=True, exist_ok=True)
+        self.file = (work / "lock").open("w")
+
+    def __enter__(self) -> Path:
+        try:
+            fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BusyError(f"{self.work}/lock: another process runs this stage; wait for it, or stop it") from None
+        return self.work
+
+    def __exit__(self, *_: object) -> None:
+        self.file.close()
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _peak_memory_mib() -> float:
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -1,0 +1,64 @@
+"""Fine-tunes the base model on train and keeps the epoch that validation likes best; test is never read here."""
+
+from dataclasses import asdict
+from typing import Any
+
+from stages.contract import manifest, plugins, receipts, runner
+from stages.contract.params import Classification, Compute, Finetune, TextModality
+from stages.contract.runner import Job
+
+HEADLINES = ("macro_f1", "accuracy", "weighted_f1")
+
+
+def finetune(job: Job, modality: TextModality, problem: Classification, base: str, compute: Compute, finetune: Finetune) -> str:
+    """Write the model (safetensors), what it is (model.json), its history and its validation metrics."""
+    import torch
+    import transformers
+
+    torch.set_num_threads(compute.threads)
+    transformers.set_seed(finetune.seed)
+    of_x, of_y = plugins.modality(modality.name), plugins.problem(problem.name)
+    parts = {name: manifest.read(job.take("split", f"{name}.parquet")) for name in ("train", "validation")}
+    folder = job.raw(base)
+    labels = of_y.labels(parts["train"]["y"])
+
+    model = of_y.load(folder, modality.name, labels)
+    processor = of_x.processor(folder)
+    plugins.tune(finetune.tune.name).prepare(model, finetune.tune)
+    encoded = {
+        name: [row | {"labels": y} for row, y in zip(of_x.encode(rows["x"], processor, modality), of_y.targets(rows["y"], labels), strict=True)]
+        for name, rows in parts.items()
+    }
+
+    def measure(logits: Any, targets: Any) -> dict[str, float]:
+        report = of_y.measure(of_y.truth(targets, labels), of_y.decode(logits, labels)["predicted"].tolist(), labels)
+        return {name: report[name] for name in HEADLINES}
+
+    learning = plugins.Learning(
+        train=encoded["train"],
+        validation=encoded["validation"],
+        collate=of_x.collate(processor),
+        loss=plugins.objective(finetune.objective.name).loss(finetune.objective),
+        measure=measure,
+    )
+    history = plugins.loop(finetune.loop.name).fit(model, learning, finetune, compute, job.work)
+
+    model.save_pretrained(job.hand_on("model"))
+    processor.save_pretrained(job.out / "model")
+    best = max((h for h in history if "eval_loss" in h), key=lambda h: (h[f"eval_{finetune.best_metric}"], -h["epoch"]))
+    receipts.write_json(job.hand_on("model.json"), {
+        "task": job.key,
+        "modality": asdict(modality),
+        "problem": problem.name,
+        "labels": labels,
+        "base": {"source": base, "sha256": receipts.digest(receipts.files(folder, ["."]))},
+        "sha256": receipts.digest(receipts.files(job.out, ["model"])),
+    })  # fmt: skip
+    receipts.write_json(job.hand_on("history.json"), history)
+    metrics = {name: best[f"eval_{name}"] for name in HEADLINES} | {"loss": best["eval_loss"], "best_epoch": best["epoch"]}
+    receipts.write_json(job.hand_on("metrics.json"), metrics)
+    return f"best of {finetune.epochs} epochs is {best['epoch']:g}: validation macro-F1 {best['eval_macro_f1']:.4f}"
+
+
+if __name__ == "__main__":
+    runner.run(finetune)

@@ -1,0 +1,1 @@
+"""What a model must satisfy before it may be the champion."""

@@ -1,0 +1,46 @@
+"""Scores rows with a model folder that finetune wrote: the candidate's and the champion's in one and the same way."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from stages.contract import plugins, receipts
+from stages.contract.errors import ModelError
+from stages.contract.params import Compute
+
+
+def predict(folder: Path, samples: pd.DataFrame, compute: Compute, sha256: str | None = None) -> pd.DataFrame:
+    """Return predicted and confidence for each sample (same index), from folder/model.json and folder/model.
+
+    The model's own settings hold, not today's. Its bytes are verified first, against sha256 where the caller knows it
+    (a registry's files can be written over); only safetensors are loaded and no code of the folder is run.
+    """
+    import torch
+
+    torch.set_num_threads(compute.threads)
+    card = verified(folder, sha256)
+    of_x, of_y = plugins.modality(card["modality"]["name"]), plugins.problem(card["problem"])
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = of_y.load(folder / "model", card["modality"]["name"], card["labels"]).eval().to(device)
+    processor = of_x.processor(folder / "model")
+    encoded = of_x.encode(samples["x"], processor, plugins.settings(card["modality"]))
+    collate = of_x.collate(processor)
+
+    order = sorted(range(len(encoded)), key=lambda i: len(encoded[i]["input_ids"]))  # batches of like length
+    logits = np.empty((len(encoded), len(card["labels"])), dtype=np.float32)
+    with torch.inference_mode():
+        for at in range(0, len(order), compute.batch_size):
+            batch = order[at : at + compute.batch_size]
+            inputs = {name: tensor.to(device) for name, tensor in collate([encoded[i] for i in batch]).items()}
+            logits[batch] = model(**inputs).logits.float().cpu().numpy()
+    return of_y.decode(logits, card["labels"]).set_index(samples.index)
+
+
+def verified(folder: Path, sha256: str | None = None) -> dict[str, Any]:
+    """Return model.json after checking that the model's bytes are those that it (or the caller) names."""
+    card = receipts.read_json(folder / "model.json")
+    if receipts.digest(receipts.files(folder, ["model"])) != (sha256 or card["sha256"]):
+        raise ModelError(f"{folder}: the model's bytes are not those that model.json names; fetch or train it anew")
+    return card

@@ -1,0 +1,51 @@
+"""Says what a model was made from: the commit, the data as DVC hashed it, and this task's part of dvc.lock."""
+
+import json
+import subprocess
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from stages.contract.errors import ReceiptError
+from stages.contract.params import read_yaml
+
+UPSTREAM = ("validate", "augment", "split", "finetune", "evaluate")
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """`lock` is the excerpt of dvc.lock, `data` DVC's hash of the raw data set, `commit` the code's (or 'no commit')."""
+
+    lock: dict[str, Any]
+    lock_sha256: str
+    data: str
+    commit: str
+
+
+def read(task: str, data: str, base: str) -> Lineage:
+    """Read the lineage of a task's candidate from dvc.lock and git; raises ReceiptError where a stage has no entry."""
+    stages = (read_yaml(Path("dvc.lock")) or {}).get("stages", {}) if Path("dvc.lock").exists() else {}
+    wanted = [f"{stage}@{task}" for stage in UPSTREAM]
+    lacking = [name for name in wanted if name not in stages]
+    if lacking:
+        raise ReceiptError(f"dvc.lock: has no entry of {', '.join(lacking)}; run `dvc repro register@{task}`, which runs them first")
+    fetched = [name for name in (f"fetch@{data}", f"fetch@{base}") if name in stages]
+    lock = {name: stages[name] for name in [*fetched, *wanted]}
+    hashed = next(dep["md5"] for dep in lock[f"validate@{task}"]["deps"] if dep["path"] == f"data/raw/{data}")
+    return Lineage(lock, sha256(json.dumps(lock, sort_keys=True).encode()).hexdigest(), hashed, commit())
+
+
+def commit() -> str:
+    """Return the commit of the code, with '+changes' where tracked files but dvc.lock differ from it."""
+    head = _git("rev-parse", "HEAD")
+    if not head:
+        return "no commit"
+    return head + ("+changes" if _git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!dvc.lock") else "")
+
+
+def _git(*arguments: str) -> str:
+    try:
+        return subprocess.run(["git", *arguments], capture_output=True, text=True, timeout=30, check=True).stdout.strip()
+    except (subprocess.CalledProcessError, FileNotFoundError):  # not a repository, no commit yet, or no git at all
+        return ""

@@ -1,0 +1,1 @@
+"""How a model learns, in slots that combine freely."""

@@ -1,0 +1,21 @@
+"""Minimises the negative log-likelihood of the right label."""
+
+from collections.abc import Callable
+from typing import Any
+
+from stages.contract.params import CrossEntropy
+
+
+def loss(_: CrossEntropy) -> Callable[..., Any]:
+    """Return the loss of outputs.logits (rows, labels) against labels (rows,), a mean over the batch.
+
+    Where gradients are accumulated, num_items_in_batch is the number of rows of all the accumulated batches.
+    """
+    from torch.nn.functional import cross_entropy
+
+    def mean_loss(outputs: Any, labels: Any, num_items_in_batch: Any = None) -> Any:
+        if num_items_in_batch is None:
+            return cross_entropy(outputs.logits, labels)
+        return cross_entropy(outputs.logits, labels, reduction="sum") / num_items_in_batch
+
+    return mean_loss

@@ -1,0 +1,1 @@
+"""What learns: which weights move, and how fast."""

@@ -1,0 +1,1 @@
+"""What x is: how it is read, checked, altered and encoded."""

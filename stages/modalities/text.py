@@ -1,0 +1,111 @@
+"""Text: x is the text itself, altered by nlpaug, encoded by the base model's own tokenizer."""
+
+import random
+import unicodedata
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from stages.contract import draws
+from stages.contract.params import Augment, Keyboard, Ocr, RandomCharacter, RandomWord, SplitWord, TextModality, Transform
+
+EVERY_WORD = 1_000_000  # nlpaug alters at most 10 words or characters unless told otherwise
+
+
+def check(x: "pd.Series[str]", settings: TextModality) -> pd.DataFrame:
+    """Return the texts whose length in characters is out of range, with code and reason."""
+    least, most = settings.characters
+    length = features(x)["characters"]
+    bad = x[(length < least) | (length > most)].to_frame("x")
+    length = length[bad.index]
+    bad["code"] = np.where(length < least, "too_short", "too_long")
+    bad["reason"] = length.astype(str) + f" characters, not {least} to {most}"
+    return bad[["code", "reason"]]
+
+
+def normalise(x: "pd.Series[str]") -> "pd.Series[str]":
+    """Return texts without differences of case, width and white space (Unicode NFKC)."""
+    return x.map(lambda text: " ".join(unicodedata.normalize("NFKC", str(text)).casefold().split()))
+
+
+def features(x: "pd.Series[str]") -> pd.DataFrame:
+    """Return the length of each text in characters, white space at its ends left out."""
+    return pd.DataFrame({"characters": x.str.strip().str.len()}, index=x.index)
+
+
+def expectations(settings: TextModality) -> list[dict[str, Any]]:
+    """Return what lengths must satisfy: the least and the most of one text, and the median of all."""
+    least, most = settings.characters
+    low, high = settings.median_characters
+    return [
+        {"type": "expect_column_values_to_be_between", "kwargs": {"column": "characters", "min_value": least, "max_value": most}},
+        {"type": "expect_column_median_to_be_between", "kwargs": {"column": "characters", "min_value": low, "max_value": high}},
+    ]
+
+
+def alter(samples: pd.DataFrame, augment: Augment) -> pd.DataFrame:
+    """Return altered copies of samples; a draw depends on (seed, id, number) and on nothing else."""
+    chosen = samples[[draws.uniform("chosen", augment.seed, i) < augment.share for i in samples["id"]]]
+    if not augment.transforms or chosen.empty:
+        return samples.iloc[:0]
+    transforms = [_augmenter(t) for t in augment.transforms]
+    copies = []
+    for number in range(1, augment.copies + 1):
+        copy = chosen.assign(id=chosen["id"] + f"+{number}", source_id=chosen["id"])
+        copy["x"] = [_alter_one(text, draws.integer("altered", augment.seed, i), transforms) for text, i in zip(copy["x"], copy["id"], strict=True)]
+        copies.append(copy[copy["x"] != chosen["x"]])
+    return pd.concat([samples.iloc[:0], *copies], ignore_index=True)
+
+
+def _alter_one(text: str, draw: int, transforms: list[Any]) -> str:
+    random.seed(draw)  # nlpaug draws from both global generators
+    np.random.seed(draw % 2**32)
+    altered = transforms[draw % len(transforms)].augment(text)
+    return " ".join(altered) if isinstance(altered, list) else str(altered)
+
+
+def _augmenter(transform: Transform) -> Any:
+    """Return the nlpaug augmenter of a transform. nlpaug imports torch by itself, hence the late import."""
+    import nlpaug.augmenter.char as characters
+
+    def share(words: float, characters: float) -> dict[str, Any]:
+        return {"aug_word_p": words, "aug_char_p": characters, "aug_word_max": EVERY_WORD, "aug_char_max": EVERY_WORD}
+
+    match transform:
+        case Keyboard():
+            return characters.KeyboardAug(**share(transform.words, transform.characters))
+        case Ocr():
+            return characters.OcrAug(**share(transform.words, transform.characters))
+        case RandomCharacter():
+            return characters.RandomCharAug(action=transform.action, **share(transform.words, transform.characters))
+        case RandomWord():
+            import nlpaug.augmenter.word as words
+
+            return words.RandomWordAug(action=transform.action, aug_p=transform.words, aug_max=EVERY_WORD)
+        case SplitWord():
+            import nlpaug.augmenter.word as words
+
+            return words.SplitAug(aug_p=transform.words, aug_max=EVERY_WORD)
+
+
+def processor(folder: Path) -> Any:
+    """Load the tokenizer of a model folder; no code of the folder is run."""
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+
+
+def encode(x: "pd.Series[str]", processor: Any, settings: TextModality) -> list[dict[str, Any]]:
+    """Return input_ids and attention_mask for each text, cut to max_tokens, not padded."""
+    encoded = processor(x.tolist(), truncation=True, max_length=settings.max_tokens, return_token_type_ids=False)
+    return [dict(zip(encoded.keys(), row, strict=True)) for row in zip(*encoded.values(), strict=True)]
+
+
+def collate(processor: Any) -> Callable[[list[dict[str, Any]]], dict[str, Any]]:
+    """Return what pads rows to the longest of their batch."""
+    from transformers import DataCollatorWithPadding
+
+    return DataCollatorWithPadding(processor)

@@ -1,0 +1,1 @@
+"""What y is: head, target, decoding and metrics."""

@@ -1,0 +1,104 @@
+"""Classification: y is one label out of a known set."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from stages.contract.errors import ModelError
+from stages.contract.escape import extract
+from stages.contract.params import Classification
+
+HEADS = {
+    "text": "AutoModelForSequenceClassification",
+    "image": "AutoModelForImageClassification",
+    "audio": "AutoModelForAudioClassification",
+}
+
+
+def label(y: "pd.Series[str]", settings: Classification) -> pd.DataFrame:
+    """Return y as a list of its one label's name, with code and reason where the label is empty or not declared."""
+    names = settings.labels
+    named = y if names is None else y.map(names)
+    found = pd.DataFrame({"y": [[str(n)] for n in named], "code": None, "reason": None}, index=y.index, dtype=object)
+    found.loc[named.isna(), "code"] = "unknown_label"
+    found.loc[named.isna(), "reason"] = [f"label '{extract(value)}' is not in problem.labels" for value in y[named.isna()]]
+    found.loc[y.str.strip() == "", ["code", "reason"]] = ["no_label", "the label is empty"]
+    return found
+
+
+def strata(y: "pd.Series[Any]") -> "pd.Series[str]":
+    """Return each row's label: parts hold labels in like shares."""
+    return y.str[0].astype("str")
+
+
+def labels(y: "pd.Series[Any]") -> list[str]:
+    """Return the labels in the order of the model's outputs: sorted."""
+    return sorted(set(strata(y)))
+
+
+def load(folder: Path, modality: str, labels: list[str]) -> Any:
+    """Load the model of a folder, from safetensors only, with a head for these labels (a new one if it does not fit)."""
+    import transformers
+
+    transformers.logging.set_verbosity_error()  # a new head is no news
+    if not sys.stderr.isatty():
+        transformers.logging.disable_progress_bar()
+    if not (folder / "config.json").is_file() or not list(folder.glob("*.safetensors")):
+        held = ", ".join(sorted(extract(p.name) for p in folder.iterdir())[:10]) if folder.is_dir() else "no such folder"
+        raise ModelError(
+            f"{folder}: needs config.json and *.safetensors (holds: {held}); a pickled model is never opened, "
+            "convert it with transformers' save_pretrained where you trust it"
+        )
+    names = dict(enumerate(labels))
+    try:
+        return getattr(transformers, HEADS[modality]).from_pretrained(
+            folder,
+            num_labels=len(labels),
+            id2label=names,
+            label2id={name: i for i, name in names.items()},
+            ignore_mismatched_sizes=True,
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"{folder}: transformers cannot load it as {HEADS[modality]} ({error}); check its config.json") from error
+
+
+def targets(y: "pd.Series[Any]", labels: list[str]) -> list[int]:
+    """Return the index of each row's label."""
+    return pd.Categorical(strata(y), categories=labels).codes.tolist()
+
+
+def truth(targets: "np.ndarray[Any, Any]", labels: list[str]) -> list[str]:
+    """Return the label of each target index."""
+    return [labels[i] for i in targets]
+
+
+def decode(logits: "np.ndarray[Any, Any]", labels: list[str]) -> pd.DataFrame:
+    """Return the likeliest label of each row of logits (rows, labels) and its softmax probability."""
+    exponent = np.exp(logits - logits.max(axis=1, keepdims=True))
+    probability = exponent / exponent.sum(axis=1, keepdims=True)
+    best = probability.argmax(axis=1)
+    return pd.DataFrame({"predicted": np.array(labels, dtype=object)[best], "confidence": probability.max(axis=1)})
+
+
+def measure(y: list[str], predicted: list[str], labels: list[str]) -> dict[str, Any]:
+    """Return accuracy and precision, recall and F1: macro, micro, weighted and per label (scikit-learn's definitions).
+
+    A label that is never predicted has F1 0. With one label a row, micro F1 is accuracy.
+    """
+    from sklearn.metrics import accuracy_score, precision_recall_fscore_support
+
+    report: dict[str, Any] = {"accuracy": float(accuracy_score(y, predicted)), "rows": len(y)}
+    for average in ("macro", "micro", "weighted"):
+        p, r, f, _ = precision_recall_fscore_support(y, predicted, labels=labels, average=average, zero_division=0.0)  # pyright: ignore[reportArgumentType]
+        report |= {f"{average}_precision": float(p), f"{average}_recall": float(r), f"{average}_f1": float(f)}
+    columns: Any = precision_recall_fscore_support(y, predicted, labels=labels, average=None, zero_division=0.0)  # pyright: ignore[reportArgumentType]
+    report["labels"] = {
+        name: {"precision": float(p), "recall": float(r), "f1": float(f), "support": int(n)} for name, p, r, f, n in zip(labels, *columns, strict=True)
+    }
+    return report

@@ -1,0 +1,189 @@
+"""Records candidates, their lineage and the champion in MLflow. The only door to it.
+
+A run holds parameters, metrics, history and data sets; the logged model holds model.json and model/ as finetune wrote
+them, so their sha256 stays true; the alias `champion` names the version that serves. MLflow's own model loaders are
+never called: they import code out of the artifact. Where the store is, is MLflow's to say (MLFLOW_TRACKING_URI).
+"""
+
+import math
+import re
+import time
+import warnings
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from stages.contract.errors import UnreachableError
+from stages.contract.escape import one_line
+
+ALIAS = "champion"
+SHA256, AGAINST, OUTCOME = "refit.model_sha256", "refit.judged_against", "refit.outcome"
+MODEL = "model"
+
+
+@dataclass(frozen=True)
+class Version:
+    """A registered model version."""
+
+    name: str
+    number: int
+    run_id: str
+    sha256: str
+    judged_against: str
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Rows that a run has read, in what role, and DVC's hash of the data set that they come from."""
+
+    rows: pd.DataFrame
+    context: str
+    md5: str
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """All that is recorded of a model.
+
+    folder holds model.json and model/; metrics are those of the test rows; history is a list of logs, each with its
+    step; artifacts are files by the folder they go to; provenance is what each stage was made from.
+    """
+
+    name: str
+    sha256: str
+    folder: Path
+    params: dict[str, Any]
+    metrics: dict[str, Any]
+    history: list[dict[str, float]]
+    datasets: dict[str, Dataset]
+    artifacts: dict[str, list[Path]]
+    provenance: dict[str, Any]
+    tags: dict[str, str]
+
+
+def champion(name: str) -> Version | None:
+    """Return the version that the alias `champion` names, if there is one."""
+    from mlflow.exceptions import MlflowException
+    from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, RESOURCE_DOES_NOT_EXIST, ErrorCode
+
+    with _answering() as client:
+        try:
+            return _version(client.get_model_version_by_alias(name, ALIAS))
+        except MlflowException as error:
+            if error.error_code in (ErrorCode.Name(RESOURCE_DOES_NOT_EXIST), ErrorCode.Name(INVALID_PARAMETER_VALUE)):
+                return None  # no such model yet, or no such alias: MLflow has a code for each
+            raise
+
+
+def find(name: str, sha256: str) -> Version | None:
+    """Return the version that holds a model of these bytes, if there is one: registering again makes no second."""
+    with _answering() as client:
+        found = client.search_model_versions(f"name = '{name}' and tags.`{SHA256}` = '{sha256}'")
+    return _version(found[0]) if found else None
+
+
+def version(name: str, number: str) -> Version:
+    """Return a version by its number."""
+    with _answering() as client:
+        return _version(client.get_model_version(name, number))
+
+
+def download(version: Version, into: Path) -> Path:
+    """Copy a version's model.json and model/ below `into` and return that folder; the caller verifies the bytes."""
+    from mlflow.artifacts import download_artifacts
+
+    with _answering():
+        return Path(download_artifacts(artifact_uri=f"models:/{version.name}/{version.number}", dst_path=str(into)))
+
+
+def record(candidate: Candidate) -> Version:
+    """Write a run, its data sets, the logged model and a registered version; a failure leaves no version."""
+    import mlflow
+    from mlflow.data.pandas_dataset import from_pandas
+    from mlflow.exceptions import MlflowException
+
+    with _answering() as client:
+        experiment = mlflow.set_experiment(candidate.name)
+        with mlflow.start_run(experiment_id=experiment.experiment_id, run_name=candidate.sha256[:12]) as run:
+            mlflow.set_tags(candidate.tags)
+            mlflow.log_params(flatten(candidate.params))
+            warnings.filterwarnings("ignore", "The specified dataset source can be interpreted in multiple ways", UserWarning)
+            for name, data in candidate.datasets.items():
+                mlflow.log_input(from_pandas(data.rows, source=candidate.tags["refit.data"], name=name, digest=data.md5), context=data.context)
+            client.log_batch(run.info.run_id, metrics=_history(candidate.history))
+            mlflow.log_dict(candidate.provenance, "lineage/provenance.json")
+            for folder, paths in candidate.artifacts.items():
+                for path in paths:
+                    mlflow.log_artifact(str(path), folder)
+            logged = mlflow.initialize_logged_model(MODEL, source_run_id=run.info.run_id, tags=candidate.tags, model_type="refit")
+            client.log_model_artifact(logged.model_id, str(candidate.folder / "model.json"))
+            client.log_model_artifacts(logged.model_id, str(candidate.folder / "model"), "model")
+            mlflow.finalize_logged_model(logged.model_id, "READY")
+            mlflow.log_metrics(flatten(candidate.metrics), model_id=logged.model_id)
+        try:
+            client.create_registered_model(candidate.name)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+        made = client.create_model_version(
+            candidate.name, f"models:/{logged.model_id}", run.info.run_id, tags=candidate.tags | {SHA256: candidate.sha256}, model_id=logged.model_id
+        )
+    return _version(made)
+
+
+def decide(version: Version, outcome: str, against: str, description: str, artifacts: list[Path]) -> None:
+    """Record a verdict on a version, and move the alias to it if it is to be promoted."""
+    import mlflow
+
+    with _answering() as client:
+        for path in artifacts:
+            mlflow.log_artifact(str(path), artifact_path=f"decisions/against_{against}", run_id=version.run_id)
+        for key, value in ((OUTCOME, outcome), (AGAINST, against)):
+            client.set_model_version_tag(version.name, str(version.number), key, value)
+            client.set_tag(version.run_id, key, value)
+        client.update_model_version(version.name, str(version.number), description)
+        if outcome == "promote":
+            client.set_registered_model_alias(version.name, ALIAS, str(version.number))
+
+
+def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return a nested document as one level with dotted keys; a dict whose keys are data stays a value."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, dict) and all(re.fullmatch("[a-z_][a-z0-9_]*", k) for k in value):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _version(found: Any) -> Version:
+    return Version(found.name, int(found.version), found.run_id, found.tags.get(SHA256, ""), found.tags.get(AGAINST, ""))
+
+
+def _history(history: list[dict[str, float]]) -> list[Any]:
+    from mlflow.entities import Metric
+
+    now = int(time.time() * 1000)
+    return [Metric(key, float(value), now, int(entry["step"])) for entry in history for key, value in entry.items() if key != "step" and math.isfinite(value)]
+
+
+@contextmanager
+def _answering() -> Generator[Any]:
+    """Yield MLflow's client; a store that does not answer becomes an UnreachableError."""
+    import mlflow
+    import requests
+    from sqlalchemy.exc import OperationalError
+
+    try:
+        yield mlflow.MlflowClient()
+    except (requests.RequestException, OperationalError) as error:
+        raise UnreachableError(f"MLflow at {mlflow.get_tracking_uri().rsplit('@')[-1]}: {one_line(error, 300)}; start it and repeat") from error
+    except mlflow.MlflowException as error:
+        if isinstance(error.__cause__, requests.RequestException) or "API request to" in str(error):
+            raise UnreachableError(f"MLflow at {mlflow.get_tracking_uri().rsplit('@')[-1]}: {one_line(error, 300)}; start it and repeat") from error
+        raise

@@ -1,0 +1,1 @@
+"""Where raw data comes from that DVC itself cannot fetch."""

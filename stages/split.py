@@ -1,0 +1,50 @@
+"""Splits the manifest into train, validation and test by groups, and proves that nothing leaks."""
+
+from typing import Any
+
+import pandas as pd
+
+from stages.contract import manifest, parts, plugins, receipts, runner
+from stages.contract.manifest import PARTS
+from stages.contract.params import Classification, Split, TextModality
+from stages.contract.runner import Job
+
+
+def split(job: Job, modality: TextModality, problem: Classification, split: Split) -> str:
+    """Write a manifest a part, and leakage.json: what was dropped or moved, by number and by name."""
+    samples = manifest.read(job.take("augment", "manifest.parquet"))
+    of_x, of_y = plugins.modality(modality.name), plugins.problem(problem.name)
+    parting = parts.assign(samples, of_y.strata(samples["y"]), split)
+
+    normal = of_x.normalise(samples["x"])
+    held_out = normal.isin(normal[parting.part.isin(["validation", "test"])])
+    strayed = held_out & (parting.part == "train")  # an altered copy that became equal to a held-out row
+    part = parting.part.mask(strayed)
+    _refuse_crossing(normal, samples["group"], part)
+
+    counts: dict[str, Any] = {}
+    for name in PARTS:
+        rows = samples[part == name]
+        manifest.write(rows, job.hand_on(f"{name}.parquet"))
+        counts[name] = {"rows": len(rows), "labels": of_y.strata(rows["y"]).value_counts().sort_index().to_dict()}
+    dropped = samples[parting.repeats]
+    receipts.write_json(job.out / "leakage.json", {
+        "parts": counts,
+        "repeats_of_held_out_rows": {"rows": len(dropped), "origins": sorted(dropped["origin"])},
+        "copies_equal_to_held_out_rows": {"rows": int(strayed.sum()), "ids": sorted(samples.loc[strayed, "id"])},
+        "groups_moved_to_fill_a_part": parting.filled.to_dict("records"),
+    })  # fmt: skip
+    sizes = ", ".join(f"{name} {counts[name]['rows']:,}" for name in PARTS)
+    return f"{sizes}; {len(dropped)} rows dropped because they repeat a held-out one"
+
+
+def _refuse_crossing(normal: "pd.Series[str]", group: "pd.Series[str]", part: "pd.Series[str]") -> None:
+    """Raise if a group or an equal content stands in two parts: that would be a mistake in contract/parts.py."""
+    for key in (group, normal):
+        crossing = part.groupby(key).nunique()
+        if (crossing > 1).any():
+            raise AssertionError(f"{int((crossing > 1).sum())} groups stand in two parts")
+
+
+if __name__ == "__main__":
+    runner.run(split)

@@ -1,0 +1,61 @@
+"""Validates a data set: bad rows are set aside, and a bad set stops here with all that is wrong with it."""
+
+import pandas as pd
+
+from stages import tables
+from stages.checks import duplicates, expectations, quarantine
+from stages.contract import manifest, plugins, receipts, runner
+from stages.contract.errors import DataError
+from stages.contract.params import Classification, Data, TextModality, Validate
+from stages.contract.runner import Job
+
+
+def validate(job: Job, modality: TextModality, problem: Classification, data: Data, validate: Validate) -> str:
+    """Write the manifest of the good rows, the quarantine of the bad ones, and what every expectation observed."""
+    of_x, of_y = plugins.modality(modality.name), plugins.problem(problem.name)
+
+    rows = tables.read(job.raw(data.source), data)
+    rows = _set_aside(rows, of_y.label(rows["y"], problem).rename(columns={"y": "label"}))
+    rows = _set_aside(rows, of_x.check(rows["x"], modality))
+    good = rows[rows["code"].isna()].drop(columns="y").rename(columns={"label": "y"})
+    normal = of_x.normalise(good["x"])
+    conflict = duplicates.conflicting(good, normal)
+    rows.loc[conflict.index[conflict], ["code", "reason"]] = ["conflicting_labels", "the same content stands with another label"]
+    good = good[~conflict].reset_index(drop=True)
+
+    bad = rows[rows["code"].notna()]
+    quarantine.write(bad, job.out / "quarantine.csv")
+    wrong = [_above_ceiling(bad, len(rows), validate.max_bad_fraction)] if len(bad) > validate.max_bad_fraction * len(rows) else []
+    if good.empty:
+        raise DataError(f"data/raw/{data.source}: not one good row is left; {'; '.join(wrong)}")
+
+    good["id"] = duplicates.identify(good)
+    samples = good.assign(source_id=good["id"], group=duplicates.group(good["id"], of_x.normalise(good["x"])))
+    labels = sorted(set(problem.labels.values())) if problem.labels else of_y.labels(samples["y"])
+    suites = expectations.integrity(validate, labels, of_x.expectations(modality))
+    verdicts = expectations.run(suites, expectations.tables(samples, of_y.strata(samples["y"]), of_x.features(samples["x"])))
+    receipts.write_json(job.out / "expectations.json", verdicts)
+    wrong += expectations.failures(verdicts)
+    if wrong:
+        raise DataError(f"data/raw/{data.source}: {len(wrong)} thing(s) wrong: {'; '.join(wrong)}; mend the data or tasks.{job.key}.validate")
+
+    manifest.write(samples, job.hand_on("manifest.parquet"))
+    repeated = len(samples) - samples["group"].nunique()
+    return f"{len(samples):,} rows of {len(labels)} labels, {repeated:,} repeat another, {len(bad):,} in quarantine, {len(verdicts)} expectations met"
+
+
+def _set_aside(rows: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
+    """Add what was found to rows (same index): new columns as they are, code and reason where there was none."""
+    rows = rows.join(found.drop(columns=["code", "reason"]))
+    rows[["code", "reason"]] = rows[["code", "reason"]].combine_first(found[["code", "reason"]])
+    return rows
+
+
+def _above_ceiling(bad: pd.DataFrame, total: int, ceiling: float) -> str:
+    codes = ", ".join(f"{n} {code}" for code, n in bad["code"].value_counts().items())
+    first = bad.iloc[0]
+    return f"{len(bad)} of {total} rows are bad ({codes}; first {first['origin']}: {first['reason']}), at most {ceiling:.1%} may be"
+
+
+if __name__ == "__main__":
+    runner.run(validate)
