@@ -4,9 +4,9 @@ from pathlib import Path
 
 
 def stages(root: Path, keys: set[str] | None = None) -> dict[str, list[str]]:
-    """Return stage -> the stages it waits for, in an order in which they can run.
+    """Return stage -> the stages it waits for, in an order in which they can run; root is the working directory.
 
-    With keys only the stages of those tasks are returned, and those of the sources that they wait for.
+    What `dvc add` tracks has no command and is no stage. With keys only the stages of those tasks are returned, and those of the sources that they wait for.
     """
     import networkx
     from dvc.repo import Repo
@@ -16,7 +16,8 @@ def stages(root: Path, keys: set[str] | None = None) -> dict[str, list[str]]:
         wanted = {stage for stage in graph if keys is None or _key(stage.addressing) in keys}
         wanted |= {before for stage in wanted for before in networkx.descendants(graph, stage)}
         order = reversed(list(networkx.topological_sort(graph.subgraph(wanted))))
-        return {stage.addressing: sorted(before.addressing for before in graph.successors(stage)) for stage in order if stage.cmd}
+        waits = {stage: [before for before in graph.successors(stage) if before.cmd] for stage in order if stage.cmd}
+        return {stage.addressing: sorted(before.addressing for before in befores) for stage, befores in waits.items()}
 
 
 def _key(address: str) -> str:

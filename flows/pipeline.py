@@ -16,7 +16,10 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows import graph
 from stages.contract import params
-from stages.contract.errors import RefitError
+from stages.contract.errors import ParamsError, RefitError
+from stages.contract.escape import one_line
+
+SIDE_BY_SIDE = 2  # stages of independent tasks; each fine-tunes with its own threads
 
 
 class StageError(RuntimeError):
@@ -40,10 +43,10 @@ def run_stage(address: str) -> str:
     return address
 
 
-@flow(name="refit", task_runner=ThreadPoolTaskRunner(max_workers=2), persist_result=False)  # pyright: ignore
+@flow(name="refit", task_runner=ThreadPoolTaskRunner(max_workers=SIDE_BY_SIDE), persist_result=False)  # pyright: ignore
 def pipeline(tasks: list[str] | None = None) -> State[None] | None:
-    """Run the stages of all tasks, or of those named; the failure of one stops only what waits for it."""
-    params.load()
+    """Run the stages of all tasks, or of those named (ParamsError if there is none such); the failure of one stops only what waits for it."""
+    check(tasks)
     futures: dict[str, PrefectFuture[str]] = {}
     for address, before in graph.stages(Path.cwd(), set(tasks) if tasks else None).items():
         named = run_stage.with_options(task_run_name=address)
@@ -53,10 +56,19 @@ def pipeline(tasks: list[str] | None = None) -> State[None] | None:
     return Failed(message=f"{len(bad)} of {len(futures)} stages did not complete: {', '.join(bad)}") if bad else None
 
 
+def check(tasks: list[str] | None) -> None:
+    """Raise ParamsError if params.yaml is wrong or has no such task: before a server is started, and in every run."""
+    known = params.load().tasks
+    if unknown := sorted(set(tasks or ()) - set(known)):
+        raise ParamsError(f"there is no task '{one_line(unknown[0])}'; have: {', '.join(known)}")
+
+
 def main() -> None:
     """Run the flow for the tasks named on the command line, or for all; exit with 1 if a stage failed."""
+    tasks = sys.argv[1:] or None
     try:
-        state: State[None] = pipeline(sys.argv[1:] or None, return_state=True)  # pyright: ignore[reportCallIssue]
+        check(tasks)
+        state: State[None] = pipeline(tasks, return_state=True)  # pyright: ignore[reportCallIssue]
     except RefitError as error:
         sys.exit(f"refit: {error}")
     if not state.is_completed():

@@ -5,6 +5,7 @@ them, so their sha256 stays true; the alias `champion` names the version that se
 never called: they import code out of the artifact. Where the store is, is MLflow's to say (MLFLOW_TRACKING_URI).
 """
 
+import fcntl
 import math
 import re
 import time
@@ -23,6 +24,7 @@ from stages.contract.escape import one_line
 ALIAS = "champion"
 SHA256, AGAINST, OUTCOME = "refit.model_sha256", "refit.judged_against", "refit.outcome"
 MODEL = "model"
+LOCK = Path("data/.work/registry.lock")
 
 
 @dataclass(frozen=True)
@@ -174,13 +176,19 @@ def _history(history: list[dict[str, float]]) -> list[Any]:
 
 @contextmanager
 def _answering() -> Generator[Any]:
-    """Yield MLflow's client; a store that does not answer becomes an UnreachableError."""
+    """Yield MLflow's client; a store that does not answer becomes an UnreachableError.
+
+    One process of this project at a time: four that meet a new sqlite store at once break its migration (measured).
+    """
     import mlflow
     import requests
     from sqlalchemy.exc import OperationalError
 
+    LOCK.parent.mkdir(parents=True, exist_ok=True)
     try:
-        yield mlflow.MlflowClient()
+        with LOCK.open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield mlflow.MlflowClient()
     except (requests.RequestException, OperationalError) as error:
         raise UnreachableError(f"MLflow at {mlflow.get_tracking_uri().rsplit('@')[-1]}: {one_line(error, 300)}; start it and repeat") from error
     except mlflow.MlflowException as error:

@@ -33,7 +33,7 @@ def validate(job: Job, modality: TextModality, problem: Classification, data: Da
     samples = good.assign(source_id=good["id"], group=duplicates.group(good["id"], of_x.normalise(good["x"])))
     labels = sorted(set(problem.labels.values())) if problem.labels else of_y.labels(samples["y"])
     suites = expectations.integrity(validate, labels, of_x.expectations(modality))
-    verdicts = expectations.run(suites, expectations.tables(samples, of_y.strata(samples["y"]), of_x.features(samples["x"])))
+    verdicts = expectations.run(suites, expectations.tables(samples, of_y.strata(samples["y"]), of_x.features(samples["x"]), labels))
     receipts.write_json(job.out / "expectations.json", verdicts)
     wrong += expectations.failures(verdicts)
     if wrong:

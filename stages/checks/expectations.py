@@ -39,12 +39,12 @@ def integrity(validate: Validate, labels: list[str], of_features: list[Expectati
     }
 
 
-def tables(samples: pd.DataFrame, label: "pd.Series[str]", features: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Return the two tables that the suites look at; ratio is the largest label's rows over this label's."""
-    rows = label.value_counts().sort_index()
+def tables(samples: pd.DataFrame, label: "pd.Series[str]", features: pd.DataFrame, labels: list[str]) -> dict[str, pd.DataFrame]:
+    """Return the two tables that the suites look at; ratio is the largest label's rows over this label's (0 counts as 1)."""
+    rows = label.value_counts().reindex(labels, fill_value=0)
     return {
         "samples": features.assign(x=samples["x"], label=label),
-        "labels": pd.DataFrame({"label": rows.index, "rows": rows.to_numpy(), "ratio": (rows.max() / rows).to_numpy()}),
+        "labels": pd.DataFrame({"label": rows.index, "rows": rows.to_numpy(), "ratio": (rows.max() / rows.clip(lower=1)).to_numpy()}),
     }
 
 

@@ -13,5 +13,5 @@ def write(rows: pd.DataFrame, path: Path) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["origin", "code", "reason", "extract"])
-        for row in rows.sort_values("origin", kind="stable").itertuples():
+        for row in rows.itertuples():
             writer.writerow([cell(v) for v in (row.origin, row.code, row.reason, extract(row.x))])

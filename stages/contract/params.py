@@ -33,6 +33,13 @@ def _ascending(pair: tuple[int, int]) -> tuple[int, int]:
     return pair
 
 
+def _distinct(choices: tuple[Any, ...]) -> tuple[Any, ...]:
+    names = [choice.name for choice in choices]
+    if len(set(names)) < len(names):
+        raise ValueError("must name each choice once")
+    return choices
+
+
 Key = Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
 Text = Annotated[str, Field(min_length=1)]
 RelativePath = Annotated[str, Field(min_length=1), AfterValidator(_relative)]
@@ -265,7 +272,7 @@ class TfidfLogistic(_Strict):
 
 @dataclass(frozen=True)
 class Evaluate(_Strict):
-    baselines: Annotated[tuple[Annotated[Majority | TfidfLogistic, Field(discriminator="name")], ...], Field(min_length=1)]
+    baselines: Annotated[tuple[Annotated[Majority | TfidfLogistic, Field(discriminator="name")], ...], Field(min_length=1), AfterValidator(_distinct)]
 
 
 @dataclass(frozen=True)
@@ -290,7 +297,7 @@ class Floor(_Strict):
 
 @dataclass(frozen=True)
 class Register(_Strict):
-    gates: Annotated[tuple[Annotated[BeatsBaseline | Floor, Field(discriminator="name")], ...], Field(min_length=1)]
+    gates: Annotated[tuple[Annotated[BeatsBaseline | Floor, Field(discriminator="name")], ...], Field(min_length=1), AfterValidator(_distinct)]
 
 
 @dataclass(frozen=True)
@@ -349,7 +356,7 @@ def load(path: Path = Path("params.yaml")) -> Params:
         f"tasks.{key}.{place}: there is no source '{name}'; have: {', '.join(sorted(params.sources)) or 'none'}, or bring it with `dvc add data/raw/{name}`"
         for key, task in params.tasks.items()
         for place, name in (("base", task.base), ("data.source", task.data.source))
-        if name not in params.sources and not (path.parent / "data/raw" / name).exists()
+        if name not in params.sources and not any((path.parent / "data/raw" / n).exists() for n in (name, f"{name}.dvc"))
     ]
     if missing:
         raise _all_of(path, missing)

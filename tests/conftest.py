@@ -1,0 +1,158 @@
+"""A small real project: the repo's own DAG over a table made here and a base model with random weights."""
+
+import csv
+import os
+import random
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from stages.contract.runner import QUIET
+
+ROOT = Path(__file__).parent.parent
+COPIED = ("stages", "flows", "dvc.yaml", ".dvcignore", ".gitignore", "Makefile", "pyproject.toml", "data/README.md")
+WORDS = {
+    "praise": "good great fine lovely superb excellent pleasant perfect".split(),
+    "blame": "bad poor awful dull broken terrible useless rotten".split(),
+    "ask": "why when where how who which whose what".split(),
+}
+FILLERS = "the a room meal phone screen river train ticket answer was is and very quite rather today again here".split()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quiet() -> None:
+    """Give the tests what the runner gives a stage: no telemetry, no hub, no spinning threads."""
+    os.environ.update(QUIET | {"DVC_NO_ANALYTICS": "1", "PREFECT_SERVER_ANALYTICS_ENABLED": "false"})
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+
+
+def rows(number: int = 240, seed: int = 1) -> list[dict[str, str]]:
+    """Return texts whose label is told by one word among fillers: a tiny model can learn them."""
+    draw = random.Random(seed)
+    made = []
+    for i in range(number):
+        label = list(WORDS)[i % 3]
+        words = [*draw.sample(FILLERS, 4), *draw.sample(WORDS[label], 2)]
+        draw.shuffle(words)
+        made.append({"text": " ".join(words), "label": label})
+    return made
+
+
+def write_csv(path: Path, table: list[dict[str, str]]) -> None:
+    """Write rows as CSV."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(table[0]))
+        writer.writeheader()
+        writer.writerows(table)
+
+
+@pytest.fixture(scope="session")
+def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with a real, tiny BERT (random weights, seed 0) and its tokenizer."""
+    import torch
+    from transformers import BertConfig, BertModel, BertTokenizer
+
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("base")
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *FILLERS, *sum(WORDS.values(), []), *"abcdefghijklmnopqrstuvwxyz0123456789"]
+    words += [f"##{c}" for c in "abcdefghijklmnopqrstuvwxyz0123456789"]
+    vocabulary = {word: i for i, word in enumerate(dict.fromkeys(words))}
+    BertTokenizer(vocab=vocabulary).save_pretrained(folder)
+    shape = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
+    BertModel(BertConfig(vocab_size=len(vocabulary), **shape)).save_pretrained(folder)
+    return folder
+
+
+@dataclass
+class Project:
+    """A checkout in a folder of its own."""
+
+    root: Path
+
+    def run(self, *command: str, ok: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run a command in the project; by default it must succeed."""
+        done = subprocess.run(command, cwd=self.root, env=os.environ | environment, capture_output=True, text=True, timeout=600, check=False)
+        assert not ok or done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+        return done
+
+    def repro(self, *targets: str, ok: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run dvc repro."""
+        return self.run("dvc", "repro", *targets, ok=ok, **environment)
+
+    def ran(self, *targets: str) -> set[str]:
+        """Run dvc repro and return the stages whose command was run (not those replayed from the run cache)."""
+        output = self.repro(*targets, "--no-run-cache").stdout
+        return {line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")}
+
+    def params(self, change: Callable[[Any], None]) -> None:
+        """Change params.yaml."""
+        path = self.root / "params.yaml"
+        yaml = YAML()
+        document = yaml.load(path)
+        change(document)
+        yaml.dump(document, path)
+
+    def stage(self, name: str, key: str = "tiny", ok: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run one stage by hand."""
+        return self.run(sys.executable, "-m", f"stages.{name}", key, ok=ok, **environment)
+
+
+def block(source: str = "reviews", files: list[dict[str, Any]] | None = None) -> dict[str, Any]:
+    """Return a complete task over a small table: the repo's own, made small."""
+    task: dict[str, Any] = YAML(typ="safe").load(ROOT / "params.yaml")["tasks"]["questions"]
+    task["base"] = "tiny_bert"
+    task["data"] = {"source": source, "files": files or [{"path": "train.csv", "part": None, "rows": None}], "columns": {"x": "text", "y": "label"}}
+    task["problem"]["labels"] = None
+    task["compute"] = {"threads": 1, "batch_size": 32}
+    task["validate"] |= {"min_rows": 20, "min_rows_per_label": 5, "max_bad_fraction": 0.15}
+    task["split"] |= {"validation": 0.2, "test": 0.3}
+    task["finetune"] |= {"epochs": 3, "batch_size": 8, "learning_rate": 0.01, "tune": {"name": "full", "embeddings": True}}
+    task["evaluate"]["baselines"] = [{"name": "majority"}]
+    task["register"]["gates"][0]["resamples"] = 1000
+    task["register"]["gates"][1]["least"] = 0.5
+    return task
+
+
+def make_project(root: Path, base: Path, tasks: dict[str, Any] | None = None) -> Project:
+    """Make a project with one task `tiny`, its data and base model tracked by `dvc add`."""
+    ignored = shutil.ignore_patterns("__pycache__")
+    for name in COPIED:
+        source, target = ROOT / name, root / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copytree(source, target, ignore=ignored) if source.is_dir() else shutil.copy(source, target)
+    project = Project(root)
+    project.run("git", "init", "-q")
+    project.run("dvc", "init", "-q")
+    for name in ("config", ".gitignore"):
+        shutil.copy(ROOT / ".dvc" / name, root / ".dvc" / name)
+    project.run("dvc", "config", "--local", "core.site_cache_dir", str(root / ".dvc/site"))
+    shutil.copytree(base, root / "data/raw/tiny_bert")
+    write_csv(root / "data/raw/reviews/train.csv", rows())
+    yaml = YAML()
+    yaml.dump({"sources": {}, "tasks": tasks or {"tiny": block()}}, root / "params.yaml")
+    project.run("dvc", "add", "-q", "data/raw/reviews", "data/raw/tiny_bert")
+    project.run("git", "add", "-A")
+    project.run("git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "start")
+    return project
+
+
+@pytest.fixture
+def project(tmp_path: Path, tiny_base: Path) -> Project:
+    """A fresh project in which nothing has run."""
+    return make_project(tmp_path / "project", tiny_base)
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> Project:
+    """A project in which `dvc repro` has run once. Tests of a module share it and leave it as they found it."""
+    project = make_project(tmp_path_factory.mktemp("done") / "project", tiny_base)
+    project.repro()
+    return project

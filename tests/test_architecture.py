@@ -1,0 +1,205 @@
+"""Two facts that must agree are compared: dvc.yaml and the code, params and plug-ins, README and what runs."""
+
+import ast
+import inspect
+import re
+import subprocess
+import types
+import typing
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from flows import graph
+from stages.contract import params, plugins
+from tests.conftest import ROOT, Project
+
+DAG: dict[str, Any] = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
+TASK = params.load(ROOT / "params.yaml").tasks["questions"]
+KINDS = {  # folder of plug-ins -> the type that names them, how dvc.yaml names the file, its Protocol
+    "sources": (params.Source, "origin", "item.origin.name", plugins.Source),
+    "modalities": (params.Task, "modality", "item.modality.name", plugins.Modality),
+    "problems": (params.Task, "problem", "item.problem.name", plugins.Problem),
+    "methods/tune": (params.Finetune, "tune", "item.finetune.tune.name", plugins.Tune),
+    "methods/objective": (params.Finetune, "objective", "item.finetune.objective.name", plugins.Objective),
+    "methods/loop": (params.Finetune, "loop", "item.finetune.loop.name", plugins.Loop),
+}
+FINDERS = {
+    "source": "sources",
+    "modality": "modalities",
+    "problem": "problems",
+    "tune": "methods/tune",
+    "objective": "methods/objective",
+    "loop": "methods/loop",
+}
+
+
+def module_path(name: str) -> Path | None:
+    path = ROOT / f"{name.replace('.', '/')}.py"
+    return path if path.is_file() else None
+
+
+def imported(path: Path) -> Iterator[Path]:
+    """Yield the files of ours that a file imports, wherever in it the import stands."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = []
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        yield from (found for name in names if name.startswith("stages") and (found := module_path(name)))
+
+
+def needed(stage: str) -> set[str]:
+    """Return the code that a stage depends on: its imports, theirs, and the plug-ins that any of them finds by name."""
+    seen: set[Path] = set()
+    found: set[str] = set()
+    waiting = [ROOT / f"stages/{stage}.py"]
+    while waiting:
+        path = waiting.pop()
+        if path in seen or path.name == "params.py":
+            continue
+        seen.add(path)
+        found.add(str(path.relative_to(ROOT)))
+        waiting += imported(path)
+        for finder in re.findall(r"plugins\.(\w+)\(", path.read_text()):
+            if finder in FINDERS:
+                folder = FINDERS[finder]
+                found.add(f"stages/{folder}/${{{KINDS[folder][2]}}}.py")
+                waiting += [p for p in (ROOT / "stages" / folder).glob("*.py") if p.name != "__init__.py"]
+    return {name for name in found if not any(name.startswith(f"stages/{folder}/") and "$" not in name for folder in KINDS)}
+
+
+@pytest.mark.parametrize("stage", DAG)
+def test_the_code_deps_of_a_stage_are_what_it_imports(stage: str) -> None:
+    assert {d for d in DAG[stage]["do"]["deps"] if d.startswith("stages/")} == needed(stage)
+
+
+@pytest.mark.parametrize("stage", DAG)
+def test_the_params_of_a_stage_are_the_sections_its_story_takes(stage: str) -> None:
+    story = getattr(import_module(f"stages.{stage}"), stage)
+    sections = set(inspect.signature(story).parameters) - {"job"}
+    root = "sources" if stage == "fetch" else "tasks"
+    assert set(DAG[stage]["do"]["params"]) == {f"{root}.${{key}}.{section}" for section in sections}
+
+
+@pytest.mark.parametrize("stage", DAG)
+def test_the_data_deps_of_a_stage_are_what_it_takes(stage: str) -> None:
+    text = (ROOT / f"stages/{stage}.py").read_text()
+    constants = {name: getattr(import_module(f"stages.{stage}"), name, None) for name in re.findall(r"\b[A-Z_]+\b", text)}
+    wanted = set()
+    for before, name in re.findall(r'job\.take\("(\w+)", f?"?([^)"]+)"?\)', text):
+        names = [name]
+        if name == "{name}.parquet":
+            parts = ("train", "validation") if stage == "finetune" else ("train", "validation", "test")
+            names = [f"{part}.parquet" for part in parts]
+        elif name == "name":
+            names = list(constants["SHOWN"])
+        wanted |= {f"data/{before}/${{key}}/{n}" for n in [*names, "receipt.json"]}
+    if "job.provenance(" in text:
+        wanted |= {f"data/{before}/${{key}}/provenance.json" for before in constants["STAGES"]}
+    for source in re.findall(r"job\.raw\((\w+(?:\.\w+)?)\)", text):
+        wanted.add(f"data/raw/${{item.{source}}}")
+    assert {d for d in DAG[stage]["do"]["deps"] if d.startswith("data/")} == wanted
+
+
+@pytest.mark.parametrize("stage", DAG)
+def test_a_command_carries_the_key_alone(stage: str) -> None:
+    assert DAG[stage]["do"]["cmd"] == f"python -m stages.{stage} ${{key}}"
+
+
+def choices(owner: Any, field: str) -> set[str]:
+    """Return the names of a choice: the Literals of `name` in its union."""
+    hint = typing.get_type_hints(owner)[field]
+    members = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
+    return {name for member in members for name in typing.get_args(typing.get_type_hints(member)["name"])}
+
+
+@pytest.mark.parametrize("folder", KINDS)
+def test_plug_in_files_are_the_names_in_the_params_types(folder: str) -> None:
+    owner, field, _, _ = KINDS[folder]
+    assert {p.stem for p in (ROOT / "stages" / folder).glob("*.py")} - {"__init__"} == choices(owner, field)
+
+
+@pytest.mark.parametrize(("folder", "name"), [(f, n) for f, (o, field, _, _) in KINDS.items() for n in sorted(choices(o, field))])
+def test_a_plug_in_offers_what_its_protocol_says(folder: str, name: str) -> None:
+    module = import_module(f"stages.{folder.replace('/', '.')}.{name}")
+    protocol = KINDS[folder][3]
+    for method, stated in inspect.getmembers(protocol, inspect.isfunction):
+        if not method.startswith("_"):
+            expected = list(inspect.signature(stated).parameters.values())[1:]
+            offered = list(inspect.signature(getattr(module, method)).parameters.values())
+            assert len(offered) == len(expected), method
+            assert all(a.name == b.name for a, b in zip(offered, expected, strict=True) if b.kind != b.POSITIONAL_ONLY), method
+
+
+def test_packages_hold_no_code_so_that_importing_one_is_no_hidden_dep() -> None:
+    for path in (ROOT / "stages").rglob("__init__.py"):
+        body = ast.parse(path.read_text()).body
+        assert [type(node) for node in body] == [ast.Expr], path
+
+
+def test_imports_go_one_way() -> None:
+    """contract imports no other part of stages; no story imports a story; stages never import flows."""
+    stories = {ROOT / f"stages/{stage}.py" for stage in DAG}
+    for path in (ROOT / "stages").rglob("*.py"):
+        below = set(imported(path)) - {path}
+        assert not below & stories, path
+        assert "flows" not in {n.split(".")[0] for n in re.findall(r"^(?:from|import) (\S+)", path.read_text(), re.M)}, path
+        if path.parent.name == "contract":
+            assert all(p.parent.name == "contract" for p in below), path
+
+
+def test_contract_and_stories_import_no_heavy_library_when_they_start() -> None:
+    modules = [f"stages.{stage}" for stage in DAG]
+    heavy = ("torch", "transformers", "sklearn", "mlflow", "great_expectations", "nlpaug", "matplotlib")
+    code = f"import sys, importlib; [importlib.import_module(m) for m in {modules}]; print([h for h in {heavy} if h in sys.modules])"
+    from_python = subprocess.run(["python", "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert from_python.stdout.strip() == "[]"
+
+
+def test_every_section_of_a_task_is_read_by_a_stage() -> None:
+    read = {p.rpartition(".")[2] for stage in DAG for p in DAG[stage]["do"]["params"]}
+    assert {f.name for f in fields(params.Task)} <= read
+    assert all(is_dataclass(getattr(TASK, f.name)) or f.name == "base" for f in fields(params.Task))
+
+
+def test_the_flow_s_graph_is_dvc_s_graph(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """DVC draws its own graph (`dvc dag --mermaid`); ours, which the flow runs, must hold the same edges."""
+    drawn = project.run("dvc", "dag", "--mermaid").stdout
+    names = dict(re.findall(r'(node\d+)\["([^"]+)"\]', drawn))
+    theirs = {(names[a], names[b]) for a, b in re.findall(r"(node\d+)-->(node\d+)", drawn) if not names[a].endswith(".dvc")}
+    monkeypatch.chdir(project.root)
+    waits = graph.stages(Path())
+    assert {(before, stage) for stage, befores in waits.items() for before in befores} == theirs
+    seen: set[str] = set()
+    for stage, befores in waits.items():
+        assert set(befores) <= seen, "a stage stands before one that it waits for"
+        seen.add(stage)
+
+
+def readme_commands() -> list[str]:
+    blocks = re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+    return [line.split("  #")[0].strip() for block in blocks for line in block.splitlines() if line.strip() and not line.startswith("#")]
+
+
+@pytest.mark.parametrize("command", readme_commands())
+def test_a_command_of_the_readme_exists(command: str) -> None:
+    """make's are looked up in the Makefile (CI runs repro and test for real); those of DVC are run in the next test."""
+    if command.startswith("make "):
+        target = command.split()[1]
+        assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.M), command
+    else:
+        assert command.startswith(("dvc ", "git clone", "cd ", "source .venv/bin/activate")), command
+
+
+def test_dvc_commands_of_the_readme_run(project: Project) -> None:
+    commands = [c.replace("questions", "tiny") for c in readme_commands() if c.startswith("dvc ") and "NAME" not in c]
+    assert commands
+    for command in commands:
+        project.run(*command.split())

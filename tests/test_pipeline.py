@@ -1,0 +1,171 @@
+"""The whole DAG, run by the real DVC into the real MLflow."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from tests.conftest import Project, make_project, rows, write_csv
+
+STAGES = ("validate", "augment", "split", "finetune", "evaluate", "register")
+EQUAL = (
+    "validate/tiny/manifest.parquet", "augment/tiny/manifest.parquet", "split/tiny/train.parquet", "split/tiny/test.parquet",
+    "finetune/tiny/metrics.json", "finetune/tiny/history.json", "finetune/tiny/model/model.safetensors", "evaluate/tiny/metrics.json",
+    "evaluate/tiny/predictions.parquet", "evaluate/tiny/confusion.png",
+)  # fmt: skip
+
+
+def load(project: Project, name: str) -> Any:
+    return json.loads((project.root / "data" / name).read_text())
+
+
+def client(project: Project) -> Any:
+    import mlflow
+
+    return mlflow.MlflowClient(f"sqlite:///{project.root}/mlflow.db")
+
+
+def test_a_first_model_that_beats_the_cheap_baselines_becomes_champion(done: Project) -> None:
+    decision = load(done, "register/tiny/decision.json")
+    assert decision["outcome"] == "promote", decision
+    assert decision["against"] == "baselines"
+    champion = client(done).get_model_version_by_alias("tiny", "champion")
+    assert champion.version == 1
+    assert champion.tags["refit.model_sha256"] == load(done, "finetune/tiny/model.json")["sha256"]
+
+
+def test_the_run_tells_what_the_champion_was_made_from(done: Project) -> None:
+    champion = client(done).get_model_version_by_alias("tiny", "champion")
+    run = client(done).get_run(champion.run_id)
+    tracked = (done.root / "data/raw/reviews.dvc").read_text()
+    assert run.data.tags["refit.data_md5"] in tracked
+    assert run.data.tags["refit.git_commit"] == done.run("git", "rev-parse", "HEAD").stdout.strip()
+    assert {d.dataset.digest for d in run.inputs.dataset_inputs} == {run.data.tags["refit.data_md5"]}
+    assert run.data.params["finetune.learning_rate"] == "0.01"
+    assert run.data.metrics["macro_f1"] == load(done, "evaluate/tiny/metrics.json")["macro_f1"]
+    assert len(client(done).get_metric_history(champion.run_id, "eval_macro_f1")) == 3
+    names = {f.path for folder in ("lineage", "evaluate") for f in client(done).list_artifacts(champion.run_id, folder)}
+    assert {"lineage/dvc_lock.json", "lineage/provenance.json", "evaluate/confusion.png"} <= names
+
+
+def test_validation_metrics_are_those_of_the_saved_model_on_the_validation_rows(done: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trainer may batch validation by length; a metric that trusts the order of rows would be chance."""
+    from stages.contract import manifest, params
+    from stages.judging import scoring
+    from stages.problems import classification
+
+    monkeypatch.chdir(done.root)
+    validation = manifest.read(Path("data/split/tiny/validation.parquet"))
+    found = scoring.predict(Path("data/finetune/tiny"), validation, params.load().tasks["tiny"].compute)
+    y = classification.strata(validation["y"]).tolist()
+    measured = classification.measure(y, found["predicted"].tolist(), sorted(set(y)))
+    assert measured["macro_f1"] == pytest.approx(load(done, "finetune/tiny/metrics.json")["macro_f1"], abs=1e-9)
+
+
+def test_nothing_runs_when_nothing_changed(done: Project) -> None:
+    assert "Data and pipelines are up to date." in done.repro().stdout
+
+
+def test_held_out_parts_hold_originals_only_and_copies_are_in_train(done: Project) -> None:
+    parts = {name: pd.read_parquet(done.root / f"data/split/tiny/{name}.parquet") for name in ("train", "validation", "test")}
+    assert (parts["train"]["id"] != parts["train"]["source_id"]).any()
+    for name in ("validation", "test"):
+        assert (parts[name]["id"] == parts[name]["source_id"]).all()
+        assert not set(parts[name]["group"]) & set(parts["train"]["group"])
+
+
+def test_each_stage_says_what_it_spent_before_its_own_work(done: Project) -> None:
+    for stage in STAGES:
+        timing = load(done, f"{stage}/tiny/timing.json")
+        assert 0 < timing["seconds_before_work"] < 60
+        assert timing["seconds_of_work"] > 0
+
+
+def test_two_folders_give_equal_bytes(done: Project, tmp_path: Path, tiny_base: Path) -> None:
+    other = make_project(tmp_path / "elsewhere", tiny_base)
+    other.repro("evaluate@tiny")
+    for name in EQUAL:
+        assert (done.root / "data" / name).read_bytes() == (other.root / "data" / name).read_bytes(), name
+
+
+def test_repeating_register_repeats_its_decision_and_makes_no_second_version(done: Project) -> None:
+    before = load(done, "register/tiny/decision.json")
+    done.repro("--force", "--single-item", "register@tiny")
+    assert load(done, "register/tiny/decision.json") == before
+    assert len(client(done).search_model_versions("name = 'tiny'")) == 1
+
+
+def test_a_worse_candidate_is_judged_against_the_champion_and_going_back_judges_anew(project: Project) -> None:
+    """The champion is scored anew on today's rows, and DVC's run cache must not replay an old decision."""
+    project.repro()
+    project.params(lambda p: p["tasks"]["tiny"]["finetune"].update(learning_rate=1e-9, epochs=1))
+    project.repro()
+    decision = load(project, "register/tiny/decision.json")
+    assert (decision["outcome"], decision["against"], decision["candidate"]["version"]) == ("reject", "version_1", 2)
+    versus = decision["verdicts"][0]["against"]["version_1"]
+    assert versus["baseline"] > versus["candidate"]
+    assert client(project).get_model_version_by_alias("tiny", "champion").version == 1
+
+    project.params(lambda p: p["tasks"]["tiny"]["finetune"].update(learning_rate=0.01, epochs=3))
+    output = project.repro().stdout
+    assert "Running stage 'register@tiny'" in output
+    assert load(project, "register/tiny/decision.json")["candidate"]["version"] == 1
+
+
+def test_a_champion_whose_files_were_written_over_is_not_loaded(project: Project) -> None:
+    project.repro()
+    weights = next((project.root / "mlruns").rglob("model.safetensors"))
+    damaged = bytearray(weights.read_bytes())
+    damaged[-1] ^= 1
+    weights.write_bytes(damaged)
+    project.params(lambda p: p["tasks"]["tiny"]["finetune"].update(seed=5))
+    failed = project.repro(ok=False)
+    assert failed.returncode
+    assert "the model's bytes are not those" in failed.stderr
+    assert len(client(project).search_model_versions("name = 'tiny'")) == 1
+
+
+def test_a_flipped_bit_stops_at_the_next_stage(done: Project) -> None:
+    path = done.root / "data/split/tiny/test.parquet"
+    kept = path.read_bytes()
+    mode = path.stat().st_mode
+    path.chmod(0o644)
+    try:
+        path.write_bytes(kept[:-9] + bytes([kept[-9] ^ 1]) + kept[-8:])
+        failed = done.stage("evaluate", ok=False)
+        assert failed.returncode == 2
+        assert failed.stderr.startswith("refit: data/split/tiny/test.parquet: not the bytes that its receipt signed")
+    finally:
+        path.write_bytes(kept)
+        path.chmod(mode)
+
+
+@pytest.mark.parametrize("tune", [{"name": "linear_probe"}, {"name": "full", "embeddings": False}])
+def test_tune_moves_what_it_says_and_nothing_else(done: Project, tune: dict[str, Any], tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    root = tmp_path / "project"
+    shutil.copytree(done.root, root, symlinks=True)
+    project = Project(root)
+    project.params(lambda p: p["tasks"]["tiny"]["finetune"].update(tune=tune))
+    project.stage("finetune")
+    before = load_file(root / "data/raw/tiny_bert/model.safetensors")
+    after = load_file(root / "data/finetune/tiny/model/model.safetensors")
+    moved = {name for name, tensor in before.items() if not tensor.equal(after[f"bert.{name}"])}
+    assert moved == set() if tune["name"] == "linear_probe" else "embeddings.word_embeddings.weight" not in moved and len(moved) > 10
+
+
+def test_parts_that_the_data_set_gives_are_honoured_and_repeats_are_dropped_from_train(project: Project) -> None:
+    table = rows(240)
+    test = [*rows(60, seed=2), table[0]]  # one official test row stands in train too
+    write_csv(project.root / "data/raw/reviews/test.csv", test)
+    files = [{"path": "train.csv", "part": "train", "rows": None}, {"path": "test.csv", "part": "test", "rows": None}]
+    project.params(lambda p: p["tasks"]["tiny"]["data"].update(files=files))
+    project.run("dvc", "add", "-q", "data/raw/reviews")
+    project.repro("split@tiny")
+    leakage = load(project, "split/tiny/leakage.json")
+    assert leakage["parts"]["test"]["rows"] == 61
+    assert leakage["repeats_of_held_out_rows"] == {"rows": 1, "origins": ["train.csv:2"]}

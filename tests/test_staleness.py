@@ -1,0 +1,85 @@
+"""Mutation tests of staleness: a change re-runs the stages that use it, and no other."""
+
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stages.contract import params
+from tests.conftest import ROOT, Project
+from tests.test_architecture import DAG, needed
+
+TASK_STAGES = tuple(stage for stage in DAG if stage != "fetch")
+CHOSEN = {  # the plug-ins that the task `tiny` has chosen
+    "${item.modality.name}": "text", "${item.problem.name}": "classification", "${item.finetune.tune.name}": "full",
+    "${item.finetune.objective.name}": "cross_entropy", "${item.finetune.loop.name}": "local", "${item.origin.name}": "package",
+}  # fmt: skip
+LEAVES: dict[str, Any] = {  # a value of each section, changed to another that is allowed
+    "modality": ("max_tokens", 32), "problem": ("labels", {"praise": "praise", "blame": "blame", "ask": "question"}), "base": None,
+    "data": ("files", [{"path": "train.csv", "part": None, "rows": [1, 200]}]), "compute": ("batch_size", 16), "validate": ("min_rows", 21),
+    "augment": ("seed", 8), "split": ("seed", 8), "finetune": ("seed", 1), "evaluate": ("baselines", [{"name": "tfidf_logistic", "ngrams": [1, 1], "c": 1.0}]),
+    "register": ("gates", [{"name": "floor", "metric": "accuracy", "least": 0.1}]),
+}  # fmt: skip
+
+
+def users_of(module: str) -> set[str]:
+    """Return the stages of task `tiny` that use a module, by the import graph."""
+    found = set()
+    for stage in TASK_STAGES:
+        names = needed(stage)
+        for variable, name in CHOSEN.items():
+            names = {n.replace(variable, name) for n in names}
+        if module in names:
+            found.add(f"{stage}@tiny")
+    return found
+
+
+def stale(project: Project) -> set[str]:
+    """Return the stages that DVC would run because something they name has changed."""
+    from dvc.repo import Repo
+
+    with Repo(str(project.root)) as repo:
+        return {address.rpartition(":")[2] for address in repo.status()}
+
+
+MODULES = sorted(str(p.relative_to(ROOT)) for p in (ROOT / "stages").rglob("*.py") if p.name not in ("__init__.py", "params.py"))
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_changed_module_makes_exactly_its_users_stale(done: Project, module: str) -> None:
+    path = done.root / module
+    kept = path.read_bytes()
+    try:
+        path.write_bytes(kept + b"\n# changed\n")
+        assert stale(done) == users_of(module)
+    finally:
+        path.write_bytes(kept)
+
+
+@pytest.mark.parametrize("section", [f.name for f in fields(params.Task)])
+def test_a_changed_section_makes_exactly_its_readers_stale(done: Project, section: str) -> None:
+    path = done.root / "params.yaml"
+    kept = path.read_bytes()
+
+    def change(document: Any) -> None:
+        task = document["tasks"]["tiny"]
+        if section == "base":
+            task["base"] = "reviews"
+        else:
+            name, value = LEAVES[section]
+            task[section][name] = value
+
+    try:
+        done.params(change)
+        readers = {f"{stage}@tiny" for stage in TASK_STAGES if f"tasks.${{key}}.{section}" in DAG[stage]["do"]["params"]}
+        assert stale(done) == readers
+    finally:
+        path.write_bytes(kept)
+
+
+def test_a_stage_that_ran_anew_and_wrote_the_same_runs_nothing_after_it(done: Project) -> None:
+    for module, ran in (("stages/evaluate.py", "evaluate@tiny"), ("stages/tables.py", "validate@tiny")):
+        path = Path(done.root, module)
+        path.write_bytes(path.read_bytes() + b"\n# changed\n")
+        assert done.ran() == {ran}
