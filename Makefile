@@ -41,7 +41,7 @@ flow: setup
 
 ui: setup
 	@echo "MLflow: http://127.0.0.1:5000 (stop with Ctrl-C)"
-	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow server --host 127.0.0.1 --port 5000 --workers 1 \
+	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false MLFLOW_ALLOW_PICKLE_DESERIALIZATION=false mlflow server --host 127.0.0.1 --port 5000 --workers 1 \
 	  --backend-store-uri sqlite:///mlflow.db --allowed-hosts localhost:5000,127.0.0.1:5000
 
 test: setup

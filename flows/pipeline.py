@@ -70,9 +70,10 @@ def main() -> None:
         check(tasks)
         state: State[None] = pipeline(tasks, return_state=True)  # pyright: ignore[reportCallIssue]
     except RefitError as error:
-        sys.exit(f"refit: {error}")
+        print(f"refit: {one_line(error)}", file=sys.stderr)
+        sys.exit(error.exit_code)
     if not state.is_completed():
-        sys.exit(f"refit: {state.message}")
+        sys.exit(f"refit: {one_line(state.message)}")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ def augment(job: Job, modality: TextModality, problem: Classification, split: Sp
     samples = manifest.read(job.take("validate", "manifest.parquet"))
     parting = parts.assign(samples, plugins.problem(problem.name).strata(samples["y"]), split)
     train = samples[parting.part == "train"]
-    copies = plugins.modality(modality.name).alter(train, augment)
+    copies = plugins.modality(modality.name).alter(train, augment, modality)
 
     manifest.write(pd.concat([samples, copies], ignore_index=True), job.hand_on("manifest.parquet"))
     shown = copies.head(PREVIEWED).merge(samples[["id", "x"]], left_on="source_id", right_on="id", suffixes=("", "_original"))

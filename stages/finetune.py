@@ -1,9 +1,11 @@
 """Fine-tunes the base model on train and keeps the epoch that validation likes best; test is never read here."""
 
 from dataclasses import asdict
+from math import isfinite
 from typing import Any
 
 from stages.contract import manifest, plugins, receipts, runner
+from stages.contract.errors import ModelError
 from stages.contract.params import Classification, Compute, Finetune, TextModality
 from stages.contract.runner import Job
 
@@ -16,13 +18,15 @@ def finetune(job: Job, modality: TextModality, problem: Classification, base: st
     import transformers
 
     torch.set_num_threads(compute.threads)
+    torch.use_deterministic_algorithms(True, warn_only=True)
     transformers.set_seed(finetune.seed)
+    job.facts["device"] = torch.cuda.get_device_name() if torch.cuda.is_available() else f"cpu, {compute.threads} threads"
     of_x, of_y = plugins.modality(modality.name), plugins.problem(problem.name)
     parts = {name: manifest.read(job.take("split", f"{name}.parquet")) for name in ("train", "validation")}
     folder = job.raw(base)
     labels = of_y.labels(parts["train"]["y"])
 
-    model = of_y.load(folder, modality.name, labels)
+    model = of_y.load(folder, modality.name, labels, new_head=True)
     processor = of_x.processor(folder)
     plugins.tune(finetune.tune.name).prepare(model, finetune.tune)
     encoded = {
@@ -43,6 +47,8 @@ def finetune(job: Job, modality: TextModality, problem: Classification, base: st
     )
     history = plugins.loop(finetune.loop.name).fit(model, learning, finetune, compute, job.work)
 
+    if not all(isfinite(value) for entry in history for value in entry.values()):
+        raise ModelError(f"tasks.{job.key}.finetune: the loss is not finite; lower learning_rate, or look for a bad row")
     model.save_pretrained(job.hand_on("model"))
     processor.save_pretrained(job.out / "model")
     best = max((h for h in history if "eval_loss" in h), key=lambda h: (h[f"eval_{finetune.best_metric}"], -h["epoch"]))

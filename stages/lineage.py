@@ -10,14 +10,16 @@ from typing import Any
 from stages.contract.errors import ReceiptError
 from stages.contract.params import read_yaml
 
+MAX_BYTES = 50_000_000  # of dvc.lock: about 30 kB a task
 UPSTREAM = ("validate", "augment", "split", "finetune", "evaluate")
 
 
 @dataclass(frozen=True)
 class Lineage:
-    """`lock` is the excerpt of dvc.lock, `data` DVC's hash of the raw data set, `commit` the code's (or 'no commit')."""
+    """`lock` is the excerpt of dvc.lock, `split` its entry of the stage split, `data` DVC's hash of the raw data set, `commit` the code's (or 'no commit')."""
 
     lock: dict[str, Any]
+    split: dict[str, Any]
     lock_sha256: str
     data: str
     commit: str
@@ -25,27 +27,33 @@ class Lineage:
 
 def read(task: str, data: str, base: str) -> Lineage:
     """Read the lineage of a task's candidate from dvc.lock and git; raises ReceiptError where a stage has no entry."""
-    stages = (read_yaml(Path("dvc.lock")) or {}).get("stages", {}) if Path("dvc.lock").exists() else {}
+    stages = (read_yaml(Path("dvc.lock"), MAX_BYTES) or {}).get("stages", {}) if Path("dvc.lock").exists() else {}
     wanted = [f"{stage}@{task}" for stage in UPSTREAM]
     lacking = [name for name in wanted if name not in stages]
     if lacking:
         raise ReceiptError(f"dvc.lock: has no entry of {', '.join(lacking)}; run `dvc repro register@{task}`, which runs them first")
     fetched = [name for name in (f"fetch@{data}", f"fetch@{base}") if name in stages]
-    lock = {name: stages[name] for name in [*fetched, *wanted]}
+    lock = {name: _without_timing(stages[name]) for name in [*fetched, *wanted]}
     hashed = next(dep["md5"] for dep in lock[f"validate@{task}"]["deps"] if dep["path"] == f"data/raw/{data}")
-    return Lineage(lock, sha256(json.dumps(lock, sort_keys=True).encode()).hexdigest(), hashed, commit())
+    return Lineage(lock, lock[f"split@{task}"], sha256(json.dumps(lock, sort_keys=True).encode()).hexdigest(), hashed, commit())
 
 
 def commit() -> str:
-    """Return the commit of the code, with '+changes' where tracked files but dvc.lock differ from it."""
+    """Return the commit of the code, with '+changes' where code, settings or tracked data differ from it."""
     head = _git("rev-parse", "HEAD")
-    if not head:
+    changes = _git("status", "--porcelain", "--", "stages", "flows", "dvc.yaml", "params.yaml", "data/raw")
+    if head is None:
         return "no commit"
-    return head + ("+changes" if _git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!dvc.lock") else "")
+    return head if changes == "" else f"{head}+changes"
 
 
-def _git(*arguments: str) -> str:
+def _without_timing(entry: dict[str, Any]) -> dict[str, Any]:
+    """Return an entry of dvc.lock without timing.json, whose hash differs from run to run."""
+    return entry | {"outs": [out for out in entry["outs"] if not out["path"].endswith("/timing.json")]}
+
+
+def _git(*arguments: str) -> str | None:
     try:
         return subprocess.run(["git", *arguments], capture_output=True, text=True, timeout=30, check=True).stdout.strip()
-    except (subprocess.CalledProcessError, FileNotFoundError):  # not a repository, no commit yet, or no git at all
-        return ""
+    except (subprocess.SubprocessError, FileNotFoundError):  # not a repository, no commit yet, or no git at all
+        return None

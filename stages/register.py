@@ -1,5 +1,8 @@
 """Registers the candidate, judges it against the champion on the same test rows, and promotes it only if it is better."""
 
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
 import pandas as pd
 
 from stages import lineage, registry
@@ -8,7 +11,7 @@ from stages.contract.params import Classification, Compute, Data, Register
 from stages.contract.runner import Job
 from stages.judging import card, gates, scoring
 
-STAGES = ("validate", "augment", "split", "finetune", "evaluate")
+STAGES = lineage.UPSTREAM
 SHOWN = ("confusion.png", "confusion.csv", "report.json", "metrics.json", "predictions.parquet")
 
 
@@ -20,7 +23,9 @@ def register(job: Job, problem: Classification, base: str, data: Data, compute: 
     metrics, report = (receipts.read_json(shown[name]) for name in ("metrics.json", "report.json"))
     origin = lineage.read(job.key, data.source, base)
 
-    predictions, against = _against(job, model["sha256"], manifest.read_table(shown["predictions.parquet"]), parts["test"], compute)
+    folder, champion = job.take("finetune", "model").parent, registry.champion(job.key)
+    sha256 = scoring.identity(folder)
+    predictions, against = _against(job, champion, sha256, manifest.read_table(shown["predictions.parquet"]), parts["test"], compute)
     labels = sorted(set(model["labels"]) | set(plugins.problem(problem.name).labels(parts["test"]["y"])))
     opponents = list(metrics["baselines"]) if against == "baselines" else [against]
     verdicts = [gates.judge(gate, predictions, metrics, opponents, labels) for gate in register.gates]
@@ -28,16 +33,16 @@ def register(job: Job, problem: Classification, base: str, data: Data, compute: 
 
     receipts.write_json(job.out / "dvc_lock.json", origin.lock)
     made_from = {stage: job.provenance(stage) for stage in STAGES}
-    history, folder = receipts.read_json(job.take("finetune", "history.json")), job.take("finetune", "model").parent
-    version = registry.find(job.key, model["sha256"]) or registry.record(
+    history = receipts.read_json(job.take("finetune", "history.json"))
+    version = registry.find(job.key, sha256) or registry.record(
         registry.Candidate(
             name=job.key,
-            sha256=model["sha256"],
+            sha256=sha256,
             folder=folder,
             params={name: value for stage in STAGES for name, value in made_from[stage]["params"].items()},
             metrics=metrics,
             history=history,
-            datasets=_datasets(data.source, origin.data, parts),
+            datasets=_datasets(data.source, origin, parts),
             artifacts={"lineage": [job.out / "dvc_lock.json"], "evaluate": list(shown.values())},
             provenance=made_from,
             tags={
@@ -54,40 +59,45 @@ def register(job: Job, problem: Classification, base: str, data: Data, compute: 
         "task": job.key,
         "outcome": outcome,
         "against": against,
-        "candidate": {"version": version.number, "run_id": version.run_id, "model_sha256": model["sha256"]},
+        "candidate": {"version": version.number, "run_id": version.run_id, "model_sha256": sha256},
         "data": {"source": data.source, "md5": origin.data, "test_rows": len(predictions)},
+        "lineage": {"git_commit": origin.commit, "dvc_lock_sha256": origin.lock_sha256},
         "verdicts": verdicts,
     }
     receipts.write_json(job.out / "decision.json", decision)
     (job.out / "model_card.md").write_text(card.write(decision, model, report), "utf-8")
-    registry.decide(version, outcome, against, (job.out / "model_card.md").read_text("utf-8"), [job.out / "decision.json", job.out / "model_card.md"])
+    written = [job.out / name for name in ("decision.json", "model_card.md", "dvc_lock.json")]
+    registry.decide(version, outcome, against, champion.number if champion else None, card.summary(decision, model), written)
     return f"version {version.number}: {outcome}; " + "; ".join(v["reason"] for v in verdicts)
 
 
-def _against(job: Job, sha256: str, predictions: pd.DataFrame, test: pd.DataFrame, compute: Compute) -> tuple[pd.DataFrame, str]:
+def _against(
+    job: Job, champion: registry.Version | None, sha256: str, predictions: pd.DataFrame, test: pd.DataFrame, compute: Compute
+) -> tuple[pd.DataFrame, str]:
     """Return predictions with a column for the champion, scored anew on these rows, and whom to judge against.
 
     A candidate that is the champion already is judged again against whom it was judged then, so that repeating this
     stage repeats its decision. Without a champion the cheap baselines are the opponents.
     """
-    opponent = registry.champion(job.key)
+    opponent = champion
     if opponent and opponent.sha256 == sha256:
         before = opponent.judged_against.removeprefix("version_")
         opponent = registry.version(job.key, before) if before.isdecimal() else None
     if opponent is None:
         return predictions, "baselines"
-    folder = registry.download(opponent, job.work / f"version_{opponent.number}")
-    scored = scoring.predict(folder, test, compute, sha256=opponent.sha256)
+    with TemporaryDirectory(dir=job.work) as folder:
+        scored = scoring.predict(registry.download(opponent, Path(folder)), test, compute, sha256=opponent.sha256)
     name = f"version_{opponent.number}"
     by_id = pd.Series(scored["predicted"].to_numpy(), index=test["id"])
     return predictions.assign(**{name: predictions["id"].map(by_id)}), name
 
 
-def _datasets(source: str, md5: str, parts: dict[str, pd.DataFrame]) -> dict[str, registry.Dataset]:
-    """Return the raw data set under DVC's own hash, and each part of it."""
+def _datasets(source: str, origin: lineage.Lineage, parts: dict[str, pd.DataFrame]) -> list[registry.Dataset]:
+    """Return the raw data set and each part of it, under DVC's own hashes."""
+    hashed = {out["path"].rpartition("/")[2]: out["md5"] for out in origin.split["outs"]}
     rows = {name: part.assign(y=part["y"].str.join(" "))[["x", "y"]] for name, part in parts.items()}
-    raw = {source: registry.Dataset(pd.concat(rows.values()), "raw", md5)}
-    return raw | {f"{source}_{name}": registry.Dataset(part, name, md5) for name, part in rows.items()}
+    of_parts = [registry.Dataset(f"{source}_{name}", name, hashed[f"{name}.parquet"], part) for name, part in rows.items()]
+    return [registry.Dataset(source, "raw", origin.data, None), *of_parts]
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ import fcntl
 import math
 import re
 import time
-import warnings
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,8 +17,9 @@ from typing import Any
 
 import pandas as pd
 
-from stages.contract.errors import UnreachableError
-from stages.contract.escape import one_line
+from stages.contract import receipts
+from stages.contract.errors import RegistryError, UnreachableError
+from stages.contract.escape import one_line, redact
 
 ALIAS = "champion"
 SHA256, AGAINST, OUTCOME = "refit.model_sha256", "refit.judged_against", "refit.outcome"
@@ -40,11 +40,12 @@ class Version:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Rows that a run has read, in what role, and DVC's hash of the data set that they come from."""
+    """What a run has read, in what role (raw, train, validation, test), DVC's hash of it, and its rows where they are a table."""
 
-    rows: pd.DataFrame
+    name: str
     context: str
     md5: str
+    rows: pd.DataFrame | None
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class Candidate:
     params: dict[str, Any]
     metrics: dict[str, Any]
     history: list[dict[str, float]]
-    datasets: dict[str, Dataset]
+    datasets: list[Dataset]
     artifacts: dict[str, list[Path]]
     provenance: dict[str, Any]
     tags: dict[str, str]
@@ -69,16 +70,8 @@ class Candidate:
 
 def champion(name: str) -> Version | None:
     """Return the version that the alias `champion` names, if there is one."""
-    from mlflow.exceptions import MlflowException
-    from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, RESOURCE_DOES_NOT_EXIST, ErrorCode
-
     with _answering() as client:
-        try:
-            return _version(client.get_model_version_by_alias(name, ALIAS))
-        except MlflowException as error:
-            if error.error_code in (ErrorCode.Name(RESOURCE_DOES_NOT_EXIST), ErrorCode.Name(INVALID_PARAMETER_VALUE)):
-                return None  # no such model yet, or no such alias: MLflow has a code for each
-            raise
+        return _holder(client, name)
 
 
 def find(name: str, sha256: str) -> Version | None:
@@ -105,17 +98,15 @@ def download(version: Version, into: Path) -> Path:
 def record(candidate: Candidate) -> Version:
     """Write a run, its data sets, the logged model and a registered version; a failure leaves no version."""
     import mlflow
-    from mlflow.data.pandas_dataset import from_pandas
-    from mlflow.exceptions import MlflowException
 
     with _answering() as client:
         experiment = mlflow.set_experiment(candidate.name)
         with mlflow.start_run(experiment_id=experiment.experiment_id, run_name=candidate.sha256[:12]) as run:
             mlflow.set_tags(candidate.tags)
             mlflow.log_params(flatten(candidate.params))
-            warnings.filterwarnings("ignore", "The specified dataset source can be interpreted in multiple ways", UserWarning)
-            for name, data in candidate.datasets.items():
-                mlflow.log_input(from_pandas(data.rows, source=candidate.tags["refit.data"], name=name, digest=data.md5), context=data.context)
+            datasets = {of.context: _dataset(of, candidate.tags["refit.data"]) for of in candidate.datasets}
+            for context, dataset in datasets.items():
+                mlflow.log_input(dataset, context=context)
             client.log_batch(run.info.run_id, metrics=_history(candidate.history))
             mlflow.log_dict(candidate.provenance, "lineage/provenance.json")
             for folder, paths in candidate.artifacts.items():
@@ -125,25 +116,26 @@ def record(candidate: Candidate) -> Version:
             client.log_model_artifact(logged.model_id, str(candidate.folder / "model.json"))
             client.log_model_artifacts(logged.model_id, str(candidate.folder / "model"), "model")
             mlflow.finalize_logged_model(logged.model_id, "READY")
-            mlflow.log_metrics(flatten(candidate.metrics), model_id=logged.model_id)
-        try:
-            client.create_registered_model(candidate.name)
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                raise
-        made = client.create_model_version(
-            candidate.name, f"models:/{logged.model_id}", run.info.run_id, tags=candidate.tags | {SHA256: candidate.sha256}, model_id=logged.model_id
-        )
+            mlflow.log_metrics(flatten(candidate.metrics), dataset=datasets["test"], model_id=logged.model_id)
+        made = mlflow.register_model(f"models:/{logged.model_id}", candidate.name, tags=candidate.tags | {SHA256: candidate.sha256})
     return _version(made)
 
 
-def decide(version: Version, outcome: str, against: str, description: str, artifacts: list[Path]) -> None:
-    """Record a verdict on a version, and move the alias to it if it is to be promoted."""
+def decide(version: Version, outcome: str, against: str, champion: int | None, description: str, artifacts: list[Path]) -> None:
+    """Record a verdict on a version, and move the alias to it if it is to be promoted.
+
+    champion is the number of the version that held the alias when the candidate was judged: if another holds it now,
+    the verdict is not about it, and RegistryError is raised before anything is written.
+    """
     import mlflow
 
     with _answering() as client:
+        now = _holder(client, version.name)
+        if (now.number if now else None) != champion:
+            raise RegistryError(f"{version.name}: the champion moved while version {version.number} was judged; run register again")
+        folder = f"decisions/against_{against}_{receipts.digest(receipts.files(artifacts[0].parent, [p.name for p in artifacts]))[:8]}"
         for path in artifacts:
-            mlflow.log_artifact(str(path), artifact_path=f"decisions/against_{against}", run_id=version.run_id)
+            mlflow.log_artifact(str(path), artifact_path=folder, run_id=version.run_id)
         for key, value in ((OUTCOME, outcome), (AGAINST, against)):
             client.set_model_version_tag(version.name, str(version.number), key, value)
             client.set_tag(version.run_id, key, value)
@@ -161,6 +153,29 @@ def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[f"{prefix}{key}"] = value
     return flat
+
+
+def _holder(client: Any, name: str) -> Version | None:
+    from mlflow.exceptions import MlflowException
+    from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, RESOURCE_DOES_NOT_EXIST, ErrorCode
+
+    try:
+        return _version(client.get_model_version_by_alias(name, ALIAS))
+    except MlflowException as error:
+        if error.error_code in (ErrorCode.Name(RESOURCE_DOES_NOT_EXIST), ErrorCode.Name(INVALID_PARAMETER_VALUE)):
+            return None  # no such model yet, or no such alias: MLflow has a code for each
+        raise
+
+
+def _dataset(dataset: Dataset, source: str) -> Any:
+    from mlflow.data.meta_dataset import MetaDataset
+    from mlflow.data.pandas_dataset import from_pandas
+    from mlflow.data.sources import LocalArtifactDatasetSource  # pyright: ignore[reportAttributeAccessIssue]  (made when imported)
+
+    at = LocalArtifactDatasetSource(source)
+    if dataset.rows is None:
+        return MetaDataset(at, name=dataset.name, digest=dataset.md5)
+    return from_pandas(dataset.rows, source=at, name=dataset.name, digest=dataset.md5)
 
 
 def _version(found: Any) -> Version:
@@ -190,8 +205,12 @@ def _answering() -> Generator[Any]:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield mlflow.MlflowClient()
     except (requests.RequestException, OperationalError) as error:
-        raise UnreachableError(f"MLflow at {mlflow.get_tracking_uri().rsplit('@')[-1]}: {one_line(error, 300)}; start it and repeat") from error
+        raise UnreachableError(
+            f"MLflow at {mlflow.get_tracking_uri().rsplit('@')[-1]}: {redact(one_line(error, 300))}; see that it is up, and repeat"
+        ) from error
     except mlflow.MlflowException as error:
         if isinstance(error.__cause__, requests.RequestException) or "API request to" in str(error):
-            raise UnreachableError(f"MLflow at {mlflow.get_tracking_uri().rsplit('@')[-1]}: {one_line(error, 300)}; start it and repeat") from error
+            raise UnreachableError(
+                f"MLflow at {mlflow.get_tracking_uri().rsplit('@')[-1]}: {redact(one_line(error, 300))}; see that it is up, and repeat"
+            ) from error
         raise

@@ -44,9 +44,13 @@ def _read_file(folder: Path, file: DataFile, data: Data) -> pd.DataFrame:
             raise TableError(f"{path}: a table is a .csv or a .jsonl, not '{extract(other)}'; convert it")
     first, last = file.rows or (1, None)
     found = pd.DataFrame(itertools.islice(rows, first - 1, last), columns=["line", "x", "y", "meta", "code", "reason"], dtype=object)
+    for _ in rows:  # to the end of the file, which may be wrong after the slice too
+        pass
     if found.empty or (last is not None and len(found) < last - first + 1):
-        wanted = f"rows {first} to {last}" if last else "any row"
-        raise TableError(f"{path}: {len(found)} data rows where {wanted} were expected; look at the file, or mend data.files")
+        fact = (
+            f"holds {len(found)} of the data rows {first} to {last}" if last else "holds a header and no data row" if path.suffix == ".csv" else "holds no row"
+        )
+        raise TableError(f"{path}: {fact}; look at the file, or mend data.files")
     found["origin"] = file.path + ":" + found["line"].astype(str)
     found["given_part"] = file.part
     _flag_unfit_characters(found)
@@ -58,7 +62,8 @@ def _inside(folder: Path, name: str) -> Path:
     if not path.exists():
         have = ", ".join(sorted(extract(p.name) for p in path.parent.iterdir())[:20]) if path.parent.is_dir() else "no such folder"
         raise TableError(f"{path}: is not there (found: {have}); mend data.files in params.yaml")
-    if not path.resolve().is_relative_to(folder.resolve()) or not stat.S_ISREG(path.stat().st_mode):
+    roots = (folder.resolve(), Path(".dvc/cache").resolve())  # DVC may link into its cache
+    if not any(path.resolve().is_relative_to(root) for root in roots) or not stat.S_ISREG(path.stat().st_mode):
         raise TableError(f"{path}: is not a regular file inside {folder}; copy the file itself there")
     if path.stat().st_size > MAX_BYTES:
         raise TableError(f"{path}: {path.stat().st_size:,} bytes, at most {MAX_BYTES:,}; split it into several files")
@@ -123,7 +128,7 @@ def _jsonl_rows(path: Path, data: Data) -> Iterator[tuple[Any, ...]]:
                 meta = json.dumps(row, ensure_ascii=False)
                 if not isinstance(x, str) or not isinstance(y, str):
                     name = data.columns.x if not isinstance(x, str) else data.columns.y
-                    x, y, code, reason = "", "", "missing_value", f"'{extract(name)}' is missing or not a string or number"
+                    x, y, meta, code, reason = "", "", "{}", "missing_value", f"'{extract(name)}' is missing or not a string or number"
             elif code is None:
                 code, reason = "not_json", "not a JSON object"
             yield line, x, y, meta, code, reason

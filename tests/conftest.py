@@ -62,7 +62,16 @@ def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("base")
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *FILLERS, *sum(WORDS.values(), []), *"abcdefghijklmnopqrstuvwxyz0123456789"]
+    words = [
+        "[PAD]",
+        "[UNK]",
+        "[CLS]",
+        "[SEP]",
+        "[MASK]",
+        *FILLERS,
+        *(word for words in WORDS.values() for word in words),
+        *"abcdefghijklmnopqrstuvwxyz0123456789",
+    ]
     words += [f"##{c}" for c in "abcdefghijklmnopqrstuvwxyz0123456789"]
     vocabulary = {word: i for i, word in enumerate(dict.fromkeys(words))}
     BertTokenizer(vocab=vocabulary).save_pretrained(folder)

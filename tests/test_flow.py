@@ -33,6 +33,6 @@ def test_a_flow_over_named_tasks_runs_those_alone_and_decides_nothing_itself(don
 
 def test_an_unknown_task_is_refused_by_name(done: Project, tmp_path: Path) -> None:
     run = done.run(sys.executable, "-m", "flows.pipeline", "nobody", ok=False, PREFECT_HOME=str(tmp_path / "prefect"), **SERVER)
-    assert run.returncode == 1
+    assert run.returncode == 2
     known = ", ".join(YAML(typ="safe").load(done.root / "params.yaml")["tasks"])
     assert f"refit: there is no task 'nobody'; have: {known}" in run.stderr

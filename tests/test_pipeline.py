@@ -34,7 +34,7 @@ def test_a_first_model_that_beats_the_cheap_baselines_becomes_champion(done: Pro
     assert decision["against"] == "baselines"
     champion = client(done).get_model_version_by_alias("tiny", "champion")
     assert champion.version == 1
-    assert champion.tags["refit.model_sha256"] == load(done, "finetune/tiny/model.json")["sha256"]
+    assert champion.tags["refit.model_sha256"] == decision["candidate"]["model_sha256"]
 
 
 def test_the_run_tells_what_the_champion_was_made_from(done: Project) -> None:
@@ -43,7 +43,10 @@ def test_the_run_tells_what_the_champion_was_made_from(done: Project) -> None:
     tracked = (done.root / "data/raw/reviews.dvc").read_text()
     assert run.data.tags["refit.data_md5"] in tracked
     assert run.data.tags["refit.git_commit"] == done.run("git", "rev-parse", "HEAD").stdout.strip()
-    assert {d.dataset.digest for d in run.inputs.dataset_inputs} == {run.data.tags["refit.data_md5"]}
+    digests = {d.tags[0].value: d.dataset.digest for d in run.inputs.dataset_inputs}
+    assert digests.keys() == {"raw", "train", "validation", "test"}
+    assert digests["raw"] == run.data.tags["refit.data_md5"]
+    assert all(digests[part] in (done.root / "dvc.lock").read_text() for part in digests)
     assert run.data.params["finetune.learning_rate"] == "0.01"
     assert run.data.metrics["macro_f1"] == load(done, "evaluate/tiny/metrics.json")["macro_f1"]
     assert len(client(done).get_metric_history(champion.run_id, "eval_macro_f1")) == 3
@@ -124,7 +127,7 @@ def test_a_champion_whose_files_were_written_over_is_not_loaded(project: Project
     project.params(lambda p: p["tasks"]["tiny"]["finetune"].update(seed=5))
     failed = project.repro(ok=False)
     assert failed.returncode
-    assert "the model's bytes are not those" in failed.stderr
+    assert "the model's bytes are not those that were registered" in failed.stderr
     assert len(client(project).search_model_versions("name = 'tiny'")) == 1
 
 
@@ -169,3 +172,52 @@ def test_parts_that_the_data_set_gives_are_honoured_and_repeats_are_dropped_from
     leakage = load(project, "split/tiny/leakage.json")
     assert leakage["parts"]["test"]["rows"] == 61
     assert leakage["repeats_of_held_out_rows"] == {"rows": 1, "origins": ["train.csv:2"]}
+
+
+def test_the_hash_of_the_lineage_is_that_of_the_excerpt(done: Project) -> None:
+    import hashlib
+
+    excerpt = load(done, "register/tiny/dvc_lock.json")
+    decision = load(done, "register/tiny/decision.json")
+    assert hashlib.sha256(json.dumps(excerpt, sort_keys=True).encode()).hexdigest() == decision["lineage"]["dvc_lock_sha256"]
+    assert set(excerpt) == {f"{stage}@tiny" for stage in STAGES[:-1]}
+
+
+def test_a_champion_that_moved_while_a_candidate_was_judged_is_not_overrun(done: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    from stages import registry
+    from stages.contract.errors import RegistryError
+
+    monkeypatch.chdir(done.root)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{done.root}/mlflow.db")
+    holder = registry.champion("tiny")
+    assert holder is not None
+    with pytest.raises(RegistryError, match="the champion moved"):
+        registry.decide(holder, "promote", "version_9", 9, "", [])
+
+
+def test_a_base_model_that_lacks_weights_or_a_tokenizer_is_refused(project: Project) -> None:
+    """transformers would fill both in without a word: random weights, a tokenizer of five tokens."""
+    from safetensors.torch import load_file, save_file
+
+    project.repro("split@tiny")
+    base = project.root / "data/raw/tiny_bert"
+    weights = load_file(base / "model.safetensors")
+    save_file({f"0.auto_model.{name}": tensor for name, tensor in weights.items()}, base / "model.safetensors", {"format": "pt"})
+    failed = project.stage("finetune", ok=False)
+    assert (failed.returncode, failed.stderr.count("refit: ")) == (2, 1)
+    assert "weights are missing or misshapen" in failed.stderr
+
+    save_file(weights, base / "model.safetensors", {"format": "pt"})
+    (base / "tokenizer.json").unlink()
+    failed = project.stage("finetune", ok=False)
+    assert (failed.returncode, failed.stderr.count("refit: ")) == (2, 1)
+    assert "has no tokenizer" in failed.stderr
+
+
+def test_a_learning_rate_that_diverges_is_said_in_one_line(project: Project) -> None:
+    project.repro("split@tiny")
+    project.params(lambda p: p["tasks"]["tiny"]["finetune"].update(learning_rate=1e30))
+    failed = project.stage("finetune", ok=False)
+    assert (failed.returncode, failed.stderr.count("refit: ")) == (2, 1), failed.stderr[-2000:]
+    assert "lower learning_rate" in failed.stderr
+    assert not (project.root / "data/finetune/tiny").exists()

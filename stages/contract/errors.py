@@ -35,6 +35,10 @@ class ModelError(RefitError):
     """A model folder cannot be loaded safely."""
 
 
+class RegistryError(RefitError):
+    """The registry is not in the state that a decision was made for."""
+
+
 class BusyError(RefitError):
     """Another process runs this stage of this task."""
 

@@ -1,5 +1,7 @@
 """Escapes data for the places where a person meets it: a line of a log, a message, a cell of a spreadsheet."""
 
+import re
+
 
 def one_line(text: object, limit: int = 2000) -> str:
     """Return text with control characters and lone surrogates escaped, so that data never starts a line of a log."""
@@ -10,6 +12,11 @@ def one_line(text: object, limit: int = 2000) -> str:
 def extract(text: object) -> str:
     """Return at most 80 escaped characters of a data value, for a message or a list."""
     return one_line(str(text)[:81], 80)
+
+
+def redact(text: object) -> str:
+    """Return text with the user and password of every address taken out."""
+    return re.sub(r"//[^/@\s]*@", "//", str(text))
 
 
 def cell(text: object) -> str:

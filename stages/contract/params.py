@@ -13,12 +13,13 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
-from ruamel.yaml.events import AliasEvent
+from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent
 
 from stages.contract.errors import ParamsError
 from stages.contract.escape import one_line
 
 MAX_BYTES = 1_000_000  # of params.yaml: more is an accident or an attack
+MAX_DEPTH = 20
 
 
 def _relative(path: str) -> str:
@@ -113,6 +114,10 @@ class Columns(_Strict):
     x: Text
     y: Text
 
+    def __post_init__(self) -> None:
+        if self.x == self.y:
+            raise ValueError("x and y must be two columns")
+
 
 @dataclass(frozen=True)
 class Data(_Strict):
@@ -205,6 +210,10 @@ class Split(_Strict):
     validation: Fraction
     test: Fraction
 
+    def __post_init__(self) -> None:
+        if self.validation + self.test >= 1:
+            raise ValueError("validation and test must leave a share for train")
+
 
 @dataclass(frozen=True)
 class Full(_Strict):
@@ -243,7 +252,7 @@ class Finetune(_Strict):
     batch_size: Count
     learning_rate: Positive
     schedule: Literal["linear", "cosine", "constant_with_warmup"]
-    warmup: Share
+    warmup: Annotated[float, Field(ge=0, lt=1)]
     weight_decay: NotNegative
     best_metric: Literal["macro_f1", "accuracy", "weighted_f1"]
 
@@ -297,7 +306,7 @@ class Floor(_Strict):
 
 @dataclass(frozen=True)
 class Register(_Strict):
-    gates: Annotated[tuple[Annotated[BeatsBaseline | Floor, Field(discriminator="name")], ...], Field(min_length=1), AfterValidator(_distinct)]
+    gates: Annotated[tuple[Annotated[BeatsBaseline | Floor, Field(discriminator="name")], ...], Field(min_length=1)]
 
 
 @dataclass(frozen=True)
@@ -324,30 +333,36 @@ class Params(_Strict):
 # ---- reading ---------------------------------------------------------------------------------------------------------
 
 
-def read_yaml(path: Path) -> Any:
+def read_yaml(path: Path, limit: int = MAX_BYTES) -> Any:
     """Read YAML 1.2 as DVC reads it; tags, anchors, aliases and repeated keys are errors.
 
     With an anchor or alias `dvc exp run -S` exits 0 and changes nothing, so they are refused and not resolved.
     """
     try:
         size = path.stat().st_size
-        if size > MAX_BYTES:
-            raise ParamsError(f"{path}: {size:,} bytes, at most {MAX_BYTES:,} are read; move data out of it")
+        if size > limit:
+            raise ParamsError(f"{path}: {size:,} bytes, at most {limit:,} are read; move data out of it")
         text = path.read_text("utf-8")
+        depth = 0
         for event in YAML(typ="safe", pure=True).parse(text):
+            depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
+            place = f"{path}:{event.start_mark.line + 1}"
+            if depth > MAX_DEPTH:
+                raise ParamsError(f"{place}: more than {MAX_DEPTH} levels deep; nothing here is")
             if isinstance(event, AliasEvent) or getattr(event, "anchor", None):
-                line = event.start_mark.line + 1
-                raise ParamsError(f"{path}:{line}: a YAML anchor or alias, which `dvc exp run -S` cannot set; write it out")
+                raise ParamsError(f"{place}: a YAML anchor or alias, which `dvc exp run -S` cannot set; write it out")
+            if getattr(event, "tag", None):
+                raise ParamsError(f"{place}: a YAML tag; write the plain value")
         return YAML(typ="safe", pure=True).load(text)
     except FileNotFoundError:
         raise ParamsError(f"{path}: there is no such file here; run from the project's root") from None
-    except (YAMLError, UnicodeDecodeError, RecursionError) as error:
+    except (YAMLError, ValueError, RecursionError) as error:
         raise ParamsError(f"{path}: not plain YAML 1.2 ({one_line(' '.join(str(error).split()), 300)})") from None
 
 
 def load(path: Path = Path("params.yaml")) -> Params:
     """Read and check all of params.yaml; raises one ParamsError that names every mistake with its path."""
-    document = read_yaml(path)
+    document = _with_text_keys(read_yaml(path))
     try:
         params = TypeAdapter(Params).validate_json(json.dumps(document, default=str))
     except ValidationError as error:
@@ -361,6 +376,13 @@ def load(path: Path = Path("params.yaml")) -> Params:
     if missing:
         raise _all_of(path, missing)
     return params
+
+
+def _with_text_keys(tree: Any) -> Any:
+    """Return the document with every key as text: YAML knows numbers, dates and lists as keys, JSON does not."""
+    if isinstance(tree, dict):
+        return {str(key): _with_text_keys(value) for key, value in tree.items()}
+    return [_with_text_keys(value) for value in tree] if isinstance(tree, list) else tree
 
 
 def _all_of(path: Path, mistakes: list[str]) -> ParamsError:
@@ -399,4 +421,5 @@ if __name__ == "__main__":
     try:
         load()
     except ParamsError as error:
-        sys.exit(str(error))
+        print(f"refit: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)

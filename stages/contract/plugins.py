@@ -46,8 +46,8 @@ class Modality(Protocol):
         """Return expectations on the features: each a Great Expectations type and its kwargs."""
         ...
 
-    def alter(self, samples: "pd.DataFrame", augment: Any) -> "pd.DataFrame":
-        """Return altered copies of samples (manifest columns)."""
+    def alter(self, samples: "pd.DataFrame", augment: Any, settings: Any) -> "pd.DataFrame":
+        """Return altered copies of samples (manifest columns) that are fit to learn from."""
         ...
 
     def processor(self, folder: Path) -> Any:
@@ -78,8 +78,8 @@ class Problem(Protocol):
         """Return the labels in the order of the model's outputs."""
         ...
 
-    def load(self, folder: Path, modality: str, labels: list[str]) -> Any:
-        """Load a transformers model from a folder with the head of this problem."""
+    def load(self, folder: Path, modality: str, labels: list[str], new_head: bool) -> Any:
+        """Load a transformers model from a folder, with a new head for this problem or with all its own weights."""
         ...
 
     def targets(self, y: "pd.Series[Any]", labels: list[str]) -> list[Any]:

@@ -14,8 +14,6 @@ import shutil
 import signal
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -25,11 +23,12 @@ import psutil
 
 from stages.contract import params, receipts
 from stages.contract.errors import BusyError, ParamsError, ReceiptError, RefitError, UnreachableError
-from stages.contract.escape import one_line
+from stages.contract.escape import one_line, redact
 
 # Telemetry and hub look-ups are off unless the user turns them on; GNU OpenMP must not spin on shared cores
 # (a training step took 1.5-9.5 s with spinning and 0.5-1.1 s without). Set before any heavy import.
 QUIET = {
+    "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
     "DO_NOT_TRACK": "1",
     "GX_ANALYTICS_ENABLED": "false",
     "HF_HUB_DISABLE_TELEMETRY": "1",
@@ -61,6 +60,7 @@ class Job:
     work: Path
     taken: dict[str, str] = field(default_factory=dict[str, str])
     handed: list[str] = field(default_factory=list[str])
+    facts: dict[str, str] = field(default_factory=dict[str, str])
 
     def take(self, stage: str, name: str) -> Path:
         """Return the file or folder that an earlier stage of this task handed on, its bytes verified."""
@@ -74,10 +74,10 @@ class Job:
     def raw(self, source: str) -> Path:
         """Return the folder of a source; what fetch wrote is verified, what DVC tracks is taken as it is."""
         folder = Path("data/raw", source)
-        stated = folder / "source.json"
-        if stated.is_file():
-            receipt = receipts.read_json(stated)["files"] | {"source.json": receipts.sha256(stated)}
-            self.taken.update({f"{folder}/{k}": v for k, v in receipts.verify(folder, receipt, ".").items()})
+        found, stated = receipts.files(folder, ["."]), folder / "source.json"
+        if Path("data/fetch", source).is_dir():
+            receipts.verify(folder, receipts.read_json(stated)["files"] | {"source.json": found.get("source.json", "")}, ".")
+        self.taken.update({f"{folder}/{k}": v for k, v in found.items()})
         return folder
 
     def provenance(self, stage: str) -> Any:
@@ -100,7 +100,7 @@ def run(story: Story) -> None:
         key = _key(stage)
         with _Lock(Path("data/.work", stage, key)) as work:
             line = _carry_out(story, stage, key, work)
-        print(f"{stage} {key}: {line}", flush=True)
+        print(one_line(f"{stage} {key}: {line}"), flush=True)
     except RefitError as error:
         print(f"refit: {one_line(error)}", file=sys.stderr, flush=True)
         sys.exit(error.exit_code)
@@ -147,6 +147,7 @@ def _publish(job: Job, sections: dict[str, Any], began: float) -> None:
         "stage": job.stage,
         "task": job.key,
         "inputs": job.taken,
+        "facts": job.facts,
         "params": json.loads(json.dumps(sections_of)),
         "versions": {"python": sys.version.split()[0]} | {n: importlib.metadata.version(n) for n in RECORDED},
     })  # fmt: skip
@@ -172,13 +173,13 @@ def ping_tracking(seconds: float = 5) -> None:
     address = os.environ.get("MLFLOW_TRACKING_URI", "")
     if not re.match(r"https?://", address):
         return
+    import requests
+
     try:
-        urllib.request.urlopen(f"{address.rstrip('/')}/health", timeout=seconds).close()  # noqa: S310  (http or https, see above)
-    except urllib.error.HTTPError:
-        return
-    except (OSError, ValueError) as error:
+        requests.get(f"{address.rstrip('/')}/health", timeout=seconds)
+    except requests.RequestException as error:
         raise UnreachableError(
-            f"MLFLOW_TRACKING_URI: {re.sub('//[^/@]*@', '//', address)} does not answer within {seconds:g} s ({error}); "
+            f"MLFLOW_TRACKING_URI: {redact(address)} does not answer within {seconds:g} s ({redact(one_line(error, 200))}); "
             "start the server, or unset the variable to use mlflow.db here"
         ) from None
 

@@ -1,29 +1,35 @@
 """Writes the model card: what the model is, what it learned from, how good it is, and what was decided."""
 
+import re
 from html import escape
 from typing import Any
 
 from stages.contract.escape import one_line
 
 
-def write(decision: dict[str, Any], model: dict[str, Any], report: dict[str, Any]) -> str:
-    """Return the card as Markdown; every value from data is escaped."""
-    rows = "\n".join(
-        f"| {_safe(name)} | {of['precision']:.3f} | {of['recall']:.3f} | {of['f1']:.3f} | {of['support']} |"
-        for name, of in report["candidate"]["labels"].items()
-    )
-    others = "\n".join(f"| {_safe(name)} | {of['accuracy']:.4f} | {of['macro_f1']:.4f} |" for name, of in report.items())
+def summary(decision: dict[str, Any], model: dict[str, Any]) -> str:
+    """Return the head of the card as Markdown, every value from data escaped: what the model is, and the decision."""
     reasons = "\n".join(f"- {_safe(v['gate'])}: **{v['outcome']}**. {_safe(v['reason'])}" for v in decision["verdicts"])
     data = decision["data"]
     return f"""# {_safe(decision["task"])}
 
-A {_safe(model["modality"]["name"])} {_safe(model["problem"])} model, fine-tuned from `{_safe(model["base"]["source"])}`.
-Model sha256 `{model["sha256"]}`. Data `{_safe(data["source"])}` (DVC md5 `{data["md5"]}`), {data["test_rows"]} test rows.
+A {_safe(model["modality"]["name"])} {_safe(model["problem"])} model, fine-tuned from `{model["base"]["source"]}`.
+Model sha256 `{decision["candidate"]["model_sha256"]}`. Data `{data["source"]}` (DVC md5 `{data["md5"]}`), {data["test_rows"]} test rows.
 
 **Decision: {decision["outcome"]}**, judged against {_safe(decision["against"])}.
 
 {reasons}
+"""
 
+
+def write(decision: dict[str, Any], model: dict[str, Any], report: dict[str, Any]) -> str:
+    """Return the whole card: its head, the models compared, and the candidate's scores by label."""
+    others = "\n".join(f"| {_safe(name)} | {of['accuracy']:.4f} | {of['macro_f1']:.4f} |" for name, of in report.items())
+    rows = "\n".join(
+        f"| {_safe(name)} | {of['precision']:.3f} | {of['recall']:.3f} | {of['f1']:.3f} | {of['support']} |"
+        for name, of in report["candidate"]["labels"].items()
+    )
+    return f"""{summary(decision, model)}
 | model | accuracy | macro-F1 |
 |---|---|---|
 {others}
@@ -35,4 +41,5 @@ Model sha256 `{model["sha256"]}`. Data `{_safe(data["source"])}` (DVC md5 `{data
 
 
 def _safe(value: object) -> str:
-    return escape(one_line(value)).replace("|", "&#124;").replace("`", "&#96;")
+    """Return text that Markdown shows as it is: no HTML, link, picture, emphasis, code or cell of a table."""
+    return re.sub(r"([\\`*_\[\]()!|~])", r"\\\1", escape(one_line(value), quote=False))

@@ -46,7 +46,7 @@ def _beats(gate: BeatsBaseline, predictions: pd.DataFrame, against: list[str], l
         for name in against
     }  # fmt: skip
     outcomes: dict[str, Outcome] = {name: _outcome(c, gate.margin) for name, c in found.items()}
-    hardest = min(found, key=lambda name: found[name].lower)
+    hardest = min(found, key=lambda name: (("reject", "inconclusive", "promote").index(outcomes[name]), found[name].lower))
     return {
         "gate": gate.name,
         "outcome": together([{"outcome": o} for o in outcomes.values()]),

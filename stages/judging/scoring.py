@@ -20,10 +20,11 @@ def predict(folder: Path, samples: pd.DataFrame, compute: Compute, sha256: str |
     import torch
 
     torch.set_num_threads(compute.threads)
+    torch.use_deterministic_algorithms(True, warn_only=True)
     card = verified(folder, sha256)
     of_x, of_y = plugins.modality(card["modality"]["name"]), plugins.problem(card["problem"])
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = of_y.load(folder / "model", card["modality"]["name"], card["labels"]).eval().to(device)
+    model = of_y.load(folder / "model", card["modality"]["name"], card["labels"], new_head=False).eval().to(device)
     processor = of_x.processor(folder / "model")
     encoded = of_x.encode(samples["x"], processor, plugins.settings(card["modality"]))
     collate = of_x.collate(processor)
@@ -38,9 +39,15 @@ def predict(folder: Path, samples: pd.DataFrame, compute: Compute, sha256: str |
     return of_y.decode(logits, card["labels"]).set_index(samples.index)
 
 
+def identity(folder: Path) -> str:
+    """Return the sha256 by which a model is known: of its files, and of model.json, which says how to read them."""
+    return receipts.digest(receipts.files(folder, ["model", "model.json"]))
+
+
 def verified(folder: Path, sha256: str | None = None) -> dict[str, Any]:
-    """Return model.json after checking that the model's bytes are those that it (or the caller) names."""
+    """Return model.json; raises ModelError unless the bytes are those of sha256, or, without it, those model.json names."""
     card = receipts.read_json(folder / "model.json")
-    if receipts.digest(receipts.files(folder, ["model"])) != (sha256 or card["sha256"]):
-        raise ModelError(f"{folder}: the model's bytes are not those that model.json names; fetch or train it anew")
+    right = receipts.digest(receipts.files(folder, ["model"])) == card["sha256"] if sha256 is None else identity(folder) == sha256
+    if not right:
+        raise ModelError(f"{folder}: the model's bytes are not those that were registered or written; fetch or train it anew")
     return card

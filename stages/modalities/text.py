@@ -10,8 +10,11 @@ import numpy as np
 import pandas as pd
 
 from stages.contract import draws
+from stages.contract.errors import ModelError
+from stages.contract.escape import one_line
 from stages.contract.params import Augment, Keyboard, Ocr, RandomCharacter, RandomWord, SplitWord, TextModality, Transform
 
+VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model")
 EVERY_WORD = 1_000_000  # nlpaug alters at most 10 words or characters unless told otherwise
 
 
@@ -46,8 +49,11 @@ def expectations(settings: TextModality) -> list[dict[str, Any]]:
     ]
 
 
-def alter(samples: pd.DataFrame, augment: Augment) -> pd.DataFrame:
-    """Return altered copies of samples; a draw depends on (seed, id, number) and on nothing else."""
+def alter(samples: pd.DataFrame, augment: Augment, settings: TextModality) -> pd.DataFrame:
+    """Return altered copies of samples; a draw depends on (seed, id, number) and on nothing else.
+
+    A copy that came out equal to its original, or of a length that no original may have, is left out.
+    """
     chosen = samples[[draws.uniform("chosen", augment.seed, i) < augment.share for i in samples["id"]]]
     if not augment.transforms or chosen.empty:
         return samples.iloc[:0]
@@ -56,7 +62,8 @@ def alter(samples: pd.DataFrame, augment: Augment) -> pd.DataFrame:
     for number in range(1, augment.copies + 1):
         copy = chosen.assign(id=chosen["id"] + f"+{number}", source_id=chosen["id"])
         copy["x"] = [_alter_one(text, draws.integer("altered", augment.seed, i), transforms) for text, i in zip(copy["x"], copy["id"], strict=True)]
-        copies.append(copy[copy["x"] != chosen["x"]])
+        fit = ~copy.index.isin(check(copy["x"], settings).index)
+        copies.append(copy[(copy["x"] != chosen["x"]) & fit])
     return pd.concat([samples.iloc[:0], *copies], ignore_index=True)
 
 
@@ -92,14 +99,22 @@ def _augmenter(transform: Transform) -> Any:
 
 
 def processor(folder: Path) -> Any:
-    """Load the tokenizer of a model folder; no code of the folder is run."""
+    """Load the tokenizer of a model folder; no code of the folder is run. Raises ModelError where it has none."""
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    if not any((folder / name).is_file() for name in VOCABULARIES):  # transformers would make one of five tokens
+        raise ModelError(f"{folder}: has no tokenizer (none of {', '.join(VOCABULARIES)}); bring the base model's own")
+    try:
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"{folder}: its tokenizer cannot be loaded ({one_line(error, 300)}); check its files") from error
 
 
 def encode(x: "pd.Series[str]", processor: Any, settings: TextModality) -> list[dict[str, Any]]:
     """Return input_ids and attention_mask for each text, cut to max_tokens, not padded."""
+    if settings.max_tokens > processor.model_max_length or processor.pad_token is None:
+        limit = f"reads at most {processor.model_max_length} tokens" if processor.pad_token else "has no padding token"
+        raise ModelError(f"the base model's tokenizer {limit}, and modality.max_tokens is {settings.max_tokens}; lower it, or take another base")
     encoded = processor(x.tolist(), truncation=True, max_length=settings.max_tokens, return_token_type_ids=False)
     return [dict(zip(encoded.keys(), row, strict=True)) for row in zip(*encoded.values(), strict=True)]
 

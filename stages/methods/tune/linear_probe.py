@@ -6,10 +6,8 @@ from stages.contract.params import LinearProbe
 
 
 def prepare(model: Any, _: LinearProbe) -> None:
-    """Freeze the base model and switch its dropout off, so that the head sees the features it will meet later."""
-    import torch
-
-    model.base_model.requires_grad_(False)
-    for module in model.base_model.modules():
-        if isinstance(module, torch.nn.Dropout):
-            module.p = 0.0
+    """Freeze the base model and keep it in evaluation mode (no dropout), so that the head sees what it will meet later."""
+    base = model.base_model
+    base.requires_grad_(False)
+    base.eval()
+    base.train = lambda *_: base  # Trainer calls model.train() before each step

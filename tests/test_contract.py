@@ -1,0 +1,436 @@
+"""The contract: settings, manifest, receipts, escapes, and the runner that every stage goes through."""
+
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from ruamel.yaml import YAML
+
+from stages.contract import escape, manifest, params, receipts, runner
+from stages.contract.errors import ManifestError, ParamsError, ReceiptError, UnreachableError
+from tests.conftest import ROOT
+
+# ---- settings ----
+
+
+def document() -> dict[str, Any]:
+    return YAML(typ="safe").load(ROOT / "params.yaml")
+
+
+def refused(folder: Path, text: str | dict[str, Any]) -> str:
+    """Return what load says of a document that it refuses."""
+    path = folder / "params.yaml"
+    if isinstance(text, str):
+        path.write_text(text)
+    else:
+        YAML().dump(text, path)
+    with pytest.raises(ParamsError) as caught:
+        params.load(path)
+    return str(caught.value)
+
+
+def test_all_mistakes_are_told_at_once_each_with_its_path(tmp_path: Path) -> None:
+    wrong = document()
+    task = wrong["tasks"]["questions"]
+    task["finetune"]["learning_rte"] = 1e-5
+    task["finetune"]["epochs"] = "four"
+    task["finetune"]["learning_rate"] = float("nan")
+    task["finetune"]["tune"] = {"name": "lora"}
+    task["augment"]["transforms"][0]["words"] = 1.5
+    task["data"]["files"][0]["path"] = "../secret.csv"
+    task["evaluate"]["baselines"] = [{"ngrams": [1, 2]}]
+    del task["split"]["seed"]
+    wrong["tasks"]["Bad Key"] = document()["tasks"]["questions"]
+    said = refused(tmp_path, wrong)
+    assert "\n" not in said
+    for fact in (
+        "tasks.questions.finetune.learning_rte: is not a known key",
+        'tasks.questions.finetune.epochs: Input should be a valid integer, got "four"',
+        "tasks.questions.finetune.learning_rate: Input should be a finite number, got NaN",
+        "tasks.questions.finetune.tune: name lora is not one of 'full', 'linear_probe'",
+        "tasks.questions.augment.transforms.0.words: Input should be less than or equal to 1, got 1.5",
+        "tasks.questions.data.files.0.path: must be a relative path without '..'",
+        "tasks.questions.evaluate.baselines.0: needs a `name`",
+        "tasks.questions.split.seed: is missing",
+        "tasks.Bad Key",
+    ):
+        assert fact in said
+
+
+@pytest.mark.parametrize("path", ["/etc/passwd", "a/../b", "a//b", "./a", "a/", "", ".."])
+def test_a_path_stays_below_its_folder(tmp_path: Path, path: str) -> None:
+    wrong = document()
+    wrong["tasks"]["questions"]["data"]["files"][0]["path"] = path
+    assert "tasks.questions.data.files.0.path" in refused(tmp_path, wrong)
+
+
+@pytest.mark.parametrize("value", [True, "1", 1.5, None, [1]])
+def test_no_type_is_taken_for_another(tmp_path: Path, value: Any) -> None:
+    wrong = document()
+    wrong["tasks"]["questions"]["finetune"]["epochs"] = value
+    assert "1 mistake: tasks.questions.finetune.epochs:" in refused(tmp_path, wrong)
+
+
+def test_a_source_that_nobody_brings_is_named(tmp_path: Path) -> None:
+    wrong = document()
+    wrong["tasks"]["questions"]["base"] = "nowhere"
+    assert "tasks.questions.base: there is no source 'nowhere'; have: minilm, trec" in refused(tmp_path, wrong)
+
+
+@pytest.mark.parametrize(
+    ("text", "fact"),
+    [
+        ("sources: &a {}\ntasks: *a\n", "params.yaml:1: a YAML anchor or alias"),
+        ("sources: {}\ntasks: !!python/object/apply:os.system [id]\n", "params.yaml:2: a YAML tag"),
+        ("sources: {}\nsources: {}\ntasks: {}\n", "not plain YAML 1.2"),
+        ("sources: {}\ntasks: {" + "\n", "not plain YAML 1.2"),
+        ("[" * 1200, "more than 20 levels deep"),
+        ("", "the file"),
+        ("sources: {}\ntasks: {2024-01-01: 1}\n", "2024-01-01"),
+        ("sources: {}\ntasks: {? [a, b] : 1}\n", "params.yaml"),
+        ("sources: {}\ntasks: 2024-13-45\n", "params.yaml"),
+        ("#" * (params.MAX_BYTES + 1), "at most 1,000,000 are read"),
+    ],
+    ids=["anchor", "tag", "repeated", "unclosed", "deep", "empty", "date_key", "list_key", "no_date", "oversized"],
+)
+def test_yaml_that_is_not_plain_is_refused_in_one_line(tmp_path: Path, text: str, fact: str) -> None:
+    said = refused(tmp_path, text)
+    assert fact in said
+    assert "\n" not in said
+
+
+# ---- manifest ----
+
+
+def samples() -> pd.DataFrame:
+    ids = [f"{i:02d}" for i in range(20)]
+    frame = pd.DataFrame({"id": ids, "source_id": ids, "group": ids, "given_part": [None, "test"] * 10, "x": "good 好 text", "y": [["a"], ["b"]] * 10})
+    frame = frame.assign(origin="t.csv:" + frame["id"], meta="{}")
+    return pd.concat([frame, frame.iloc[:5].assign(id=frame["id"] + "+1")], ignore_index=True)
+
+
+def test_a_manifest_is_read_as_it_was_written_and_equal_rows_give_equal_bytes(tmp_path: Path) -> None:
+    manifest.write(samples(), tmp_path / "a.parquet")
+    found = manifest.read(tmp_path / "a.parquet")
+    wanted = samples().sort_values("id", ignore_index=True)
+    assert found["given_part"].fillna("none").tolist() == wanted["given_part"].fillna("none").tolist()
+    for column in wanted.columns.drop("given_part"):
+        assert found[column].tolist() == wanted[column].tolist(), column
+    order = list(range(25))
+    for seed in range(3):
+        random.Random(seed).shuffle(order)
+        manifest.write(samples().iloc[order], tmp_path / "b.parquet")
+        assert (tmp_path / "b.parquet").read_bytes() == (tmp_path / "a.parquet").read_bytes()
+
+
+BROKEN = {
+    "the id stands twice": lambda s: s.assign(id=s["id"].replace("03", "02")),
+    "its original is not here": lambda s: s[s["id"] != "02"],
+    "given_part is not one of": lambda s: s.assign(given_part="dev"),
+    "y is empty": lambda s: s.assign(y=[[]] * len(s)),
+    "a copy is not in the group of its original": lambda s: s.assign(group=s["group"].where(s["id"] != "02+1", "03")),
+}
+
+
+@pytest.mark.parametrize("fact", BROKEN)
+def test_a_manifest_that_breaks_its_contract_is_not_written(tmp_path: Path, fact: str) -> None:
+    with pytest.raises(ManifestError, match=fact):
+        manifest.write(BROKEN[fact](samples()), tmp_path / "a.parquet")
+    assert not (tmp_path / "a.parquet").exists()
+
+
+def test_a_manifest_that_breaks_its_contract_is_not_read(tmp_path: Path) -> None:
+    reversed_rows = samples().sort_values("id", ascending=False)[manifest.MANIFEST.names]
+    manifest.write_table(reversed_rows, tmp_path / "a.parquet", manifest.MANIFEST)
+    with pytest.raises(ManifestError, match="not in the order"):
+        manifest.read(tmp_path / "a.parquet")
+    pd.DataFrame({"id": ["a"]}).to_parquet(tmp_path / "b.parquet")
+    with pytest.raises(ManifestError, match="its columns are"):
+        manifest.read(tmp_path / "b.parquet")
+
+
+# ---- receipts ----
+
+
+@pytest.fixture
+def signed(tmp_path: Path) -> tuple[Path, dict[str, str]]:
+    (tmp_path / "model/deep").mkdir(parents=True)
+    for name in ("model/a", "model/deep/b", "metrics.json"):
+        (tmp_path / name).write_text(name)
+    return tmp_path, receipts.files(tmp_path, ["model", "metrics.json"])
+
+
+def test_what_was_signed_is_verified_by_file_and_by_folder(signed: tuple[Path, dict[str, str]]) -> None:
+    folder, receipt = signed
+    assert set(receipts.verify(folder, receipt, "model")) == {"model/a", "model/deep/b"}
+    assert set(receipts.verify(folder, receipt, "metrics.json")) == {"metrics.json"}
+    (folder / "unsigned").write_text("is nobody's business")
+    receipts.verify(folder, receipt, "model")
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (lambda f: (f / "model/deep/b").write_text("model/deep/B"), "model/deep/b"),
+        (lambda f: (f / "model/a").unlink(), "model/a"),
+        (lambda f: (f / "model/extra").write_text(""), "model/extra"),
+    ],
+    ids=["changed", "missing", "extra"],
+)
+def test_a_changed_a_missing_and_an_extra_file_are_caught(signed: tuple[Path, dict[str, str]], change: Any, named: str) -> None:
+    folder, receipt = signed
+    change(folder)
+    with pytest.raises(ReceiptError, match=f"{named}: not the bytes"):
+        receipts.verify(folder, receipt, "model")
+    receipts.verify(folder, receipt, "metrics.json")
+
+
+def test_what_nobody_signed_is_refused(signed: tuple[Path, dict[str, str]]) -> None:
+    folder, receipt = signed
+    (folder / "report.json").write_text("{}")
+    for name in ("report.json", "absent", "mod"):
+        with pytest.raises(ReceiptError):
+            receipts.verify(folder, receipt, name)
+
+
+# ---- escapes ----
+
+
+def test_no_data_starts_a_line_or_moves_the_cursor() -> None:
+    evil = "a\nrefit: fine\r\x1b[2J\x00\u2028\u202e\ud800\x85"
+    escaped = escape.one_line(evil)
+    assert escaped == r"a\nrefit: fine\r\x1b[2J\x00\u2028\u202e\ud800\x85"
+    assert escaped.isprintable()
+    assert escape.one_line("好 é 🙂") == "好 é 🙂"
+
+
+def test_a_long_text_is_cut() -> None:
+    assert len(escape.one_line("x" * 5000)) == 2000
+    assert len(escape.extract("\n" * 1_000_000)) == 80
+    assert escape.extract("x" * 80) == "x" * 80
+    assert escape.extract("x" * 81).endswith("…")
+
+
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r"])
+def test_a_cell_is_shown_and_not_run(start: str) -> None:
+    assert escape.cell(f"{start}1+1") == f"'{start}1+1"
+    assert escape.cell("1+1") == "1+1"
+
+
+# ---- the runner ----
+
+SLOW = """
+    import sys, time
+    from stages.contract import runner
+    from stages.contract.errors import DataError
+    from stages.contract.runner import Job
+
+    def validate(job: Job) -> str:
+        (job.out / "quarantine.csv").write_text("found")
+        print("started", flush=True)
+        {body}
+        return "done"
+
+    runner.run(validate)
+"""
+
+
+def script(folder: Path, body: str, environment: dict[str, str] | None = None) -> tuple[list[str], dict[str, Any]]:
+    """Return the command of a stage whose story is `body`, and where to run it."""
+    if not (folder / "params.yaml").exists():
+        task = document()["tasks"]["questions"]
+        YAML().dump({"sources": document()["sources"], "tasks": {"tiny": task}}, folder / "params.yaml")
+    (folder / "story.py").write_text(textwrap.dedent(SLOW).format(body=body))
+    where = {"cwd": folder, "env": os.environ | {"PYTHONPATH": str(ROOT)} | (environment or {}), "text": True}
+    return [sys.executable, "story.py", "tiny"], where
+
+
+def test_a_second_run_of_a_stage_is_refused_with_one_line(tmp_path: Path) -> None:
+    command, where = script(tmp_path, "time.sleep(60)")
+    with subprocess.Popen(command, stdout=subprocess.PIPE, **where) as first:
+        try:
+            assert first.stdout and first.stdout.readline() == "started\n"
+            second = subprocess.run(command, capture_output=True, timeout=30, check=False, **where)
+            assert second.returncode == 3
+            assert second.stderr == "refit: data/.work/validate/tiny/lock: another process runs this stage; wait for it, or stop it\n"
+        finally:
+            first.kill()
+    command, where = script(tmp_path, "pass")  # a killed run leaves no lock and no half outputs
+    assert subprocess.run(command, capture_output=True, timeout=30, check=False, **where).returncode == 0
+    assert [p.name for p in (tmp_path / "data/.work/validate/tiny").iterdir()] == ["lock"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="prctl is Linux's")
+def test_a_stage_dies_with_its_killed_parent(tmp_path: Path) -> None:
+    command, where = script(tmp_path, "time.sleep(60)")
+    (tmp_path / "parent.py").write_text(f"import subprocess\nchild = subprocess.Popen({command!r})\nprint(child.pid, flush=True)\nchild.wait()\n")
+    with subprocess.Popen([sys.executable, "parent.py"], stdout=subprocess.PIPE, **where) as parent:
+        assert parent.stdout
+        child = int(parent.stdout.readline())
+        assert parent.stdout.readline() == "started\n"
+        parent.kill()
+    until = time.monotonic() + 2
+    while _alive(child) and time.monotonic() < until:
+        time.sleep(0.02)
+    alive = _alive(child)
+    if alive:
+        os.kill(child, signal.SIGKILL)
+    assert not alive
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def test_a_stage_that_refuses_leaves_no_outputs_and_keeps_what_it_found(tmp_path: Path) -> None:
+    command, where = script(tmp_path, 'raise DataError("train.csv:1: is\\nwrong")')
+    done = subprocess.run(command, capture_output=True, timeout=30, check=False, **where)
+    assert done.returncode == 2
+    assert done.stderr == "refit: train.csv:1: is\\nwrong; what was found is in data/.work/validate/tiny/refused/\n"
+    assert not (tmp_path / "data/validate").exists()
+    assert (tmp_path / "data/.work/validate/tiny/refused/quarantine.csv").read_text() == "found"
+    command, where = script(tmp_path, "pass")
+    assert subprocess.run(command, capture_output=True, timeout=30, check=False, **where).returncode == 0
+    assert not (tmp_path / "data/.work/validate/tiny/refused").exists()
+    assert (tmp_path / "data/validate/tiny/quarantine.csv").exists()
+
+
+def test_a_bug_keeps_its_traceback_and_leaves_no_outputs(tmp_path: Path) -> None:
+    command, where = script(tmp_path, "1 / 0")
+    done = subprocess.run(command, capture_output=True, timeout=30, check=False, **where)
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr and "ZeroDivisionError" in done.stderr
+    assert not (tmp_path / "data/validate").exists()
+
+
+def test_what_a_stage_says_is_one_line_whatever_its_data_holds(tmp_path: Path) -> None:
+    command, where = script(tmp_path, 'return "label a\\nrefit: all is well\\x1b[2J is rare"')
+    done = subprocess.run(command, capture_output=True, timeout=30, check=False, **where)
+    assert done.stdout.splitlines()[1:] == [r"validate tiny: label a\nrefit: all is well\x1b[2J is rare"]
+
+
+@pytest.mark.parametrize("key", ["../x", "A", "a b", "", "a;b"])
+def test_a_key_is_letters_digits_and_underscores(tmp_path: Path, key: str) -> None:
+    command, where = script(tmp_path, "pass")
+    done = subprocess.run([*command[:2], key], capture_output=True, timeout=30, check=False, **where)
+    assert done.returncode == 2
+    assert done.stderr.startswith("refit: usage:") and done.stderr.count("\n") == 1
+    assert not (tmp_path / "data").exists()
+
+
+# ---- the tracking server ----
+
+
+@contextmanager
+def listening(answer: bytes | None) -> Iterator[int]:
+    """Yield the port of a socket that accepts, and answers every request with these bytes, or never."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        accepted: list[socket.socket] = []
+
+        def serve() -> None:
+            while True:
+                try:
+                    peer, _ = server.accept()
+                except OSError:
+                    return
+                accepted.append(peer)
+                if answer is not None:
+                    peer.recv(65536)
+                    peer.sendall(answer)
+                    peer.close()
+
+        threading.Thread(target=serve, daemon=True).start()
+        yield server.getsockname()[1]
+        server.shutdown(socket.SHUT_RDWR)
+        for peer in accepted:
+            peer.close()
+
+
+@contextmanager
+def web(status: int, seen: list[dict[str, str]] | None = None) -> Iterator[int]:
+    """Yield the port of a web server that answers everything with a status."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            if seen is not None:
+                seen.append(dict(self.headers))
+            self.send_response(status)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server.server_port
+        server.shutdown()
+
+
+def test_a_server_that_accepts_and_never_answers_is_unreachable_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    with listening(None) as port:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
+        began = time.monotonic()
+        with pytest.raises(UnreachableError, match=f"127.0.0.1:{port} does not answer within 5 s"):
+            runner.ping_tracking()
+        assert time.monotonic() - began < 10
+
+
+def test_a_closed_port_is_unreachable_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://user:secret@127.0.0.1:{port}/")
+    began = time.monotonic()
+    with pytest.raises(UnreachableError) as caught:
+        runner.ping_tracking()
+    assert time.monotonic() - began < 5
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("answer", [b"SSH-2.0-OpenSSH_9.6\r\n", b"HTTP/1.1 abc\r\n\r\n", b""], ids=["ssh", "no_status", "nothing"])
+def test_a_server_that_speaks_no_http_is_unreachable(monkeypatch: pytest.MonkeyPatch, answer: bytes) -> None:
+    with listening(answer) as port:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
+        with pytest.raises(UnreachableError):
+            runner.ping_tracking()
+
+
+@pytest.mark.parametrize("address", ["http://127.0.0.1:port", "http://", "http://[::1"])
+def test_an_address_that_is_none_is_one_line(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    with pytest.raises(UnreachableError):
+        runner.ping_tracking()
+
+
+@pytest.mark.parametrize("status", [200, 401, 403, 404, 500, 503])
+def test_any_status_is_an_answer(monkeypatch: pytest.MonkeyPatch, status: int) -> None:
+    with web(status) as port:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
+        runner.ping_tracking()
+
+
+def test_a_user_and_a_password_in_the_address_are_no_part_of_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    with web(200) as port:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://user:secret@127.0.0.1:{port}")
+        runner.ping_tracking()
+
+
+@pytest.mark.parametrize("address", ["", "sqlite:///mlflow.db", "file:./mlruns"])
+def test_a_store_on_disk_needs_no_ping(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    runner.ping_tracking()

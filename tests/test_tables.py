@@ -1,0 +1,191 @@
+"""The reader of tables: every row keeps its line and its strings, and a bad row costs one row."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from stages import tables
+from stages.contract.errors import TableError
+from stages.contract.params import Columns, Data, DataFile
+
+
+def read(folder: Path, content: str | bytes, name: str = "train.csv", rows: tuple[int, int] | None = None, part: Any = None) -> pd.DataFrame:
+    (folder / name).write_bytes(content.encode() if isinstance(content, str) else content)
+    return tables.read(folder, data(name, rows, part))
+
+
+def data(name: str = "train.csv", rows: tuple[int, int] | None = None, part: Any = None) -> Data:
+    return Data(source="reviews", files=(DataFile(path=name, part=part, rows=rows),), columns=Columns(x="text", y="label"))
+
+
+def lines(rows: pd.DataFrame) -> list[int]:
+    return [int(origin.rpartition(":")[2]) for origin in rows["origin"]]
+
+
+def codes(rows: pd.DataFrame) -> list[str | None]:
+    return [None if pd.isna(code) else code for code in rows["code"]]
+
+
+ODD = ["NA", "null", "01", "1.0", "nan", "None", "true", "1e5", "-0", " x "]
+
+
+def test_labels_of_a_csv_stay_the_strings_that_they_are(tmp_path: Path) -> None:
+    found = read(tmp_path, "text,label\n" + "".join(f"some text,{label}\n" for label in ODD))
+    assert found["y"].tolist() == ODD
+    assert found["code"].isna().all()
+
+
+def test_labels_of_a_jsonl_stay_the_strings_and_numbers_that_they_are(tmp_path: Path) -> None:
+    written = [json.dumps(label) for label in ODD] + ["1", "1.0", "1e5", "-0", "NaN"]
+    found = read(tmp_path, "".join(f'{{"text": "a", "label": {label}}}\n' for label in written), "train.jsonl")
+    assert found["y"].tolist() == [*ODD, "1", "1.0", "1e5", "-0", "NaN"]
+    assert found["code"].isna().all()
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_column(tmp_path: Path) -> None:
+    assert read(tmp_path, b"\xef\xbb\xbftext,label\nfine,good\n")["x"].tolist() == ["fine"]
+    assert read(tmp_path, b'\xef\xbb\xbf{"text": "fine", "label": "good"}\n', "train.jsonl")["x"].tolist() == ["fine"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be"])
+def test_utf_16_is_refused_by_its_name(tmp_path: Path, encoding: str) -> None:
+    with pytest.raises(TableError, match="train.csv: is UTF-16, not UTF-8"):
+        read(tmp_path, "\ufefftext,label\n好,good\n".encode(encoding))
+
+
+def test_embedded_newlines_keep_the_line_of_every_row_right(tmp_path: Path) -> None:
+    found = read(tmp_path, 'text,label\r\n"a\nb\n\nc",good\r\nd,bad\r\n\r\n"e\r\nf",good\r\ng,bad,more\r\n')
+    assert lines(found) == [2, 6, 8, 10]
+    assert found["x"].tolist()[:3] == ["a\nb\n\nc", "d", "e\r\nf"]
+    assert codes(found) == [None, None, None, "field_count"]
+
+
+def test_a_line_separator_inside_a_json_string_does_not_end_its_line(tmp_path: Path) -> None:
+    found = read(tmp_path, '{"text": "a\u2028b", "label": "good"}\n\n{"text": "c", "label": "bad"}\n', "train.jsonl")
+    assert found["x"].tolist() == ["a\u2028b", "c"]
+    assert lines(found) == [1, 3]
+
+
+def test_each_bad_row_of_a_csv_costs_itself_alone(tmp_path: Path) -> None:
+    found = read(tmp_path, b"text,label,n\ngood one,good,1\nfew,bad\nmany,bad,1,2\nnu\0l,bad,1\nb\xffd,bad,1\nx,\xe9,1\nx,y,\xe9\nlast,bad,1\n")
+    assert codes(found) == [None, "field_count", "field_count", "nul_character", "not_utf8", "not_utf8", "not_utf8", None]
+    assert lines(found) == list(range(2, 10))
+    assert found.loc[found["code"].notna(), "reason"].str.len().gt(0).all()
+    assert found.loc[1, "reason"] == "2 fields where the header has 3"
+
+
+JSON_LINES = {
+    '{"text": "a", "label"': "not_json",
+    "[1, 2]": "not_json",
+    "null": "not_json",
+    "[" * 100_000: "not_json",
+    '{"label": "bad"}': "missing_value",
+    '{"text": null, "label": "bad"}': "missing_value",
+    '{"text": "a", "label": ["bad"]}': "missing_value",
+    '{"text": "a", "label": true}': "missing_value",
+    '{"text": "a\\u0000b", "label": "bad"}': "nul_character",
+    '{"text": "a\\ud800b", "label": "bad"}': "not_utf8",
+    '{"text": "a", "label": "bad", "note": "\\ud800"}': "not_utf8",
+    '{"text": "a", "note": "\\ud800"}': "missing_value",
+    '{"text": "a", "label": "bad", "\\ud800": 1}': "not_utf8",
+}
+
+
+@pytest.mark.parametrize("line", JSON_LINES, ids=range(len(JSON_LINES)))
+def test_each_bad_line_of_a_jsonl_costs_itself_alone(tmp_path: Path, line: str) -> None:
+    good = '{"text": "a", "label": "good"}\n'
+    found = read(tmp_path, good + line + "\n" + good, "train.jsonl")
+    assert codes(found) == [None, JSON_LINES[line], None]
+    assert lines(found) == [1, 2, 3]
+
+
+def test_bytes_that_are_not_utf8_cost_one_line_of_a_jsonl(tmp_path: Path) -> None:
+    found = read(tmp_path, b'{"text": "a\xff", "label": "good"}\n{"text": "b", "label": "bad"}\n', "train.jsonl")
+    assert codes(found) == ["not_utf8", None]
+
+
+def test_an_unclosed_quote_stops_the_run_and_names_where_it_begins(tmp_path: Path) -> None:
+    with pytest.raises(TableError, match=r"train\.csv:4: not strict CSV"):
+        read(tmp_path, 'text,label\na,good\nb,bad\n"c,good\nd,bad\ne,good\n')
+
+
+def test_a_missing_column_names_those_found(tmp_path: Path) -> None:
+    with pytest.raises(TableError, match=r"'text' stands 0 times in the header \(found: content, label\)"):
+        read(tmp_path, "content,label\na,good\n")
+    with pytest.raises(TableError, match="'label' stands 2 times"):
+        read(tmp_path, "text,label,label\na,good,bad\n")
+    with pytest.raises(TableError, match=r"no row has 'text' \(found: content, label\)"):
+        read(tmp_path, '{"content": "a", "label": "good"}\n', "train.jsonl")
+
+
+@pytest.mark.parametrize("name", ["train.csv", "train.jsonl"])
+def test_an_empty_file_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(TableError, match=r"is empty \(0 bytes\)"):
+        read(tmp_path, b"", name)
+
+
+@pytest.mark.parametrize(("name", "content"), [("train.csv", "text,label\n"), ("train.csv", "text,label\n\n\n"), ("train.jsonl", "\n \n")])
+def test_a_file_without_rows_is_refused(tmp_path: Path, name: str, content: str) -> None:
+    with pytest.raises(TableError):
+        read(tmp_path, content, name)
+
+
+def test_rows_reads_a_slice_and_its_lines_are_those_of_the_file(tmp_path: Path) -> None:
+    content = 'text,label\n"a\na",good\nb,bad\nc,good\nd,bad\n'
+    found = read(tmp_path, content, rows=(2, 3), part="test")
+    assert found["x"].tolist() == ["b", "c"]
+    assert lines(found) == [4, 5]
+    assert found["given_part"].tolist() == ["test", "test"]
+
+
+def test_a_slice_longer_than_the_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(TableError, match="holds 2 of the data rows 2 to 4"):
+        read(tmp_path, "text,label\na,good\nb,bad\nc,good\n", rows=(2, 4))
+
+
+def test_a_table_outside_its_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "secret.csv").write_text("text,label\na,good\n")
+    folder = tmp_path / "reviews"
+    folder.mkdir()
+    (folder / "train.csv").symlink_to(tmp_path / "secret.csv")
+    with pytest.raises(TableError, match="is not a regular file inside"):
+        tables.read(folder, data())
+    (folder / "below").symlink_to(tmp_path)
+    with pytest.raises(TableError, match="is not a regular file inside"):
+        tables.read(folder, data("below/secret.csv"))
+
+
+def test_a_table_that_is_not_there_is_named_with_those_found(tmp_path: Path) -> None:
+    (tmp_path / "other.csv").write_text("x")
+    with pytest.raises(TableError, match=r"is not there \(found: other.csv\)"):
+        tables.read(tmp_path, data())
+
+
+def test_a_folder_a_pipe_and_an_unknown_kind_of_file_are_refused(tmp_path: Path) -> None:
+    import os
+
+    (tmp_path / "a.csv").mkdir()
+    os.mkfifo(tmp_path / "b.csv")
+    (tmp_path / "c.parquet").write_text("x")
+    for name, fact in (("a.csv", "is not a regular file"), ("b.csv", "is not a regular file"), ("c.parquet", "a table is a .csv or a .jsonl")):
+        with pytest.raises(TableError, match=fact):
+            tables.read(tmp_path, data(name))
+
+
+def test_the_other_columns_are_carried_as_json(tmp_path: Path) -> None:
+    found = read(tmp_path, "id,text,stars,label\n07,a,好,good\n")
+    assert json.loads(found.loc[0, "meta"]) == {"id": "07", "stars": "好"}
+    found = read(tmp_path, '{"id": 7, "text": "a", "label": "good", "by": {"name": "好"}}\n', "train.jsonl")
+    assert json.loads(found.loc[0, "meta"]) == {"id": "7", "by": {"name": "好"}}
+
+
+def test_files_are_read_one_after_the_other_and_named_in_the_origin(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("text,label\na,good\n")
+    (tmp_path / "b.jsonl").write_text('{"text": "b", "label": "bad"}\n')
+    both = Data(source="s", files=(DataFile("b.jsonl", None, None), DataFile("a.csv", "test", None)), columns=Columns("text", "label"))
+    found = tables.read(tmp_path, both)
+    assert found["origin"].tolist() == ["b.jsonl:1", "a.csv:2"]
+    assert [None if pd.isna(p) else p for p in found["given_part"]] == [None, "test"]
