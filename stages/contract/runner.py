@@ -7,6 +7,7 @@ import ctypes
 import fcntl
 import importlib.metadata
 import inspect
+import io
 import json
 import os
 import re
@@ -94,6 +95,8 @@ def run(story: Story) -> None:
     """Run a stage's story for the key on the command line and exit; RefitError becomes one line and its exit code."""
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # who watches through a pipe sees each line when it is said
     stage = story.__name__
     try:
         _die_with_parent()
