@@ -29,6 +29,7 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep '^torch==' constraints.txt)"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@mkdir -p -m 700 .dvc/site && $(BIN)/dvc config --local core.site_cache_dir $(CURDIR)/.dvc/site
+	@git rev-parse --git-dir >/dev/null 2>&1 || $(BIN)/dvc config --local core.no_scm true  # an unpacked ZIP
 	@touch $@
 
 repro: setup

@@ -221,3 +221,13 @@ def test_a_learning_rate_that_diverges_is_said_in_one_line(project: Project) -> 
     assert (failed.returncode, failed.stderr.count("refit: ")) == (2, 1), failed.stderr[-2000:]
     assert "lower learning_rate" in failed.stderr
     assert not (project.root / "data/finetune/tiny").exists()
+
+
+def test_without_git_everything_runs_and_the_lineage_says_no_commit(done: Project, tmp_path: Path) -> None:
+    root = tmp_path / "unpacked"
+    shutil.copytree(done.root, root, symlinks=True, ignore=shutil.ignore_patterns(".git", "mlflow.db", "mlruns"))
+    unpacked = Project(root)
+    unpacked.run("dvc", "config", "--local", "core.no_scm", "true")
+    unpacked.repro("--force", "--single-item", "register@tiny", GIT_CEILING_DIRECTORIES=str(tmp_path))
+    assert load(unpacked, "register/tiny/decision.json")["lineage"]["git_commit"] == "no commit"
+    assert load(unpacked, "register/tiny/decision.json")["outcome"] == "promote"
