@@ -33,11 +33,11 @@ $(READY): pyproject.toml constraints.txt
 	@touch $@
 
 repro: setup
-	@python -m stages.contract.params
+	@python -m stages.contract.settings
 	dvc repro
 
 flow: setup
-	@python -m stages.contract.params
+	@python -m stages.contract.settings
 	python -m flows.pipeline
 
 ui: setup

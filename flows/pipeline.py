@@ -15,7 +15,7 @@ from prefect.states import Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows import graph
-from stages.contract import params
+from stages.contract import settings
 from stages.contract.errors import ParamsError, RefitError
 from stages.contract.escape import one_line
 
@@ -58,7 +58,7 @@ def pipeline(tasks: list[str] | None = None) -> State[None] | None:
 
 def check(tasks: list[str] | None) -> None:
     """Raise ParamsError if params.yaml is wrong or has no such task: before a server is started, and in every run."""
-    known = params.load().tasks
+    known = settings.load().tasks
     if unknown := sorted(set(tasks or ()) - set(known)):
         raise ParamsError(f"there is no task '{one_line(unknown[0])}'; have: {', '.join(known)}")
 

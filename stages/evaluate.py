@@ -10,8 +10,6 @@ from stages.contract.params import Classification, Compute, Evaluate
 from stages.contract.runner import Job
 from stages.judging import baselines, plots, scoring
 
-HEADLINES = ("accuracy", "macro_f1", "weighted_f1")  # what `dvc metrics show` and MLflow show; the report has the rest
-
 
 def evaluate(job: Job, problem: Classification, compute: Compute, evaluate: Evaluate) -> str:
     """Write metrics.json, the full report, every prediction, and the confusion matrix as data and as a picture."""
@@ -29,8 +27,8 @@ def evaluate(job: Job, problem: Classification, compute: Compute, evaluate: Eval
 
     names = ["candidate", *(b.name for b in evaluate.baselines)]
     report = {name: of_y.measure(y.tolist(), predictions[name].tolist(), labels) for name in names}
-    headlines = {name: {metric: of[metric] for metric in HEADLINES} for name, of in report.items()}
-    receipts.write_json(job.hand_on("metrics.json"), headlines.pop("candidate") | {"baselines": headlines, "rows": len(test)})
+    headlines = {name: of_y.headlines(of) for name, of in report.items()}
+    receipts.write_json(job.hand_on("metrics.json"), {**headlines.pop("candidate"), "baselines": headlines, "rows": len(test)})
     receipts.write_json(job.hand_on("report.json"), report)
     manifest.write_table(predictions, job.hand_on("predictions.parquet"), manifest.predictions_schema(names))
     _write_confusion(predictions, job)

@@ -1,17 +1,17 @@
 """Fetches a source that DVC itself cannot: pinned, verified, and with a note of where it came from."""
 
 from stages.contract import plugins, receipts, runner
-from stages.contract.params import Package
+from stages.contract.params import Hub, Package
 from stages.contract.runner import Job
 
 
-def fetch(job: Job, origin: Package, licence: str) -> str:
+def fetch(job: Job, origin: Package | Hub, licence: str) -> str:
     """Write the files of a source and source.json: origin, sha256 and size of each file, licence."""
     facts = plugins.source(origin.name).fetch(origin, job.out, job.work)
     files = receipts.files(job.out, ["."])
     receipts.write_json(job.out / "source.json", {"name": job.key, "licence": licence, "origin": facts, "files": files})
     size = sum((job.out / name).stat().st_size for name in files)
-    return f"{len(files)} files, {size / 1e6:.1f} MB from {origin.requirement}"
+    return f"{len(files)} files, {size / 1e6:.1f} MB from {next(iter(facts.values()))}"
 
 
 if __name__ == "__main__":

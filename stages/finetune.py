@@ -9,8 +9,6 @@ from stages.contract.errors import ModelError
 from stages.contract.params import Classification, Compute, Finetune, TextModality
 from stages.contract.runner import Job
 
-HEADLINES = ("macro_f1", "accuracy", "weighted_f1")
-
 
 def finetune(job: Job, modality: TextModality, problem: Classification, base: str, compute: Compute, finetune: Finetune) -> str:
     """Write the model (safetensors), what it is (model.json), its history and its validation metrics."""
@@ -23,20 +21,22 @@ def finetune(job: Job, modality: TextModality, problem: Classification, base: st
     job.facts["device"] = torch.cuda.get_device_name() if torch.cuda.is_available() else f"cpu, {compute.threads} threads"
     of_x, of_y = plugins.modality(modality.name), plugins.problem(problem.name)
     parts = {name: manifest.read(job.take("split", f"{name}.parquet")) for name in ("train", "validation")}
-    folder = job.raw(base)
+    folder, base_sha256 = job.raw(base)
     labels = of_y.labels(parts["train"]["y"])
 
-    model = of_y.load(folder, modality.name, labels, new_head=True)
-    processor = of_x.processor(folder)
-    plugins.tune(finetune.tune.name).prepare(model, finetune.tune)
+    model, new = of_y.load(folder, modality.name, labels, new_head=True)
+    if finetune.dropout is not None:
+        for layer in (module for module in model.modules() if isinstance(module, torch.nn.Dropout)):
+            layer.p = finetune.dropout
+    processor, tune = of_x.processor(folder), plugins.tune(finetune.tune.name)
+    learner = tune.prepare(model, new, finetune.tune)
     encoded = {
         name: [row | {"labels": y} for row, y in zip(of_x.encode(rows["x"], processor, modality), of_y.targets(rows["y"], labels), strict=True)]
         for name, rows in parts.items()
     }
 
     def measure(logits: Any, targets: Any) -> dict[str, float]:
-        report = of_y.measure(of_y.truth(targets, labels), of_y.decode(logits, labels)["predicted"].tolist(), labels)
-        return {name: report[name] for name in HEADLINES}
+        return of_y.headlines(of_y.measure(of_y.truth(targets, labels), of_y.decode(logits, labels)["predicted"].tolist(), labels))
 
     learning = plugins.Learning(
         train=encoded["train"],
@@ -45,25 +45,26 @@ def finetune(job: Job, modality: TextModality, problem: Classification, base: st
         loss=plugins.objective(finetune.objective.name).loss(finetune.objective),
         measure=measure,
     )
-    history = plugins.loop(finetune.loop.name).fit(model, learning, finetune, compute, job.work)
+    history = plugins.loop(finetune.loop.name).fit(learner, learning, finetune, compute, job.work)
 
     if not all(isfinite(value) for entry in history for value in entry.values()):
         raise ModelError(f"tasks.{job.key}.finetune: the loss is not finite; lower learning_rate, or look for a bad row")
-    model.save_pretrained(job.hand_on("model"))
+    tune.finish(learner).save_pretrained(job.hand_on("model"))
     processor.save_pretrained(job.out / "model")
-    best = max((h for h in history if "eval_loss" in h), key=lambda h: (h[f"eval_{finetune.best_metric}"], -h["epoch"]))
+    epochs = [entry for entry in history if "eval_loss" in entry]
+    best = max(epochs, key=lambda h: (h[f"eval_{finetune.best_metric}"], -h["epoch"]))
     receipts.write_json(job.hand_on("model.json"), {
         "task": job.key,
         "modality": asdict(modality),
         "problem": problem.name,
         "labels": labels,
-        "base": {"source": base, "sha256": receipts.digest(receipts.files(folder, ["."]))},
+        "base": {"source": base, "sha256": base_sha256},
         "sha256": receipts.digest(receipts.files(job.out, ["model"])),
     })  # fmt: skip
     receipts.write_json(job.hand_on("history.json"), history)
-    metrics = {name: best[f"eval_{name}"] for name in HEADLINES} | {"loss": best["eval_loss"], "best_epoch": best["epoch"]}
+    metrics = {name.removeprefix("eval_"): value for name, value in best.items() if name.startswith("eval_")} | {"best_epoch": best["epoch"]}
     receipts.write_json(job.hand_on("metrics.json"), metrics)
-    return f"best of {finetune.epochs} epochs is {best['epoch']:g}: validation macro-F1 {best['eval_macro_f1']:.4f}"
+    return f"best of {len(epochs)} epochs is {best['epoch']:g}: validation macro-F1 {best['eval_macro_f1']:.4f}"
 
 
 if __name__ == "__main__":

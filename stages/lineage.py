@@ -1,14 +1,13 @@
 """Says what a model was made from: the commit, the data as DVC hashed it, and this task's part of dvc.lock."""
 
-import json
 import subprocess
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from stages.contract import receipts
 from stages.contract.errors import ReceiptError
-from stages.contract.params import read_yaml
+from stages.contract.settings import read_yaml
 
 MAX_BYTES = 50_000_000  # of dvc.lock: about 30 kB a task
 UPSTREAM = ("validate", "augment", "split", "finetune", "evaluate")
@@ -35,7 +34,7 @@ def read(task: str, data: str, base: str) -> Lineage:
     fetched = [name for name in (f"fetch@{data}", f"fetch@{base}") if name in stages]
     lock = {name: _without_timing(stages[name]) for name in [*fetched, *wanted]}
     hashed = next(dep["md5"] for dep in lock[f"validate@{task}"]["deps"] if dep["path"] == f"data/raw/{data}")
-    return Lineage(lock, lock[f"split@{task}"], sha256(json.dumps(lock, sort_keys=True).encode()).hexdigest(), hashed, commit())
+    return Lineage(lock, lock[f"split@{task}"], receipts.digest(lock), hashed, commit())
 
 
 def commit() -> str:

@@ -2,7 +2,6 @@
 
 import pandas as pd
 
-from stages import tables
 from stages.checks import duplicates, expectations, quarantine
 from stages.contract import manifest, plugins, receipts, runner
 from stages.contract.errors import DataError
@@ -14,7 +13,8 @@ def validate(job: Job, modality: TextModality, problem: Classification, data: Da
     """Write the manifest of the good rows, the quarantine of the bad ones, and what every expectation observed."""
     of_x, of_y = plugins.modality(modality.name), plugins.problem(problem.name)
 
-    rows = tables.read(job.raw(data.source), data)
+    folder, _ = job.raw(data.source)
+    rows = plugins.layout(data.layout.name).read(folder, data.layout, of_x)
     rows = _set_aside(rows, of_y.label(rows["y"], problem).rename(columns={"y": "label"}))
     rows = _set_aside(rows, of_x.check(rows["x"], modality))
     good = rows[rows["code"].isna()].drop(columns="y").rename(columns={"label": "y"})

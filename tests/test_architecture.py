@@ -16,13 +16,14 @@ import pytest
 from ruamel.yaml import YAML
 
 from flows import graph
-from stages.contract import params, plugins
+from stages.contract import params, plugins, settings
 from tests.conftest import ROOT, Project
 
 DAG: dict[str, Any] = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
-TASK = params.load(ROOT / "params.yaml").tasks["questions"]
+TASK = settings.load(ROOT / "params.yaml").tasks["questions"]
 KINDS = {  # folder of plug-ins -> the type that names them, how dvc.yaml names the file, its Protocol
     "sources": (params.Source, "origin", "item.origin.name", plugins.Source),
+    "layouts": (params.Data, "layout", "item.data.layout.name", plugins.Layout),
     "modalities": (params.Task, "modality", "item.modality.name", plugins.Modality),
     "problems": (params.Task, "problem", "item.problem.name", plugins.Problem),
     "methods/tune": (params.Finetune, "tune", "item.finetune.tune.name", plugins.Tune),
@@ -31,6 +32,7 @@ KINDS = {  # folder of plug-ins -> the type that names them, how dvc.yaml names 
 }
 FINDERS = {
     "source": "sources",
+    "layout": "layouts",
     "modality": "modalities",
     "problem": "problems",
     "tune": "methods/tune",

@@ -91,7 +91,10 @@ def test_unknown_and_mistyped_settings_are_told_all_at_once(project: Project) ->
 
 
 BAD_SETS: dict[str, tuple[Callable[[Table], str | Table], tuple[str, ...]]] = {
-    "a missing column": (lambda t: [{"content": r["text"], "label": r["label"]} for r in t], ("train.csv", "'text'", "found: content, label", "data.columns")),
+    "a missing column": (
+        lambda t: [{"content": r["text"], "label": r["label"]} for r in t],
+        ("train.csv", "'text'", "found: content, label", "layout.columns"),
+    ),
     "an empty file": (lambda t: "", ("train.csv: is empty (0 bytes)",)),
     "a header alone": (lambda t: "text,label\n", ("train.csv: holds a header and no data row",)),
     "one class only": (lambda t: [r | {"label": "praise"} for r in t], ("rows of labels", "observed 1")),

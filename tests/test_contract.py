@@ -19,7 +19,7 @@ import pandas as pd
 import pytest
 from ruamel.yaml import YAML
 
-from stages.contract import escape, manifest, params, receipts, runner
+from stages.contract import escape, manifest, receipts, runner, settings
 from stages.contract.errors import ManifestError, ParamsError, ReceiptError, UnreachableError
 from tests.conftest import ROOT
 
@@ -38,7 +38,7 @@ def refused(folder: Path, text: str | dict[str, Any]) -> str:
     else:
         YAML().dump(text, path)
     with pytest.raises(ParamsError) as caught:
-        params.load(path)
+        settings.load(path)
     return str(caught.value)
 
 
@@ -48,9 +48,9 @@ def test_all_mistakes_are_told_at_once_each_with_its_path(tmp_path: Path) -> Non
     task["finetune"]["learning_rte"] = 1e-5
     task["finetune"]["epochs"] = "four"
     task["finetune"]["learning_rate"] = float("nan")
-    task["finetune"]["tune"] = {"name": "lora"}
+    task["finetune"]["tune"] = {"name": "grow"}
     task["augment"]["transforms"][0]["words"] = 1.5
-    task["data"]["files"][0]["path"] = "../secret.csv"
+    task["data"]["layout"]["files"][0]["path"] = "../secret.csv"
     task["evaluate"]["baselines"] = [{"ngrams": [1, 2]}]
     del task["split"]["seed"]
     wrong["tasks"]["Bad Key"] = document()["tasks"]["questions"]
@@ -62,7 +62,7 @@ def test_all_mistakes_are_told_at_once_each_with_its_path(tmp_path: Path) -> Non
         "tasks.questions.finetune.learning_rate: Input should be a finite number, got NaN",
         "tasks.questions.finetune.tune: name lora is not one of 'full', 'linear_probe'",
         "tasks.questions.augment.transforms.0.words: Input should be less than or equal to 1, got 1.5",
-        "tasks.questions.data.files.0.path: must be a relative path without '..'",
+        "tasks.questions.data.layout.files.0.path: must be a relative path without '..'",
         "tasks.questions.evaluate.baselines.0: needs a `name`",
         "tasks.questions.split.seed: is missing",
         "tasks.Bad Key",
@@ -73,8 +73,8 @@ def test_all_mistakes_are_told_at_once_each_with_its_path(tmp_path: Path) -> Non
 @pytest.mark.parametrize("path", ["/etc/passwd", "a/../b", "a//b", "./a", "a/", "", ".."])
 def test_a_path_stays_below_its_folder(tmp_path: Path, path: str) -> None:
     wrong = document()
-    wrong["tasks"]["questions"]["data"]["files"][0]["path"] = path
-    assert "tasks.questions.data.files.0.path" in refused(tmp_path, wrong)
+    wrong["tasks"]["questions"]["data"]["layout"]["files"][0]["path"] = path
+    assert "tasks.questions.data.layout.files.0.path" in refused(tmp_path, wrong)
 
 
 @pytest.mark.parametrize("value", [True, "1", 1.5, None, [1]])
@@ -102,7 +102,7 @@ def test_a_source_that_nobody_brings_is_named(tmp_path: Path) -> None:
         ("sources: {}\ntasks: {2024-01-01: 1}\n", "2024-01-01"),
         ("sources: {}\ntasks: {? [a, b] : 1}\n", "params.yaml"),
         ("sources: {}\ntasks: 2024-13-45\n", "params.yaml"),
-        ("#" * (params.MAX_BYTES + 1), "at most 1,000,000 are read"),
+        ("#" * (settings.MAX_BYTES + 1), "at most 1,000,000 are read"),
     ],
     ids=["anchor", "tag", "repeated", "unclosed", "deep", "empty", "date_key", "list_key", "no_date", "oversized"],
 )

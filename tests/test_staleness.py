@@ -12,12 +12,15 @@ from tests.test_architecture import DAG, needed
 
 TASK_STAGES = tuple(stage for stage in DAG if stage != "fetch")
 CHOSEN = {  # the plug-ins that the task `tiny` has chosen
+    "${item.data.layout.name}": "table",
     "${item.modality.name}": "text", "${item.problem.name}": "classification", "${item.finetune.tune.name}": "full",
     "${item.finetune.objective.name}": "cross_entropy", "${item.finetune.loop.name}": "local", "${item.origin.name}": "package",
 }  # fmt: skip
 LEAVES: dict[str, Any] = {  # a value of each section, changed to another that is allowed
     "modality": ("max_tokens", 32), "problem": ("labels", {"praise": "praise", "blame": "blame", "ask": "question"}), "base": None,
-    "data": ("files", [{"path": "train.csv", "part": None, "rows": [1, 200]}]), "compute": ("batch_size", 16), "validate": ("min_rows", 21),
+
+    "data": ("layout", {"name": "table", "files": [{"path": "train.csv", "part": None, "rows": [1, 200]}], "columns": {"x": "text", "y": "label"}}),
+    "compute": ("batch_size", 16), "validate": ("min_rows", 21),
     "augment": ("seed", 8), "split": ("seed", 8), "finetune": ("seed", 1), "evaluate": ("baselines", [{"name": "tfidf_logistic", "ngrams": [1, 1], "c": 1.0}]),
     "register": ("gates", [{"name": "floor", "metric": "accuracy", "least": 0.1}]),
 }  # fmt: skip
@@ -79,7 +82,7 @@ def test_a_changed_section_makes_exactly_its_readers_stale(done: Project, sectio
 
 
 def test_a_stage_that_ran_anew_and_wrote_the_same_runs_nothing_after_it(done: Project) -> None:
-    for module, ran in (("stages/evaluate.py", "evaluate@tiny"), ("stages/tables.py", "validate@tiny")):
+    for module, ran in (("stages/evaluate.py", "evaluate@tiny"), ("stages/layouts/table.py", "validate@tiny")):
         path = Path(done.root, module)
         path.write_bytes(path.read_bytes() + b"\n# changed\n")
         assert done.ran() == {ran}

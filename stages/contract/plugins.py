@@ -27,8 +27,23 @@ class Source(Protocol):
         ...
 
 
+class Layout(Protocol):
+    """How samples lie in a data set."""
+
+    def read(self, source: Path, layout: Any, of_x: "Modality") -> "pd.DataFrame":
+        """Return a row a sample: x, y (as written), given_part, origin, meta (JSON), code, reason.
+
+        code and reason are null where the row is good; origin says where it stands, for every message.
+        """
+        ...
+
+
 class Modality(Protocol):
     """What x is. Settings are the section `modality` of a task, or of the model that was trained with it."""
+
+    def read(self, files: "pd.Series[Any]") -> "pd.DataFrame":
+        """Return x, code and reason (same index) of files that hold a sample each."""
+        ...
 
     def check(self, x: "pd.Series[str]", settings: Any) -> "pd.DataFrame":
         """Return the bad ones of x (same index) with columns code and reason."""
@@ -78,8 +93,11 @@ class Problem(Protocol):
         """Return the labels in the order of the model's outputs."""
         ...
 
-    def load(self, folder: Path, modality: str, labels: list[str], new_head: bool) -> Any:
-        """Load a transformers model from a folder, with a new head for this problem or with all its own weights."""
+    def load(self, folder: Path, modality: str, labels: list[str], new_head: bool) -> tuple[Any, frozenset[str]]:
+        """Load a transformers model from a folder, with a new head for this problem or with all its own weights.
+
+        Also returned: the names of the parameters that are new, which the folder has no weights for.
+        """
         ...
 
     def targets(self, y: "pd.Series[Any]", labels: list[str]) -> list[Any]:
@@ -98,12 +116,20 @@ class Problem(Protocol):
         """Return the report: accuracy, macro, micro, weighted, and per label."""
         ...
 
+    def headlines(self, report: dict[str, Any]) -> dict[str, float]:
+        """Return what `dvc metrics show` and MLflow show of a report; the first is the one that promotion looks at."""
+        ...
+
 
 class Tune(Protocol):
     """What learns."""
 
-    def prepare(self, model: Any, settings: Any, /) -> None:
-        """Say which parameters learn, in place."""
+    def prepare(self, model: Any, new: frozenset[str], settings: Any, /) -> Any:
+        """Return what learns: the model itself, or one around it. Parameters named in `new` always learn."""
+        ...
+
+    def finish(self, learner: Any, /) -> Any:
+        """Return the whole model, to be saved, of what learned."""
         ...
 
 
@@ -145,6 +171,11 @@ def settings(section: dict[str, Any]) -> Any:
 def source(name: str) -> Source:
     """Return the module stages/sources/NAME.py."""
     return cast(Source, import_module(f"stages.sources.{name}"))
+
+
+def layout(name: str) -> Layout:
+    """Return the module stages/layouts/NAME.py."""
+    return cast(Layout, import_module(f"stages.layouts.{name}"))
 
 
 def modality(name: str) -> Modality:

@@ -29,24 +29,25 @@ def files(folder: Path, names: Iterable[str]) -> dict[str, str]:
 
 
 def verify(folder: Path, receipt: dict[str, str], name: str) -> dict[str, str]:
-    """Check the file or folder `name` against a receipt and return the part of it that names them.
-
-    Raises ReceiptError for anything changed, missing, or present without having been signed.
-    """
-    signed = {k: v for k, v in receipt.items() if k == name or k.startswith(f"{name}/") or name == "."}
-    found = files(folder, [name]) if (folder / name).exists() else {}
-    differing = sorted(k for k in signed.keys() | found.keys() if signed.get(k) != found.get(k))
-    if differing or not signed:
-        raise ReceiptError(
-            f"{folder / (differing[0] if differing else name)}: not the bytes that its receipt signed "
-            f"({len(differing) or 1} file(s) differ); remove it from DVC's cache and run its stage anew with `dvc repro -f`"
-        )
+    """Check the file or folder `name` against a receipt and return the part of it that names them; raises as match does."""
+    signed = {k: v for k, v in receipt.items() if k == name or k.startswith(f"{name}/")}
+    match(folder, signed or {name: ""}, files(folder, [name]) if (folder / name).exists() else {})
     return signed
 
 
-def digest(signed: dict[str, str]) -> str:
-    """Return one sha256 for a folder: that of its names and their sha256."""
-    return hashlib.sha256(json.dumps(signed, sort_keys=True).encode()).hexdigest()
+def match(folder: Path, signed: dict[str, str], found: dict[str, str]) -> None:
+    """Raise ReceiptError for a file (name -> sha256) that was changed, is missing, or is there without being signed."""
+    differing = sorted(k for k in signed.keys() | found.keys() if signed.get(k) != found.get(k))
+    if differing:
+        raise ReceiptError(
+            f"{folder / differing[0]}: not the bytes that its receipt signed "
+            f"({len(differing)} file(s) differ); remove it from DVC's cache and run its stage anew with `dvc repro -f`"
+        )
+
+
+def digest(document: Any) -> str:
+    """Return one sha256 for JSON, such as the names of a folder's files and their sha256."""
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
 
 def write_json(path: Path, document: Any) -> None:

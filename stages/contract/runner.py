@@ -22,7 +22,7 @@ from typing import Any
 
 import psutil
 
-from stages.contract import params, receipts
+from stages.contract import receipts, settings
 from stages.contract.errors import BusyError, ParamsError, ReceiptError, RefitError, UnreachableError
 from stages.contract.escape import one_line, redact
 
@@ -33,6 +33,7 @@ QUIET = {
     "DO_NOT_TRACK": "1",
     "GX_ANALYTICS_ENABLED": "false",
     "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_HUB_DOWNLOAD_TIMEOUT": "4",
     "HF_HUB_OFFLINE": "1",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
@@ -72,14 +73,14 @@ class Job:
         self.taken.update({f"{folder}/{k}": v for k, v in signed.items()})
         return folder / name
 
-    def raw(self, source: str) -> Path:
-        """Return the folder of a source; what fetch wrote is verified, what DVC tracks is taken as it is."""
+    def raw(self, source: str) -> tuple[Path, str]:
+        """Return the folder of a source and one sha256 for it; what fetch wrote is verified, what DVC tracks is taken as it is."""
         folder = Path("data/raw", source)
         found, stated = receipts.files(folder, ["."]), folder / "source.json"
         if Path("data/fetch", source).is_dir():
-            receipts.verify(folder, receipts.read_json(stated)["files"] | {"source.json": found.get("source.json", "")}, ".")
+            receipts.match(folder, receipts.read_json(stated)["files"] | {"source.json": found.get("source.json", "")}, found)
         self.taken.update({f"{folder}/{k}": v for k, v in found.items()})
-        return folder
+        return folder, receipts.digest(found)
 
     def provenance(self, stage: str) -> Any:
         """Return what an earlier stage of this task was made from."""
@@ -93,11 +94,12 @@ class Job:
 
 def run(story: Story) -> None:
     """Run a stage's story for the key on the command line and exit; RefitError becomes one line and its exit code."""
+    stage = story.__name__
     for name, value in QUIET.items():
-        os.environ.setdefault(name, value)
+        if (stage, name) != ("fetch", "HF_HUB_OFFLINE"):  # fetch alone may ask a hub
+            os.environ.setdefault(name, value)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # who watches through a pipe sees each line when it is said
-    stage = story.__name__
     try:
         _die_with_parent()
         key = _key(stage)
@@ -110,8 +112,8 @@ def run(story: Story) -> None:
 
 
 def _carry_out(story: Story, stage: str, key: str, work: Path) -> str:
-    settings = params.load()
-    block = (settings.sources if stage == "fetch" else settings.tasks).get(key)
+    params = settings.load()
+    block = (params.sources if stage == "fetch" else params.tasks).get(key)
     if block is None:
         raise ParamsError(f"params.yaml: there is no {'source' if stage == 'fetch' else 'task'} '{key}'")
     if stage in NEEDS_TRACKING:

@@ -24,7 +24,7 @@ def predict(folder: Path, samples: pd.DataFrame, compute: Compute, sha256: str |
     card = verified(folder, sha256)
     of_x, of_y = plugins.modality(card["modality"]["name"]), plugins.problem(card["problem"])
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = of_y.load(folder / "model", card["modality"]["name"], card["labels"], new_head=False).eval().to(device)
+    model = of_y.load(folder / "model", card["modality"]["name"], card["labels"], new_head=False)[0].eval().to(device)
     processor = of_x.processor(folder / "model")
     encoded = of_x.encode(samples["x"], processor, plugins.settings(card["modality"]))
     collate = of_x.collate(processor)

@@ -16,6 +16,18 @@ from stages.contract.params import Augment, Keyboard, Ocr, RandomCharacter, Rand
 
 VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model")
 EVERY_WORD = 1_000_000  # nlpaug alters at most 10 words or characters unless told otherwise
+MAX_BYTES = 16 * 1024**2  # of one text file: more is no sample
+
+
+def read(files: "pd.Series[Any]") -> pd.DataFrame:
+    """Return the contents of text files; bytes that are not UTF-8 become lone surrogates, which characters sets aside."""
+    size = pd.Series([path.stat().st_size for path in files], index=files.index)
+    large = size > MAX_BYTES
+    found = pd.DataFrame({"x": "", "code": None, "reason": None}, index=files.index, dtype=object)
+    found.loc[large, "code"] = "too_long"
+    found.loc[large, "reason"] = [f"{number:,} bytes, at most {MAX_BYTES:,}" for number in size[large]]
+    found.loc[~large, "x"] = [path.read_text("utf-8-sig", errors="surrogateescape") for path in files[~large]]
+    return found
 
 
 def check(x: "pd.Series[str]", settings: TextModality) -> pd.DataFrame:

@@ -11,6 +11,7 @@ from stages.contract.errors import ModelError
 from stages.contract.escape import extract, one_line
 from stages.contract.params import Classification
 
+HEADLINES = ("macro_f1", "accuracy", "weighted_f1")
 HEADS = {
     "text": "AutoModelForSequenceClassification",
     "image": "AutoModelForImageClassification",
@@ -39,11 +40,11 @@ def labels(y: "pd.Series[Any]") -> list[str]:
     return sorted(set(strata(y)))
 
 
-def load(folder: Path, modality: str, labels: list[str], new_head: bool) -> Any:
+def load(folder: Path, modality: str, labels: list[str], new_head: bool) -> tuple[Any, frozenset[str]]:
     """Load the model of a folder, in float32 and from safetensors only, with a head for these labels.
 
-    With new_head the head may be missing or of another shape; any other weight that the folder lacks would be random,
-    and is refused (but for a pooler, which many base models come without).
+    With new_head the head may be missing or of another shape, and so may the pooler, which many base models come
+    without: both are named as new. Any other weight that the folder lacks would be random, and is refused.
     """
     import torch
     import transformers
@@ -75,11 +76,14 @@ def load(folder: Path, modality: str, labels: list[str], new_head: bool) -> Any:
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"{folder}: transformers cannot load it as {HEADS[modality]} ({one_line(error, 300)}); check its files") from error
     lacking = {*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])}
+    new = frozenset(
+        name for name, _ in model.named_parameters() if not name.startswith(f"{model.base_model_prefix}.") or ("pooler" in name and name in lacking)
+    )
     if new_head:
-        lacking = {key for key in lacking if key.startswith(f"{model.base_model_prefix}.") and "pooler" not in key}
+        lacking -= new
     if lacking:
         raise ModelError(f"{folder}: {len(lacking)} weights are missing or misshapen (first: {min(lacking)}); they would be random, bring a whole model")
-    return model
+    return model, new
 
 
 def targets(y: "pd.Series[Any]", labels: list[str]) -> list[int]:
@@ -116,3 +120,8 @@ def measure(y: list[str], predicted: list[str], labels: list[str]) -> dict[str, 
         name: {"precision": float(p), "recall": float(r), "f1": float(f), "support": int(n)} for name, p, r, f, n in zip(labels, *columns, strict=True)
     }
     return report
+
+
+def headlines(report: dict[str, Any]) -> dict[str, float]:
+    """Return macro F1, accuracy and weighted F1."""
+    return {name: report[name] for name in HEADLINES}

@@ -17,7 +17,7 @@ def fit(model: Any, learning: Learning, finetune: Finetune, compute: Compute, wo
     Best is the greatest validation metric, the earliest on a tie. Checkpoints hold weights only and are removed.
     """
     import torch
-    from transformers import Trainer, TrainingArguments
+    from transformers import EarlyStoppingCallback, Trainer, TrainingArguments
 
     checkpoints = work / "checkpoints"
     shutil.rmtree(checkpoints, ignore_errors=True)
@@ -33,6 +33,7 @@ def fit(model: Any, learning: Learning, finetune: Finetune, compute: Compute, wo
         lr_scheduler_type=finetune.schedule,
         warmup_steps=finetune.warmup,
         weight_decay=finetune.weight_decay,
+        max_grad_norm=finetune.max_grad_norm,
         eval_strategy="epoch",
         save_strategy="epoch",
         save_only_model=True,
@@ -54,6 +55,7 @@ def fit(model: Any, learning: Learning, finetune: Finetune, compute: Compute, wo
         data_collator=learning.collate,
         compute_loss_func=learning.loss,
         compute_metrics=lambda p: learning.measure(p.predictions, p.label_ids),
+        callbacks=[EarlyStoppingCallback(finetune.early_stopping_patience)] if finetune.early_stopping_patience else [],
     )
     trainer.train()
     shutil.rmtree(checkpoints)

@@ -1,4 +1,4 @@
-"""Minimises the negative log-likelihood of the right label."""
+"""Minimises the negative log-likelihood of the right label, some of the target spread over all (Szegedy et al. 2016)."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from stages.contract.params import CrossEntropy
 
 
-def loss(_: CrossEntropy) -> Callable[..., Any]:
+def loss(settings: CrossEntropy) -> Callable[..., Any]:
     """Return the loss of outputs.logits (rows, labels) against labels (rows,), a mean over the batch.
 
     Where gradients are accumulated, num_items_in_batch is the number of rows of all the accumulated batches.
@@ -15,7 +15,7 @@ def loss(_: CrossEntropy) -> Callable[..., Any]:
 
     def mean_loss(outputs: Any, labels: Any, num_items_in_batch: Any = None) -> Any:
         if num_items_in_batch is None:
-            return cross_entropy(outputs.logits, labels)
-        return cross_entropy(outputs.logits, labels, reduction="sum") / num_items_in_batch
+            return cross_entropy(outputs.logits, labels, label_smoothing=settings.label_smoothing)
+        return cross_entropy(outputs.logits, labels, reduction="sum", label_smoothing=settings.label_smoothing) / num_items_in_batch
 
     return mean_loss

@@ -5,8 +5,14 @@ from typing import Any
 from stages.contract.params import Full
 
 
-def prepare(model: Any, settings: Full) -> None:
+def prepare(model: Any, _new: frozenset[str], settings: Full) -> Any:
     """Let all parameters learn, but the input embeddings only if the settings say so."""
     model.requires_grad_(True)
     if not settings.embeddings:
         model.get_input_embeddings().requires_grad_(False)
+    return model
+
+
+def finish(learner: Any) -> Any:
+    """Return the model as it is."""
+    return learner

@@ -1,0 +1,26 @@
+"""Keeps what data names inside the folder it was named for."""
+
+import stat
+from pathlib import Path
+
+from stages.contract.errors import TableError
+from stages.contract.escape import extract
+
+CACHE = Path(".dvc/cache")  # DVC may link into it
+
+
+def inside(folder: Path, name: str) -> Path:
+    """Return folder/name, a regular file whose links stay inside the folder; raises TableError for any other."""
+    path = folder / name
+    if not path.exists():
+        have = ", ".join(sorted(extract(p.name) for p in path.parent.iterdir())[:20]) if path.parent.is_dir() else "no such folder"
+        raise TableError(f"{path}: is not there (found: {have}); mend data.layout in params.yaml")
+    if not regular(path, folder):
+        raise TableError(f"{path}: is not a regular file inside {folder}; copy the file itself there")
+    return path
+
+
+def regular(path: Path, folder: Path) -> bool:
+    """Say whether a path is a regular file inside the folder, or one of DVC's cache that a link leads to."""
+    real = path.resolve()
+    return any(real.is_relative_to(root.resolve()) for root in (folder, CACHE)) and stat.S_ISREG(path.stat().st_mode)

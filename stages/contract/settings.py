@@ -1,0 +1,110 @@
+"""Reads params.yaml: plain YAML 1.2 without tricks, every value checked, every mistake named at once."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent
+
+from stages.contract.errors import ParamsError
+from stages.contract.escape import one_line
+from stages.contract.params import Params
+
+MAX_BYTES = 1_000_000  # of params.yaml: more is an accident or an attack
+MAX_DEPTH = 20
+
+
+def read_yaml(path: Path, limit: int = MAX_BYTES) -> Any:
+    """Read YAML 1.2 as DVC reads it; tags, anchors, aliases and repeated keys are errors.
+
+    With an anchor or alias `dvc exp run -S` exits 0 and changes nothing, so they are refused and not resolved.
+    """
+    try:
+        size = path.stat().st_size
+        if size > limit:
+            raise ParamsError(f"{path}: {size:,} bytes, at most {limit:,} are read; move data out of it")
+        text = path.read_text("utf-8")
+        depth = 0
+        for event in YAML(typ="safe", pure=True).parse(text):
+            depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
+            place = f"{path}:{event.start_mark.line + 1}"
+            if depth > MAX_DEPTH:
+                raise ParamsError(f"{place}: more than {MAX_DEPTH} levels deep; nothing here is")
+            if isinstance(event, AliasEvent) or getattr(event, "anchor", None):
+                raise ParamsError(f"{place}: a YAML anchor or alias, which `dvc exp run -S` cannot set; write it out")
+            if getattr(event, "tag", None):
+                raise ParamsError(f"{place}: a YAML tag; write the plain value")
+        return YAML(typ="safe", pure=True).load(text)
+    except FileNotFoundError:
+        raise ParamsError(f"{path}: there is no such file here; run from the project's root") from None
+    except (YAMLError, ValueError, RecursionError) as error:
+        raise ParamsError(f"{path}: not plain YAML 1.2 ({one_line(' '.join(str(error).split()), 300)})") from None
+
+
+def load(path: Path = Path("params.yaml")) -> Params:
+    """Read and check all of params.yaml; raises one ParamsError that names every mistake with its path."""
+    document = _with_text_keys(read_yaml(path))
+    try:
+        params = TypeAdapter(Params).validate_json(json.dumps(document, default=str))
+    except ValidationError as error:
+        raise _all_of(path, [f"{_place(e['loc'], document)}: {_say(e)}" for e in error.errors()]) from None
+    missing = [
+        f"tasks.{key}.{place}: there is no source '{name}'; have: {', '.join(sorted(params.sources)) or 'none'}, or bring it with `dvc add data/raw/{name}`"
+        for key, task in params.tasks.items()
+        for place, name in (("base", task.base), ("data.source", task.data.source))
+        if name not in params.sources and not any((path.parent / "data/raw" / n).exists() for n in (name, f"{name}.dvc"))
+    ]
+    if missing:
+        raise _all_of(path, missing)
+    return params
+
+
+def _with_text_keys(tree: Any) -> Any:
+    """Return the document with every key as text: YAML knows numbers, dates and lists as keys, JSON does not."""
+    if isinstance(tree, dict):
+        return {str(key): _with_text_keys(value) for key, value in tree.items()}
+    return [_with_text_keys(value) for value in tree] if isinstance(tree, list) else tree
+
+
+def _all_of(path: Path, mistakes: list[str]) -> ParamsError:
+    return ParamsError(f"{path}: {len(mistakes)} mistake{'s' if len(mistakes) > 1 else ''}: {'; '.join(mistakes)}")
+
+
+def _say(error: Any) -> str:
+    value = one_line(json.dumps(error["input"], ensure_ascii=False, default=str), 60)
+    match error["type"]:
+        case "missing":
+            return "is missing"
+        case "unexpected_keyword_argument" | "extra_forbidden":
+            return "is not a known key"
+        case "union_tag_invalid":
+            return f"name {error['ctx']['tag']} is not one of {error['ctx']['expected_tags']}"
+        case "union_tag_not_found":
+            return f"needs a `name`, got {value}"
+        case _:
+            return f"{error['msg'].replace('Value error, ', '')}, got {value}"
+
+
+def _place(loc: tuple[int | str, ...], document: Any) -> str:
+    """Return the path in the document; pydantic's own steps (the tag of a union, '[key]') are left out."""
+    steps: list[str] = []
+    here: Any = document
+    for step in loc:
+        if (isinstance(here, dict) and step in here) or (isinstance(here, list) and isinstance(step, int) and step < len(here)):
+            here = here[step]  # pyright: ignore[reportCallIssue, reportArgumentType]  (narrowed above)
+        elif step == "[key]" or (isinstance(here, dict) and here.get("name") == step):
+            continue
+        steps.append(str(step))
+    return one_line(".".join(steps) or "the file")
+
+
+if __name__ == "__main__":
+    try:
+        load()
+    except ParamsError as error:
+        print(f"refit: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)

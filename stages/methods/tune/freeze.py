@@ -1,0 +1,30 @@
+"""The top layers learn, and what is new; embeddings and lower layers stay as they are."""
+
+from typing import Any
+
+from stages.contract.errors import ModelError
+from stages.contract.params import Freeze
+
+
+def prepare(model: Any, new: frozenset[str], settings: Freeze) -> Any:
+    """Freeze all but the top layers, what stands above them, and what is new.
+
+    The layers are the longest list of modules in the base model; a module that is registered after it stands above it.
+    """
+    import torch
+
+    lists = {name: module for name, module in model.named_modules() if isinstance(module, torch.nn.ModuleList)}
+    stack, layers = max(lists.items(), key=lambda item: len(item[1]), default=("", []))
+    if settings.layers > len(layers):
+        raise ModelError(f"finetune.tune.layers: {settings.layers} top layers are to learn, and the base model has {len(layers)}")
+    lowest = f"{stack}.{len(layers) - settings.layers}."
+    above = False
+    for name, parameter in model.named_parameters():
+        above = above or name.startswith(lowest)
+        parameter.requires_grad_(above or name in new)
+    return model
+
+
+def finish(learner: Any) -> Any:
+    """Return the model as it is."""
+    return learner

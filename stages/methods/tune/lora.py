@@ -1,0 +1,25 @@
+"""Low-rank updates of linear layers learn, and what is new (LoRA, Hu et al. 2021, by peft); merged, they are a plain model."""
+
+from typing import Any
+
+from stages.contract.errors import ModelError
+from stages.contract.escape import one_line
+from stages.contract.params import Lora
+
+
+def prepare(model: Any, new: frozenset[str], settings: Lora) -> Any:
+    """Return a peft model around the base model: updates of the targets learn, and the modules that hold what is new."""
+    import peft
+
+    targets = settings.targets if isinstance(settings.targets, str) else list(settings.targets)
+    whole = sorted({name.rpartition(".")[0] for name in new})
+    config = peft.LoraConfig(r=settings.rank, lora_alpha=settings.alpha, lora_dropout=settings.dropout, target_modules=targets, modules_to_save=whole)  # pyright: ignore[reportArgumentType]
+    try:
+        return peft.get_peft_model(model, config)
+    except ValueError as error:
+        raise ModelError(f"finetune.tune.targets: {one_line(error, 300)}; name linear layers of the base model, or all-linear") from error
+
+
+def finish(learner: Any) -> Any:
+    """Return the base model with the updates merged into its weights."""
+    return learner.merge_and_unload()
