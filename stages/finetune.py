@@ -62,6 +62,7 @@ def finetune(job: Job, modality: TextModality, problem: Classification, base: st
         "sha256": receipts.digest(receipts.files(job.out, ["model"])),
     })  # fmt: skip
     receipts.write_json(job.hand_on("history.json"), history)
+    receipts.write_json(job.out / "epochs.json", epochs)  # `dvc plots` draws nothing where the first or last row lacks y
     metrics = {name.removeprefix("eval_"): value for name, value in best.items() if name.startswith("eval_")} | {"best_epoch": best["epoch"]}
     receipts.write_json(job.hand_on("metrics.json"), metrics)
     return f"best of {len(epochs)} epochs is {best['epoch']:g}: validation macro-F1 {best['eval_macro_f1']:.4f}"

@@ -71,7 +71,7 @@ class Candidate:
 def champion(name: str) -> Version | None:
     """Return the version that the alias `champion` names, if there is one."""
     with _answering() as client:
-        return _holder(client, name)
+        return _look_up(client, name)
 
 
 def find(name: str, sha256: str) -> Version | None:
@@ -81,10 +81,16 @@ def find(name: str, sha256: str) -> Version | None:
     return _version(found[0]) if found else None
 
 
-def version(name: str, number: str) -> Version:
-    """Return a version by its number."""
+def version(name: str, number: str | None) -> Version:
+    """Return a version by its number, or the champion; raises RegistryError, which names what there is, where there is none."""
     with _answering() as client:
-        return _version(client.get_model_version(name, number))
+        if found := _look_up(client, name, number):
+            return found
+        if numbers := sorted(int(of.version) for of in client.search_model_versions(f"name = '{name}'")):
+            lacking, have = f"version {number}" if number else f"champion (say {name}@{numbers[-1]})", numbers
+        else:
+            lacking, have = "model of this name", [model.name for model in client.search_registered_models()]
+    raise RegistryError(f"{name}: the registry has no {lacking}; it has: {', '.join(map(str, have)) or 'none'}")
 
 
 def download(version: Version, into: Path) -> Path:
@@ -130,7 +136,7 @@ def decide(version: Version, outcome: str, against: str, champion: int | None, d
     import mlflow
 
     with _answering() as client:
-        now = _holder(client, version.name)
+        now = _look_up(client, version.name)
         if (now.number if now else None) != champion:
             raise RegistryError(f"{version.name}: the champion moved while version {version.number} was judged; run register again")
         folder = f"decisions/against_{against}_{receipts.digest(receipts.files(artifacts[0].parent, [p.name for p in artifacts]))[:8]}"
@@ -155,15 +161,16 @@ def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _holder(client: Any, name: str) -> Version | None:
+def _look_up(client: Any, name: str, number: str | None = None) -> Version | None:
+    """Return a version by its number or, without one, the champion, if there is such."""
     from mlflow.exceptions import MlflowException
     from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, RESOURCE_DOES_NOT_EXIST, ErrorCode
 
     try:
-        return _version(client.get_model_version_by_alias(name, ALIAS))
+        return _version(client.get_model_version(name, number) if number else client.get_model_version_by_alias(name, ALIAS))
     except MlflowException as error:
         if error.error_code in (ErrorCode.Name(RESOURCE_DOES_NOT_EXIST), ErrorCode.Name(INVALID_PARAMETER_VALUE)):
-            return None  # no such model yet, or no such alias: MLflow has a code for each
+            return None  # no such model yet, no such version, or no such alias: MLflow has a code for each
         raise
 
 

@@ -60,7 +60,7 @@ def test_all_mistakes_are_told_at_once_each_with_its_path(tmp_path: Path) -> Non
         "tasks.questions.finetune.learning_rte: is not a known key",
         'tasks.questions.finetune.epochs: Input should be a valid integer, got "four"',
         "tasks.questions.finetune.learning_rate: Input should be a finite number, got NaN",
-        "tasks.questions.finetune.tune: name lora is not one of 'full', 'linear_probe'",
+        "tasks.questions.finetune.tune: name grow is not one of 'full', 'linear_probe', 'freeze', 'lora'",
         "tasks.questions.augment.transforms.0.words: Input should be less than or equal to 1, got 1.5",
         "tasks.questions.data.layout.files.0.path: must be a relative path without '..'",
         "tasks.questions.evaluate.baselines.0: needs a `name`",

@@ -1,5 +1,6 @@
 """The reader of tables: every row keeps its line and its strings, and a bad row costs one row."""
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,8 @@ import pandas as pd
 import pytest
 
 from stages.contract.errors import TableError
-from stages.contract.params import Columns, DataFile, Table
+from stages.contract.params import Columns, DataFile, Folder, Folders, Table
+from stages.layouts import folders as folder_layout
 from stages.layouts import table
 from stages.modalities import text as of_x
 
@@ -196,3 +198,82 @@ def test_files_are_read_one_after_the_other_and_named_in_the_origin(tmp_path: Pa
     found = table.read(tmp_path, both, of_x)
     assert found["origin"].tolist() == ["b.jsonl:1", "a.csv:2"]
     assert [None if pd.isna(p) else p for p in found["given_part"]] == [None, "test"]
+
+
+# ---- other kinds ----
+
+
+def test_a_tsv_has_no_quotes(tmp_path: Path) -> None:
+    found = read(tmp_path, 'text\tlabel\nhe said "fine\tgood\n"so" it was\tbad\nnone\n', "train.tsv")
+    assert found["x"].tolist() == ['he said "fine', '"so" it was', ""]
+    assert codes(found) == [None, None, "field_count"]
+
+
+@pytest.mark.parametrize("name", ["train.csv", "train.tsv", "train.jsonl"])
+def test_a_packed_table_is_the_table(tmp_path: Path, name: str) -> None:
+    contents = {"train.csv": "text,label\nfine,good\n", "train.tsv": "text\tlabel\nfine\tgood\n", "train.jsonl": '{"text": "fine", "label": "good"}\n'}
+    plain = read(tmp_path, contents[name], name)
+    packed = read(tmp_path, gzip.compress(contents[name].encode()), f"{name}.gz")
+    assert packed.drop(columns="origin").equals(plain.drop(columns="origin"))
+    assert packed["origin"].tolist() == [plain["origin"][0].replace(name, f"{name}.gz")]
+
+
+def test_a_packed_table_that_is_cut_off_or_unpacks_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = gzip.compress(("text,label\n" + "fine,good\n" * 100_000).encode())
+    with pytest.raises(TableError, match="not a (whole )?gzip file"):
+        read(tmp_path, content[:-20], "train.csv.gz")
+    monkeypatch.setattr(table, "MAX_BYTES", 500_000)
+    with pytest.raises(TableError, match="unpacks to more than 500,000 bytes"):
+        read(tmp_path, content, "train.csv.gz")
+
+
+def test_a_parquet_keeps_strings_numbers_and_nulls_apart(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"text": ["a", None, "c", "d"], "label": pd.array([1, 2, None, 4], dtype="Int64"), "when": pd.Timestamp("2026-01-01")})
+    frame.to_parquet(tmp_path / "train.parquet")
+    found = table.read(tmp_path, data("train.parquet"), of_x)
+    assert found["y"].tolist() == ["1", "", "", "4"]
+    assert codes(found) == [None, "missing_value", "missing_value", None]
+    assert found["origin"].tolist()[3] == "train.parquet:4"
+    assert json.loads(found["meta"][0]) == {"when": "2026-01-01 00:00:00"}
+
+
+def test_a_parquet_column_that_is_no_text_is_refused_by_its_name(tmp_path: Path) -> None:
+    pd.DataFrame({"text": [["a", "b"]], "label": ["x"]}).to_parquet(tmp_path / "train.parquet")
+    with pytest.raises(TableError, match="cannot be read as text"):
+        table.read(tmp_path, data("train.parquet"), of_x)
+    pd.DataFrame({"words": ["a"], "label": ["x"]}).to_parquet(tmp_path / "train.parquet")
+    with pytest.raises(TableError, match=r"column 'text' stands 0 times in the header \(found: words, label\)"):
+        table.read(tmp_path, data("train.parquet"), of_x)
+
+
+# ---- a folder a label ----
+
+
+def folders(*named: Folder) -> Folders:
+    return Folders("folders", named or (Folder(".", None),), (".txt",))
+
+
+def test_a_folder_a_label_keeps_paths_and_sets_bad_files_aside(tmp_path: Path) -> None:
+    contents = {"good/a.txt": b"fine", "good/deep/b.txt": b"\xef\xbb\xbfbetter", "bad/c.txt": b"caf\xe9", "bad/d.md": b"x", "bad/.hidden.txt": b"x",
+                ".git/e.txt": b"x", "README.txt": b"no label"}  # fmt: skip
+    for name, content in contents.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / "bad/f.txt").symlink_to("/etc/hostname")
+    found = folder_layout.read(tmp_path, folders(), of_x)
+    assert found["origin"].tolist() == ["bad/c.txt", "bad/d.md", "bad/f.txt", "good/a.txt", "good/deep/b.txt"]
+    assert codes(found) == ["not_utf8", "unknown_suffix", "not_regular", None, None]
+    assert found["x"].tolist()[3:] == ["fine", "better"]
+    assert found["y"].tolist()[3:] == ["good", "good"]
+
+
+def test_folders_of_parts_keep_their_part_and_an_absent_one_is_refused(tmp_path: Path) -> None:
+    for name in ("train/good/a.txt", "test/bad/b.txt"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_text("text")
+    found = folder_layout.read(tmp_path, folders(Folder("train", "train"), Folder("test", "test")), of_x)
+    assert found[["y", "given_part"]].to_numpy().tolist() == [["good", "train"], ["bad", "test"]]
+    with pytest.raises(TableError, match="is no folder of"):
+        folder_layout.read(tmp_path, folders(Folder("dev", None)), of_x)
+    with pytest.raises(TableError, match="holds no folder with a file in it"):
+        folder_layout.read(tmp_path, folders(Folder("train/good", None)), of_x)

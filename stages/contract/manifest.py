@@ -69,6 +69,13 @@ def predictions_schema(models: list[str]) -> pa.Schema:
     return pa.schema([*labels, pa.field("confidence", pa.float64(), nullable=False)])
 
 
+def predicted_schema(kept: bool) -> pa.Schema:
+    """Return the columns of a table that `refit predict` writes; one that is kept says when and by which model too."""
+    stated = [pa.field(name, pa.string(), nullable=False) for name in ("origin", "x", "meta", *(("time", "model", "model_sha256") if kept else ()))]
+    found = [pa.field(name, pa.float64() if name == "confidence" else pa.string()) for name in ("predicted", "confidence", "code", "reason")]
+    return pa.schema([*stated[:2], *found, *stated[2:]])
+
+
 def write_table(frame: pd.DataFrame, path: Path, schema: pa.Schema) -> None:
     """Write a frame as Parquet with exactly these columns."""
     table = pa.Table.from_pandas(frame, schema=schema, preserve_index=False).replace_schema_metadata(None)
@@ -86,6 +93,13 @@ def foreign_columns(path: Path) -> list[str]:
         return pq.read_schema(path).names
     except (pa.ArrowInvalid, OSError) as error:
         raise TableError(f"{path}: not a Parquet file ({one_line(error, 200)}); write it anew") from None
+
+
+def foreign_head(path: Path, rows: int) -> pd.DataFrame:
+    """Return the first rows of a Parquet file that no stage wrote; raises TableError if it is none."""
+    columns = foreign_columns(path)
+    first = next(pq.ParquetFile(path).iter_batches(batch_size=rows), None)
+    return pd.DataFrame(columns=columns) if first is None else first.to_pandas()
 
 
 def read_foreign(path: Path, names: list[str], limit: int) -> dict[str, list[Any]]:

@@ -95,9 +95,7 @@ class Job:
 def run(story: Story) -> None:
     """Run a stage's story for the key on the command line and exit; RefitError becomes one line and its exit code."""
     stage = story.__name__
-    for name, value in QUIET.items():
-        if (stage, name) != ("fetch", "HF_HUB_OFFLINE"):  # fetch alone may ask a hub
-            os.environ.setdefault(name, value)
+    quiet(hub=stage == "fetch")
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # who watches through a pipe sees each line when it is said
     try:
@@ -109,6 +107,15 @@ def run(story: Story) -> None:
     except RefitError as error:
         print(f"refit: {one_line(error)}", file=sys.stderr, flush=True)
         sys.exit(error.exit_code)
+
+
+def quiet(hub: bool = False) -> None:
+    """Set the variables of QUIET that the user has not set; fetch alone may ask a hub. To be called before a heavy import."""
+    for name, value in QUIET.items():
+        if not (hub and name == "HF_HUB_OFFLINE"):
+            os.environ.setdefault(name, value)
+    if not sys.stderr.isatty():  # a bar is for a terminal
+        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 
 def _carry_out(story: Story, stage: str, key: str, work: Path) -> str:

@@ -1,5 +1,6 @@
 """Scores rows with a model folder that finetune wrote: the candidate's and the champion's in one and the same way."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,15 @@ from stages.contract import plugins, receipts
 from stages.contract.errors import ModelError
 from stages.contract.params import Compute
 
+WINDOW = 16_384  # rows that are encoded at a time: what a tokenizer returns takes a hundred times the memory of a text
 
-def predict(folder: Path, samples: pd.DataFrame, compute: Compute, sha256: str | None = None) -> pd.DataFrame:
+
+def predict(folder: Path, samples: pd.DataFrame, compute: Compute, sha256: str | None = None, progress: Callable[[int], None] | None = None) -> pd.DataFrame:
     """Return predicted and confidence for each sample (same index), from folder/model.json and folder/model.
 
     The model's own settings hold, not today's. Its bytes are verified first, against sha256 where the caller knows it
     (a registry's files can be written over); only safetensors are loaded and no code of the folder is run.
+    progress is called after each batch with the number of its rows.
     """
     import torch
 
@@ -26,16 +30,18 @@ def predict(folder: Path, samples: pd.DataFrame, compute: Compute, sha256: str |
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = of_y.load(folder / "model", card["modality"]["name"], card["labels"], new_head=False)[0].eval().to(device)
     processor = of_x.processor(folder / "model")
-    encoded = of_x.encode(samples["x"], processor, plugins.settings(card["modality"]))
-    collate = of_x.collate(processor)
+    modality, collate = plugins.settings(card["modality"]), of_x.collate(processor)
 
-    order = sorted(range(len(encoded)), key=lambda i: len(encoded[i]["input_ids"]))  # batches of like length
-    logits = np.empty((len(encoded), len(card["labels"])), dtype=np.float32)
+    logits = np.empty((len(samples), len(card["labels"])), dtype=np.float32)
     with torch.inference_mode():
-        for at in range(0, len(order), compute.batch_size):
-            batch = order[at : at + compute.batch_size]
-            inputs = {name: tensor.to(device) for name, tensor in collate([encoded[i] for i in batch]).items()}
-            logits[batch] = model(**inputs).logits.float().cpu().numpy()
+        for start in range(0, len(samples), WINDOW):
+            encoded = of_x.encode(samples["x"].iloc[start : start + WINDOW], processor, modality)
+            order = np.argsort([len(row["input_ids"]) for row in encoded], kind="stable")  # batches of like length
+            for batch in np.split(order, range(compute.batch_size, len(order), compute.batch_size)):
+                inputs = {name: tensor.to(device) for name, tensor in collate([encoded[i] for i in batch]).items()}
+                logits[start + batch] = model(**inputs).logits.float().cpu().numpy()
+                if progress:
+                    progress(len(batch))
     return of_y.decode(logits, card["labels"]).set_index(samples.index)
 
 
@@ -46,8 +52,12 @@ def identity(folder: Path) -> str:
 
 def verified(folder: Path, sha256: str | None = None) -> dict[str, Any]:
     """Return model.json; raises ModelError unless the bytes are those of sha256, or, without it, those model.json names."""
-    card = receipts.read_json(folder / "model.json")
-    right = receipts.digest(receipts.files(folder, ["model"])) == card["sha256"] if sha256 is None else identity(folder) == sha256
+    card, right = {}, False
+    try:
+        card = receipts.read_json(folder / "model.json")
+        right = receipts.digest(receipts.files(folder, ["model"])) == card["sha256"] if sha256 is None else identity(folder) == sha256
+    except (FileNotFoundError, ValueError, LookupError, TypeError):
+        pass  # a file is gone, or model.json is none of finetune's: not those bytes either
     if not right:
         raise ModelError(f"{folder}: the model's bytes are not those that were registered or written; fetch or train it anew")
     return card

@@ -10,7 +10,8 @@ import io
 import itertools
 import json
 import zlib
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -20,19 +21,21 @@ from stages.checks import characters
 from stages.contract import manifest, paths
 from stages.contract.errors import TableError
 from stages.contract.escape import extract, one_line
-from stages.contract.params import Columns, DataFile, Table
+from stages.contract.params import Table
 from stages.contract.plugins import Modality
 
 MAX_BYTES = 4 * 1024**3  # unpacked: a table larger than this is no table for one machine
+UNLABELLED = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet", ".txt")
 COLUMNS = ["x", "y", "given_part", "origin", "meta", "code", "reason"]
 WIDE = {codecs.BOM_UTF16_LE: "UTF-16", codecs.BOM_UTF16_BE: "UTF-16"}
 GZIP = b"\x1f\x8b"
+NAME_IT = "name the right one (data.layout.columns in params.yaml, --text of refit predict)"
 
 # A TSV has no quotes: its fields hold no tab and no new line (IANA, text/tab-separated-values).
 CSV: dict[str, Any] = {"strict": True}
 TSV: dict[str, Any] = {"strict": True, "delimiter": "\t", "quoting": csv.QUOTE_NONE}
 
-Row = tuple[Any, ...]  # line, x, y, meta, code, reason
+Row = tuple[Any, ...]  # line, x, y, meta, code, reason; y repeats x where x alone is wanted
 
 
 def read(source: Path, layout: Table, of_x: Modality) -> pd.DataFrame:  # noqa: ARG001  (x stands in the table itself)
@@ -40,8 +43,17 @@ def read(source: Path, layout: Table, of_x: Modality) -> pd.DataFrame:  # noqa: 
 
     origin is file:line, or file:row of a Parquet file. Raises TableError for what no row can be blamed for.
     """
-    rows = pd.concat([_read_file(source, file, layout.columns) for file in layout.files], ignore_index=True)
-    return characters.set_aside(rows)
+    wanted = [layout.columns.x, layout.columns.y]
+    tables = [_read_file(paths.inside(source, file.path), file.path, wanted, file.rows).assign(given_part=file.part) for file in layout.files]
+    return characters.set_aside(pd.concat(tables, ignore_index=True)[COLUMNS])
+
+
+def read_unlabelled(path: Path, x: str) -> pd.DataFrame:
+    """Read a table, wherever it lies, of which x alone is known: columns as read returns them, y empty.
+
+    A .txt is a table of one column, `text`: every line is a row, an empty one too.
+    """
+    return characters.set_aside(_read_file(path, path.name, [x], None).assign(y="", given_part=None)[COLUMNS])
 
 
 def suffix(path: Path) -> str:
@@ -51,49 +63,66 @@ def suffix(path: Path) -> str:
 
 def header(path: Path) -> list[str]:
     """Return the names of a table's columns: its header, or the keys of the first 1,000 objects of a JSONL."""
+    return ["text"] if suffix(path) == ".txt" else list(peek(path, 1000).columns)
+
+
+def peek(path: Path, rows: int) -> pd.DataFrame:
+    """Return the first rows of a table, every column as it is written (object); rows of another length are passed over."""
     match suffix(path):
         case ".parquet":
-            return manifest.foreign_columns(path)
+            return manifest.foreign_head(path, rows)
         case ".jsonl" | ".ndjson":
-            with _open(path) as file:
-                objects = [_object(text)[0] for text in itertools.islice(file, 1000)]
-            return sorted({key for found in objects if found for key in found})
+            with _whole(path), _open(path) as file:
+                return pd.DataFrame([found for text in itertools.islice(file, rows) if (found := _object(text)[0])], dtype=object)
         case other:
-            with _open(path) as file:
-                return next(csv.reader(file, **(TSV if other == ".tsv" else CSV)), [])
+            csv.field_size_limit(2**31 - 1)
+            try:
+                with _whole(path), _open(path) as file:
+                    reader = csv.reader(file, **(TSV if other == ".tsv" else CSV))
+                    names = next(reader, [])
+                    return pd.DataFrame([row for row in itertools.islice(reader, rows) if len(row) == len(names)], columns=names, dtype=object)
+            except csv.Error as error:
+                raise TableError(f"{path}: not strict CSV ({error}); close or double the quotes") from None
 
 
-def _read_file(folder: Path, file: DataFile, columns: Columns) -> pd.DataFrame:
-    path = paths.inside(folder, file.path)
+def _read_file(path: Path, name: str, wanted: list[str], span: tuple[int, int] | None) -> pd.DataFrame:
+    """Return line, x, y, meta, code, reason and origin of the wanted columns, [x, y] or [x], and of a span of the rows."""
     if path.stat().st_size > MAX_BYTES:
         raise TableError(f"{path}: {path.stat().st_size:,} bytes, at most {MAX_BYTES:,}; split it into several files")
     match suffix(path):
         case ".csv":
-            rows = _delimited_rows(path, columns, CSV)
+            rows = _delimited_rows(path, wanted, CSV)
         case ".tsv":
-            rows = _delimited_rows(path, columns, TSV)
+            rows = _delimited_rows(path, wanted, TSV)
         case ".jsonl" | ".ndjson":
-            rows = _jsonl_rows(path, columns)
+            rows = _jsonl_rows(path, wanted)
         case ".parquet":
-            rows = _parquet_rows(path, columns)
+            rows = _parquet_rows(path, wanted)
+        case ".txt" if len(wanted) == 1:
+            rows = _text_rows(path, wanted[0])
         case other:
             raise TableError(f"{path}: a table is a .csv, .tsv, .jsonl (each also as .gz) or .parquet, not '{extract(other)}'; convert it")
-    first, last = file.rows or (1, None)
-    try:
+    first, last = span or (1, None)
+    with _whole(path):
         found = pd.DataFrame(itertools.islice(rows, first - 1, last), columns=["line", "x", "y", "meta", "code", "reason"], dtype=object)
         for _ in rows:  # to the end of the file, which may be wrong after the slice too
             pass
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise TableError(f"{path}: not a whole gzip file ({one_line(error, 100)}); fetch it anew") from None
     if found.empty or (last is not None and len(found) < last - first + 1):
         if last:
-            fact = f"holds {len(found)} of the data rows {first} to {last}"
+            fact = f"holds {len(found)} of the data rows {first} to {last}; mend data.layout.files"
         else:
-            fact = "holds a header and no data row" if suffix(path) in (".csv", ".tsv") else "holds no row"
-        raise TableError(f"{path}: {fact}; look at the file, or mend data.layout.files")
-    found["origin"] = file.path + ":" + found["line"].astype(str)
-    found["given_part"] = file.part
-    return found[COLUMNS]
+            fact = f"holds {'a header and no data row' if suffix(path) in ('.csv', '.tsv') else 'no row'}; look at the file"
+        raise TableError(f"{path}: {fact}")
+    return found.assign(origin=name + ":" + found["line"].astype(str))
+
+
+@contextmanager
+def _whole(path: Path) -> Generator[None]:
+    """Turn what gzip says of a file that was cut off or damaged into a TableError."""
+    try:
+        yield
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise TableError(f"{path}: not a whole gzip file ({one_line(error, 100)}); fetch it anew") from None
 
 
 class _Bounded(io.RawIOBase):
@@ -136,14 +165,15 @@ def _open(path: Path) -> io.TextIOWrapper:
     return io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="")
 
 
-def _delimited_rows(path: Path, columns: Columns, dialect: dict[str, Any]) -> Iterator[Row]:
+def _delimited_rows(path: Path, wanted: list[str], dialect: dict[str, Any]) -> Iterator[Row]:
     csv.field_size_limit(2**31 - 1)  # a long text is the modality's to refuse, row by row
     with _open(path) as file:
         reader, began = csv.reader(file, **dialect), 1
         try:
             names = next(reader, [])
-            x, y = (_column(names, name, path) for name in (columns.x, columns.y))
-            others = [(i, name) for i, name in enumerate(names) if i not in (x, y)]
+            at = [column(names, name, path) for name in wanted]
+            x, y = at[0], at[-1]
+            others = [(i, name) for i, name in enumerate(names) if i not in at]
             began = reader.line_num + 1
             for row in reader:
                 if row:
@@ -157,16 +187,15 @@ def _delimited_rows(path: Path, columns: Columns, dialect: dict[str, Any]) -> It
             raise TableError(f"{path}:{began}: not strict CSV ({error}); close or double the quotes of the record that begins there") from None
 
 
-def _column(names: list[str], name: str, path: Path) -> int:
+def column(names: list[str], name: str, path: Path) -> int:
+    """Return where a column stands; raises TableError unless it stands there once."""
     if names.count(name) != 1:
         found = ", ".join(extract(c) for c in names[:50])
-        raise TableError(
-            f"{path}: column '{extract(name)}' stands {names.count(name)} times in the header (found: {found}); name the right one in data.layout.columns"
-        )
+        raise TableError(f"{path}: column '{extract(name)}' stands {names.count(name)} times in the header (found: {found}); {NAME_IT}")
     return names.index(name)
 
 
-def _jsonl_rows(path: Path, columns: Columns) -> Iterator[Row]:
+def _jsonl_rows(path: Path, wanted: list[str]) -> Iterator[Row]:
     seen: set[str] = set()
     with _open(path) as file:
         for line, text in enumerate(file, 1):
@@ -176,17 +205,16 @@ def _jsonl_rows(path: Path, columns: Columns) -> Iterator[Row]:
             x, y, meta = "", "", "{}"
             if row is not None:
                 seen |= row.keys()
-                x, y = row.pop(columns.x, None), row.pop(columns.y, None)
-                meta = json.dumps(row, ensure_ascii=False)
-                if not isinstance(x, str) or not isinstance(y, str):
-                    name = columns.x if not isinstance(x, str) else columns.y
-                    x, y, meta, code, reason = "", "", "{}", "missing_value", f"'{extract(name)}' is missing or not a string or number"
+                found = {name: row.pop(name, None) for name in wanted}
+                lacking = [name for name, value in found.items() if not isinstance(value, str)]
+                if lacking:
+                    code, reason = "missing_value", f"'{extract(lacking[0])}' is missing or not a string or number"
+                else:
+                    x, y, meta = found[wanted[0]], found[wanted[-1]], json.dumps(row, ensure_ascii=False)
             yield line, x, y, meta, code, reason
-    absent = [name for name in (columns.x, columns.y) if name not in seen]
+    absent = [name for name in wanted if name not in seen]
     if absent:
-        raise TableError(
-            f"{path}: no row has '{extract(absent[0])}' (found: {', '.join(extract(c) for c in sorted(seen)[:50])}); name the right one in data.layout.columns"
-        )
+        raise TableError(f"{path}: no row has '{extract(absent[0])}' (found: {', '.join(extract(c) for c in sorted(seen)[:50])}); {NAME_IT}")
 
 
 def _object(text: str) -> tuple[dict[str, Any] | None, str | None, str | None]:
@@ -198,13 +226,21 @@ def _object(text: str) -> tuple[dict[str, Any] | None, str | None, str | None]:
     return (row, None, None) if isinstance(row, dict) else (None, "not_json", "not a JSON object")
 
 
-def _parquet_rows(path: Path, columns: Columns) -> Iterator[Row]:
+def _parquet_rows(path: Path, wanted: list[str]) -> Iterator[Row]:
     names = manifest.foreign_columns(path)
-    for name in (columns.x, columns.y):
-        _column(names, name, path)
-    table = manifest.read_foreign(path, [columns.x, columns.y], MAX_BYTES)
-    for line, (x, y, meta) in enumerate(zip(table[columns.x], table[columns.y], table["meta"], strict=True), 1):
+    for name in wanted:
+        column(names, name, path)
+    *found, others = manifest.read_foreign(path, wanted, MAX_BYTES).values()
+    x_name, y_name = wanted[0], wanted[-1]
+    for line, (x, y, meta) in enumerate(zip(found[0], found[-1], others, strict=True), 1):
         if x is None or y is None:
-            yield line, "", "", "{}", "missing_value", f"'{extract(columns.x if x is None else columns.y)}' is null"
+            yield line, "", "", "{}", "missing_value", f"'{extract(x_name if x is None else y_name)}' is null"
         else:
             yield line, x, y, meta, None, None
+
+
+def _text_rows(path: Path, x: str) -> Iterator[Row]:
+    column(header(path), x, path)
+    with _open(path) as file:
+        for line, text in enumerate(file, 1):
+            yield line, text.rstrip("\r\n"), "", "{}", None, None

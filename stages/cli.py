@@ -1,0 +1,135 @@
+"""The command `refit`: brings data, checks and shows the state of a project, predicts. What runs the DAG is DVC."""
+
+import dataclasses
+import json
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from stages.contract.errors import RefitError
+from stages.contract.escape import one_line
+
+EPILOG = "Exit codes: 0 done, 1 a mistake of Refit's own, 2 bad input, 3 already running, 4 something does not answer."
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+AsJson = Annotated[bool, typer.Option("--json", help="Write one JSON document to stdout, for a machine.")]
+
+
+@app.callback()
+def refit() -> None:
+    """Fine-tune pretrained models reproducibly: from labelled data to a champion that earned its place."""
+
+
+@app.command(epilog=EPILOG)
+def add(
+    name: Annotated[str, typer.Argument(help="Name of the new source and task: a-z, 0-9 and _.")],
+    where: Annotated[
+        str, typer.Argument(metavar="PATH|URL", help="A folder of texts (a folder a label), a table, https://, s3://, gs://, or hub:OWNER/NAME@COMMIT.")
+    ],
+    base: Annotated[
+        str | None, typer.Option(help="The pretrained model: a source of params.yaml, a folder with config.json, or hub:OWNER/NAME@COMMIT.")
+    ] = None,
+    text: Annotated[str | None, typer.Option(help="The column with the text, where it cannot be guessed.")] = None,
+    label: Annotated[str | None, typer.Option(help="The column with the label, where it cannot be guessed.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Look at labelled data, let DVC track it, and write a complete block of params.yaml for it."""
+    from stages.commands import add as command
+
+    with _busy(f"looking at {one_line(where, 60)}"):
+        added = command.add(name, where, base, text, label)
+    if as_json:
+        return _json(added)
+    shown = ", ".join(f"{one_line(key, 30)} {number:,}" for key, number in list(added.labels.items())[:8])
+    print(f"data/raw/{name}: {added.rows:,} rows of {len(added.labels)} labels ({shown}{', ...' if len(added.labels) > 8 else ''}), {added.quarantined:,} bad")
+    print(f"params.yaml: tasks.{name} is written, every setting with a comment; the base model is {added.base}")
+    print(f"next: dvc repro register@{name}")
+    return None
+
+
+@app.command(epilog=EPILOG)
+def check(as_json: AsJson = False) -> None:
+    """Say all that is wrong with params, data, servers and disk, before anything runs."""
+    from stages.commands import check as command
+
+    with _busy("checking"):
+        findings = command.check()
+    if as_json:
+        _json(findings)
+    else:
+        for found in findings:
+            print(f"{'ok   ' if found.ok else 'WRONG'} {one_line(found.what, 40):<28} {one_line(found.fact)}")
+    if not all(found.ok for found in findings):
+        raise typer.Exit(2)
+
+
+@app.command(epilog=EPILOG)
+def status(as_json: AsJson = False) -> None:
+    """Show each task: its stages, what is out of date and why, its champion and the last decision."""
+    from stages.commands import status as command
+
+    with _busy("asking DVC and MLflow"):
+        tasks = command.status()
+    if as_json:
+        return _json(tasks)
+    for task in tasks:
+        print(f"{task.task}: {task.champion}")
+        for line in (*task.stages, *task.decision, *(f"next: {command}" for command in task.next)):
+            print(f"  {one_line(line)}")
+    return None
+
+
+@app.command(epilog=EPILOG)
+def predict(
+    model: Annotated[str, typer.Argument(help="TASK (its champion), TASK@VERSION, or a folder such as data/finetune/TASK.")],
+    source: Annotated[Path, typer.Argument(metavar="INPUT", help=".csv, .tsv, .jsonl, .txt (each also .gz) or .parquet.")],
+    out: Annotated[Path | None, typer.Option(help="A .parquet or .jsonl; INPUT.predicted.parquet unless named.")] = None,
+    text: Annotated[str | None, typer.Option(help="The column with the text; else the one the task was trained on.")] = None,
+    log: Annotated[bool, typer.Option("--log", help="Keep what was predicted in data/predict, for later drift checks.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Write over an existing file.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Predict a label for every row of a file; a bad row costs one row and says why."""
+    from stages.commands import predict as command
+
+    done = command.predict(model, source, out, text, log, force)
+    if as_json:
+        return _json(done)
+    print(f"{done.out}: {done.rows:,} rows by {done.model}, {done.bad:,} of them bad (see code and reason), {done.seconds:.1f} s")
+    if done.log:
+        print(f"kept in {done.log}")
+    return None
+
+
+def main() -> None:
+    """Run the command; what the user can mend is one line on stderr and an exit code."""
+    try:
+        app()
+    except RefitError as error:
+        print(f"refit: {one_line(error)}", file=sys.stderr)
+        sys.exit(error.exit_code)
+
+
+@contextmanager
+def _busy(what: str) -> Generator[None]:
+    """Show on a terminal that something is being done."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status(what):
+        yield
+
+
+def _json(found: Any) -> None:
+    """Write a dataclass, or a list of them, as JSON."""
+    many = [dataclasses.asdict(item) for item in found] if isinstance(found, list) else dataclasses.asdict(found)
+    print(json.dumps(many, indent=1, ensure_ascii=False, default=str))
+
+
+if __name__ == "__main__":
+    main()

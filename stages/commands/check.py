@@ -1,0 +1,109 @@
+"""Says all that is wrong with params, data, servers and disk, before anything runs."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from stages.commands import tracking, walk
+from stages.contract import paths, runner, settings
+from stages.contract.errors import ParamsError, RefitError
+from stages.contract.escape import redact
+from stages.contract.params import Data, Params, Table
+from stages.layouts import table
+
+COPIES = 6  # of the base model: its cache, a checkpoint and the best one, the result, its cache, the registry's
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at, whether it is well, and what was seen or is to be done."""
+
+    what: str
+    ok: bool
+    fact: str
+
+
+def check() -> list[Finding]:
+    """Look at everything, and go on after what is wrong; raises nothing that a user could mend."""
+    findings = [_look("params.yaml", lambda: f"{len(settings.load().tasks)} tasks")]
+    if not findings[0].ok:
+        return findings
+    params = settings.load()
+    findings.append(_look("dvc.yaml", lambda: f"{len(tracking.dvc('stage', 'list', '--all', '--name-only').split())} stages"))
+    findings += [_look(f"data/raw/{name}", lambda name=name: _source(name, params)) for name in _sources(params)]
+    for key, task in params.tasks.items():
+        if Path("data/raw", task.data.source).exists():
+            findings.append(_look(f"tasks.{key}.data", lambda data=task.data: _data(data)))
+        if Path("data/raw", task.base).exists():
+            findings.append(_look(f"tasks.{key}.base", lambda base=task.base: _base(base)))
+    return [*findings, _look("MLflow", _tracking), _look("DVC remote", _remote), _look("disk", lambda: _space(params))]
+
+
+def _look(what: str, look: Callable[[], str]) -> Finding:
+    try:
+        return Finding(what, True, look())
+    except RefitError as error:
+        return Finding(what, False, str(error))
+
+
+def _sources(params: Params) -> Iterator[str]:
+    yield from dict.fromkeys([*params.sources, *(name for task in params.tasks.values() for name in (task.data.source, task.base))])
+
+
+def _source(name: str, params: Params) -> str:
+    folder = Path("data/raw", name)
+    if folder.exists():
+        walked = walk.walk(folder)
+        return f"{len(walked.files):,} files, {walked.size / 1e6:.1f} MB"
+    if name in params.sources:
+        return f"not here yet; dvc repro fetches it ({params.sources[name].origin.name})"
+    raise ParamsError(f"not here; run `dvc pull {folder}.dvc`, or `dvc checkout {folder}.dvc`")
+
+
+def _data(data: Data) -> str:
+    """Look at the names of files and columns, and at no row."""
+    folder, layout = Path("data/raw", data.source), data.layout
+    if not isinstance(layout, Table):
+        lacking = [str(folder / of.path) for of in layout.folders if not (folder / of.path).is_dir()]
+        if lacking:
+            raise ParamsError(f"no such folder: {', '.join(lacking)}; mend data.layout.folders")
+        return f"{len(layout.folders)} folders"
+    for file in layout.files:
+        names = table.header(paths.inside(folder, file.path))
+        for column in (layout.columns.x, layout.columns.y):
+            table.column(names, column, folder / file.path)
+    return f"{len(layout.files)} tables with columns {layout.columns.x} and {layout.columns.y}"
+
+
+def _base(name: str) -> str:
+    folder = Path("data/raw", name)
+    if not (folder / "config.json").is_file() or not list(folder.glob("*.safetensors")):
+        raise ParamsError(f"{folder}: needs config.json and *.safetensors; a pickled model is never opened")
+    return f"{folder}: config.json and safetensors"
+
+
+def _tracking() -> str:
+    import os
+
+    runner.ping_tracking()
+    return redact(os.environ.get("MLFLOW_TRACKING_URI", "mlflow.db here"))
+
+
+def _remote() -> str:
+    remotes = tracking.dvc("remote", "list").split("\n")[0]
+    return redact(" ".join(remotes.split())) or "none; `dvc push` needs one (dvc remote add -d NAME URL)"
+
+
+def _space(params: Params) -> str:
+    """Compare what is free with what the largest task may need: copies of its base model, and of its data."""
+    need = max((COPIES * _size(task.base) + 2 * _size(task.data.source) for task in params.tasks.values()), default=0)
+    free = shutil.disk_usage(".").free
+    if free < need:
+        raise ParamsError(f"{free / 1e9:.1f} GB free, a task may need {need / 1e9:.1f} GB; make room, or run `dvc gc -w`")
+    return f"{free / 1e9:.1f} GB free, a task may need {need / 1e9:.1f} GB"
+
+
+def _size(source: str) -> int:
+    folder = Path("data/raw", source)
+    return walk.walk(folder).size if folder.is_dir() else 0

@@ -1,0 +1,119 @@
+"""Sees how samples lie in a data set: a folder a label, or tables and which of their columns say what."""
+
+import re
+from collections.abc import Iterator
+from itertools import groupby
+from pathlib import Path
+
+import pandas as pd
+
+from stages.contract import manifest
+from stages.contract.errors import TableError
+from stages.contract.escape import extract
+from stages.contract.params import Columns, DataFile, Folder, Folders, Part, Table
+from stages.layouts import table
+
+TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
+TEXTS = (".txt",)
+PARTS: dict[str, Part] = {
+    "train": "train", "training": "train", "test": "test", "testing": "test",
+    "validation": "validation", "valid": "validation", "val": "validation", "dev": "validation",
+}  # fmt: skip
+X_NAMES = ("text", "texts", "sentence", "question", "utterance", "query", "content", "review", "message", "comment", "body", "document", "tweet", "title")
+Y_NAMES = ("label", "labels", "category", "class", "intent", "sentiment", "target", "topic", "tag", "y")
+PEEKED = 5_000  # rows
+MAX_LABELS = 1_000
+COLUMNS_SHOWN = 30
+
+
+def layout(root: Path, files: list[Path], x: str | None, y: str | None) -> Table | Folders:
+    """Return how the samples of a folder lie; files are relative to it, x and y are columns that the user named.
+
+    Raises TableError where nothing is readable, or columns cannot be told: it lists those found.
+    """
+    seen = [file for file in files if not any(step.startswith(".") for step in file.parts)]
+    tables = [file for file in seen if is_table(file)]
+    texts = [file for file in seen if file.suffix.lower() in TEXTS and len(file.parts) > 1]
+    if tables and len(tables) >= len(texts):
+        return _tables(root, tables, x, y)
+    if texts:
+        return _folders(root, texts)
+    kinds = {kind: len(list(of)) for kind, of in groupby(sorted(file.suffix.lower() or "without a suffix" for file in seen))}
+    held = ", ".join(f"{number:,} {extract(kind)}" for kind, number in sorted(kinds.items(), key=lambda item: -item[1])[:10]) or "hidden files only"
+    raise TableError(f"{extract(root)}: no file that Refit reads (found: {held}); bring a table ({', '.join(TABLES)}) or a folder of .txt a label")
+
+
+def is_table(file: Path) -> bool:
+    """Say whether a name is one of a table."""
+    return table.suffix(file) in TABLES
+
+
+def _folders(root: Path, texts: list[Path]) -> Folders:
+    tops = sorted({file.parts[0] for file in texts})
+    in_parts = all(top.lower() in PARTS for top in tops) and all(len(file.parts) > 2 for file in texts)
+    folders = tuple(Folder(top, PARTS[top.lower()]) for top in tops) if in_parts else (Folder(".", None),)
+    labels = {file.parts[1 if in_parts else 0] for file in texts}
+    if len(labels) < 2:
+        raise TableError(f"{extract(root)}: holds texts of one folder, {extract(min(labels))}; a folder a label is read, two at least")
+    return Folders("folders", folders, TEXTS)
+
+
+def _tables(root: Path, files: list[Path], x: str | None, y: str | None) -> Table:
+    heads = {file: table.peek(root / file, PEEKED) for file in files}
+    first = max(heads, key=lambda file: len(heads[file]))
+    columns = Columns(*_columns(root / first, heads[first], x, y))
+    readable = [file for file, head in heads.items() if {columns.x, columns.y} <= set(head.columns)]
+    parts: dict[Path, Part | None] = {file: _part(file) for file in readable}
+    if "train" in parts.values():  # a table beside train and test, such as a list of labels, is no data
+        readable = [file for file in readable if parts[file]]
+    else:
+        parts = dict[Path, Part | None].fromkeys(readable)
+    readable.sort(key=lambda file: manifest.PARTS.index(parts[file] or "train"))
+    return Table("table", tuple(DataFile(file.as_posix(), parts[file], None) for file in readable), columns)
+
+
+def _part(file: Path) -> Part | None:
+    """Return the part that a file's name says, such as train-00000-of-00002.parquet or data/test.csv."""
+    words = re.split(r"[^a-z]+", file.as_posix().lower())
+    found: set[Part] = {PARTS[word] for word in words if word in PARTS}
+    return next(iter(found)) if len(found) == 1 else None
+
+
+def _columns(path: Path, head: pd.DataFrame, x: str | None, y: str | None) -> tuple[str, str]:
+    names = [str(name) for name in head.columns]
+    shown = ", ".join(_shown(head)) or "none"
+    for name in (x, y):
+        if name is not None and names.count(name) != 1:
+            raise TableError(f"{extract(path)}: column '{extract(name)}' stands {names.count(name)} times (found: {shown})")
+    if any(names.count(name) > 1 for name in names):
+        raise TableError(f"{extract(path)}: a column's name stands twice (found: {shown}); name each once")
+    text = {name: head[name].dropna().astype(str) for name in names}
+    y = y or _one([n for w in Y_NAMES for n in names if n.lower() == w and n != x][:1]) or _one([n for n in names if n != x and _repeats(text[n])])
+    x = x or _one([n for w in X_NAMES for n in names if n.lower() == w and n != y][:1]) or _longest({n: t for n, t in text.items() if n != y})
+    if x is None or y is None:
+        lacking = " and ".join(what for what, name in (("the text", x), ("the label", y)) if name is None)
+        raise TableError(f"{extract(path)}: cannot tell which column is {lacking} (found: {shown}); name them: --text COLUMN --label COLUMN")
+    if y in set(text[y]):
+        raise TableError(f"{extract(path)}: its first line looks like data, not like a header (found: {shown}); put a line of column names before it")
+    return x, y
+
+
+def _repeats(values: "pd.Series[str]") -> bool:
+    """Say whether a column looks like labels: few values, short ones, each several times."""
+    return 2 <= values.nunique() <= min(MAX_LABELS, len(values) / 3) and values.str.len().mean() < 60
+
+
+def _longest(text: "dict[str, pd.Series[str]]") -> str | None:
+    """Return the column of the longest values, if they are twice as long as those of any other."""
+    lengths = sorted(((values.str.len().mean(), name) for name, values in text.items() if len(values)), reverse=True)
+    return lengths[0][1] if lengths and (len(lengths) == 1 or lengths[0][0] > 2 * lengths[1][0]) else None
+
+
+def _one(names: list[str]) -> str | None:
+    return names[0] if len(names) == 1 else None
+
+
+def _shown(head: pd.DataFrame) -> Iterator[str]:
+    for i, name in enumerate(head.columns[:COLUMNS_SHOWN]):
+        number = head.iloc[:, i].dropna().astype(str).nunique()
+        yield f"{extract(name)} ({number:,} value{'s' if number != 1 else ''} in {len(head):,} rows)"

@@ -1,0 +1,146 @@
+"""Predicts for every row of a file, with a registered model or a model's folder; a bad row costs one row."""
+
+import json
+import os
+import re
+import secrets
+import stat
+import sys
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pandas as pd
+
+from stages import registry
+from stages.contract import manifest, plugins, runner, settings
+from stages.contract.errors import DataError, ModelError, ParamsError, TableError
+from stages.contract.escape import extract
+from stages.contract.params import Compute, Table, Task
+from stages.judging import scoring
+from stages.layouts import table
+
+KEPT = Path("data/predict")
+REGISTERED = re.compile(r"([a-z0-9_]+)(?:@([1-9][0-9]{0,8}))?")
+
+
+@dataclass(frozen=True)
+class Result:
+    """What was predicted, by which model, and where it lies; bad rows have a code and no prediction."""
+
+    model: str
+    sha256: str
+    rows: int
+    bad: int
+    out: Path
+    log: Path | None
+    seconds: float
+
+
+def predict(model: str, source: Path, out: Path | None, column: str | None, log: bool, force: bool) -> Result:
+    """Write every row of `source` with its prediction and confidence, or with the code and reason why it has none.
+
+    model is TASK (its champion), TASK@NUMBER, or a folder that finetune wrote. The model reads `column`; without one, the
+    column its task is trained on, or the only one there is. log keeps the same rows below data/predict.
+    """
+    began = time.monotonic()
+    runner.quiet()
+    out = out or Path(f"{Path(source.name.removesuffix('.gz')).stem}.predicted.parquet")
+    _require_places(source, out, force)
+    tasks = settings.load().tasks
+    with _found(model) as (name, folder, sha256):
+        card = scoring.verified(folder, sha256)
+        key = card["task"]
+        if key not in tasks:
+            raise ParamsError(f"params.yaml: has no task '{extract(key)}', whose `compute` (threads, batch_size) this model runs with; add its block")
+        sha256 = sha256 or scoring.identity(folder)
+        rows = _score(table.read_unlabelled(source, column or _column(source, tasks[key])), folder, sha256, card, tasks[key].compute)
+    _write(rows, out)
+    kept = None
+    if log:
+        now = datetime.now(UTC)
+        kept = KEPT / key / f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}.parquet"
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        _write(rows.assign(time=now.isoformat(timespec="seconds"), model=name, model_sha256=sha256), kept)
+    return Result(name, sha256, len(rows), int(rows["code"].notna().sum()), out, kept, round(time.monotonic() - began, 3))
+
+
+def _require_places(source: Path, out: Path, force: bool) -> None:
+    """Raise for what cannot be read or must not be written, before any work is done."""
+    if not source.exists() or not stat.S_ISREG(source.stat().st_mode):
+        raise TableError(f"{extract(source)}: {'is not a regular file' if source.exists() else 'is not there'}; name a file to predict for")
+    if table.suffix(source) not in table.UNLABELLED:
+        raise TableError(f"{extract(source)}: is none of {', '.join(table.UNLABELLED)} (a text also as .gz); convert it")
+    if out.suffix.lower() not in (".parquet", ".jsonl"):
+        raise DataError(f"--out {extract(out)}: must end in .parquet or .jsonl")
+    if not out.parent.is_dir():
+        raise DataError(f"--out {extract(out)}: there is no folder {extract(out.parent)}; make it first")
+    if out.exists() and (out.is_dir() or out.samefile(source)):
+        raise DataError(f"--out {extract(out)}: is {'a folder' if out.is_dir() else 'the input itself'}; name another file")
+    if out.exists() and not force:
+        raise DataError(f"{extract(out)}: is there already; say --force to write over it, or --out to name another file")
+
+
+@contextmanager
+def _found(model: str) -> Generator[tuple[str, Path, str | None]]:
+    """Yield a model's name, the folder that holds it, and the sha256 it was registered with; its bytes are the caller's to verify."""
+    if named := REGISTERED.fullmatch(model):
+        runner.ping_tracking()
+        version = registry.version(named[1], named[2])
+        with TemporaryDirectory(prefix="refit-") as folder:
+            yield f"{version.name}@{version.number}", registry.download(version, Path(folder)), version.sha256
+    elif (Path(model) / "model.json").is_file():
+        yield model, Path(model), None
+    else:
+        raise ModelError(f"{extract(model)}: is neither TASK, nor TASK@NUMBER, nor a folder with a model.json, such as data/finetune/TASK")
+
+
+def _column(source: Path, task: Task) -> str:
+    """Return the column that the task is trained on, or else the only one there is."""
+    names, layout = table.header(source), task.data.layout
+    trained = [layout.columns.x] if isinstance(layout, Table) else []
+    fitting = [name for name in trained if name in names] or names
+    if len(fitting) != 1:
+        found = ", ".join(extract(name) for name in names[:50]) or "none"
+        raise TableError(f"{extract(source)}: cannot tell which column is the text (found: {found}); name it: --text COLUMN")
+    return fitting[0]
+
+
+def _score(rows: pd.DataFrame, folder: Path, sha256: str, card: dict[str, Any], compute: Compute) -> pd.DataFrame:
+    """Return rows with predicted and confidence; a row that the model's modality refuses gets code and reason instead."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    good = rows.loc[rows["code"].isna(), "x"]
+    bad = plugins.modality(card["modality"]["name"]).check(good, plugins.settings(card["modality"]))
+    rows.loc[bad.index, ["code", "reason"]] = bad
+    good = rows[rows["code"].isna()]
+    if good.empty:
+        return rows.assign(predicted=None, confidence=float("nan"))
+    with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True) as bar:
+        shown = bar.add_task("predicting", total=len(good))
+        return rows.join(scoring.predict(folder, good, compute, sha256, lambda done: bar.advance(shown, done)))
+
+
+def _write(rows: pd.DataFrame, path: Path) -> None:
+    """Write rows as the suffix says, whole or not at all."""
+    schema = manifest.predicted_schema(kept="time" in rows)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        if path.suffix.lower() == ".parquet":
+            manifest.write_table(rows, beside, schema)
+        else:
+            rows = rows[schema.names].astype(object).mask(rows.isna(), None)
+            with beside.open("w", encoding="utf-8") as file:
+                for row in rows.itertuples(index=False, name=None):
+                    document = dict(zip(schema.names, row, strict=True))
+                    document["meta"] = json.loads(document["meta"], parse_constant=str)  # NaN of a Parquet file is no JSON
+                    file.write(json.dumps(document, ensure_ascii=False) + "\n")
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)

@@ -1,0 +1,145 @@
+"""Explains the keys of params.yaml: docs/params.md and the comments of a new block come from contract/params.py alone.
+
+`python -m stages.commands.reference > docs/params.md` writes the page; a test holds it to the types.
+"""
+
+import ast
+import inspect
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+from functools import cache
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from stages.contract import params
+
+INTRODUCTION = """# Every key of params.yaml
+
+Written from `stages/contract/params.py` by `python -m stages.commands.reference`; a test compares the two. Every key
+must stand in the file, null where nothing is chosen; an unknown key, a wrong type and NaN are refused, all in one
+message. KEY stands for a name you choose, made of a-z, 0-9 and _.
+"""
+
+
+@cache
+def meanings() -> dict[str, dict[str, str]]:
+    """Return class -> key -> the text under the key in contract/params.py; the class's own text stands under 'name'."""
+    found: dict[str, dict[str, str]] = {}
+    for node in ast.parse(inspect.getsource(params)).body:
+        if isinstance(node, ast.ClassDef) and node.name != "_Strict":
+            texts = found[node.name] = {"name": (ast.get_docstring(node) or "").removesuffix(".")}
+            for key, text in zip(node.body, node.body[1:], strict=False):
+                if isinstance(key, ast.AnnAssign) and isinstance(text, ast.Expr):
+                    texts[ast.unparse(key.target)] = str(ast.literal_eval(text.value))
+    return found
+
+
+def block(section: Any, indent: int) -> str:
+    """Return a section (a dataclass of params) as YAML, every key with its meaning as a comment."""
+    return "\n".join(f"{line:<{COMMENT}}  # {text}" if text else line for line, text in _lines(section, " " * indent)) + "\n"
+
+
+COMMENT = 44  # column
+YAML_WORDS = {"true", "false", "null", "yes", "no", "on", "off", "y", "n"}  # some readers take more of them for booleans than YAML 1.2
+
+
+def _lines(section: Any, indent: str) -> Iterator[tuple[str, str]]:
+    texts = meanings()[type(section).__name__]
+    for field in fields(section):
+        value, text = getattr(section, field.name), texts[field.name]
+        if is_dataclass(value):
+            yield f"{indent}{field.name}:", text
+            yield from _lines(value, f"{indent}  ")
+        elif isinstance(value, dict) and value:
+            yield f"{indent}{field.name}:", text
+            yield from ((f"{indent}  {json.dumps(key, ensure_ascii=False)}: {_plain(of)}", "") for key, of in value.items())
+        elif isinstance(value, tuple) and value and is_dataclass(value[0]):
+            yield f"{indent}{field.name}:", text
+            for item in value:
+                (first, of_first), *others = _lines(item, f"{indent}    ")
+                yield f"{indent}  - {first.strip()}", of_first
+                yield from others
+        else:
+            yield f"{indent}{field.name}: {_plain(value)}", text
+
+
+def _plain(value: Any) -> str:
+    """Return a value as YAML on one line: a word as it is, a great number without a fraction, anything else as JSON, which is YAML too."""
+    if isinstance(value, float) and value.is_integer() and abs(value) > 1:
+        return str(int(value))
+    if isinstance(value, str) and re.fullmatch(r"[A-Za-z_][\w./-]*", value, re.ASCII) and value.lower() not in YAML_WORDS:
+        return value
+    return json.dumps(value, ensure_ascii=False)
+
+
+def page() -> str:
+    """Return docs/params.md."""
+    schema = TypeAdapter(params.Params).json_schema()
+    return "\n".join([INTRODUCTION, *_sections("params.yaml", schema, schema["$defs"], "Params", set())])
+
+
+def _sections(path: str, schema: dict[str, Any], defs: dict[str, Any], name: str, seen: set[str]) -> Iterator[str]:
+    """Yield the section of a class and then those of the classes it holds, each once."""
+    texts, below = meanings()[name], list[tuple[str, str]]()
+    yield f"## `{path}`\n\n{texts['name']}.\n"
+    rows = []
+    for key, of in schema["properties"].items():
+        shown, classes = _type(of)
+        rows.append(f"| `{key}` | {shown} | {_cell(texts[key]) if key != 'name' else 'chooses this'} |")
+        step = "" if path == "params.yaml" else f"{path.partition(' ')[0]}."
+        below += [(f"{step}{key}{'.KEY' if of.get('type') == 'object' else ''}", c) for c in classes]
+    yield "\n".join(["| key | type | meaning |", "|---|---|---|", *rows]) + "\n"
+    for place, held in below:
+        if (held_in := f"{place} {held}") not in seen:
+            seen.add(held_in)
+            choice = defs[held]["properties"].get("name", {}).get("const")
+            yield from _sections(f"{place} (name: {choice})" if choice else place, defs[held], defs, held, seen)
+
+
+def _type(of: dict[str, Any]) -> tuple[str, list[str]]:
+    """Return the words for a JSON schema, and the classes that it refers to."""
+    match of:
+        case {"$ref": ref}:
+            return "section", [ref.rpartition("/")[2]]
+        case {"oneOf": kinds} | {"anyOf": kinds}:
+            words, classes = zip(*(_type(kind) for kind in kinds), strict=True)
+            return " or ".join(dict.fromkeys(words)), [name for names in classes for name in names]
+        case {"const": value}:
+            return f"`{value}`", []
+        case {"enum": values}:
+            return " or ".join(f"`{value}`" for value in values), []
+        case {"prefixItems": [first, *_]}:
+            return f"two of: {_type(first)[0]}", _type(first)[1]
+        case {"type": "array", "items": items}:
+            words, classes = _type(items)
+            return f"list of: {words}", classes
+        case {"type": "object"}:
+            words, classes = _type(_values(of))
+            return f"KEY: {words}", classes
+        case _:
+            limits = [
+                f"{sign} {of[key]:.10g}"
+                for key, sign in (("minimum", "≥"), ("exclusiveMinimum", ">"), ("maximum", "≤"), ("exclusiveMaximum", "<"))
+                if key in of
+            ]
+            pattern = [f"matching `{_cell(of['pattern'])}`"] if "pattern" in of else []
+            return " ".join([WORDS[of["type"]], *limits, *pattern]), []
+
+
+def _values(of: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema of the values of a mapping whose keys the user chooses."""
+    return next(iter(of["patternProperties"].values())) if "patternProperties" in of else of["additionalProperties"]
+
+
+WORDS = {"string": "text", "integer": "integer", "number": "number", "boolean": "true or false", "null": "null"}
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+if __name__ == "__main__":
+    print(page(), end="")

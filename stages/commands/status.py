@@ -1,0 +1,86 @@
+"""Shows each task: its stages and why one is out of date, its champion, the last decision, and what to do next."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stages import registry
+from stages.commands import tracking
+from stages.contract import receipts, runner, settings
+from stages.contract.errors import UnreachableError
+from stages.contract.params import Task
+from stages.judging import scoring
+
+STAGES = ("validate", "augment", "split", "finetune", "evaluate", "register")
+SHOWN = 4  # reasons of a stage
+
+
+@dataclass(frozen=True)
+class Status:
+    """One task: a line for its champion, a line a stage that is out of date, the last decision, what to do next."""
+
+    task: str
+    champion: str
+    stages: list[str]
+    decision: list[str]
+    next: list[str]
+
+
+def status() -> list[Status]:
+    """Ask DVC and the registry, side by side; a registry that does not answer is said, and is no reason to say nothing."""
+    runner.quiet()
+    tasks = settings.load().tasks
+    changed, champions = tracking.status(meanwhile=lambda: {key: _champion(key) for key in tasks})
+    return [_of(key, task, changed, champions[key]) for key, task in tasks.items()]
+
+
+def _of(key: str, task: Task, changed: dict[str, Any], champion: str) -> Status:
+    sources = [name for source in (task.data.source, task.base) for name in (f"fetch@{source}", f"data/raw/{source}.dvc")]
+    names = [*dict.fromkeys(sources), *(f"{stage}@{key}" for stage in STAGES)]
+    stale = [f"{name}: {_why(changed[name])}" for name in names if name in changed]
+    decided = Path("data/register", key, "decision.json")
+    decision = [_decision(receipts.read_json(decided))] if decided.is_file() else ["no decision yet"]
+    following = [f"`dvc repro register@{key}`"] if stale else []
+    if changed.keys() & set(names) <= {f"register@{key}"} and _unregistered(key):
+        force = "" if stale else "--force --single-item "
+        following = [f"the registry here lacks this candidate; `dvc repro {force}register@{key}` judges and registers it"]
+    return Status(key, champion, stale or ["every stage is up to date"], decision, following)
+
+
+def _champion(task: str) -> str:
+    try:
+        found = registry.champion(task)
+    except UnreachableError as error:
+        return f"champion unknown: {error}"
+    return f"champion is version {found.number}, promoted against {found.judged_against}" if found else "no champion"
+
+
+def _unregistered(task: str) -> bool:
+    """Say whether there is a candidate that the registry does not hold, as after `dvc pull` on another machine."""
+    folder = Path("data/finetune", task)
+    if not (folder / "model.json").is_file() or not (folder / "model").is_dir():
+        return False
+    try:
+        return registry.find(task, scoring.identity(folder)) is None
+    except UnreachableError:
+        return False
+
+
+def _decision(decision: dict[str, Any]) -> str:
+    reasons = "; ".join(verdict["reason"] for verdict in decision["verdicts"])
+    return f"last decision: {decision['outcome']} version {decision['candidate']['version']} against {decision['against']}: {reasons}"
+
+
+def _why(entries: list[Any]) -> str:
+    """Return DVC's reasons in a few words: what changed, is new, or is not there."""
+    reasons: list[str] = []
+    for entry in entries:
+        if isinstance(entry, str):
+            reasons.append(entry)
+            continue
+        for paths in entry.values():
+            for path, state in paths.items():
+                reasons += [f"{path} {state}"] if isinstance(state, str) else [f"{key} {how}" for key, how in state.items()]
+    if "params.yaml new" in reasons:
+        return "never run here"
+    return ", ".join(reasons[:SHOWN]) + (f" and {len(reasons) - SHOWN} more" if len(reasons) > SHOWN else "")

@@ -1,0 +1,74 @@
+"""Walks data before DVC meets it: a named pipe would hang DVC for ever, a name that is not UTF-8 would break it."""
+
+import os
+import shutil
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from stages.contract.errors import DataError
+from stages.contract.escape import extract
+
+MAX_FILES = 1_000_000
+SHOWN = 10
+
+
+@dataclass(frozen=True)
+class Walked:
+    """Regular files below a root (relative to it, sorted), and their bytes in all."""
+
+    files: list[Path]
+    size: int
+
+
+def walk(root: Path) -> Walked:
+    """Look at every file of a folder, or at one file; raises one DataError that names all that must not be there."""
+    if not root.exists():
+        raise DataError(f"{extract(root)}: is not there; name a folder, a table or an address")
+    if root.is_file():
+        return Walked([Path(root.name)], root.stat().st_size)
+    if not root.is_dir():
+        raise DataError(f"{extract(root)}: is neither a file nor a folder (a named pipe or a device?); name a folder or a table")
+    files, size, wrong = list[Path](), 0, list[str]()
+    for folder, folders, names in os.walk(root):
+        folders.sort()
+        for path in (Path(folder, name) for name in [*(f for f in folders if Path(folder, f).is_symlink()), *names]):
+            fact = _wrong(path, root)
+            if fact:
+                wrong.append(f"{extract(path.relative_to(root))} {fact}")
+            else:
+                files.append(path.relative_to(root))
+                size += path.stat().st_size
+        if len(files) > MAX_FILES:
+            raise DataError(f"{extract(root)}: more than {MAX_FILES:,} files; make one table of them (.parquet or .jsonl)")
+    if wrong:
+        more = f"; and {len(wrong) - SHOWN:,} more" if len(wrong) > SHOWN else ""
+        raise DataError(f"{extract(root)}: {len(wrong):,} file(s) that cannot be tracked: {'; '.join(wrong[:SHOWN])}{more}; mend or remove them")
+    if not files:
+        raise DataError(f"{extract(root)}: holds no file")
+    return Walked(sorted(files), size)
+
+
+def require_space(size: int, into: Path) -> None:
+    """Raise DataError unless twice the size is free: the data, and DVC's copy of it."""
+    free = shutil.disk_usage(into).free
+    if free < 2 * size:
+        raise DataError(f"{into}: {free / 1e9:.2f} GB free, {2 * size / 1e9:.2f} GB are needed (the data and DVC's copy of it); make room")
+
+
+def _wrong(path: Path, root: Path) -> str | None:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return "has a name that is not UTF-8"
+    if path.is_symlink() and not path.resolve().is_relative_to(root.resolve()):
+        return "is a link that leads outside"
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return "is a link that leads nowhere"
+    if stat.S_ISDIR(mode):
+        return "is a link to a folder"
+    if not stat.S_ISREG(mode):
+        return "is not a regular file"
+    return None if os.access(path, os.R_OK) else "cannot be read"

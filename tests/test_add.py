@@ -1,0 +1,353 @@
+"""refit add: data of any shape becomes a tracked source and a complete block, or one line says why not."""
+
+import gzip
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from ruamel.yaml import YAML
+
+from stages.contract import settings
+from tests.conftest import Project, make_project, rows, write_csv
+from tests.test_hub import COMMIT, Server, Shelf, handler
+
+REFIT = Path(sys.executable).with_name("refit")
+
+
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> Project:
+    """A project with the base model and no task; tests start from a copy of it."""
+    project = make_project(tmp_path_factory.mktemp("empty") / "project", tiny_base)
+    (project.root / "params.yaml").write_text("# mine\nsources: {}\n\ntasks: {}  # none yet\n")
+    project.run("git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qam", "no task")
+    return project
+
+
+@pytest.fixture
+def project(empty: Project, tmp_path: Path) -> Project:
+    """A copy of the empty project."""
+    return Project(Path(shutil.copytree(empty.root, tmp_path / "project", symlinks=True)))
+
+
+def add(project: Project, *arguments: str, ok: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
+    return project.run(str(REFIT), "add", *arguments, ok=ok, **environment)
+
+
+def line_of(failed: subprocess.CompletedProcess[str], code: int = 2) -> str:
+    """Return the one line of a command that refused."""
+    assert failed.returncode == code, failed.stdout + failed.stderr
+    assert len(failed.stderr.splitlines()) == 1, failed.stderr
+    assert failed.stderr.startswith("refit: ")
+    return failed.stderr
+
+
+def texts(folder: Path, number: int = 90) -> Path:
+    """Write a folder a label, a file a text."""
+    for i, row in enumerate(rows(number)):
+        path = folder / row["label"] / f"{i}.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(row["text"])
+    return folder
+
+
+def test_a_folder_of_texts_becomes_a_judged_candidate_with_two_commands(project: Project, tmp_path: Path) -> None:
+    said = add(project, "mine", str(texts(tmp_path / "in", 240)), "--base", "tiny_bert").stdout
+    assert "240 rows of 3 labels" in said
+    assert "next: dvc repro register@mine" in said
+    project.repro()
+    decision = json.loads((project.root / "data/register/mine/decision.json").read_text())
+    assert decision["outcome"] in ("promote", "reject", "inconclusive")
+    assert decision["data"]["source"] == "mine"
+    assert "data/raw/mine.dvc" in project.run("git", "status", "--porcelain", "-uall").stdout
+
+
+def test_the_block_is_complete_and_every_line_of_it_says_what_it_is(project: Project, tmp_path: Path) -> None:
+    add(project, "mine", str(texts(tmp_path / "in")), "--base", "tiny_bert")
+    text = (project.root / "params.yaml").read_text()
+    assert text.startswith("# mine\nsources: {}\n\ntasks:  # none yet\n  mine:\n")
+    block = text[text.index("  mine:\n") + 8 :].splitlines()
+    weights = [line for line in block if line.startswith('          "')]
+    assert [line for line in block if "  # " not in line] == weights
+    assert settings.load(project.root / "params.yaml").tasks["mine"].data.layout.name == "folders"
+
+
+SPLITS = {"one": ["all"], "parts": ["train", "test"], "shards": ["train-0001", "train-0002", "valid", "test"]}
+
+
+@pytest.mark.parametrize("split", SPLITS)
+@pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl", "parquet", "csv.gz", "jsonl.gz"])
+def test_a_table_of_any_kind_is_read_by_its_names(tmp_path: Path, kind: str, split: str) -> None:
+    from stages.commands import guess, walk
+    from stages.layouts import table
+    from stages.modalities import text as of_x
+
+    for name in SPLITS[split]:
+        frame = pd.DataFrame(rows(30)).assign(stars=range(30)).rename(columns={"text": "Sentence", "label": "Intent"})
+        match kind.removesuffix(".gz"):
+            case "csv":
+                content = frame.to_csv(index=False).encode()
+            case "tsv":
+                content = frame.to_csv(index=False, sep="\t").encode()
+            case "jsonl":
+                content = frame.to_json(orient="records", lines=True).encode()
+            case _:
+                content = frame.to_parquet()
+        (tmp_path / f"{name}.{kind}").write_bytes(gzip.compress(content) if kind.endswith(".gz") else content)
+    (tmp_path / "names.json").write_text("[]")
+    found = guess.layout(tmp_path, walk.walk(tmp_path).files, None, None)
+    assert isinstance(found, guess.Table)
+    assert (found.columns.x, found.columns.y) == ("Sentence", "Intent")
+    assert [file.path for file in found.files] == [f"{name}.{kind}" for name in SPLITS[split]]
+    assert {file.part for file in found.files} == ({None} if split == "one" else {"train", "test"} if split == "parts" else {"train", "validation", "test"})
+    read = table.read(tmp_path, found, of_x)
+    assert len(read) == 30 * len(SPLITS[split])
+    assert read["x"].tolist()[:30] == [row["text"] for row in rows(30)]
+    assert read["code"].isna().all()
+    assert json.loads(read["meta"][7])["stars"] in ("7", 7)
+
+
+def test_columns_are_told_by_what_they_hold_or_by_the_user(project: Project, tmp_path: Path) -> None:
+    table = [{"n": str(i), "what": row["text"], "kind": row["label"], "other": "ab"[i % 2]} for i, row in enumerate(rows(60))]
+    write_csv(tmp_path / "a.csv", table)
+    line = line_of(add(project, "mine", str(tmp_path / "a.csv"), "--base", "tiny_bert", ok=False))
+    assert "cannot tell which column is the label" in line
+    assert "kind (3 values in 60 rows)" in line
+    assert "--label COLUMN" in line
+    add(project, "mine", str(tmp_path / "a.csv"), "--base", "tiny_bert", "--label", "kind")
+    columns = settings.load(project.root / "params.yaml").tasks["mine"].data.layout.columns  # pyright: ignore
+    assert (columns.x, columns.y) == ("what", "kind")
+
+
+def odd(folder: Path, what: str) -> Path:
+    """Make what no one should bring."""
+    match what:
+        case "a pipe":
+            os.mkfifo(texts(folder) / "praise/pipe.txt")
+        case "a link outside":
+            (texts(folder) / "praise/link.txt").symlink_to("/etc/hostname")
+        case "a name that is not UTF-8":
+            Path(os.fsdecode(os.fsencode(texts(folder) / "praise") + b"/caf\xe9.txt")).write_text("x")
+        case "no readable file":
+            (folder / "a").mkdir(parents=True)
+            (folder / "a/1.jpg").write_bytes(b"\xff\xd8")
+        case "an empty folder":
+            folder.mkdir()
+        case "one label":
+            texts(folder / "deep")
+            shutil.rmtree(folder / "deep/praise")
+            shutil.rmtree(folder / "deep/blame")
+            (folder / "deep").rename(folder.with_name("flat"))
+            return folder.with_name("flat")
+        case "10,000 labels":
+            write_csv(folder / "a.csv", [{"text": f"text {i}", "label": f"l{i}"} for i in range(10_000)])
+        case "no header":
+            write_csv(folder / "a.csv", [{"so good": row["text"], "praise": row["label"]} for row in rows(60)])
+        case _:
+            return folder / what
+    return folder
+
+
+ODD = {
+    "a pipe": ("cannot be tracked", "praise/pipe.txt is not a regular file"),
+    "a link outside": ("praise/link.txt is a link that leads outside",),
+    "a name that is not UTF-8": ("has a name that is not UTF-8",),
+    "no readable file": ("no file that Refit reads", "1 .jpg"),
+    "an empty folder": ("holds no file",),
+    "one label": ("holds texts of one folder, ask", "two at least"),
+    "10,000 labels": ("10,000 labels in 10,000 good rows", "--label COLUMN"),
+    "no header": ("looks like data, not like a header", "praise (3 values"),
+    "nothing there": ("is not there",),
+}
+
+
+@pytest.mark.parametrize("what", ODD)
+def test_data_that_cannot_be_learned_from_is_one_line_and_leaves_nothing(empty: Project, tmp_path: Path, what: str) -> None:
+    line = line_of(add(empty, "mine", str(odd(tmp_path / "in", what)), "--base", "tiny_bert", ok=False))
+    assert all(fact in line for fact in ODD[what]), line
+    assert empty.run("git", "status", "--porcelain").stdout == ""
+    assert sorted(p.name for p in (empty.root / "data/raw").iterdir()) == ["reviews", "reviews.dvc", "tiny_bert", "tiny_bert.dvc"]
+
+
+REFUSED = {
+    "a name DVC cannot bear": (("My-Task", "{in}", "--base", "tiny_bert"), ("a-z, 0-9 and _",)),
+    "a name that leaves the folder": (("../mine", "{in}", "--base", "tiny_bert"), ("a-z, 0-9 and _",)),
+    "a name that is taken": (("reviews", "{in}", "--base", "tiny_bert"), ("data/raw/reviews is there",)),
+    "no such base": (("mine", "{in}", "--base", "nothing"), ("--base nothing: no source",)),
+    "a branch of a hub": (("mine", "hub:org/toy@main", "--base", "tiny_bert"), ("is not pinned", "40 digits")),
+    "a hub without a revision": (("mine", "hub:org/toy", "--base", "tiny_bert"), ("is not pinned",)),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_a_name_or_base_that_cannot_be_is_one_line_and_leaves_nothing(empty: Project, tmp_path: Path, what: str) -> None:
+    arguments, facts = REFUSED[what]
+    line = line_of(add(empty, *(a.replace("{in}", str(texts(tmp_path / "in"))) for a in arguments), ok=False))
+    assert all(fact in line for fact in facts), line
+    assert empty.run("git", "status", "--porcelain").stdout == ""
+
+
+TEXTS = {
+    "tasks last": ("sources: {}\ntasks: {}\n", "sources: {}\ntasks:\n{block}"),
+    "tasks first, no last newline": ("tasks: {}\nsources: {}", "tasks:\n{block}sources: {}"),
+    "a comment after": ("tasks: {} # mine\n# the end\nsources: {}\n", "tasks: # mine\n{block}# the end\nsources: {}\n"),
+}
+
+
+@pytest.mark.parametrize("what", TEXTS)
+def test_a_block_is_put_in_and_every_other_byte_stays(empty: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    from stages.commands import add as command
+
+    before, after = TEXTS[what]
+    (tmp_path / "params.yaml").write_text(before)
+    shutil.copytree(empty.root / "data/raw", tmp_path / "data/raw")
+    monkeypatch.chdir(tmp_path)
+    task, _ = command._task(tmp_path / "data/raw/reviews/train.csv", command._layout(tmp_path / "data/raw/reviews", None, None), "reviews", "tiny_bert")
+    first, second = (f"  {name}:\n{command.reference.block(task, 4)}" for name in ("first", "second"))
+    command._write("tasks", first)
+    once = Path("params.yaml").read_text()
+    assert once == after.replace("{block}", first)
+    command._write("tasks", second)
+    assert Path("params.yaml").read_text() == once.replace(first, f"{first}\n{second}")
+    assert list(settings.load().tasks) == ["first", "second"]
+
+
+# ---- addresses ----
+
+
+class Files(SimpleHTTPRequestHandler):
+    """Serves a folder; some names answer otherwise."""
+
+    def do_GET(self) -> None:
+        codes = {"/secret.csv": 403, "/gone.csv": 404, "/broken.csv": 500}
+        if self.path in codes:
+            self.send_error(codes[self.path])
+        else:
+            super().do_GET()
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def web(tmp_path: Path) -> Iterator[tuple[str, Path]]:
+    """A web server here, and the folder it serves."""
+    folder = tmp_path / "web"
+    folder.mkdir()
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Files, directory=str(folder))) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}", folder
+        server.shutdown()
+
+
+def test_a_table_on_the_web_is_imported_and_follows_its_address(project: Project, web: tuple[str, Path]) -> None:
+    address, folder = web
+    write_csv(folder / "all.csv", rows(120))
+    add(project, "mine", f"{address}/all.csv", "--base", "tiny_bert")
+    project.repro("validate@mine")
+    assert sorted(p.name for p in (project.root / "data/raw/mine").iterdir()) == ["all.csv"]
+    write_csv(folder / "all.csv", rows(150))
+    assert project.ran("validate@mine") == set()  # nothing asks the address until the user does
+    project.run("dvc", "update", "-q", "data/raw/mine.dvc")
+    assert project.ran("validate@mine") == {"validate@mine"}
+    assert len(pd.read_parquet(project.root / "data/validate/mine/manifest.parquet")) == 150
+
+
+@pytest.mark.parametrize(
+    ("name", "facts"), [("secret.csv", ("refuses it", "403")), ("gone.csv", ("404",)), ("broken.csv", ("500",)), ("page", ("says no table",))]
+)
+def test_an_address_that_refuses_is_one_line_and_leaves_nothing(empty: Project, web: tuple[str, Path], name: str, facts: tuple[str, ...]) -> None:
+    address, folder = web
+    (folder / "page").write_text("<html>")
+    line = line_of(add(empty, "mine", f"{address.replace('//', '//me:secret@')}/{name}", "--base", "tiny_bert", ok=False))
+    assert all(fact in line for fact in facts), line
+    assert "secret@" not in line
+    assert empty.run("git", "status", "--porcelain").stdout == ""
+
+
+def test_an_address_that_never_answers_is_told_within_seconds(empty: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    from stages.commands import add as command
+
+    monkeypatch.chdir(empty.root)
+    monkeypatch.setattr(command, "ANSWER", 1)
+    with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(command.UnreachableError, match="no answer within 1 s"):
+        command.add("mine", f"http://127.0.0.1:{silent.getsockname()[1]}/a.csv", "tiny_bert", None, None)
+    assert empty.run("git", "status", "--porcelain").stdout == ""
+
+
+def test_a_bucket_is_imported(project: Project, tmp_path: Path) -> None:
+    """A real S3 server (moto), the real dvc-s3."""
+    import boto3
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    try:
+        endpoint = "http://{}:{}".format(*server.get_host_and_port())
+        keys = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_DEFAULT_REGION": "us-east-1", "AWS_ENDPOINT_URL": endpoint}
+        s3 = boto3.client("s3", endpoint_url=endpoint, aws_access_key_id="a", aws_secret_access_key="b", region_name="us-east-1")
+        s3.create_bucket(Bucket="bucket")
+        for path in texts(tmp_path / "in", 30).rglob("*.txt"):
+            s3.upload_file(str(path), "bucket", f"texts/{path.parent.name}/{path.name}")
+        write_csv(tmp_path / "all.csv", rows(60))
+        s3.upload_file(str(tmp_path / "all.csv"), "bucket", "tables/all.csv")
+
+        add(project, "folders", "s3://bucket/texts", "--base", "tiny_bert", **keys)
+        add(project, "table", "s3://bucket/tables/all.csv", "--base", "tiny_bert", **keys)
+        tasks = settings.load(project.root / "params.yaml").tasks
+        assert [tasks[name].data.layout.name for name in ("folders", "table")] == ["folders", "table"]
+        assert "does not exist" in line_of(add(project, "gone", "s3://bucket/nothing.csv", "--base", "tiny_bert", ok=False, **keys))
+        assert not (project.root / "data/raw/gone.dvc").exists()
+    finally:
+        server.stop()
+
+
+def test_a_data_set_and_a_base_model_of_a_hub_are_added_at_their_commit(
+    project: Project, tmp_path: Path, tiny_base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    write_csv(tmp_path / "train.csv", rows(120))
+    shelf = Shelf(files={"data/train.csv": (tmp_path / "train.csv").read_bytes(), "README.md": b"# toy\n"})
+    with Server(("127.0.0.1", 0), handler(shelf)) as server:
+        shelf.port = server.server_port
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        hub = {"HF_ENDPOINT": f"http://127.0.0.1:{shelf.port}", "HF_HOME": str(tmp_path / "home")}
+        add(project, "mine", f"hub:org/toy@{COMMIT}", "--base", "tiny_bert", **hub)
+        shelf.files = {p.name: p.read_bytes() for p in tiny_base.iterdir()}
+        add(project, "other", str(texts(tmp_path / "in")), "--base", f"hub:org/Toy-Base@{COMMIT}", **hub)
+        server.shutdown()
+    params = settings.load(project.root / "params.yaml")
+    assert params.tasks["mine"].data.layout.files[0].path == "data/train.csv"  # pyright: ignore
+    assert (params.sources["toy_base"].origin.name, params.tasks["other"].base) == ("hub", "toy_base")
+    project.repro("validate@mine")  # and offline from here on
+
+
+def test_what_json_says_is_json(project: Project, tmp_path: Path) -> None:
+    said = json.loads(add(project, "mine", str(texts(tmp_path / "in")), "--base", "tiny_bert", "--json").stdout)
+    assert (said["task"], said["rows"], said["labels"]) == ("mine", 90, {"praise": 30, "blame": 30, "ask": 30})
+
+
+def test_the_starter_holds_every_setting_but_those_found_in_data(project: Project, tmp_path: Path) -> None:
+    add(project, "mine", str(texts(tmp_path / "in")), "--base", "tiny_bert")
+    written = YAML(typ="safe").load(project.root / "params.yaml")["tasks"]["mine"]
+    from stages.commands.add import STARTER
+
+    for section, values in YAML(typ="safe").load(STARTER).items():
+        if section == "base":
+            continue
+        for key, value in values.items():
+            if isinstance(value, dict):
+                assert value.items() <= written[section][key].items()
+            else:
+                assert written[section][key] == value

@@ -1,0 +1,181 @@
+"""What a DVC user is used to works here, and refit check and status tell the state of a project."""
+
+import json
+import resource
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stages.commands import reference
+from tests.conftest import ROOT, Project
+
+BIN = Path(sys.executable).parent
+GIT = ("git", "-c", "user.name=t", "-c", "user.email=t@t")
+RATE = "tasks.tiny.finetune.learning_rate"
+
+
+def copied(done: Project, folder: Path) -> Project:
+    """Return a project of one's own, with what has run committed."""
+    project = Project(Path(shutil.copytree(done.root, folder / "project", symlinks=True)))
+    project.run(*GIT, "add", "-A")
+    project.run(*GIT, "commit", "-qm", "run")
+    return project
+
+
+def refit(project: Project, *arguments: str, ok: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
+    return project.run(str(BIN / "refit"), *arguments, ok=ok, **environment)
+
+
+def status(project: Project, **environment: str) -> dict[str, Any]:
+    return json.loads(refit(project, "status", "--json", **environment).stdout)[0]
+
+
+def test_an_experiment_changes_one_setting_and_shows_what_it_did(done: Project, tmp_path: Path) -> None:
+    project = copied(done, tmp_path)
+    lines = len((project.root / "params.yaml").read_text().splitlines())
+    ran = project.run("dvc", "exp", "run", "-n", "slower", "-S", f"{RATE}=1e-9", "finetune@tiny").stdout
+    assert "Running stage 'finetune@tiny'" in ran
+    assert "Running stage 'split@tiny'" not in ran
+    assert len((project.root / "params.yaml").read_text().splitlines()) >= lines
+
+    changed = json.loads(project.run("dvc", "params", "diff", "--json").stdout)["params.yaml"]
+    assert (changed[RATE]["old"], changed[RATE]["new"], len(changed)) == (0.01, 1e-9, 1)
+    metrics = json.loads(project.run("dvc", "metrics", "diff", "--json").stdout)["diff"]["data/finetune/tiny/metrics.json"]
+    assert metrics["macro_f1"]["new"] < metrics["macro_f1"]["old"]
+    shown = project.run("dvc", "exp", "show", "--csv", "--only-changed").stdout
+    assert "slower" in shown
+    assert RATE in shown
+
+    project.run("git", "checkout", "-q", "params.yaml", "dvc.lock")
+    project.run("dvc", "checkout", "-q")
+    assert (project.root / "data/raw/reviews/train.csv").is_file()
+    assert "Data and pipelines are up to date." in project.run("dvc", "status").stdout
+
+
+def test_metrics_plots_and_the_graph_are_shown(done: Project) -> None:
+    metrics = json.loads(done.run("dvc", "metrics", "show", "--json").stdout)[""]["data"]
+    assert set(metrics) == {"data/finetune/tiny/metrics.json", "data/evaluate/tiny/metrics.json"}
+    shown = done.run("dvc", "plots", "show", "-o", "plots")
+    assert "WARNING" not in shown.stderr
+    page = (done.root / "plots/index.html").read_text()
+    assert "eval_macro_f1" in page
+    assert "confusion" in page
+    edges = done.run("dvc", "dag", "--dot").stdout
+    assert '"data/raw/reviews.dvc" -> "validate@tiny"' in edges
+    shutil.rmtree(done.root / "plots")
+
+
+def test_dvc_keeps_the_raw_data_that_it_tracks(done: Project, tmp_path: Path) -> None:
+    """With /data/* in .gitignore DVC finds no data/raw/NAME.dvc, and checkout deletes the folder (measured with 3.67)."""
+    project = copied(done, tmp_path)
+    said = project.run("dvc", "checkout").stdout
+    assert "reviews" not in said
+    assert (project.root / "data/raw/reviews/train.csv").is_file()
+
+
+def test_a_run_is_restored_on_another_clone_and_judged_there_without_training(done: Project, tmp_path: Path) -> None:
+    project = copied(done, tmp_path)
+    project.run("dvc", "remote", "add", "-d", "store", str(tmp_path / "store"))
+    project.run(*GIT, "commit", "-qam", "remote")
+    project.run("dvc", "push", "-q")
+
+    project.run("git", "clone", "-q", str(project.root), str(tmp_path / "clone"))
+    clone = Project(tmp_path / "clone")
+    clone.run("dvc", "config", "--local", "core.site_cache_dir", str(tmp_path / "clone/.dvc/site"))
+    clone.run("dvc", "pull", "-q")
+    for stage in ("finetune", "evaluate"):
+        name = f"data/{stage}/tiny/metrics.json"
+        assert (clone.root / name).read_bytes() == (project.root / name).read_bytes()
+
+    before = status(clone)
+    assert before["champion"] == "no champion"
+    assert [line.partition(":")[0] for line in before["stages"]] == ["register@tiny"]
+    assert before["next"] == ["the registry here lacks this candidate; `dvc repro register@tiny` judges and registers it"]
+    assert clone.ran("register@tiny") == {"register@tiny"}
+    after = status(clone)
+    assert after["champion"].startswith("champion is version 1")
+    assert after["next"] == []
+
+    (clone.root / "mlflow.db").unlink()  # the registry is lost, the decision is not
+    shutil.rmtree(clone.root / "mlruns")
+    command = status(clone)["next"][0].split("`")[1]
+    clone.run(*command.split())
+    assert status(clone)["champion"].startswith("champion is version 1")
+
+
+def test_status_says_why_a_stage_is_out_of_date(done: Project) -> None:
+    assert status(done)["stages"] == ["every stage is up to date"]
+    assert status(done)["decision"][0].startswith("last decision: promote version 1 against baselines: macro-F1")
+    path = done.root / "params.yaml"
+    kept = path.read_bytes()
+    try:
+        done.params(lambda p: p["tasks"]["tiny"]["finetune"].update(learning_rate=0.5))
+        found = status(done)
+        assert found["stages"] == ["finetune@tiny: tasks.tiny.finetune modified"]
+        assert found["next"] == ["`dvc repro register@tiny`"]
+    finally:
+        path.write_bytes(kept)
+    said = refit(done, "status").stdout
+    assert said.startswith("tiny: champion is version 1, promoted against baselines\n  every stage is up to date\n")
+
+
+def test_check_tells_all_that_is_wrong_before_anything_runs(done: Project, tmp_path: Path) -> None:
+    assert all(found["ok"] for found in json.loads(refit(done, "check", "--json").stdout))
+    root = tmp_path / "project"
+    shutil.copytree(done.root, root, symlinks=True)
+    project = Project(root)
+    shutil.rmtree(root / "data/raw/tiny_bert")
+    project.params(lambda p: p["tasks"]["tiny"]["data"]["layout"]["columns"].update(y="stars"))
+    failed = refit(project, "check", ok=False, MLFLOW_TRACKING_URI="http://127.0.0.1:9")
+    assert failed.returncode == 2
+    wrong = [line for line in failed.stdout.splitlines() if line.startswith("WRONG")]
+    assert [line.split()[1] for line in wrong] == ["data/raw/tiny_bert", "tasks.tiny.data", "MLflow"]
+    assert "`dvc pull data/raw/tiny_bert.dvc`" in wrong[0]
+    assert "found: text, label" in wrong[1]
+    assert "does not answer" in wrong[2]
+
+    project.params(lambda p: p["tasks"]["tiny"]["finetune"].update(epochs="many"))
+    failed = refit(project, "check", ok=False)
+    assert failed.returncode == 2
+    assert "tasks.tiny.finetune.epochs" in failed.stdout
+
+
+def test_help_is_there_at_once_and_imports_nothing_heavy() -> None:
+    heavy = ("torch", "transformers", "mlflow", "pandas", "pyarrow", "pydantic", "great_expectations", "dvc")
+    code = f"import sys, stages.cli; print([name for name in {heavy} if name in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT).stdout == "[]\n"
+    seconds = []
+    for _ in range(5):  # of CPU: the machine may be busy with other tests
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        shown = subprocess.run([BIN / "refit", "--help"], capture_output=True, text=True, check=True).stdout
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    assert all(command in shown for command in ("add", "check", "status", "predict"))
+    assert min(seconds) <= 0.3
+
+
+def test_no_command_but_predict_imports_torch() -> None:
+    modules = [f"stages.commands.{name}" for name in ("add", "check", "status", "predict")]
+    code = (
+        f"import sys, importlib; [importlib.import_module(m) for m in {modules}]; print([n for n in ('torch', 'transformers', 'mlflow') if n in sys.modules])"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT).stdout == "[]\n"
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_is_offered(shell: str) -> None:
+    environment = {"_REFIT_COMPLETE": f"source_{shell}"}
+    shown = subprocess.run([BIN / "refit"], capture_output=True, text=True, check=True, env={"PATH": str(BIN)} | environment).stdout
+    assert "_REFIT_COMPLETE=complete_" in shown
+
+
+def test_the_reference_of_params_is_that_of_the_types() -> None:
+    assert (ROOT / "docs/params.md").read_text() == reference.page()
+    for name, texts in reference.meanings().items():
+        keys = set(getattr(reference.params, name).__dataclass_fields__)
+        assert keys <= texts.keys() | {"name"}, name
+        assert all(texts.values()), name
