@@ -43,8 +43,8 @@ def add(
         added = command.add(name, where, base, text, label)
     if as_json:
         return _json(added)
-    shown = ", ".join(f"{one_line(key, 30)} {number:,}" for key, number in list(added.labels.items())[:8])
-    print(f"data/raw/{name}: {added.rows:,} rows of {len(added.labels)} labels ({shown}{', ...' if len(added.labels) > 8 else ''}), {added.quarantined:,} bad")
+    shown = ", ".join(f"{one_line(key, 30)} {number:,}" for key, number in sorted(added.labels.items(), key=lambda item: -item[1])[:5])
+    print(f"data/raw/{name}: {added.rows:,} rows of {len(added.labels)} labels ({shown}{', ...' if len(added.labels) > 5 else ''}), {added.quarantined:,} bad")
     print(f"params.yaml: tasks.{name} is written, every setting with a comment; the base model is {added.base}")
     print(f"next: dvc repro register@{name}")
     return None
@@ -77,7 +77,7 @@ def status(as_json: AsJson = False) -> None:
         return _json(tasks)
     for task in tasks:
         print(f"{task.task}: {task.champion}")
-        for line in (*task.stages, *task.decision, *(f"next: {command}" for command in task.next)):
+        for line in (*task.stages, *task.decision, *(f"next: {what}" for what in task.next)):
             print(f"  {one_line(line)}")
     return None
 

@@ -7,6 +7,7 @@ never called: they import code out of the artifact. Where the store is, is MLflo
 
 import fcntl
 import math
+import os
 import re
 import time
 from collections.abc import Generator
@@ -66,6 +67,11 @@ class Candidate:
     artifacts: dict[str, list[Path]]
     provenance: dict[str, Any]
     tags: dict[str, str]
+
+
+def exists() -> bool:
+    """Say whether there is a store to ask: looking at one here would make it."""
+    return "MLFLOW_TRACKING_URI" in os.environ or Path("mlflow.db").exists()
 
 
 def champion(name: str) -> Version | None:

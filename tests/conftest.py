@@ -45,6 +45,15 @@ def rows(number: int = 240, seed: int = 1) -> list[dict[str, str]]:
     return made
 
 
+def write_texts(folder: Path, number: int = 90) -> Path:
+    """Write rows as a folder a label, a file a text, and return the folder."""
+    for i, row in enumerate(rows(number)):
+        path = folder / row["label"] / f"{i}.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(row["text"])
+    return folder
+
+
 def write_csv(path: Path, table: list[dict[str, str]]) -> None:
     """Write rows as CSV."""
     path.parent.mkdir(parents=True, exist_ok=True)

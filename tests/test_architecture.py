@@ -4,6 +4,7 @@ import ast
 import inspect
 import re
 import subprocess
+import sys
 import types
 import typing
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from ruamel.yaml import YAML
 
 from flows import graph
 from stages.contract import params, plugins, settings
-from tests.conftest import ROOT, Project
+from tests.conftest import ROOT, Project, rows, write_csv, write_texts
 
 DAG: dict[str, Any] = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
 TASK = settings.load(ROOT / "params.yaml").tasks["questions"]
@@ -197,11 +198,17 @@ def test_a_command_of_the_readme_exists(command: str) -> None:
         target = command.split()[1]
         assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.M), command
     else:
-        assert command.startswith(("dvc ", "git clone", "cd ", "source .venv/bin/activate")), command
+        assert command.startswith(("dvc ", "refit ", "git clone", "cd ", "source .venv/bin/activate")), command
 
 
-def test_dvc_commands_of_the_readme_run(project: Project) -> None:
-    commands = [c.replace("questions", "tiny") for c in readme_commands() if c.startswith("dvc ") and "NAME" not in c]
-    assert commands
+def test_commands_of_the_readme_run(project: Project, tmp_path: Path) -> None:
+    """In the order of the page, as a newcomer types them; the name of a task and its data are those of this project."""
+    write_texts(tmp_path / "reviews", 120)
+    write_csv(tmp_path / "new.csv", rows(9))
+    commands = [c for c in readme_commands() if c.startswith(("dvc ", "refit ")) and "completion" not in c]
+    assert {c.split()[1] for c in commands} >= {"repro", "dag", "metrics", "params", "add", "check", "status", "predict"}
     for command in commands:
-        project.run(*command.split())
+        command = command.replace("add reviews ~/reviews", f"add mine {tmp_path}/reviews --base tiny_bert").replace("new.csv", f"{tmp_path}/new.csv")
+        words = command.replace("predict reviews", "predict tiny").split()
+        project.run(*([str(Path(sys.executable).with_name("refit")), *words[1:]] if words[0] == "refit" else words))
+    assert (project.root / "new.predicted.parquet").is_file()

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import pandas as pd
 from pydantic import TypeAdapter
 
 from stages.commands import guess, reference, tracking, walk
@@ -23,7 +22,7 @@ REMOTE = re.compile(r"(https?|s3|gs)://.")
 HUB = re.compile(r"hub:([^@\s]+)(?:@(\S+))?")
 ANSWER = 10  # seconds that a web server may take to answer
 DOWNLOAD = 3600.0  # seconds for a source of the hub, written to params.yaml
-STEPS = 600  # a small set is seen more often, for so many steps at least
+STEPS, STEPS_PER_LABEL = 600, 30  # a small set is seen more often, and so is one of many labels
 MOST_EPOCHS, FEWEST_EPOCHS = 20, 4
 
 
@@ -49,34 +48,39 @@ def add(name: str, where: str, base: str | None, text: str | None, label: str | 
     params = settings.load(PARAMS)
     local = not REMOTE.match(where) and not HUB.match(where)
     folder = Path("data/raw", name)
-    _require_name(name, params, folder, in_place=local and Path(where).resolve() == folder.resolve())
+    fresh = not (local and Path(where).resolve() == folder.resolve())
+    _require_name(name, params, folder, fresh)
+    model, brought = _base(base, params)
     before = PARAMS.read_text("utf-8")
     try:
-        base = _bring_base(base, params)
-        if local:
-            task, found = _task(Path(where), _layout(Path(where), text, label), name, base)
-            _track(Path(where), folder)
-        else:
+        if not local:
             _import(where, name, folder)
-            task, found = _task(folder, _layout(folder, text, label), name, base)
+        lies = Path(where) if local else folder
+        layout = guess.layout(lies if lies.is_dir() else lies.parent, walk.walk(lies).files, text, label)
+        task, rows, labels = _task(lies, layout, name, model)
+        if local:
+            _track(lies, folder)
+        _bring_base(brought, model)
         block = f"  {name}:\n{reference.block(task, 4)}"
         _write("tasks", block)
     except BaseException:
         _replace(before)
-        if not local:
+        if fresh:
             _take_away(folder)
         raise
-    counts = found.loc[found["code"].isna(), "y"].value_counts()
-    return Added(name, task.data.layout, len(found), int(found["code"].notna().sum()), {str(k): int(n) for k, n in counts.items()}, base, block)
+    return Added(name, layout, rows, rows - sum(labels.values()), labels, model, block)
 
 
-def _require_name(name: str, params: Params, folder: Path, in_place: bool) -> None:
-    if not re.fullmatch("[a-z0-9_]+", name):
-        raise ParamsError(f"{extract(name)}: a name is made of a-z, 0-9 and _, because DVC, MLflow and file systems bear it; choose another")
+def _require_name(name: str, params: Params, folder: Path, fresh: bool) -> None:
+    if not re.fullmatch("[a-z][a-z0-9_]{0,59}", name) or name in reference.YAML_WORDS:
+        raise ParamsError(
+            f"{extract(name)}: a name is a letter, then a-z, 0-9 and _ (60 at most, and no word of YAML), "
+            "because DVC, MLflow and file systems bear that; choose another"
+        )
     taken = [what for what, yes in (
         (f"params.yaml has a task {name}", name in params.tasks),
         (f"params.yaml has a source {name}", name in params.sources),
-        (f"{folder} is there", not in_place and (folder.exists() or folder.with_name(f"{name}.dvc").exists())),
+        (f"{folder} is there", fresh and (folder.exists() or folder.with_name(f"{name}.dvc").exists())),
     ) if yes]  # fmt: skip
     if taken:
         raise ParamsError(f"{name}: {' and '.join(taken)}; choose another name, or take the old one away first")
@@ -106,6 +110,10 @@ def _import(where: str, name: str, folder: Path) -> None:
         _write("sources", f"  {name}:\n{reference.block(_hub('dataset', hub), 4)}")
         tracking.dvc("repro", f"fetch@{name}")
         return
+    if urlsplit(where).password:
+        raise SourceError(
+            f"{redact(extract(where))}: holds a password, which data/raw/{name}.dvc would keep for all to read; set it up with `dvc remote` or .netrc"
+        )
     file = re.sub("[^A-Za-z0-9._-]", "_", Path(urlsplit(where).path).name)
     if where.startswith("http"):
         _require_answer(where)
@@ -137,22 +145,25 @@ def _require_answer(address: str) -> None:
         raise UnreachableError(f"{shown}: no answer within {ANSWER} s ({type(error).__name__}); check address and network") from None
 
 
-def _bring_base(base: str | None, params: Params) -> str:
-    """Return the key of the base model: a source that is there, or one brought from a folder or a hub."""
+def _base(base: str | None, params: Params) -> tuple[str, Source | Path | None]:
+    """Return the key of the base model, and what has to be brought for it: nothing where the source is there."""
     base = base or str(settings.read_yaml(STARTER)["base"])
     if base in params.sources or Path("data/raw", base, "config.json").is_file() or Path("data/raw", f"{base}.dvc").exists():
-        return base
+        return base, None
     hub, folder = HUB.match(base), Path(base)
     if not hub and not (folder / "config.json").is_file():
         have = ", ".join(sorted(params.sources)) or "none"
         raise SourceError(f"--base {extract(base)}: no source (have: {have}), no folder with a config.json, and not hub:OWNER/NAME@COMMIT")
     key = re.sub("[^a-z0-9_]+", "_", (hub[1] if hub else folder.resolve().name).rpartition("/")[2].lower())
-    _require_name(key, params, Path("data/raw", key), in_place=False)
-    if hub:
-        _write("sources", f"  {key}:\n{reference.block(_hub('model', hub), 4)}")
-    else:
-        _track(folder, Path("data/raw", key))
-    return key
+    _require_name(key, params, Path("data/raw", key), fresh=True)
+    return key, _hub("model", hub) if hub else folder
+
+
+def _bring_base(brought: Source | Path | None, key: str) -> None:
+    if isinstance(brought, Path):
+        _track(brought, Path("data/raw", key))
+    elif brought:
+        _write("sources", f"  {key}:\n{reference.block(brought, 4)}")
 
 
 def _hub(kind: Any, named: re.Match[str]) -> Source:
@@ -171,23 +182,18 @@ def _take_away(folder: Path) -> None:
 # ---- looking ---------------------------------------------------------------------------------------------------------
 
 
-def _layout(where: Path, text: str | None, label: str | None) -> Table | Folders:
-    walked = walk.walk(where)
-    return guess.layout(where if where.is_dir() else where.parent, walked.files, text, label)
-
-
-def _task(where: Path, layout: Table | Folders, name: str, base: str) -> tuple[Task, pd.DataFrame]:
-    """Return the task for data that lies there, and its rows with code and reason."""
+def _task(lies: Path, layout: Table | Folders, name: str, base: str) -> tuple[Task, int, dict[str, int]]:
+    """Return the task for data that lies there, the number of its rows, and of good rows a label."""
     start = settings.read_yaml(STARTER)
-    of_x = plugins.modality(start["modality"]["name"])
-    rows = plugins.layout(layout.name).read(where if where.is_dir() else where.parent, layout, of_x)
+    rows = plugins.layout(layout.name).read(lies if lies.is_dir() else lies.parent, layout, plugins.modality(start["modality"]["name"]))
     good = rows[rows["code"].isna() & (rows["y"].str.strip() != "") & (rows["x"].str.strip() != "")]
-    labels = good["y"].value_counts()
+    labels = {str(label): int(number) for label, number in good["y"].value_counts().sort_index().items()}
     if not 2 <= len(labels) <= guess.MAX_LABELS:
         raise DataError(
-            f"{extract(where)}: {len(labels):,} labels in {len(good):,} good rows of {len(rows):,}, 2 to {guess.MAX_LABELS:,} can be learned; "
+            f"{extract(lies)}: {len(labels):,} labels in {len(good):,} good rows of {len(rows):,}, 2 to {guess.MAX_LABELS:,} can be learned; "
             "if that is the wrong column, say --label COLUMN"
         )
+    most, fewest = max(labels.values()), min(labels.values())
     length, size = good["x"].str.len(), good["x"].map(lambda x: len(str(x).encode()))
     start["modality"] |= {
         "characters": [1, max(1000, 2 * int(length.max()))],
@@ -198,14 +204,13 @@ def _task(where: Path, layout: Table | Folders, name: str, base: str) -> tuple[T
     start["base"] = base
     start["validate"] |= {
         "min_rows": max(1, len(good) * 8 // 10),
-        "min_rows_per_label": max(3, int(labels.min()) // 2),
-        "max_label_ratio": float(max(10, 2 * -(-int(labels.max()) // int(labels.min())))),
+        "min_rows_per_label": max(3, fewest // 2),
+        "max_label_ratio": float(max(10, 2 * -(-most // fewest))),
     }
-    start["validate"]["label_distribution"]["weights"] = {str(key): int(number) for key, number in sorted(labels.items())}
-    steps = -(-STEPS * start["finetune"]["batch_size"] // len(good))
-    start["finetune"]["epochs"] = max(FEWEST_EPOCHS, min(MOST_EPOCHS, steps))
-    rows.loc[of_x.check(rows.loc[good.index, "x"], TypeAdapter(Task).validate_json(json.dumps(start)).modality).index, "code"] = "length"
-    return TypeAdapter(Task).validate_json(json.dumps(start)), rows.assign(code=rows["code"].mask(~rows.index.isin(good.index) & rows["code"].isna(), "empty"))
+    start["validate"]["label_distribution"]["weights"] = labels
+    rounds = -(-(STEPS + STEPS_PER_LABEL * len(labels)) * start["finetune"]["batch_size"] // len(good))
+    start["finetune"]["epochs"] = max(FEWEST_EPOCHS, min(MOST_EPOCHS, rounds))
+    return TypeAdapter(Task).validate_json(json.dumps(start)), len(rows), labels
 
 
 # ---- writing ---------------------------------------------------------------------------------------------------------

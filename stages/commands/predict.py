@@ -139,7 +139,7 @@ def _write(rows: pd.DataFrame, path: Path) -> None:
             with beside.open("w", encoding="utf-8") as file:
                 for row in rows.itertuples(index=False, name=None):
                     document = dict(zip(schema.names, row, strict=True))
-                    document["meta"] = json.loads(document["meta"], parse_constant=str)  # NaN of a Parquet file is no JSON
+                    document["meta"] = json.loads(document["meta"], parse_constant=str)  # infinity is no JSON
                     file.write(json.dumps(document, ensure_ascii=False) + "\n")
         beside.replace(path)
     finally:

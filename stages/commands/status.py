@@ -1,15 +1,14 @@
 """Shows each task: its stages and why one is out of date, its champion, the last decision, and what to do next."""
 
+import gc
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stages import registry
 from stages.commands import tracking
 from stages.contract import receipts, runner, settings
 from stages.contract.errors import UnreachableError
 from stages.contract.params import Task
-from stages.judging import scoring
 
 STAGES = ("validate", "augment", "split", "finetune", "evaluate", "register")
 SHOWN = 4  # reasons of a stage
@@ -30,38 +29,47 @@ def status() -> list[Status]:
     """Ask DVC and the registry, side by side; a registry that does not answer is said, and is no reason to say nothing."""
     runner.quiet()
     tasks = settings.load().tasks
-    changed, champions = tracking.status(meanwhile=lambda: {key: _champion(key) for key in tasks})
-    return [_of(key, task, changed, champions[key]) for key, task in tasks.items()]
+    gc.disable()  # a fifth of the time that importing MLflow takes (2.1 s without, 2.8 s with)
+    try:
+        changed, registered = tracking.status(meanwhile=lambda: {key: (_champion(key), _lacks(key)) for key in tasks})
+    finally:
+        gc.enable()
+    return [_of(key, task, changed, *registered[key]) for key, task in tasks.items()]
 
 
-def _of(key: str, task: Task, changed: dict[str, Any], champion: str) -> Status:
+def _of(key: str, task: Task, changed: dict[str, Any], champion: str, lacking: bool) -> Status:
     sources = [name for source in (task.data.source, task.base) for name in (f"fetch@{source}", f"data/raw/{source}.dvc")]
     names = [*dict.fromkeys(sources), *(f"{stage}@{key}" for stage in STAGES)]
     stale = [f"{name}: {_why(changed[name])}" for name in names if name in changed]
     decided = Path("data/register", key, "decision.json")
     decision = [_decision(receipts.read_json(decided))] if decided.is_file() else ["no decision yet"]
     following = [f"`dvc repro register@{key}`"] if stale else []
-    if changed.keys() & set(names) <= {f"register@{key}"} and _unregistered(key):
+    if changed.keys() & set(names) <= {f"register@{key}"} and lacking:
         force = "" if stale else "--force --single-item "
         following = [f"the registry here lacks this candidate; `dvc repro {force}register@{key}` judges and registers it"]
     return Status(key, champion, stale or ["every stage is up to date"], decision, following)
 
 
 def _champion(task: str) -> str:
+    from stages import registry  # takes two seconds, which are DVC's too
+
     try:
-        found = registry.champion(task)
+        found = registry.champion(task) if registry.exists() else None
     except UnreachableError as error:
         return f"champion unknown: {error}"
     return f"champion is version {found.number}, promoted against {found.judged_against}" if found else "no champion"
 
 
-def _unregistered(task: str) -> bool:
-    """Say whether there is a candidate that the registry does not hold, as after `dvc pull` on another machine."""
+def _lacks(task: str) -> bool:
+    """Say whether the registry lacks the candidate that is here, as after `dvc pull` on another machine."""
+    from stages import registry
+    from stages.judging import scoring
+
     folder = Path("data/finetune", task)
     if not (folder / "model.json").is_file() or not (folder / "model").is_dir():
         return False
     try:
-        return registry.find(task, scoring.identity(folder)) is None
+        return not registry.exists() or registry.find(task, scoring.identity(folder)) is None
     except UnreachableError:
         return False
 

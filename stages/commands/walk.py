@@ -30,7 +30,7 @@ def walk(root: Path) -> Walked:
     if not root.is_dir():
         raise DataError(f"{extract(root)}: is neither a file nor a folder (a named pipe or a device?); name a folder or a table")
     files, size, wrong = list[Path](), 0, list[str]()
-    for folder, folders, names in os.walk(root):
+    for folder, folders, names in os.walk(root, onerror=lambda error: wrong.append(f"{extract(error.filename)} cannot be read")):
         folders.sort()
         for path in (Path(folder, name) for name in [*(f for f in folders if Path(folder, f).is_symlink()), *names]):
             fact = _wrong(path, root)

@@ -31,7 +31,7 @@ def _distinct(choices: tuple[Any, ...]) -> tuple[Any, ...]:
     return choices
 
 
-Key = Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
+Key = Annotated[str, Field(pattern=r"^[a-z0-9_]+$", max_length=60)]
 Text = Annotated[str, Field(min_length=1)]
 RelativePath = Annotated[str, Field(min_length=1), AfterValidator(_relative)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast, get_type_hints
 
 from pydantic import TypeAdapter
 
-from stages.contract.params import TextModality
+from stages.contract.params import Task
 
 if TYPE_CHECKING:
     import numpy as np
@@ -165,7 +165,12 @@ class Loop(Protocol):
 
 def settings(section: dict[str, Any]) -> Any:
     """Return a modality's settings from JSON, checked as those of params.yaml are."""
-    return TypeAdapter(TextModality).validate_json(json.dumps(section))
+    return TypeAdapter(get_type_hints(Task, include_extras=True)["modality"]).validate_json(json.dumps(section))
+
+
+def like(name: str) -> str:
+    """Return the modality whose pretrained models a modality feeds: the one its module names as LIKE, or itself."""
+    return getattr(modality(name), "LIKE", name)
 
 
 def source(name: str) -> Source:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from stages.contract import plugins
 from stages.contract.errors import ModelError
 from stages.contract.escape import extract, one_line
 from stages.contract.params import Classification
@@ -59,9 +60,9 @@ def load(folder: Path, modality: str, labels: list[str], new_head: bool) -> tupl
             f"{folder}: needs config.json and *.safetensors (holds: {held}); a pickled model is never opened, "
             "convert it with transformers' save_pretrained where you trust it"
         )
-    names = dict(enumerate(labels))
+    names, head = dict(enumerate(labels)), HEADS[plugins.like(modality)]
     try:
-        model, report = getattr(transformers, HEADS[modality]).from_pretrained(
+        model, report = getattr(transformers, head).from_pretrained(
             folder,
             num_labels=len(labels),
             id2label=names,
@@ -74,7 +75,7 @@ def load(folder: Path, modality: str, labels: list[str], new_head: bool) -> tupl
             use_safetensors=True,
         )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise ModelError(f"{folder}: transformers cannot load it as {HEADS[modality]} ({one_line(error, 300)}); check its files") from error
+        raise ModelError(f"{folder}: transformers cannot load it as {head} ({one_line(error, 300)}); check its files") from error
     lacking = {*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])}
     new = frozenset(
         name for name, _ in model.named_parameters() if not name.startswith(f"{model.base_model_prefix}.") or ("pooler" in name and name in lacking)
