@@ -44,7 +44,7 @@ def test_an_experiment_changes_one_setting_and_shows_what_it_did(done: Project, 
 
     changed = json.loads(project.run("dvc", "params", "diff", "--json").stdout)["params.yaml"]
     assert (changed[RATE]["old"], changed[RATE]["new"], len(changed)) == (0.01, 1e-9, 1)
-    metrics = json.loads(project.run("dvc", "metrics", "diff", "--json").stdout)["diff"]["data/finetune/tiny/metrics.json"]
+    metrics = json.loads(project.run("dvc", "metrics", "diff", "--json").stdout)["data/finetune/tiny/metrics.json"]
     assert metrics["macro_f1"]["new"] < metrics["macro_f1"]["old"]
     shown = project.run("dvc", "exp", "show", "--csv", "--only-changed").stdout
     assert "slower" in shown

@@ -294,7 +294,7 @@ def test_a_model_without_a_champion_names_its_versions(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "fact"),
     [
-        ("gone.csv", None, "gone.csv: is not there"),
+        ("gone.csv", None, "is not there; name a file"),
         ("a.xlsx", b"x", r"a.xlsx: is none of .csv, .tsv, .jsonl, .ndjson, .parquet, .txt"),
         ("a.csv", b"", r"is empty \(0 bytes\)"),
         ("a.csv", b"text\n", "holds a header and no data row; look at the file"),
