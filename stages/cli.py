@@ -1,7 +1,9 @@
 """The command `refit`: brings data, checks and shows the state of a project, predicts. What runs the DAG is DVC."""
 
 import dataclasses
+import errno
 import json
+import signal
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -13,7 +15,8 @@ import typer
 from stages.contract.errors import RefitError
 from stages.contract.escape import one_line
 
-EPILOG = "Exit codes: 0 done, 1 a mistake of Refit's own, 2 bad input, 3 already running, 4 something does not answer."
+EPILOG = "Exit codes: 0 done, 1 a mistake of Refit's own, 2 bad input, 3 already running, 4 something does not answer, 130 interrupted."
+MENDABLE = (errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP)
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
 AsJson = Annotated[bool, typer.Option("--json", help="Write one JSON document to stdout, for a machine.")]
 
@@ -44,7 +47,9 @@ def add(
     if as_json:
         return _json(added)
     shown = ", ".join(f"{one_line(key, 30)} {number:,}" for key, number in sorted(added.labels.items(), key=lambda item: -item[1])[:5])
-    print(f"data/raw/{name}: {added.rows:,} rows of {len(added.labels)} labels ({shown}{', ...' if len(added.labels) > 5 else ''}), {added.quarantined:,} bad")
+    print(f"data/raw/{name}: {added.rows:,} rows of {len(added.labels)} labels ({shown}{', ...' if len(added.labels) > 5 else ''}), {added.bad:,} bad")
+    if added.unread:
+        print(f"not read: {one_line(', '.join(added.unread), 300)} (other columns, or no part beside train)")
     print(f"params.yaml: tasks.{name} is written, every setting with a comment; the base model is {added.base}")
     print(f"next: dvc repro register@{name}")
     return None
@@ -76,7 +81,7 @@ def status(as_json: AsJson = False) -> None:
     if as_json:
         return _json(tasks)
     for task in tasks:
-        print(f"{task.task}: {task.champion}")
+        print(f"{task.task}: {one_line(task.champion)}")
         for line in (*task.stages, *task.decision, *(f"next: {what}" for what in task.next)):
             print(f"  {one_line(line)}")
     return None
@@ -106,11 +111,17 @@ def predict(
 
 def main() -> None:
     """Run the command; what the user can mend is one line on stderr and an exit code."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a command takes away what it has half made
     try:
         app()
     except RefitError as error:
         print(f"refit: {one_line(error)}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except OSError as error:
+        if error.errno not in MENDABLE:
+            raise
+        print(f"refit: {one_line(error.filename or '', 200)}: {error.strerror}; choose another path, or make room", file=sys.stderr)
+        sys.exit(2)
 
 
 @contextmanager
@@ -120,8 +131,9 @@ def _busy(what: str) -> Generator[None]:
         yield
         return
     from rich.console import Console
+    from rich.text import Text
 
-    with Console(stderr=True).status(what):
+    with Console(stderr=True).status(Text(what)):
         yield
 
 

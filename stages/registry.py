@@ -89,6 +89,8 @@ def find(name: str, sha256: str) -> Version | None:
 
 def version(name: str, number: str | None) -> Version:
     """Return a version by its number, or the champion; raises RegistryError, which names what there is, where there is none."""
+    if not exists():
+        raise RegistryError(f"{name}: there is no registry here; run `dvc repro register@{name}` first, or set MLFLOW_TRACKING_URI")
     with _answering() as client:
         if found := _look_up(client, name, number):
             return found
@@ -202,6 +204,17 @@ def _history(history: list[dict[str, float]]) -> list[Any]:
     return [Metric(key, float(value), now, int(entry["step"])) for entry in history for key, value in entry.items() if key != "step" and math.isfinite(value)]
 
 
+def _client() -> Any:
+    """Return MLflow's client; an address that is of no kind it knows, or whose driver is not installed, is the user's to mend."""
+    import mlflow
+    from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+
+    try:
+        return mlflow.MlflowClient()
+    except (mlflow.MlflowException, ArgumentError, NoSuchModuleError, ModuleNotFoundError) as error:
+        raise RegistryError(f"MLFLOW_TRACKING_URI: {redact(one_line(error, 300))}; name another address, or install what it needs") from error
+
+
 @contextmanager
 def _answering() -> Generator[Any]:
     """Yield MLflow's client; a store that does not answer becomes an UnreachableError.
@@ -216,7 +229,7 @@ def _answering() -> Generator[Any]:
     try:
         with LOCK.open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
-            yield mlflow.MlflowClient()
+            yield _client()
     except (requests.RequestException, OperationalError) as error:
         raise UnreachableError(
             f"MLflow at {mlflow.get_tracking_uri().rsplit('@')[-1]}: {redact(one_line(error, 300))}; see that it is up, and repeat"

@@ -44,6 +44,13 @@ def add(project: Project, *arguments: str, ok: bool = True, **environment: str) 
     return project.run(str(REFIT), "add", *arguments, ok=ok, **environment)
 
 
+def state(project: Project) -> dict[str, Any]:
+    """Return what an add may change, ignored by git or not: params.yaml, dvc.lock, and the names below data/raw and data/fetch."""
+    names = [p.relative_to(project.root).as_posix() for of in ("raw", "fetch") for p in (project.root / "data" / of).rglob("*")]
+    files = {name: path.read_bytes() if (path := project.root / name).exists() else None for name in ("params.yaml", "dvc.lock")}
+    return files | {"names": sorted(names), "new": (project.root / "params.yaml.new").exists()}
+
+
 def line_of(failed: subprocess.CompletedProcess[str], code: int = 2) -> str:
     """Return the one line of a command that refused."""
     assert failed.returncode == code, failed.stdout + failed.stderr
@@ -142,8 +149,20 @@ def odd(folder: Path, what: str) -> Path:
             return folder.with_name("flat")
         case "10,000 labels":
             write_csv(folder / "a.csv", [{"text": f"text {i}", "label": f"l{i}"} for i in range(10_000)])
+        case "Windows-1252":
+            folder.mkdir()
+            (folder / "a.csv").write_bytes(b"text,label\n" + b"caf\xe9 fine,good\n" * 30 + b"bad,bad\n" * 30)
+        case "a column that is not UTF-8":
+            folder.mkdir()
+            (folder / "a.csv").write_bytes(b"text,sujet pr\xe9cis\n" + b"fine,good\n" * 30)
+        case "rare labels":
+            write_csv(folder / "a.csv", [*rows(60), {"text": "once", "label": "rare"}])
+        case "empty labels":
+            write_csv(folder / "a.csv", [row | {"label": row["label"] if i % 5 else ""} for i, row in enumerate(rows(100))])
         case "no header":
             write_csv(folder / "a.csv", [{"so good": row["text"], "praise": row["label"]} for row in rows(60)])
+        case "a name that is too long":
+            return folder / ("x" * 300)
         case _:
             return folder / what
     return folder
@@ -157,6 +176,11 @@ ODD = {
     "an empty folder": ("holds no file",),
     "one label": ("holds texts of one folder, ask", "two at least"),
     "10,000 labels": ("10,000 labels in 10,000 good rows", "--label COLUMN"),
+    "a name that is too long": ("is not there",),
+    "Windows-1252": ("30 of 60 rows cannot be used", "a.csv:2: bytes that are not UTF-8"),
+    "a column that is not UTF-8": ("the name of a column", "is not UTF-8"),
+    "rare labels": ("1 of 4 labels have fewer than 3 rows", "rare (1)"),
+    "empty labels": ("20 of 100 rows cannot be used", "the text or the label is empty"),
     "no header": ("looks like data, not like a header", "praise (3 values"),
     "nothing there": ("is not there",),
 }
@@ -164,10 +188,10 @@ ODD = {
 
 @pytest.mark.parametrize("what", ODD)
 def test_data_that_cannot_be_learned_from_is_one_line_and_leaves_nothing(empty: Project, tmp_path: Path, what: str) -> None:
+    before = state(empty)
     line = line_of(add(empty, "mine", str(odd(tmp_path / "in", what)), "--base", "tiny_bert", ok=False))
     assert all(fact in line for fact in ODD[what]), line
-    assert empty.run("git", "status", "--porcelain").stdout == ""
-    assert sorted(p.name for p in (empty.root / "data/raw").iterdir()) == ["reviews", "reviews.dvc", "tiny_bert", "tiny_bert.dvc"]
+    assert state(empty) == before
 
 
 REFUSED = {
@@ -178,24 +202,33 @@ REFUSED = {
     "a branch of a hub": (("mine", "hub:org/toy@main", "--base", "tiny_bert"), ("is not pinned", "40 digits")),
     "a word of YAML": (("true", "{in}", "--base", "tiny_bert"), ("no word of YAML",)),
     "a name like a number": (("1e5", "{in}", "--base", "tiny_bert"), ("a name is a letter",)),
-    "an address with a password": (("mine", "https://me:hidden@example.org/a.csv", "--base", "tiny_bert"), ("//example.org/a.csv: holds a password",)),
+    "an address that is none": (("mine", "https://[bad/a.csv", "--base", "tiny_bert"), ("is no address",)),
+    "an address with a token": (("mine", "https://hidden@example.org/a.csv", "--base", "tiny_bert"), ("holds a password or a key",)),
+    "an address that is signed": (("mine", "https://example.org/a.csv?X-Amz-Signature=hidden", "--base", "tiny_bert"), ("holds a password or a key",)),
+    "columns of a folder": (("mine", "{in}", "--base", "tiny_bert", "--label", "stars"), ("has no columns",)),
+    "the base's own name": (("base", "{in}", "--base", "{base}"), ("is the name of the base model's source too",)),
+    "a base outside by its name": (("mine", "{in}", "--base", "../raw/../raw/nothing"), ("no source",)),
+    "an address with a password": (("mine", "https://me:hidden@example.org/a.csv", "--base", "tiny_bert"), ("holds a password",)),
     "a hub without a revision": (("mine", "hub:org/toy", "--base", "tiny_bert"), ("is not pinned",)),
 }
 
 
 @pytest.mark.parametrize("what", REFUSED)
 def test_a_name_or_base_that_cannot_be_is_one_line_and_leaves_nothing(empty: Project, tmp_path: Path, what: str) -> None:
-    arguments, facts = REFUSED[what]
-    line = line_of(add(empty, *(a.replace("{in}", str(write_texts(tmp_path / "in"))) for a in arguments), ok=False))
+    (arguments, facts), before = REFUSED[what], state(empty)
+    base = shutil.copytree(empty.root / "data/raw/tiny_bert", tmp_path / "base")
+    line = line_of(add(empty, *(a.replace("{in}", str(write_texts(tmp_path / "in"))).replace("{base}", str(base)) for a in arguments), ok=False))
     assert all(fact in line for fact in facts), line
     assert "hidden" not in line
-    assert empty.run("git", "status", "--porcelain").stdout == ""
+    assert state(empty) == before
 
 
+BLOCK = "{block}"
 TEXTS = {
     "tasks last": ("sources: {}\ntasks: {}\n", "sources: {}\ntasks:\n{block}"),
-    "tasks first, no last newline": ("tasks: {}\nsources: {}", "tasks:\n{block}sources: {}"),
+    "no last newline": ("tasks: {}\nsources: {}", "tasks:\n{block}sources: {}\n"),
     "a comment after": ("tasks: {} # mine\n# the end\nsources: {}\n", "tasks: # mine\n{block}# the end\nsources: {}\n"),
+    "windows": ("sources: {}\r\ntasks: {}\r\n# end\r\n", "sources: {}\r\ntasks:\r\n{block}# end\r\n"),
 }
 
 
@@ -204,18 +237,89 @@ def test_a_block_is_put_in_and_every_other_byte_stays(empty: Project, tmp_path: 
     from stages.commands import add as command
 
     before, after = TEXTS[what]
-    (tmp_path / "params.yaml").write_text(before)
+    path = tmp_path / "params.yaml"
+    path.write_bytes(before.encode())
     shutil.copytree(empty.root / "data/raw", tmp_path / "data/raw")
     monkeypatch.chdir(tmp_path)
     layout = command.guess.layout(Path("data/raw/reviews"), [Path("train.csv")], None, None)
     task, *_ = command._task(Path("data/raw/reviews"), layout, "reviews", "tiny_bert")
-    first, second = (f"  {name}:\n{command.reference.block(task, 4)}" for name in ("first", "second"))
-    command._write("tasks", first)
-    once = Path("params.yaml").read_text()
-    assert once == after.replace("{block}", first)
-    command._write("tasks", second)
-    assert Path("params.yaml").read_text() == once.replace(first, f"{first}\n{second}")
+    first = command._write("tasks", "first", task)
+    once = path.read_bytes().decode()
+    assert once == after.replace(BLOCK, first)
+    second = command._write("tasks", "second", task)
+    newline = "\r\n" if what == "windows" else "\n"
+    assert path.read_bytes().decode() == once.replace(first, f"{first}{newline}{second}")
+    path.write_bytes(path.read_bytes().rstrip())  # and where a block ends the file without a newline
+    command._write("tasks", "third", task)
+    assert list(settings.load().tasks) == ["first", "second", "third"]
+
+
+def test_a_block_follows_the_indent_of_its_section(empty: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from stages.commands import add as command
+
+    shutil.copytree(empty.root / "data/raw", tmp_path / "data/raw")
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_text("sources: {}\ntasks: {}\n")
+    layout = command.guess.layout(Path("data/raw/reviews"), [Path("train.csv")], None, None)
+    task, *_ = command._task(Path("data/raw/reviews"), layout, "reviews", "tiny_bert")
+    command._write("tasks", "first", task)
+    wide = "".join(f"  {line}" if line.startswith("  ") else line for line in Path("params.yaml").read_text().splitlines(keepends=True))
+    Path("params.yaml").write_text(wide)
+    assert command._write("tasks", "second", task).startswith("    second:\n      modality:")
     assert list(settings.load().tasks) == ["first", "second"]
+    Path("params.yaml").write_text("sources: {}\ntasks: {first: {}}\n")
+    with pytest.raises(command.ParamsError, match="tasks is written in braces"):
+        command._write("tasks", "second", task)
+
+
+def test_two_adds_at_once_are_one_after_the_other_or_refused(project: Project, tmp_path: Path) -> None:
+    from stages.contract.runner import Lock
+
+    with Lock(project.root / "data/.work/add"):
+        line = line_of(add(project, "mine", str(write_texts(tmp_path / "in")), "--base", "tiny_bert", ok=False), code=3)
+    assert "another process does this" in line
+
+
+def test_an_interrupted_add_leaves_nothing(project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from stages.commands import add as command
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = state(project)
+    monkeypatch.chdir(project.root)
+    for broken in ("require_space", "walk"):  # before the copy, and after the base model was copied
+        monkeypatch.setattr(command.tracking, "dvc", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            command.add(
+                "mine", str(write_texts(tmp_path / broken)), str(shutil.copytree(project.root / "data/raw/tiny_bert", tmp_path / f"base_{broken}")), None, None
+            )
+        assert state(project) == before
+
+
+def test_hidden_files_and_what_no_layout_reads_stay_where_they_are(project: Project, tmp_path: Path) -> None:
+    folder = write_texts(tmp_path / "in")
+    for name in (".env", ".ssh/key", "README.txt", "notes/.hidden/x.txt"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("secret")
+    add(project, "mine", str(folder), "--base", "tiny_bert")
+    assert {p.relative_to(project.root / "data/raw/mine").parts[0] for p in (project.root / "data/raw/mine").rglob("*")} == {"praise", "blame", "ask"}
+
+
+def test_the_layout_of_imdb_is_seen_and_an_unlabelled_table_is_left_aside(tmp_path: Path) -> None:
+    from stages.commands import guess, walk
+
+    for part in ("train", "test"):
+        for label in ("pos", "neg"):
+            (tmp_path / "imdb" / part / label).mkdir(parents=True)
+            (tmp_path / "imdb" / part / label / "0_9.txt").write_text("a film")
+        (tmp_path / "imdb" / part / "urls_pos.txt").write_text("http://x")
+    found = guess.layout(tmp_path / "imdb", walk.walk(tmp_path / "imdb").files, None, None)
+    assert [(f.path, f.part) for f in found.folders] == [("train", "train"), ("test", "test")]  # pyright: ignore
+    write_csv(tmp_path / "kaggle/train.csv", [row | {"id": str(i)} for i, row in enumerate(rows(60))])
+    write_csv(tmp_path / "kaggle/test.csv", [{"id": str(i), "text": row["text"]} for i, row in enumerate(rows(200))])
+    found = guess.layout(tmp_path / "kaggle", [Path("test.csv"), Path("train.csv")], None, None)
+    assert [f.path for f in found.files] == ["train.csv"]  # pyright: ignore
 
 
 # ---- addresses ----
@@ -265,9 +369,10 @@ def test_a_table_on_the_web_is_imported_and_follows_its_address(project: Project
 def test_an_address_that_refuses_is_one_line_and_leaves_nothing(empty: Project, web: tuple[str, Path], name: str, facts: tuple[str, ...]) -> None:
     address, folder = web
     (folder / "page").write_text("<html>")
+    before = state(empty)
     line = line_of(add(empty, "mine", f"{address}/{name}", "--base", "tiny_bert", ok=False))
     assert all(fact in line for fact in facts), line
-    assert empty.run("git", "status", "--porcelain").stdout == ""
+    assert state(empty) == before
 
 
 def test_an_address_that_never_answers_is_told_within_seconds(empty: Project, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -275,9 +380,10 @@ def test_an_address_that_never_answers_is_told_within_seconds(empty: Project, mo
 
     monkeypatch.chdir(empty.root)
     monkeypatch.setattr(command, "ANSWER", 1)
+    before = state(empty)
     with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(command.UnreachableError, match="no answer within 1 s"):
         command.add("mine", f"http://127.0.0.1:{silent.getsockname()[1]}/a.csv", "tiny_bert", None, None)
-    assert empty.run("git", "status", "--porcelain").stdout == ""
+    assert state(empty) == before
 
 
 def test_a_bucket_is_imported(project: Project, tmp_path: Path) -> None:
@@ -352,8 +458,8 @@ def test_labels_of_any_kind_survive_dvc_s_own_writing_of_params(project: Project
     """`dvc exp run -S` writes all of params.yaml anew; in a flow mapping a label such as `refund?` would break it."""
     from dvc.utils.serialize import modify_yaml
 
-    labels = ["refund?", "a: b", "# c", "yes", "{d}", "- e", "1.0", "null", "*f", "!g", "é 'h' \"i\""]
-    write_csv(tmp_path / "a.csv", [{"text": f"some text of row {i}", "label": labels[i % len(labels)]} for i in range(110)])
+    labels = ["refund?", "a: b", "# c", "yes", "{d}", "- e", "1.0", "null", "*f", "!g", "é 'h' \"i\"", "\x7fa\x85b", "c\u2028d", "\uffff", "🙂"]
+    write_csv(tmp_path / "a.csv", [{"text": f"some text of row {i}", "label": labels[i % len(labels)]} for i in range(150)])
     add(project, "mine", str(tmp_path / "a.csv"), "--base", "tiny_bert")
     path = project.root / "params.yaml"
     before = settings.load(path).tasks["mine"]
@@ -363,3 +469,4 @@ def test_labels_of_any_kind_survive_dvc_s_own_writing_of_params(project: Project
     assert set(after.validate.label_distribution.weights) == set(labels)  # pyright: ignore
     assert after.validate == before.validate
     assert after.finetune.learning_rate == 1e-5
+    add(project, "other", str(tmp_path / "a.csv"), "--base", "tiny_bert")  # and the next block finds its place

@@ -36,11 +36,9 @@ def status(project: Project, **environment: str) -> dict[str, Any]:
 
 def test_an_experiment_changes_one_setting_and_shows_what_it_did(done: Project, tmp_path: Path) -> None:
     project = copied(done, tmp_path)
-    lines = len((project.root / "params.yaml").read_text().splitlines())
     ran = project.run("dvc", "exp", "run", "-n", "slower", "-S", f"{RATE}=1e-9", "finetune@tiny").stdout
     assert "Running stage 'finetune@tiny'" in ran
     assert "Running stage 'split@tiny'" not in ran
-    assert len((project.root / "params.yaml").read_text().splitlines()) >= lines
 
     changed = json.loads(project.run("dvc", "params", "diff", "--json").stdout)["params.yaml"]
     assert (changed[RATE]["old"], changed[RATE]["new"], len(changed)) == (0.01, 1e-9, 1)

@@ -3,38 +3,46 @@
 import json
 import re
 import shutil
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from pydantic import TypeAdapter
+import pandas as pd
+from pydantic import TypeAdapter, ValidationError
+from ruamel.yaml import YAML
 
 from stages.commands import guess, reference, tracking, walk
-from stages.contract import plugins, settings
+from stages.contract import plugins, runner, settings
 from stages.contract.errors import DataError, ParamsError, SourceError, UnreachableError
-from stages.contract.escape import extract, redact
+from stages.contract.escape import extract, one_line, redact
 from stages.contract.params import Folders, Hub, Params, Source, Table, Task
 
 PARAMS = Path("params.yaml")
+LOCK = Path("dvc.lock")
 STARTER = Path(__file__).with_name("text_classification.yaml")
-REMOTE = re.compile(r"(https?|s3|gs)://.")
+REMOTE = re.compile(r"(https?|s3|gs)://.+")
 HUB = re.compile(r"hub:([^@\s]+)(?:@(\S+))?")
+SECRET = re.compile(r"(?i)(^|[-_&])(sig|signature|token|secret|password|credential|key)[^=&]*=")
 ANSWER = 10  # seconds that a web server may take to answer
-DOWNLOAD = 3600.0  # seconds for a source of the hub, written to params.yaml
+DOWNLOAD = 3600.0  # seconds for a whole source
 STEPS, STEPS_PER_LABEL = 600, 30  # a small set is seen more often, and so is one of many labels
 MOST_EPOCHS, FEWEST_EPOCHS = 20, 4
+FEWEST_ROWS = 3  # of a label: one a part
 
 
 @dataclass(frozen=True)
 class Added:
-    """What was brought, seen and written. quarantined are rows that the reader or the modality refuses."""
+    """What was seen, brought and written. bad are rows that cannot be used; unread are tables that were left aside."""
 
     task: str
     layout: Table | Folders
     rows: int
-    quarantined: int
+    bad: int
     labels: dict[str, int]
+    unread: list[str]
     base: str
     block: str
 
@@ -42,33 +50,54 @@ class Added:
 def add(name: str, where: str, base: str | None, text: str | None, label: str | None) -> Added:
     """Bring a folder, a table, an address or a hub data set as the source and the task `name`.
 
-    Data of one's own is looked at where it lies, before anything is written. Raises a RefitError that says what is
-    wrong with the name, the data or its columns; what was brought for a task that cannot be is taken away again.
+    Data of one's own is looked at where it lies, before anything is brought. Raises a RefitError that says what is
+    wrong with the name, the data or its columns, and leaves everything as it was.
     """
-    params = settings.load(PARAMS)
-    local = not REMOTE.match(where) and not HUB.match(where)
-    folder = Path("data/raw", name)
-    fresh = not (local and Path(where).resolve() == folder.resolve())
-    _require_name(name, params, folder, fresh)
-    model, brought = _base(base, params)
-    before = PARAMS.read_text("utf-8")
+    settings.load(PARAMS)  # before anything is made in a folder that is no project
+    with runner.Lock(Path("data/.work/add")):
+        params = settings.load(PARAMS)
+        hub, remote, folder = HUB.fullmatch(where), REMOTE.fullmatch(where), Path("data/raw", name)
+        fresh = bool(hub or remote) or Path(where).resolve() != folder.resolve()
+        _require_name(name, params, folder, fresh)
+        model, brought = _base(base, params, name)
+        with _all_or_nothing([*([folder] if fresh else []), *([Path("data/raw", model)] if brought else [])]):
+            if hub:
+                _fetch(name, _hub("dataset", hub))
+            elif remote:
+                _import(where, name, folder)
+            lies = folder if hub or remote else Path(where)
+            files = walk.walk(lies, hidden=not fresh).files
+            layout = guess.layout(lies if lies.is_dir() else lies.parent, files, text, label)
+            task, rows, labels = _task(lies, layout, name, model)
+            wanted = guess.wanted(files, layout)
+            if not (hub or remote):
+                _track(lies, folder, wanted)
+            if isinstance(brought, Path):
+                _track(brought, Path("data/raw", model), walk.walk(brought).files)
+            elif brought:
+                _fetch(model, brought)
+            block = _write("tasks", name, task)
+        unread = [file.as_posix() for file in files if guess.is_table(file) and file not in wanted]
+        return Added(name, layout, rows, rows - sum(labels.values()), labels, unread, model, block)
+
+
+@contextmanager
+def _all_or_nothing(made: list[Path]) -> Generator[None]:
+    """Take away the folders that were made, and put params.yaml and dvc.lock back, if what is done within fails."""
+    kept = {path: path.read_bytes() if path.exists() else None for path in (PARAMS, LOCK)}
     try:
-        if not local:
-            _import(where, name, folder)
-        lies = Path(where) if local else folder
-        layout = guess.layout(lies if lies.is_dir() else lies.parent, walk.walk(lies).files, text, label)
-        task, rows, labels = _task(lies, layout, name, model)
-        if local:
-            _track(lies, folder)
-        _bring_base(brought, model)
-        block = f"  {name}:\n{reference.block(task, 4)}"
-        _write("tasks", block)
+        yield
     except BaseException:
-        _replace(before)
-        if fresh:
-            _take_away(folder)
+        for path, content in kept.items():
+            if content is None:
+                path.unlink(missing_ok=True)
+            elif path.read_bytes() != content:
+                path.write_bytes(content)
+        for folder in made:
+            folder.with_name(f"{folder.name}.dvc").unlink(missing_ok=True)
+            for path in (folder, _partial(folder), *(Path("data", of, folder.name) for of in ("fetch", ".work/fetch"))):
+                path.unlink() if path.is_file() else shutil.rmtree(path, ignore_errors=True)
         raise
-    return Added(name, layout, rows, rows - sum(labels.values()), labels, model, block)
 
 
 def _require_name(name: str, params: Params, folder: Path, fresh: bool) -> None:
@@ -89,94 +118,92 @@ def _require_name(name: str, params: Params, folder: Path, fresh: bool) -> None:
 # ---- bringing --------------------------------------------------------------------------------------------------------
 
 
-def _track(where: Path, folder: Path) -> None:
-    """Copy a folder or a table to data/raw and let DVC track it there."""
-    if where.resolve() != folder.resolve():
-        walked = walk.walk(where)
+def _partial(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.partial")
+
+
+def _track(lies: Path, folder: Path, files: list[Path]) -> None:
+    """Copy files of a folder, or one table, to data/raw, and let DVC track them there."""
+    if lies.resolve() != folder.resolve():
+        root, partial = lies if lies.is_dir() else lies.parent, _partial(folder)
         folder.parent.mkdir(parents=True, exist_ok=True)
-        walk.require_space(walked.size, folder.parent)
-        root, partial = where if where.is_dir() else where.parent, folder.with_name(f".{folder.name}.partial")
+        walk.require_space(sum((root / file).stat().st_size for file in files), folder.parent)
         shutil.rmtree(partial, ignore_errors=True)
-        for file in walked.files:
+        for file in files:
             (partial / file).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(root / file, partial / file)
         partial.rename(folder)
     tracking.dvc("add", str(folder))
 
 
+def _fetch(key: str, source: Source) -> None:
+    """Write a source and fetch it at once, so that what is wrong with it is said now."""
+    _write("sources", key, source)
+    tracking.dvc("repro", f"fetch@{key}")
+
+
 def _import(where: str, name: str, folder: Path) -> None:
-    """Import an address with DVC, or a data set of a hub with the stage fetch."""
-    if hub := HUB.match(where):
-        _write("sources", f"  {name}:\n{reference.block(_hub('dataset', hub), 4)}")
-        tracking.dvc("repro", f"fetch@{name}")
-        return
-    if urlsplit(where).password:
-        raise SourceError(
-            f"{redact(extract(where))}: holds a password, which data/raw/{name}.dvc would keep for all to read; set it up with `dvc remote` or .netrc"
-        )
-    file = re.sub("[^A-Za-z0-9._-]", "_", Path(urlsplit(where).path).name)
+    """Import an address with DVC. The file data/raw/NAME.dvc keeps the address for all to read, so it may hold no secret."""
+    shown = redact(extract(where.partition("?")[0]))
+    try:
+        address = urlsplit(where)
+    except ValueError as error:
+        raise SourceError(f"{shown}: is no address ({one_line(error, 100)})") from None
+    if "@" in address.netloc or SECRET.search(address.query):
+        raise SourceError(f"{shown}: holds a password or a key, which data/raw/{name}.dvc would keep for all to read; set it up with `dvc remote` or .netrc")
+    file = re.sub("[^A-Za-z0-9._-]", "_", Path(address.path).name)
     if where.startswith("http"):
-        _require_answer(where)
+        _require_answer(where, shown)
     folder.parent.mkdir(parents=True, exist_ok=True)
     if guess.is_table(Path(file)):  # import-url would put the .dvc file into the folder, where it would be read as data
         tracked = folder.with_name(f"{name}.dvc")
         tracked.write_text(f"frozen: true\ndeps:\n- path: {json.dumps(where)}\nouts:\n- path: {name}/{file}\n", "utf-8")
-        tracking.dvc("update", str(tracked))
+        tracking.dvc("update", str(tracked), seconds=DOWNLOAD)
     elif not where.startswith("http"):
-        tracking.dvc("import-url", where, str(folder))
+        tracking.dvc("import-url", where, str(folder), seconds=DOWNLOAD)
     if not folder.is_dir():
-        raise DataError(
-            f"{redact(extract(where))}: its name says no table ({', '.join(guess.TABLES)}, each but the last also as .gz), and it is no folder of a bucket"
-        )
+        raise DataError(f"{shown}: its name says no table ({', '.join(guess.TABLES)}, each but the last also as .gz), and it is no folder of a bucket")
 
 
-def _require_answer(address: str) -> None:
-    """Raise at once for what DVC would wait on for ever: a server that refuses, lacks the file, or never answers."""
+def _require_answer(where: str, shown: str) -> None:
+    """Raise at once for what DVC would wait on for minutes: a server that refuses, lacks the file, or never answers."""
     import requests
 
-    shown = redact(extract(address))
     try:
-        with requests.get(address, stream=True, timeout=ANSWER) as answer:
+        with requests.get(where, stream=True, timeout=ANSWER) as answer:
             if answer.status_code in (401, 403):
                 raise SourceError(f"{shown}: the server refuses it (HTTP {answer.status_code}); see that you may read it")
             if answer.status_code >= 400:
                 raise SourceError(f"{shown}: HTTP {answer.status_code}; check the address")
-    except requests.RequestException as error:
+    except (requests.RequestException, UnicodeError) as error:
         raise UnreachableError(f"{shown}: no answer within {ANSWER} s ({type(error).__name__}); check address and network") from None
 
 
-def _base(base: str | None, params: Params) -> tuple[str, Source | Path | None]:
+def _base(base: str | None, params: Params, name: str) -> tuple[str, Source | Path | None]:
     """Return the key of the base model, and what has to be brought for it: nothing where the source is there."""
     base = base or str(settings.read_yaml(STARTER)["base"])
-    if base in params.sources or Path("data/raw", base, "config.json").is_file() or Path("data/raw", f"{base}.dvc").exists():
+    there = re.fullmatch("[a-z0-9_]+", base) and (Path("data/raw", base, "config.json").is_file() or Path("data/raw", f"{base}.dvc").exists())
+    if base in params.sources or there:
         return base, None
-    hub, folder = HUB.match(base), Path(base)
+    hub, folder = HUB.fullmatch(base), Path(base)
     if not hub and not (folder / "config.json").is_file():
         have = ", ".join(sorted(params.sources)) or "none"
         raise SourceError(f"--base {extract(base)}: no source (have: {have}), no folder with a config.json, and not hub:OWNER/NAME@COMMIT")
     key = re.sub("[^a-z0-9_]+", "_", (hub[1] if hub else folder.resolve().name).rpartition("/")[2].lower())
+    if key == name:
+        raise ParamsError(f"{name}: is the name of the base model's source too; choose another name")
     _require_name(key, params, Path("data/raw", key), fresh=True)
     return key, _hub("model", hub) if hub else folder
-
-
-def _bring_base(brought: Source | Path | None, key: str) -> None:
-    if isinstance(brought, Path):
-        _track(brought, Path("data/raw", key))
-    elif brought:
-        _write("sources", f"  {key}:\n{reference.block(brought, 4)}")
 
 
 def _hub(kind: Any, named: re.Match[str]) -> Source:
     if not re.fullmatch("[0-9a-f]{40}", named[2] or ""):
         raise SourceError(f"{extract(named[0])}: is not pinned: say hub:OWNER/NAME@COMMIT with the 40 digits of a commit, because a branch or a tag moves")
     origin = {"name": "hub", "kind": kind, "repo": named[1], "revision": named[2], "files": ["*"], "seconds": DOWNLOAD}
-    return Source(TypeAdapter(Hub).validate_json(json.dumps(origin)), "as the card of the repo says")
-
-
-def _take_away(folder: Path) -> None:
-    folder.with_name(f"{folder.name}.dvc").unlink(missing_ok=True)
-    for path in (folder, Path("data/fetch", folder.name)):
-        path.unlink() if path.is_file() else shutil.rmtree(path, ignore_errors=True)
+    try:
+        return Source(TypeAdapter(Hub).validate_json(json.dumps(origin)), "as the card of the repo says")
+    except ValidationError:
+        raise SourceError(f"{extract(named[0])}: is no repo of a hub; say hub:OWNER/NAME@COMMIT") from None
 
 
 # ---- looking ---------------------------------------------------------------------------------------------------------
@@ -187,11 +214,25 @@ def _task(lies: Path, layout: Table | Folders, name: str, base: str) -> tuple[Ta
     start = settings.read_yaml(STARTER)
     rows = plugins.layout(layout.name).read(lies if lies.is_dir() else lies.parent, layout, plugins.modality(start["modality"]["name"]))
     good = rows[rows["code"].isna() & (rows["y"].str.strip() != "") & (rows["x"].str.strip() != "")]
+    bad = rows.drop(good.index)
     labels = {str(label): int(number) for label, number in good["y"].value_counts().sort_index().items()}
+    if len(bad) > start["validate"]["max_bad_fraction"] * len(rows):
+        first = bad.iloc[0]
+        reason = "the text or the label is empty" if pd.isna(first["reason"]) else first["reason"]
+        raise DataError(
+            f"{extract(lies)}: {len(bad):,} of {len(rows):,} rows cannot be used (first {extract(first['origin'])}: {one_line(reason, 200)}), "
+            f"at most {start['validate']['max_bad_fraction']:.0%} may be; mend them, or name the columns: --text COLUMN --label COLUMN"
+        )
     if not 2 <= len(labels) <= guess.MAX_LABELS:
         raise DataError(
-            f"{extract(lies)}: {len(labels):,} labels in {len(good):,} good rows of {len(rows):,}, 2 to {guess.MAX_LABELS:,} can be learned; "
+            f"{extract(lies)}: {len(labels):,} labels in {len(good):,} good rows, 2 to {guess.MAX_LABELS:,} can be learned; "
             "if that is the wrong column, say --label COLUMN"
+        )
+    rare = [f"{extract(label)} ({number})" for label, number in labels.items() if number < FEWEST_ROWS]
+    if rare:
+        raise DataError(
+            f"{extract(lies)}: {len(rare):,} of {len(labels):,} labels have fewer than {FEWEST_ROWS} rows, one for train, validation and test: "
+            f"{', '.join(rare[:5])}; add rows, leave the label out, or say --label COLUMN"
         )
     most, fewest = max(labels.values()), min(labels.values())
     length, size = good["x"].str.len(), good["x"].map(lambda x: len(str(x).encode()))
@@ -204,7 +245,7 @@ def _task(lies: Path, layout: Table | Folders, name: str, base: str) -> tuple[Ta
     start["base"] = base
     start["validate"] |= {
         "min_rows": max(1, len(good) * 8 // 10),
-        "min_rows_per_label": max(3, fewest // 2),
+        "min_rows_per_label": max(FEWEST_ROWS, fewest // 2),
         "max_label_ratio": float(max(10, 2 * -(-most // fewest))),
     }
     start["validate"]["label_distribution"]["weights"] = labels
@@ -216,34 +257,33 @@ def _task(lies: Path, layout: Table | Folders, name: str, base: str) -> tuple[Ta
 # ---- writing ---------------------------------------------------------------------------------------------------------
 
 
-def _write(section: str, block: str) -> None:
-    """Put a block at the end of a section of params.yaml; every other byte stays."""
-    from ruamel.yaml import YAML
-
-    text = PARAMS.read_text("utf-8")
-    document = YAML(typ="safe", pure=True).compose(text)
-    held = next(value for key, value in document.value if key.value == section)
-    lines = text.splitlines(keepends=True)
+def _write(section: str, key: str, value: Task | Source) -> str:
+    """Put a block at the end of a section of params.yaml and return it; every other byte stays, and it can be read."""
+    text = PARAMS.read_bytes().decode()
+    newline = "\r\n" if text.partition("\n")[0].endswith("\r") else "\n"
+    text += "" if text.endswith("\n") else newline
+    held = next(value for key, value in YAML(typ="safe", pure=True).compose(text).value if key.value == section)
+    if held.value and held.flow_style:
+        raise ParamsError(f"{PARAMS}: {section} is written in braces; write it as a block, a line a key, so that one can be added")
+    indent = held.value[0][0].start_mark.column if held.value else 2
+    block = f"{' ' * indent}{key}:\n{reference.block(value, indent + 2)}".replace("\n", newline)
     if held.value:
-        at = max(value.end_mark.line for _, value in held.value)
-        while at > 0 and (at > len(lines) or not lines[at - 1].strip() or lines[at - 1].startswith("#")):
-            at -= 1
-        lines[at - 1] = lines[at - 1].rstrip("\n") + "\n"
-        changed = "".join([*lines[:at], "\n" if section == "tasks" else "", block, *lines[at:]])
+        end = max(of.end_mark.index for _, of in held.value)
+        lines = text[: end if text[end - 1] == "\n" else text.index("\n", end) + 1].split("\n")[:-1]
+        while not lines[-1].strip() or lines[-1].startswith("#"):  # they belong to what follows
+            lines.pop()
+        at = len("\n".join(lines)) + 1
+        changed = text[:at] + (newline if section == "tasks" else "") + block + text[at:]
     else:  # written as {}, which becomes a block
         comment, _, rest = text[held.end_mark.index :].partition("\n")
-        changed = text[: held.start_mark.index].rstrip(" ") + comment.rstrip() + "\n" + block + rest
-    _replace(changed)
-
-
-def _replace(text: str) -> None:
-    """Write params.yaml whole or not at all, and only if it can be read."""
-    if PARAMS.read_text("utf-8") == text:
-        return
+        changed = text[: held.start_mark.index].rstrip(" ") + comment.rstrip() + newline + block + rest
     written = PARAMS.with_suffix(".yaml.new")
-    written.write_text(text, "utf-8")
+    written.write_bytes(changed.encode())
     try:
         settings.load(written)
         written.replace(PARAMS)
+    except ParamsError as error:
+        raise ParamsError(f"with {section}.{key}, {str(error).replace('.yaml.new', '.yaml')}; nothing was written") from None
     finally:
         written.unlink(missing_ok=True)
+    return block

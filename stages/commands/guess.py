@@ -36,6 +36,8 @@ def layout(root: Path, files: list[Path], x: str | None, y: str | None) -> Table
     texts = [file for file in seen if file.suffix.lower() in TEXTS and len(file.parts) > 1]
     if tables and len(tables) >= len(texts):
         return _tables(root, tables, x, y)
+    if texts and (x or y):
+        raise TableError(f"{extract(root)}: holds a folder a label, which has no columns; leave --text and --label out")
     if texts:
         return _folders(root, texts)
     kinds = {kind: len(list(of)) for kind, of in groupby(sorted(file.suffix.lower() or "without a suffix" for file in seen))}
@@ -49,10 +51,12 @@ def is_table(file: Path) -> bool:
 
 
 def _folders(root: Path, texts: list[Path]) -> Folders:
-    tops = sorted({file.parts[0] for file in texts})
-    in_parts = all(top.lower() in PARTS for top in tops) and all(len(file.parts) > 2 for file in texts)
+    tops = sorted({file.parts[0] for file in texts}, key=lambda top: (manifest.PARTS.index(PARTS.get(top.lower(), "test")), top))
+    in_parts = all(top.lower() in PARTS for top in tops)
     folders = tuple(Folder(top, PARTS[top.lower()]) for top in tops) if in_parts else (Folder(".", None),)
-    labels = {file.parts[1 if in_parts else 0] for file in texts}
+    labels = {file.parts[1] for file in texts if len(file.parts) > 2} if in_parts else set(tops)
+    if not labels:
+        raise TableError(f"{extract(root)}: {', '.join(map(extract, tops))} hold texts and no folder a label")
     if len(labels) < 2:
         raise TableError(f"{extract(root)}: holds texts of one folder, {extract(min(labels))}; a folder a label is read, two at least")
     return Folders("folders", folders, TEXTS)
@@ -60,8 +64,7 @@ def _folders(root: Path, texts: list[Path]) -> Folders:
 
 def _tables(root: Path, files: list[Path], x: str | None, y: str | None) -> Table:
     heads = {file: table.peek(root / file, PEEKED) for file in files}
-    first = max(heads, key=lambda file: len(heads[file]))
-    columns = Columns(*_columns(root / first, heads[first], x, y))
+    columns = _first(root, heads, x, y)
     readable = [file for file, head in heads.items() if {columns.x, columns.y} <= set(head.columns)]
     parts: dict[Path, Part | None] = {file: _part(file) for file in readable}
     if "train" in parts.values():  # a table beside train and test, such as a list of labels, is no data
@@ -70,6 +73,25 @@ def _tables(root: Path, files: list[Path], x: str | None, y: str | None) -> Tabl
         parts = dict[Path, Part | None].fromkeys(readable)
     readable.sort(key=lambda file: manifest.PARTS.index(parts[file] or "train"))
     return Table("table", tuple(DataFile(file.as_posix(), parts[file], None) for file in readable), columns)
+
+
+def wanted(files: list[Path], layout: Table | Folders) -> list[Path]:
+    """Return the files that a layout reads: its tables, or what lies in the folders of labels."""
+    if isinstance(layout, Table):
+        return [Path(file.path) for file in layout.files]
+    roots = [Path(folder.path) for folder in layout.folders]
+    return [file for file in files if any(file.is_relative_to(root) and len(file.parts) - len(root.parts) > 1 for root in roots)]
+
+
+def _first(root: Path, heads: dict[Path, pd.DataFrame], x: str | None, y: str | None) -> Columns:
+    """Return the columns of the longest table that has them; an unlabelled one may stand beside it."""
+    wrong = list[TableError]()
+    for file in sorted(heads, key=lambda file: (-len(heads[file]), file)):
+        try:
+            return Columns(*_columns(root / file, heads[file], x, y))
+        except TableError as error:
+            wrong.append(error)
+    raise wrong[0]
 
 
 def _part(file: Path) -> Part | None:

@@ -55,7 +55,7 @@ def _lines(section: Any, indent: str) -> Iterator[tuple[str, str]]:
             yield from _lines(value, f"{indent}  ")
         elif isinstance(value, dict) and value:
             yield f"{indent}{field.name}:", text
-            yield from ((f"{indent}  {json.dumps(key, ensure_ascii=False)}: {_plain(of)}", "") for key, of in value.items())
+            yield from ((f"{indent}  {_quoted(key)}: {_plain(of)}", "") for key, of in value.items())
         elif isinstance(value, tuple) and value and is_dataclass(value[0]):
             yield f"{indent}{field.name}:", text
             for item in value:
@@ -72,7 +72,13 @@ def _plain(value: Any) -> str:
         return str(int(value))
     if isinstance(value, str) and re.fullmatch(r"[A-Za-z_][\w./-]*", value, re.ASCII) and value.lower() not in YAML_WORDS:
         return value
-    return json.dumps(value, ensure_ascii=False)
+    return _quoted(value)
+
+
+def _quoted(value: Any) -> str:
+    """Return JSON that is YAML too: what does not print, and YAML might take for a line's end, is escaped its way."""
+    written = json.dumps(value, ensure_ascii=False)
+    return "".join(c if c.isprintable() else f"\\u{ord(c):04x}" if ord(c) < 0x10000 else f"\\U{ord(c):08x}" for c in written)
 
 
 def page() -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from stages.commands import tracking
 from stages.contract import receipts, runner, settings
-from stages.contract.errors import UnreachableError
+from stages.contract.errors import RegistryError, UnreachableError
 from stages.contract.params import Task
 
 STAGES = ("validate", "augment", "split", "finetune", "evaluate", "register")
@@ -55,7 +55,7 @@ def _champion(task: str) -> str:
 
     try:
         found = registry.champion(task) if registry.exists() else None
-    except UnreachableError as error:
+    except (RegistryError, UnreachableError) as error:
         return f"champion unknown: {error}"
     return f"champion is version {found.number}, promoted against {found.judged_against}" if found else "no champion"
 
@@ -70,8 +70,8 @@ def _lacks(task: str) -> bool:
         return False
     try:
         return not registry.exists() or registry.find(task, scoring.identity(folder)) is None
-    except UnreachableError:
-        return False
+    except (RegistryError, UnreachableError):
+        return False  # said by _champion
 
 
 def _decision(decision: dict[str, Any]) -> str:

@@ -21,9 +21,9 @@ class TrackingError(RefitError):
 def dvc(*arguments: str, seconds: float | None = None) -> str:
     """Run DVC and return what it writes to stdout; raises TrackingError with its own words."""
     try:
-        done = subprocess.run(command(*arguments), capture_output=True, text=True, timeout=seconds, check=False, env=os.environ | {"DVC_NO_ANALYTICS": "1"})
+        done = subprocess.run(command(*arguments), capture_output=True, text=True, timeout=seconds, check=False, env=_quiet())
     except subprocess.TimeoutExpired:
-        raise TrackingError(f"dvc {arguments[0]}: no answer within {seconds:g} s") from None
+        raise UnreachableError(f"dvc {arguments[0]}: not done within {seconds:g} s") from None
     return _answer(arguments[0], done.returncode, done.stdout, done.stderr)
 
 
@@ -34,10 +34,14 @@ def command(*arguments: str) -> list[str]:
 
 def status(meanwhile: Callable[[], Any]) -> tuple[dict[str, Any], Any]:
     """Return what DVC finds changed (stage or .dvc file -> its own list of reasons), and what was done meanwhile."""
-    with subprocess.Popen(command("status", "--json"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as asked:
+    with subprocess.Popen(command("status", "--json"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=_quiet()) as asked:
         done = meanwhile()
         said, wrong = asked.communicate()
     return json.loads(_answer("status", asked.returncode, said, wrong)), done
+
+
+def _quiet() -> dict[str, str]:
+    return os.environ | {"DVC_NO_ANALYTICS": "1"}
 
 
 def _answer(name: str, code: int, said: str, wrong: str) -> str:

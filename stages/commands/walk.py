@@ -21,16 +21,23 @@ class Walked:
     size: int
 
 
-def walk(root: Path) -> Walked:
-    """Look at every file of a folder, or at one file; raises one DataError that names all that must not be there."""
+def walk(root: Path, hidden: bool = True) -> Walked:
+    """Look at every file of a folder, or at one file; raises one DataError that names all that must not be there.
+
+    Hidden files and folders are passed over unless DVC would track them too.
+    """
     if not root.exists():
         raise DataError(f"{extract(root)}: is not there; name a folder, a table or an address")
     if root.is_file():
+        if fact := _wrong(root, root.parent):
+            raise DataError(f"{extract(root)}: {fact}; mend it")
         return Walked([Path(root.name)], root.stat().st_size)
     if not root.is_dir():
         raise DataError(f"{extract(root)}: is neither a file nor a folder (a named pipe or a device?); name a folder or a table")
     files, size, wrong = list[Path](), 0, list[str]()
     for folder, folders, names in os.walk(root, onerror=lambda error: wrong.append(f"{extract(error.filename)} cannot be read")):
+        if not hidden:
+            folders[:], names = ([name for name in of if not name.startswith(".")] for of in (folders, names))
         folders.sort()
         for path in (Path(folder, name) for name in [*(f for f in folders if Path(folder, f).is_symlink()), *names]):
             fact = _wrong(path, root)
@@ -61,12 +68,12 @@ def _wrong(path: Path, root: Path) -> str | None:
         str(path).encode()
     except UnicodeEncodeError:
         return "has a name that is not UTF-8"
-    if path.is_symlink() and not path.resolve().is_relative_to(root.resolve()):
-        return "is a link that leads outside"
     try:
+        if path.is_symlink() and not path.resolve().is_relative_to(root.resolve()):
+            return "is a link that leads outside"
         mode = path.stat().st_mode
     except OSError:
-        return "is a link that leads nowhere"
+        return "is a link that leads nowhere, or may not be looked at"
     if stat.S_ISDIR(mode):
         return "is a link to a folder"
     if not stat.S_ISREG(mode):

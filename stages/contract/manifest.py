@@ -98,7 +98,10 @@ def foreign_columns(path: Path) -> list[str]:
 def foreign_head(path: Path, rows: int) -> pd.DataFrame:
     """Return the first rows of a Parquet file that no stage wrote; raises TableError if it is none."""
     columns = foreign_columns(path)
-    first = next(pq.ParquetFile(path).iter_batches(batch_size=rows), None)
+    try:
+        first = next(pq.ParquetFile(path).iter_batches(batch_size=rows), None)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
+        raise TableError(f"{path}: cannot be read ({one_line(error, 200)}); write it anew") from None
     return pd.DataFrame(columns=columns) if first is None else first.to_pandas()
 
 

@@ -101,7 +101,7 @@ def run(story: Story) -> None:
     try:
         _die_with_parent()
         key = _key(stage)
-        with _Lock(Path("data/.work", stage, key)) as work:
+        with Lock(Path("data/.work", stage, key)) as work:
             line = _carry_out(story, stage, key, work)
         print(one_line(f"{stage} {key}: {line}"), flush=True)
     except RefitError as error:
@@ -211,8 +211,8 @@ def _die_with_parent() -> None:
         sys.exit(f"refit: the parent process {parent} is gone")
 
 
-class _Lock:
-    """Hold a stage's own lock: flock sees across containers of one host, which DVC's PID lock does not."""
+class Lock:
+    """Hold the lock of a stage or command: flock sees across containers of one host, which DVC's PID lock does not."""
 
     def __init__(self, work: Path) -> None:
         self.work = work
@@ -223,7 +223,7 @@ class _Lock:
         try:
             fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise BusyError(f"{self.work}/lock: another process runs this stage; wait for it, or stop it") from None
+            raise BusyError(f"{self.work}/lock: another process does this; wait for it, or stop it") from None
         return self.work
 
     def __exit__(self, *_: object) -> None:

@@ -67,7 +67,18 @@ def header(path: Path) -> list[str]:
 
 
 def peek(path: Path, rows: int) -> pd.DataFrame:
-    """Return the first rows of a table, every column as it is written (object); rows of another length are passed over."""
+    """Return the first rows of a table, every column as it is written (object); rows of another length are passed over.
+
+    Bytes that are not UTF-8 are escaped in values, and refused in the names of columns.
+    """
+    try:
+        head = _peek(path, rows)
+    except UnicodeEncodeError as error:
+        raise TableError(f"{path}: the name of a column, {extract(error.object)}, is not UTF-8; save it as UTF-8 (in Excel: 'CSV UTF-8')") from None
+    return head.map(lambda value: value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) and not value.isascii() else value)
+
+
+def _peek(path: Path, rows: int) -> pd.DataFrame:
     match suffix(path):
         case ".parquet":
             return manifest.foreign_head(path, rows)
@@ -206,6 +217,7 @@ def _jsonl_rows(path: Path, wanted: list[str]) -> Iterator[Row]:
             if row is not None:
                 seen |= row.keys()
                 found = {name: row.pop(name, None) for name in wanted}
+                found |= {name: str(value).lower() for name, value in found.items() if isinstance(value, bool)}  # as Parquet has them
                 lacking = [name for name, value in found.items() if not isinstance(value, str)]
                 if lacking:
                     code, reason = "missing_value", f"'{extract(lacking[0])}' is missing or not a string or number"

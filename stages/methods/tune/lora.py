@@ -3,7 +3,7 @@
 from typing import Any
 
 from stages.contract.errors import ModelError
-from stages.contract.escape import one_line
+from stages.contract.escape import extract, one_line
 from stages.contract.params import Lora
 
 
@@ -12,6 +12,10 @@ def prepare(model: Any, new: frozenset[str], settings: Lora) -> Any:
     import peft
 
     targets = settings.targets if isinstance(settings.targets, str) else list(settings.targets)
+    names = [name for name, _ in model.named_modules()]
+    unknown = [target for target in targets if not any(f".{name}".endswith(f".{target}") for name in names)] if isinstance(targets, list) else []
+    if unknown:  # peft is content where one of them fits
+        raise ModelError(f"finetune.tune.targets: the base model has no layer {', '.join(map(extract, unknown))}; name linear layers, or say all-linear")
     whole = sorted({name.rpartition(".")[0] for name in new})
     config = peft.LoraConfig(r=settings.rank, lora_alpha=settings.alpha, lora_dropout=settings.dropout, target_modules=targets, modules_to_save=whole)  # pyright: ignore[reportArgumentType]
     try:
