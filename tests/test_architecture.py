@@ -212,3 +212,9 @@ def test_commands_of_the_readme_run(project: Project, tmp_path: Path) -> None:
         words = command.replace("predict reviews", "predict tiny").split()
         project.run(*([str(Path(sys.executable).with_name("refit")), *words[1:]] if words[0] == "refit" else words))
     assert (project.root / "new.predicted.parquet").is_file()
+
+
+@pytest.mark.parametrize("page", sorted(p.relative_to(ROOT).as_posix() for p in (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"))))
+def test_a_link_of_a_page_leads_to_a_file(page: str) -> None:
+    for link in re.findall(r"\]\(([^)#\s]+)", (ROOT / page).read_text()):
+        assert link.startswith("http") or (ROOT / page).parent.joinpath(link).exists(), link
