@@ -277,7 +277,7 @@ def test_two_adds_at_once_are_one_after_the_other_or_refused(project: Project, t
 
     with Lock(project.root / "data/.work/add"):
         line = line_of(add(project, "mine", str(write_texts(tmp_path / "in")), "--base", "tiny_bert", ok=False), code=3)
-    assert "another process does this" in line
+    assert "another process runs this" in line
 
 
 def test_an_interrupted_add_leaves_nothing(project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

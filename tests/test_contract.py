@@ -265,7 +265,7 @@ def test_a_second_run_of_a_stage_is_refused_with_one_line(tmp_path: Path) -> Non
             assert first.stdout and first.stdout.readline() == "started\n"
             second = subprocess.run(command, capture_output=True, timeout=30, check=False, **where)
             assert second.returncode == 3
-            assert second.stderr == "refit: data/.work/validate/tiny/lock: another process runs this stage; wait for it, or stop it\n"
+            assert second.stderr == "refit: data/.work/validate/tiny/lock: another process runs this; wait for it, or stop it\n"
         finally:
             first.kill()
     command, where = script(tmp_path, "pass")  # a killed run leaves no lock and no half outputs

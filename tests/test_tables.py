@@ -41,6 +41,10 @@ def test_labels_of_a_csv_stay_the_strings_that_they_are(tmp_path: Path) -> None:
     assert found["code"].isna().all()
 
 
+def test_a_boolean_of_a_jsonl_is_the_word_that_a_parquet_has(tmp_path: Path) -> None:
+    assert read(tmp_path, '{"text": "a", "label": true}\n{"text": "b", "label": false}\n', "train.jsonl")["y"].tolist() == ["true", "false"]
+
+
 def test_labels_of_a_jsonl_stay_the_strings_and_numbers_that_they_are(tmp_path: Path) -> None:
     written = [json.dumps(label) for label in ODD] + ["1", "1.0", "1e5", "-0", "NaN"]
     found = read(tmp_path, "".join(f'{{"text": "a", "label": {label}}}\n' for label in written), "train.jsonl")
@@ -88,7 +92,6 @@ JSON_LINES = {
     '{"label": "bad"}': "missing_value",
     '{"text": null, "label": "bad"}': "missing_value",
     '{"text": "a", "label": ["bad"]}': "missing_value",
-    '{"text": "a", "label": true}': "missing_value",
     '{"text": "a\\u0000b", "label": "bad"}': "nul_character",
     '{"text": "a\\ud800b", "label": "bad"}': "not_utf8",
     '{"text": "a", "label": "bad", "note": "\\ud800"}': "not_utf8",

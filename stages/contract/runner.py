@@ -223,7 +223,7 @@ class Lock:
         try:
             fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise BusyError(f"{self.work}/lock: another process does this; wait for it, or stop it") from None
+            raise BusyError(f"{self.work}/lock: another process runs this; wait for it, or stop it") from None
         return self.work
 
     def __exit__(self, *_: object) -> None:
