@@ -113,7 +113,7 @@ class Project:
     def params(self, change: Callable[[Any], None]) -> None:
         """Change params.yaml."""
         path = self.root / "params.yaml"
-        yaml = YAML()
+        yaml = YAML()  # ruamel's round-trip reader, which builds no objects
         document = yaml.load(path)
         change(document)
         yaml.dump(document, path)

@@ -19,6 +19,7 @@ from stages.contract import plugins, runner, settings
 from stages.contract.errors import DataError, ParamsError, SourceError, UnreachableError
 from stages.contract.escape import extract, one_line, redact
 from stages.contract.params import Folders, Hub, Params, Source, Table, Task
+from stages.layouts import table
 
 PARAMS = Path("params.yaml")
 LOCK = Path("dvc.lock")
@@ -67,7 +68,7 @@ def add(name: str, where: str, base: str | None, text: str | None, label: str | 
                 _import(where, name, folder)
             lies = folder if hub or remote else Path(where)
             files = walk.walk(lies, hidden=not fresh).files
-            layout = guess.layout(lies if lies.is_dir() else lies.parent, files, text, label)
+            layout = guess.layout(_root(lies), files, text, label)
             task, rows, labels = _task(lies, layout, name, model)
             wanted = guess.wanted(files, layout)
             if not (hub or remote):
@@ -118,6 +119,11 @@ def _require_name(name: str, params: Params, folder: Path, fresh: bool) -> None:
 # ---- bringing --------------------------------------------------------------------------------------------------------
 
 
+def _root(lies: Path) -> Path:
+    """Return the folder that the names of files are relative to: the data's own, or that of a single table."""
+    return lies if lies.is_dir() else lies.parent
+
+
 def _partial(folder: Path) -> Path:
     return folder.with_name(f".{folder.name}.partial")
 
@@ -125,7 +131,7 @@ def _partial(folder: Path) -> Path:
 def _track(lies: Path, folder: Path, files: list[Path]) -> None:
     """Copy files of a folder, or one table, to data/raw, and let DVC track them there."""
     if lies.resolve() != folder.resolve():
-        root, partial = lies if lies.is_dir() else lies.parent, _partial(folder)
+        root, partial = _root(lies), _partial(folder)
         folder.parent.mkdir(parents=True, exist_ok=True)
         walk.require_space(sum((root / file).stat().st_size for file in files), folder.parent)
         shutil.rmtree(partial, ignore_errors=True)
@@ -162,7 +168,7 @@ def _import(where: str, name: str, folder: Path) -> None:
     elif not where.startswith("http"):
         tracking.dvc("import-url", where, str(folder), seconds=DOWNLOAD)
     if not folder.is_dir():
-        raise DataError(f"{shown}: its name says no table ({', '.join(guess.TABLES)}, each but the last also as .gz), and it is no folder of a bucket")
+        raise DataError(f"{shown}: its name says no table ({', '.join(table.TABLES)}, each but the last also as .gz), and it is no folder of a bucket")
 
 
 def _require_answer(where: str, shown: str) -> None:
@@ -212,7 +218,7 @@ def _hub(kind: Any, named: re.Match[str]) -> Source:
 def _task(lies: Path, layout: Table | Folders, name: str, base: str) -> tuple[Task, int, dict[str, int]]:
     """Return the task for data that lies there, the number of its rows, and of good rows a label."""
     start = settings.read_yaml(STARTER)
-    rows = plugins.layout(layout.name).read(lies if lies.is_dir() else lies.parent, layout, plugins.modality(start["modality"]["name"]))
+    rows = plugins.layout(layout.name).read(_root(lies), layout, plugins.modality(start["modality"]["name"]))
     good = rows[rows["code"].isna() & (rows["y"].str.strip() != "") & (rows["x"].str.strip() != "")]
     bad = rows.drop(good.index)
     labels = {str(label): int(number) for label, number in good["y"].value_counts().sort_index().items()}
@@ -262,7 +268,7 @@ def _write(section: str, key: str, value: Task | Source) -> str:
     text = PARAMS.read_bytes().decode()
     newline = "\r\n" if text.partition("\n")[0].endswith("\r") else "\n"
     text += "" if text.endswith("\n") else newline
-    held = next(value for key, value in YAML(typ="safe", pure=True).compose(text).value if key.value == section)
+    held = next(node for name, node in YAML(typ="safe", pure=True).compose(text).value if name.value == section)
     if held.value and held.flow_style:
         raise ParamsError(f"{PARAMS}: {section} is written in braces; write it as a block, a line a key, so that one can be added")
     indent = held.value[0][0].start_mark.column if held.value else 2

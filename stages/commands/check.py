@@ -1,5 +1,6 @@
 """Says all that is wrong with params, data, servers and disk, before anything runs."""
 
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -26,18 +27,22 @@ class Finding:
 
 def check() -> list[Finding]:
     """Look at everything, and go on after what is wrong; raises nothing that a user could mend."""
-    findings = [_look("params.yaml", lambda: f"{len(settings.load().tasks)} tasks")]
-    if not findings[0].ok:
-        return findings
-    params = settings.load()
-    findings.append(_look("dvc.yaml", lambda: f"{len(tracking.dvc('stage', 'list', '--all', '--name-only').split())} stages"))
-    findings += [_look(f"data/raw/{name}", lambda name=name: _source(name, params)) for name in _sources(params)]
+    try:
+        params = settings.load()
+    except ParamsError as error:
+        return [Finding("params.yaml", False, str(error))]
+    sizes = dict[str, int]()
+    findings = [
+        Finding("params.yaml", True, f"{len(params.tasks)} tasks"),
+        _look("dvc.yaml", lambda: f"{len(tracking.dvc('stage', 'list', '--all', '--name-only').split())} stages"),
+        *(_look(f"data/raw/{name}", lambda name=name: _source(name, params, sizes)) for name in _sources(params)),
+    ]
     for key, task in params.tasks.items():
         if Path("data/raw", task.data.source).exists():
             findings.append(_look(f"tasks.{key}.data", lambda data=task.data: _data(data)))
         if Path("data/raw", task.base).exists():
             findings.append(_look(f"tasks.{key}.base", lambda base=task.base: _base(base)))
-    return [*findings, _look("MLflow", _tracking), _look("DVC remote", _remote), _look("disk", lambda: _space(params))]
+    return [*findings, _look("MLflow", _tracking), _look("DVC remote", _remote), _look("disk", lambda: _space(params, sizes))]
 
 
 def _look(what: str, look: Callable[[], str]) -> Finding:
@@ -51,10 +56,12 @@ def _sources(params: Params) -> Iterator[str]:
     yield from dict.fromkeys([*params.sources, *(name for task in params.tasks.values() for name in (task.data.source, task.base))])
 
 
-def _source(name: str, params: Params) -> str:
+def _source(name: str, params: Params, sizes: dict[str, int]) -> str:
+    """Walk a source that is here and note its size in bytes."""
     folder = Path("data/raw", name)
     if folder.exists():
         walked = walk.walk(folder)
+        sizes[name] = walked.size
         return f"{len(walked.files):,} files, {walked.size / 1e6:.1f} MB"
     if name in params.sources:
         return f"not here yet; dvc repro fetches it ({params.sources[name].origin.name})"
@@ -84,8 +91,6 @@ def _base(name: str) -> str:
 
 
 def _tracking() -> str:
-    import os
-
     runner.ping_tracking()
     return redact(os.environ.get("MLFLOW_TRACKING_URI", "mlflow.db here"))
 
@@ -95,15 +100,10 @@ def _remote() -> str:
     return redact(" ".join(remotes.split())) or "none; `dvc push` needs one (dvc remote add -d NAME URL)"
 
 
-def _space(params: Params) -> str:
+def _space(params: Params, sizes: dict[str, int]) -> str:
     """Compare what is free with what the largest task may need: copies of its base model, and of its data."""
-    need = max((COPIES * _size(task.base) + 2 * _size(task.data.source) for task in params.tasks.values()), default=0)
+    need = max((COPIES * sizes.get(task.base, 0) + 2 * sizes.get(task.data.source, 0) for task in params.tasks.values()), default=0)
     free = shutil.disk_usage(".").free
     if free < need:
         raise ParamsError(f"{free / 1e9:.1f} GB free, a task may need {need / 1e9:.1f} GB; make room, or run `dvc gc -w`")
     return f"{free / 1e9:.1f} GB free, a task may need {need / 1e9:.1f} GB"
-
-
-def _size(source: str) -> int:
-    folder = Path("data/raw", source)
-    return walk.walk(folder).size if folder.is_dir() else 0

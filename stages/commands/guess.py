@@ -13,7 +13,6 @@ from stages.contract.escape import extract
 from stages.contract.params import Columns, DataFile, Folder, Folders, Part, Table
 from stages.layouts import table
 
-TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 TEXTS = (".txt",)
 PARTS: dict[str, Part] = {
     "train": "train", "training": "train", "test": "test", "testing": "test",
@@ -42,12 +41,12 @@ def layout(root: Path, files: list[Path], x: str | None, y: str | None) -> Table
         return _folders(root, texts)
     kinds = {kind: len(list(of)) for kind, of in groupby(sorted(file.suffix.lower() or "without a suffix" for file in seen))}
     held = ", ".join(f"{number:,} {extract(kind)}" for kind, number in sorted(kinds.items(), key=lambda item: -item[1])[:10]) or "hidden files only"
-    raise TableError(f"{extract(root)}: no file that Refit reads (found: {held}); bring a table ({', '.join(TABLES)}) or a folder of .txt a label")
+    raise TableError(f"{extract(root)}: no file that Refit reads (found: {held}); bring a table ({', '.join(table.TABLES)}) or a folder of .txt a label")
 
 
 def is_table(file: Path) -> bool:
     """Say whether a name is one of a table."""
-    return table.suffix(file) in TABLES
+    return table.suffix(file) in table.TABLES
 
 
 def _folders(root: Path, texts: list[Path]) -> Folders:

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from stages import lineage
 from stages.commands import tracking
 from stages.contract import receipts, runner, settings
 from stages.contract.errors import RegistryError, UnreachableError
 from stages.contract.params import Task
 
-STAGES = ("validate", "augment", "split", "finetune", "evaluate", "register")
+STAGES = (*lineage.UPSTREAM, "register")
 SHOWN = 4  # reasons of a stage
 
 

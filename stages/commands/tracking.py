@@ -21,20 +21,20 @@ class TrackingError(RefitError):
 def dvc(*arguments: str, seconds: float | None = None) -> str:
     """Run DVC and return what it writes to stdout; raises TrackingError with its own words."""
     try:
-        done = subprocess.run(command(*arguments), capture_output=True, text=True, timeout=seconds, check=False, env=_quiet())
+        done = subprocess.run(_command(*arguments), capture_output=True, text=True, timeout=seconds, check=False, env=_quiet())
     except subprocess.TimeoutExpired:
         raise UnreachableError(f"dvc {arguments[0]}: not done within {seconds:g} s") from None
     return _answer(arguments[0], done.returncode, done.stdout, done.stderr)
 
 
-def command(*arguments: str) -> list[str]:
+def _command(*arguments: str) -> list[str]:
     """Return the command line of this environment's DVC."""
     return [str(Path(sys.executable).with_name("dvc")), *arguments]
 
 
 def status(meanwhile: Callable[[], Any]) -> tuple[dict[str, Any], Any]:
     """Return what DVC finds changed (stage or .dvc file -> its own list of reasons), and what was done meanwhile."""
-    with subprocess.Popen(command("status", "--json"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=_quiet()) as asked:
+    with subprocess.Popen(_command("status", "--json"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=_quiet()) as asked:
         done = meanwhile()
         said, wrong = asked.communicate()
     return json.loads(_answer("status", asked.returncode, said, wrong)), done

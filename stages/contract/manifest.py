@@ -4,6 +4,8 @@ Equal data gives equal bytes: rows stand in the order of their ids, and the file
 """
 
 import json
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -87,21 +89,26 @@ def read_table(path: Path) -> pd.DataFrame:
     return pq.read_table(path).to_pandas()
 
 
+@contextmanager
+def _refusing(path: Path, fact: str, advice: str) -> Generator[None]:
+    """Turn what Arrow says of a damaged file (OSError for its pages) or of a type without plain text into a TableError."""
+    try:
+        yield
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
+        raise TableError(f"{path}: {fact} ({one_line(error, 200)}); {advice}") from None
+
+
 def foreign_columns(path: Path) -> list[str]:
     """Return the names of the columns of a Parquet file that no stage wrote; raises TableError if it is none."""
-    try:
+    with _refusing(path, "not a Parquet file", "write it anew"):
         return pq.read_schema(path).names
-    except (pa.ArrowInvalid, OSError) as error:
-        raise TableError(f"{path}: not a Parquet file ({one_line(error, 200)}); write it anew") from None
 
 
 def foreign_head(path: Path, rows: int) -> pd.DataFrame:
     """Return the first rows of a Parquet file that no stage wrote; raises TableError if it is none."""
     columns = foreign_columns(path)
-    try:
+    with _refusing(path, "cannot be read", "write it anew"):
         first = next(pq.ParquetFile(path).iter_batches(batch_size=rows), None)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
-        raise TableError(f"{path}: cannot be read ({one_line(error, 200)}); write it anew") from None
     return pd.DataFrame(columns=columns) if first is None else first.to_pandas()
 
 
@@ -110,14 +117,12 @@ def read_foreign(path: Path, names: list[str], limit: int) -> dict[str, list[Any
 
     Raises TableError for more than `limit` unpacked bytes, and for a column that has no plain text (a list, bytes).
     """
-    try:
+    with _refusing(path, "cannot be read as text", "write strings or numbers"):
         held = pq.read_metadata(path)
         size = sum(held.row_group(i).total_byte_size for i in range(held.num_row_groups))
         if max(size, held.num_rows) > limit:
             raise TableError(f"{path}: {held.num_rows:,} rows of {size:,} bytes, at most {limit:,}; split it into several files")
         table = pq.read_table(path, use_threads=False)
         found: dict[str, list[Any]] = {name: table[name].cast(pa.string()).to_pylist() for name in names}
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
-        raise TableError(f"{path}: cannot be read as text ({one_line(error, 200)}); write strings or numbers") from None
     others = table.drop_columns(names).to_pylist()
     return found | {"meta": [json.dumps(row, ensure_ascii=False, default=str) for row in others]}

@@ -25,7 +25,8 @@ from stages.contract.params import Table
 from stages.contract.plugins import Modality
 
 MAX_BYTES = 4 * 1024**3  # unpacked: a table larger than this is no table for one machine
-UNLABELLED = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet", ".txt")
+TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
+UNLABELLED = (*TABLES, ".txt")
 COLUMNS = ["x", "y", "given_part", "origin", "meta", "code", "reason"]
 WIDE = {codecs.BOM_UTF16_LE: "UTF-16", codecs.BOM_UTF16_BE: "UTF-16"}
 GZIP = b"\x1f\x8b"
