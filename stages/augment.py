@@ -2,24 +2,32 @@
 
 import pandas as pd
 
-from stages.contract import manifest, parts, plugins, receipts, runner
-from stages.contract.params import Augment, Classification, Split, TextModality
+from stages.contract import manifest, parts, plugins, runner
+from stages.contract.errors import ParamsError
+from stages.contract.params import Augment, Classification, Modality, Split
 from stages.contract.runner import Job
 
-PREVIEWED = 20
+PREVIEWED = 3  # originals a label
 
 
-def augment(job: Job, modality: TextModality, problem: Classification, split: Split, augment: Augment) -> str:
-    """Write the manifest with its copies, and a preview of originals beside them."""
+def augment(job: Job, modality: Modality, problem: Classification, split: Split, augment: Augment) -> str:
+    """Write the manifest with its copies, their files if they have any, and a preview of originals beside their copies."""
+    of_x, of_y = plugins.modality(modality.name), plugins.problem(problem.name)
+    if faults := of_x.faults(augment):
+        raise ParamsError(f"params.yaml: tasks.{job.key}.{'; '.join(faults)}")
     samples = manifest.read(job.take("validate", "manifest.parquet"))
-    parting = parts.assign(samples, plugins.problem(problem.name).strata(samples["y"]), split)
+    parting = parts.assign(samples, of_y.strata(samples["y"]), split)
     train = samples[parting.part == "train"]
-    copies = plugins.modality(modality.name).alter(train, augment, modality)
+    files, below = job.out / "files", f"augment/{job.key}/files"
+    files.mkdir()
+    copies = of_x.alter(train, augment, modality, files, below)
 
     manifest.write(pd.concat([samples, copies], ignore_index=True), job.hand_on("manifest.parquet"))
-    shown = copies.head(PREVIEWED).merge(samples[["id", "x"]], left_on="source_id", right_on="id", suffixes=("", "_original"))
-    pairs = [{"original": a, "altered": b, "y": y} for a, b, y in zip(shown["x_original"], shown["x"], shown["y"], strict=True)]
-    receipts.write_json(job.out / "preview.json", pairs)
+    first = copies.drop_duplicates("source_id")
+    shown = copies[copies["source_id"].isin(first.groupby(of_y.strata(first["y"])).head(PREVIEWED)["source_id"])]
+    preview = job.hand_on("preview")
+    preview.mkdir()
+    of_x.preview(samples.set_index("id").loc[shown["source_id"]].reset_index(), shown.reset_index(drop=True), files, below, preview)
     return f"{len(copies):,} altered copies of {copies['source_id'].nunique():,} out of {len(train):,} train rows"
 
 

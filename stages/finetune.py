@@ -6,11 +6,11 @@ from typing import Any
 
 from stages.contract import manifest, plugins, receipts, runner
 from stages.contract.errors import ModelError
-from stages.contract.params import Classification, Compute, Finetune, TextModality
+from stages.contract.params import Augment, Classification, Compute, Finetune, Modality
 from stages.contract.runner import Job
 
 
-def finetune(job: Job, modality: TextModality, problem: Classification, base: str, compute: Compute, finetune: Finetune) -> str:
+def finetune(job: Job, modality: Modality, problem: Classification, base: str, augment: Augment, compute: Compute, finetune: Finetune) -> str:
     """Write the model (safetensors), what it is (model.json), its history and its validation metrics."""
     import torch
     import transformers
@@ -25,26 +25,25 @@ def finetune(job: Job, modality: TextModality, problem: Classification, base: st
     labels = of_y.labels(parts["train"]["y"])
 
     model, new = of_y.load(folder, modality.name, labels, new_head=True)
-    if finetune.dropout is not None:
-        for layer in (module for module in model.modules() if isinstance(module, torch.nn.Dropout)):
-            layer.p = finetune.dropout
+    model = model.to(memory_format=getattr(torch, compute.memory_format))
+    _set_layers(model, finetune)
     processor, tune = of_x.processor(folder), plugins.tune(finetune.tune.name)
-    learner = tune.prepare(model, new, finetune.tune)
-    encoded = {
-        name: [row | {"labels": y} for row, y in zip(of_x.encode(rows["x"], processor, modality), of_y.targets(rows["y"], labels), strict=True)]
-        for name, rows in parts.items()
-    }
+    encoded = of_x.encode_anew(parts["train"], processor, modality, augment), of_x.encode(parts["validation"], processor, modality)
+    train, validation = (plugins.Rows(rows, of_y.targets(parts[name]["y"], labels)) for name, rows in zip(parts, encoded, strict=True))
 
     def measure(logits: Any, targets: Any) -> dict[str, float]:
         return of_y.headlines(of_y.measure(of_y.truth(targets, labels), of_y.decode(logits, labels)["predicted"].tolist(), labels))
 
     learning = plugins.Learning(
-        train=encoded["train"],
-        validation=encoded["validation"],
+        train=train,
+        validation=validation,
+        lengths=of_x.lengths(train.encoded),
         collate=of_x.collate(processor),
-        loss=plugins.objective(finetune.objective.name).loss(finetune.objective),
+        loss=plugins.objective(finetune.objective.name).loss(finetune.objective, list(train.targets)),
         measure=measure,
     )
+    with torch.autocast("cuda" if torch.cuda.is_available() else "cpu", torch.bfloat16, enabled=compute.dtype == "bfloat16"):
+        learner, learning = tune.prepare(model, new, learning, finetune.tune)
     history = plugins.loop(finetune.loop.name).fit(learner, learning, finetune, compute, job.work)
 
     if not all(isfinite(value) for entry in history for value in entry.values()):
@@ -66,6 +65,17 @@ def finetune(job: Job, modality: TextModality, problem: Classification, base: st
     metrics = {name.removeprefix("eval_"): value for name, value in best.items() if name.startswith("eval_")} | {"best_epoch": best["epoch"]}
     receipts.write_json(job.hand_on("metrics.json"), metrics)
     return f"best of {len(epochs)} epochs is {best['epoch']:g}: validation macro-F1 {best['eval_macro_f1']:.4f}"
+
+
+def _set_layers(model: Any, finetune: Finetune) -> None:
+    """Set the dropout and the momentum of batch normalisation that params.yaml states; null keeps the model's own."""
+    import torch
+
+    for layer in model.modules():
+        if finetune.dropout is not None and isinstance(layer, torch.nn.Dropout):
+            layer.p = finetune.dropout
+        if finetune.batchnorm_momentum is not None and isinstance(layer, torch.nn.modules.batchnorm._BatchNorm):  # pyright: ignore[reportPrivateUsage]
+            layer.momentum = finetune.batchnorm_momentum
 
 
 if __name__ == "__main__":

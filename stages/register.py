@@ -12,7 +12,7 @@ from stages.contract.runner import Job
 from stages.judging import card, gates, scoring
 
 STAGES = lineage.UPSTREAM
-SHOWN = ("confusion.png", "confusion.csv", "report.json", "metrics.json", "predictions.parquet")
+SHOWN = ("report.html", "confusion.png", "confusion.csv", "report.json", "metrics.json", "predictions.parquet")
 
 
 def register(job: Job, problem: Classification, base: str, data: Data, compute: Compute, register: Register) -> str:
@@ -43,7 +43,7 @@ def register(job: Job, problem: Classification, base: str, data: Data, compute: 
             metrics=metrics,
             history=history,
             datasets=_datasets(data.source, origin, parts),
-            artifacts={"lineage": [job.out / "dvc_lock.json"], "evaluate": list(shown.values())},
+            artifacts={"lineage": [job.out / "dvc_lock.json"], "evaluate": list(shown.values()), "augment": sorted(job.take("augment", "preview").iterdir())},
             provenance=made_from,
             tags={
                 "refit.data": f"data/raw/{data.source}",

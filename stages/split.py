@@ -6,21 +6,21 @@ import pandas as pd
 
 from stages.contract import manifest, parts, plugins, receipts, runner
 from stages.contract.manifest import PARTS
-from stages.contract.params import Classification, Split, TextModality
+from stages.contract.params import Classification, Split
 from stages.contract.runner import Job
 
 
-def split(job: Job, modality: TextModality, problem: Classification, split: Split) -> str:
+def split(job: Job, problem: Classification, split: Split) -> str:
     """Write a manifest a part, and leakage.json: what was dropped or moved, by number and by name."""
     samples = manifest.read(job.take("augment", "manifest.parquet"))
-    of_x, of_y = plugins.modality(modality.name), plugins.problem(problem.name)
+    of_y = plugins.problem(problem.name)
     parting = parts.assign(samples, of_y.strata(samples["y"]), split)
 
-    normal = of_x.normalise(samples["x"])
-    held_out = normal.isin(normal[parting.part.isin(["validation", "test"])])
+    content = samples["content"]
+    held_out = content.isin(content[parting.part.isin(["validation", "test"])])
     strayed = held_out & (parting.part == "train")  # an altered copy that became equal to a held-out row
     part = parting.part.mask(strayed)
-    _refuse_crossing(normal, samples["group"], part)
+    _refuse_crossing(content, samples["group"], part)
 
     counts: dict[str, Any] = {}
     for name in PARTS:
@@ -38,9 +38,9 @@ def split(job: Job, modality: TextModality, problem: Classification, split: Spli
     return f"{sizes}; {len(dropped)} rows dropped because they repeat a held-out one"
 
 
-def _refuse_crossing(normal: "pd.Series[str]", group: "pd.Series[str]", part: "pd.Series[str]") -> None:
+def _refuse_crossing(content: "pd.Series[str]", group: "pd.Series[str]", part: "pd.Series[str]") -> None:
     """Raise if a group or an equal content stands in two parts: that would be a mistake in contract/parts.py."""
-    for key in (group, normal):
+    for key in (group, content):
         crossing = part.groupby(key).nunique()
         if (crossing > 1).any():
             raise AssertionError(f"{int((crossing > 1).sum())} groups stand in two parts")

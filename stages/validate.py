@@ -1,26 +1,31 @@
 """Validates a data set: bad rows are set aside, and a bad set stops here with all that is wrong with it."""
 
+from typing import Any
+
 import pandas as pd
 
-from stages.checks import duplicates, expectations, quarantine
+from stages.checks import duplicates, expectations, quarantine, spelling
 from stages.contract import manifest, plugins, receipts, runner
 from stages.contract.errors import DataError
-from stages.contract.params import Classification, Data, TextModality, Validate
+from stages.contract.params import Classification, Data, Modality, Validate
 from stages.contract.runner import Job
 
 
-def validate(job: Job, modality: TextModality, problem: Classification, data: Data, validate: Validate) -> str:
+def validate(job: Job, modality: Modality, problem: Classification, data: Data, validate: Validate) -> str:
     """Write the manifest of the good rows, the quarantine of the bad ones, and what every expectation observed."""
     of_x, of_y = plugins.modality(modality.name), plugins.problem(problem.name)
 
     folder, _ = job.raw(data.source)
     rows = plugins.layout(data.layout.name).read(folder, data.layout, of_x)
+    junk = rows["code"] == "junk"
+    skipped, rows = rows.loc[junk, "origin"].tolist(), rows[~junk].reset_index(drop=True)
     rows = _set_aside(rows, of_y.label(rows["y"], problem).rename(columns={"y": "label"}))
-    rows = _set_aside(rows, of_x.check(rows["x"], modality))
+    looked = of_x.look(rows.loc[rows["code"].isna(), "x"], modality)
+    rows = _set_aside(rows, looked[["code", "reason"]])
     good = rows[rows["code"].isna()].drop(columns="y").rename(columns={"label": "y"})
-    normal = of_x.normalise(good["x"])
-    conflict = duplicates.conflicting(good, normal)
+    conflict = duplicates.conflicting(good, looked.loc[good.index, "normal"])
     rows.loc[conflict.index[conflict], ["code", "reason"]] = ["conflicting_labels", "the same content stands with another label"]
+    looked = looked.loc[good.index][~conflict].reset_index(drop=True)
     good = good[~conflict].reset_index(drop=True)
 
     bad = rows[rows["code"].notna()]
@@ -29,19 +34,29 @@ def validate(job: Job, modality: TextModality, problem: Classification, data: Da
     if good.empty:
         raise DataError(f"data/raw/{data.source}: not one good row is left; {'; '.join(wrong)}")
 
-    good["id"] = duplicates.identify(good)
-    samples = good.assign(source_id=good["id"], group=duplicates.group(good["id"], of_x.normalise(good["x"])))
+    good["id"] = duplicates.identify(looked["exact"], good["y"])
+    samples = good.assign(source_id=good["id"], content=duplicates.digest(looked["normal"]), group=duplicates.group(good["id"], of_x.alike(looked)))
+    findings = duplicates.summarise(samples)
+    notes = [f"{origin}: {note}" for origin, note in zip(samples["origin"], looked["note"], strict=True) if note]
+    receipts.write_json(job.out / "findings.json", findings | {"notes": notes, "skipped": skipped})
+    if findings["largest"]["rows"] > max(1, validate.max_group_fraction * len(samples)):
+        wrong.append(_too_alike(findings["largest"], len(samples), validate.max_group_fraction))
     labels = sorted(set(problem.labels.values())) if problem.labels else of_y.labels(samples["y"])
     suites = expectations.integrity(validate, labels, of_x.expectations(modality))
-    verdicts = expectations.run(suites, expectations.tables(samples, of_y.strata(samples["y"]), of_x.features(samples["x"]), labels))
+    verdicts = expectations.run(suites, expectations.tables(samples, of_y.strata(samples["y"]), looked.select_dtypes("number"), labels))
     receipts.write_json(job.out / "expectations.json", verdicts)
-    wrong += expectations.failures(verdicts)
+    wrong += expectations.failures(verdicts) + spelling.clashes(labels)
     if wrong:
         raise DataError(f"data/raw/{data.source}: {len(wrong)} thing(s) wrong: {'; '.join(wrong)}; mend the data or tasks.{job.key}.validate")
 
     manifest.write(samples, job.hand_on("manifest.parquet"))
     repeated = len(samples) - samples["group"].nunique()
-    return f"{len(samples):,} rows of {len(labels)} labels, {repeated:,} repeat another, {len(bad):,} in quarantine, {len(verdicts)} expectations met"
+    mixed = len(findings["near_duplicates_with_different_labels"])
+    skips = f", {len(skipped):,} junk files skipped" if skipped else ""
+    of_rows = f"{len(samples):,} rows of {len(labels)} labels, {repeated:,} repeat another"
+    of_rows += f" ({mixed} groups of several labels)" if mixed else ""
+    of_rows += f", {len(notes):,} have a note" if notes else ""
+    return f"{of_rows}{skips}, {len(bad):,} in quarantine, {len(verdicts)} expectations met"
 
 
 def _set_aside(rows: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
@@ -55,6 +70,10 @@ def _above_ceiling(bad: pd.DataFrame, total: int, ceiling: float) -> str:
     codes = ", ".join(f"{n} {code}" for code, n in bad["code"].value_counts().items())
     first = bad.iloc[0]
     return f"{len(bad)} of {total} rows are bad ({codes}; first {first['origin']}: {first['reason']}), at most {ceiling:.1%} may be"
+
+
+def _too_alike(largest: dict[str, Any], total: int, ceiling: float) -> str:
+    return f"{largest['rows']} of {total} rows are alike (first {largest['origins'][0]}), at most {ceiling:.1%} may be"
 
 
 if __name__ == "__main__":

@@ -128,9 +128,9 @@ def block(source: str = "reviews", files: list[dict[str, Any]] | None = None) ->
     task: dict[str, Any] = YAML(typ="safe").load(ROOT / "params.yaml")["tasks"]["questions"]
     task["base"] = "tiny_bert"
     files = files or [{"path": "train.csv", "part": None, "rows": None}]
-    task["data"] = {"source": source, "layout": {"name": "table", "files": files, "columns": {"x": "text", "y": "label"}}}
+    task["data"] = {"source": source, "layout": {"name": "table", "files": files, "columns": {"x": "text", "y": "label"}, "dialect": None}}
     task["problem"]["labels"] = None
-    task["compute"] = {"threads": 1, "batch_size": 32}
+    task["compute"] |= {"threads": 1, "batch_size": 32}
     task["validate"] |= {"min_rows": 20, "min_rows_per_label": 5, "max_bad_fraction": 0.15}
     task["split"] |= {"validation": 0.2, "test": 0.3}
     task["finetune"] |= {"epochs": 3, "batch_size": 8, "learning_rate": 0.01, "tune": {"name": "full", "embeddings": True}}

@@ -138,9 +138,12 @@ def odd(folder: Path, what: str) -> Path:
             Path(os.fsdecode(os.fsencode(write_texts(folder) / "praise") + b"/caf\xe9.txt")).write_text("x")
         case "no readable file":
             (folder / "a").mkdir(parents=True)
-            (folder / "a/1.jpg").write_bytes(b"\xff\xd8")
+            (folder / "a/1.doc").write_bytes(b"\xd0\xcf")
         case "an empty folder":
             folder.mkdir()
+        case "an empty label":
+            (write_texts(folder) / "notes/.hidden").mkdir(parents=True)
+            (folder / "notes/.hidden/x.txt").write_text("secret")
         case "one label":
             write_texts(folder / "deep")
             shutil.rmtree(folder / "deep/praise")
@@ -172,15 +175,16 @@ ODD = {
     "a pipe": ("cannot be tracked", "praise/pipe.txt is not a regular file"),
     "a link outside": ("praise/link.txt is a link that leads outside",),
     "a name that is not UTF-8": ("has a name that is not UTF-8",),
-    "no readable file": ("no file that Refit reads", "1 .jpg"),
+    "no readable file": ("no file that Refit reads", "1 .doc"),
     "an empty folder": ("holds no file",),
-    "one label": ("holds texts of one folder, ask", "two at least"),
+    "an empty label": ("folder(s) without a file: notes",),
+    "one label": ("holds samples of one folder, ask", "two at least"),
     "10,000 labels": ("10,000 labels in 10,000 good rows", "--label COLUMN"),
     "a name that is too long": ("is not there",),
     "Windows-1252": ("30 of 60 rows cannot be used", "a.csv:2: bytes that are not UTF-8"),
     "a column that is not UTF-8": ("the name of a column", "is not UTF-8"),
     "rare labels": ("1 of 4 labels have fewer than 3 rows", "rare (1)"),
-    "empty labels": ("20 of 100 rows cannot be used", "the text or the label is empty"),
+    "empty labels": ("20 of 100 rows cannot be used", "the sample or the label is empty"),
     "no header": ("looks like data, not like a header", "praise (3 values"),
     "nothing there": ("is not there",),
 }
@@ -242,7 +246,7 @@ def test_a_block_is_put_in_and_every_other_byte_stays(empty: Project, tmp_path: 
     shutil.copytree(empty.root / "data/raw", tmp_path / "data/raw")
     monkeypatch.chdir(tmp_path)
     layout = command.guess.layout(Path("data/raw/reviews"), [Path("train.csv")], None, None)
-    task, *_ = command._task(Path("data/raw/reviews"), layout, "reviews", "tiny_bert")
+    task, *_ = command._task(Path("data/raw/reviews"), layout, "reviews", "tiny_bert", settings.read_yaml(command.STARTERS["text"]))
     first = command._write("tasks", "first", task)
     once = path.read_bytes().decode()
     assert once == after.replace(BLOCK, first)
@@ -261,7 +265,7 @@ def test_a_block_follows_the_indent_of_its_section(empty: Project, tmp_path: Pat
     monkeypatch.chdir(tmp_path)
     Path("params.yaml").write_text("sources: {}\ntasks: {}\n")
     layout = command.guess.layout(Path("data/raw/reviews"), [Path("train.csv")], None, None)
-    task, *_ = command._task(Path("data/raw/reviews"), layout, "reviews", "tiny_bert")
+    task, *_ = command._task(Path("data/raw/reviews"), layout, "reviews", "tiny_bert", settings.read_yaml(command.STARTERS["text"]))
     command._write("tasks", "first", task)
     wide = "".join(f"  {line}" if line.startswith("  ") else line for line in Path("params.yaml").read_text().splitlines(keepends=True))
     Path("params.yaml").write_text(wide)
@@ -299,11 +303,13 @@ def test_an_interrupted_add_leaves_nothing(project: Project, tmp_path: Path, mon
 
 def test_hidden_files_and_what_no_layout_reads_stay_where_they_are(project: Project, tmp_path: Path) -> None:
     folder = write_texts(tmp_path / "in")
-    for name in (".env", ".ssh/key", "README.txt", "notes/.hidden/x.txt"):
+    for name in (".env", ".ssh/key", "README.txt", "ask/.hidden/x.txt", "ask/Thumbs.db", "__MACOSX/ask/1.txt"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text("secret")
     add(project, "mine", str(folder), "--base", "tiny_bert")
-    assert {p.relative_to(project.root / "data/raw/mine").parts[0] for p in (project.root / "data/raw/mine").rglob("*")} == {"praise", "blame", "ask"}
+    added = {p.relative_to(project.root / "data/raw/mine") for p in (project.root / "data/raw/mine").rglob("*")}
+    assert {p.parts[0] for p in added} == {"praise", "blame", "ask"}
+    assert len(added) == 90 + 3 and all(p.suffix == ".txt" for p in added if len(p.parts) > 1)
 
 
 def test_the_layout_of_imdb_is_seen_and_an_unlabelled_table_is_left_aside(tmp_path: Path) -> None:
@@ -442,9 +448,9 @@ def test_what_json_says_is_json(project: Project, tmp_path: Path) -> None:
 def test_the_starter_holds_every_setting_but_those_found_in_data(project: Project, tmp_path: Path) -> None:
     add(project, "mine", str(write_texts(tmp_path / "in")), "--base", "tiny_bert")
     written = YAML(typ="safe").load(project.root / "params.yaml")["tasks"]["mine"]
-    from stages.commands.add import STARTER
+    from stages.commands.add import STARTERS
 
-    for section, values in YAML(typ="safe").load(STARTER).items():
+    for section, values in YAML(typ="safe").load(STARTERS["text"]).items():
         if section == "base":
             continue
         for key, value in values.items():

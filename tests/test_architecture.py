@@ -24,6 +24,7 @@ DAG: dict[str, Any] = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
 TASK = settings.load(ROOT / "params.yaml").tasks["questions"]
 KINDS = {  # folder of plug-ins -> the type that names them, how dvc.yaml names the file, its Protocol
     "sources": (params.Source, "origin", "item.origin.name", plugins.Source),
+    "formats": (params.Source, "format", "item.format.name", plugins.Format),
     "layouts": (params.Data, "layout", "item.data.layout.name", plugins.Layout),
     "modalities": (params.Task, "modality", "item.modality.name", plugins.Modality),
     "problems": (params.Task, "problem", "item.problem.name", plugins.Problem),
@@ -33,6 +34,7 @@ KINDS = {  # folder of plug-ins -> the type that names them, how dvc.yaml names 
 }
 FINDERS = {
     "source": "sources",
+    "format": "formats",
     "layout": "layouts",
     "modality": "modalities",
     "problem": "problems",
@@ -58,6 +60,17 @@ def imported(path: Path) -> Iterator[Path]:
         yield from (found for name in names if name.startswith("stages") and (found := module_path(name)))
 
 
+def own(stage: str) -> set[Path]:
+    """Return a stage's file, those that it imports, and theirs; plug-ins are found by name and are not among them."""
+    seen, waiting = set[Path](), [ROOT / f"stages/{stage}.py"]
+    while waiting:
+        path = waiting.pop()
+        if path not in seen:
+            seen.add(path)
+            waiting += imported(path)
+    return seen
+
+
 def needed(stage: str) -> set[str]:
     """Return the code that a stage depends on: its imports, theirs, and the plug-ins that any of them finds by name."""
     seen: set[Path] = set()
@@ -69,6 +82,8 @@ def needed(stage: str) -> set[str]:
             continue
         seen.add(path)
         found.add(str(path.relative_to(ROOT)))
+        if (page := path.with_suffix(".html")).is_file():  # a template is read by the module of its name
+            found.add(str(page.relative_to(ROOT)))
         waiting += imported(path)
         for finder in re.findall(r"plugins\.(\w+)\(", path.read_text()):
             if finder in FINDERS:
@@ -91,11 +106,25 @@ def test_the_params_of_a_stage_are_the_sections_its_story_takes(stage: str) -> N
     assert set(DAG[stage]["do"]["params"]) == {f"{root}.${{key}}.{section}" for section in sections}
 
 
+OPENS = {"x", "samples"}  # x may name a file: a function of a modality that is given x, or rows with it, may open the file
+
+
+def opened(stage: str) -> set[str]:
+    """Return the data that a stage reads without taking it: the files that x names, of originals and of their copies."""
+    functions = inspect.getmembers(plugins.Modality, inspect.isfunction)
+    opening = {name for name, of in functions if OPENS & set(inspect.signature(of).parameters)}
+    files = own(stage)
+    called = {name for path in files for name in re.findall(r"\bof_x\.(\w+)\(", path.read_text())}
+    originals = bool(called & opening) or ROOT / "stages/contract/pictures.py" in files
+    copies = "encode_anew" in called  # of train rows, and copies are among them
+    return ({"data/raw/${item.data.source}"} if originals else set()) | ({"data/augment/${key}/files"} if copies else set())
+
+
 @pytest.mark.parametrize("stage", DAG)
-def test_the_data_deps_of_a_stage_are_what_it_takes(stage: str) -> None:
+def test_the_data_deps_of_a_stage_are_what_it_takes_and_what_x_names(stage: str) -> None:
     text = (ROOT / f"stages/{stage}.py").read_text()
     constants = {name: getattr(import_module(f"stages.{stage}"), name, None) for name in re.findall(r"\b[A-Z_]+\b", text)}
-    wanted = set()
+    wanted = opened(stage)
     for before, name in re.findall(r'job\.take\("(\w+)", f?"?([^)"]+)"?\)', text):
         names = [name]
         if name == "{name}.parquet":
@@ -160,7 +189,7 @@ def test_imports_go_one_way() -> None:
 
 def test_contract_and_stories_import_no_heavy_library_when_they_start() -> None:
     modules = [f"stages.{stage}" for stage in DAG]
-    heavy = ("torch", "transformers", "sklearn", "mlflow", "great_expectations", "nlpaug", "matplotlib")
+    heavy = ("torch", "transformers", "sklearn", "mlflow", "great_expectations", "nlpaug", "albumentations", "matplotlib")
     code = f"import sys, importlib; [importlib.import_module(m) for m in {modules}]; print([h for h in {heavy} if h in sys.modules])"
     from_python = subprocess.run(["python", "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert from_python.stdout.strip() == "[]"

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from tests.conftest import Project, make_project, rows, write_csv
+from tests.conftest import Project, make_project, rows, write_csv, write_texts
 
 Table = list[dict[str, str]]
 
@@ -99,6 +99,14 @@ BAD_SETS: dict[str, tuple[Callable[[Table], str | Table], tuple[str, ...]]] = {
     "a header alone": (lambda t: "text,label\n", ("train.csv: holds a header and no data row",)),
     "one class only": (lambda t: [r | {"label": "praise"} for r in t], ("rows of labels", "observed 1")),
     "too few rows of a class": (lambda t: [r for r in t if r["label"] != "ask"] + [r for r in t if r["label"] == "ask"][:3], ("ask", "min_value 5")),
+    "labels that look like one": (
+        lambda t: [r | {"label": "Praise"} if r["label"] == "praise" and i % 2 else r for i, r in enumerate(t)],
+        ("1 thing(s) wrong", "the labels 'Praise' and 'praise' look like one"),
+    ),
+    "too many rows that say the same": (
+        lambda t: [{"text": f"the MEAL{' ' * i} was good", "label": "praise"} if i < 13 else r for i, r in enumerate(t)],
+        ("1 thing(s) wrong", "13 of 240 rows are alike (first train.csv:2), at most 5.0% may be"),
+    ),
     "bad rows above the ceiling": (
         lambda t: [r | {"text": ""} if i < 50 else r for i, r in enumerate(t)],
         ("50 of 240 rows are bad (50 too_short; first train.csv:2: 0 characters", "at most 15.0%"),
@@ -113,6 +121,32 @@ def test_a_bad_set_stops_the_run_with_one_line(project: Project, case: str) -> N
     said = refuses(project)
     for fact in facts:
         assert fact in said
+
+
+def test_rows_that_say_the_same_are_taken_up_to_their_ceiling_and_counted(project: Project) -> None:
+    write(project, [{"text": f"the MEAL{' ' * i} was good", "label": "praise"} if i < 12 else r for i, r in enumerate(rows())])
+    project.stage("validate")
+    found = json.loads((project.root / "data/validate/tiny/findings.json").read_text())
+    assert found["largest"] == {"rows": 12, "origins": [f"train.csv:{i}" for i in range(2, 14)]}
+    assert found["rows_that_share_a_group"] >= 12
+    assert found["near_duplicates_with_different_labels"] == []
+
+
+def test_junk_in_a_folder_a_label_is_no_bad_row_and_a_label_without_a_text_is_named(project: Project) -> None:
+    folder = write_texts(project.root / "data/raw/folders", 90)
+    project.params(lambda p: p["tasks"]["tiny"]["data"].update(
+        source="folders", layout={"name": "folders", "folders": [{"path": ".", "part": None}], "suffixes": [".txt"]}
+    ))  # fmt: skip
+    for i in range(30):  # far more than bad rows may be
+        (folder / f"ask/._{i}.txt").write_bytes(b"\xff")
+    (folder / "praise/Thumbs.db").write_bytes(b"\xff")
+    said = project.stage("validate").stdout
+    assert "90 rows of 3 labels" in said and "31 junk files skipped, 0 in quarantine" in said
+    skipped = json.loads((project.root / "data/validate/tiny/findings.json").read_text())["skipped"]
+    assert len(skipped) == 31 and "praise/Thumbs.db" in skipped
+    (folder / "spam").mkdir()
+    (folder / "spam/.DS_Store").write_bytes(b"x")
+    assert "folder(s) without a file: spam;" in line_of(project.stage("validate", ok=False))
 
 
 def test_a_declared_label_without_rows_is_named(project: Project) -> None:

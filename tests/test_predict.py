@@ -314,12 +314,14 @@ def test_an_input_that_cannot_be_read_is_said_in_one_line(tmp_path: Path, name: 
     assert not (tmp_path / "out.parquet").exists()
 
 
-def test_a_folder_and_a_pipe_are_no_input(tmp_path: Path) -> None:
+def test_a_folder_a_picture_and_a_pipe_are_no_input_for_a_model_of_texts(tmp_path: Path) -> None:
     (tmp_path / "a.csv").mkdir()
     os.mkfifo(tmp_path / "b.csv")
-    for name in ("a.csv", "b.csv"):
-        with pytest.raises(TableError, match="is not a regular file"):
+    (tmp_path / "c.png").write_bytes(b"\x89PNG")
+    for name, fact in (("a.csv", "the model reads texts; name a table"), ("b.csv", "is not a regular file"), ("c.png", "the model reads texts; name a table")):
+        with pytest.raises(TableError, match=fact):
             run(tmp_path / name)
+        assert not (tmp_path / "out.parquet").exists()
 
 
 def test_a_task_that_params_do_not_know_is_said_by_its_name(tmp_path: Path, here: Project, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,12 +14,13 @@ TASK_STAGES = tuple(stage for stage in DAG if stage != "fetch")
 CHOSEN = {  # the plug-ins that the task `tiny` has chosen
     "${item.data.layout.name}": "table",
     "${item.modality.name}": "text", "${item.problem.name}": "classification", "${item.finetune.tune.name}": "full",
-    "${item.finetune.objective.name}": "cross_entropy", "${item.finetune.loop.name}": "local", "${item.origin.name}": "package",
+    "${item.finetune.objective.name}": "cross_entropy", "${item.finetune.loop.name}": "local", "${item.origin.name}": "package", "${item.format.name}": "as_is",
 }  # fmt: skip
 LEAVES: dict[str, Any] = {  # a value of each section, changed to another that is allowed
     "modality": ("max_tokens", 32), "problem": ("labels", {"praise": "praise", "blame": "blame", "ask": "question"}), "base": None,
 
-    "data": ("layout", {"name": "table", "files": [{"path": "train.csv", "part": None, "rows": [1, 200]}], "columns": {"x": "text", "y": "label"}}),
+    "data": ("layout", {"name": "table", "files": [{"path": "train.csv", "part": None, "rows": [1, 200]}], "columns": {"x": "text", "y": "label"},
+                        "dialect": None}),
     "compute": ("batch_size", 16), "validate": ("min_rows", 21),
     "augment": ("seed", 8), "split": ("seed", 8), "finetune": ("seed", 1), "evaluate": ("baselines", [{"name": "tfidf_logistic", "ngrams": [1, 1], "c": 1.0}]),
     "register": ("gates", [{"name": "floor", "metric": "accuracy", "least": 0.1}]),

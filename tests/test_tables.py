@@ -9,19 +9,21 @@ import pandas as pd
 import pytest
 
 from stages.contract.errors import TableError
-from stages.contract.params import Columns, DataFile, Folder, Folders, Table
+from stages.contract.params import Columns, DataFile, Dialect, Folder, Folders, Table
 from stages.layouts import folders as folder_layout
 from stages.layouts import table
 from stages.modalities import text as of_x
 
 
-def read(folder: Path, content: str | bytes, name: str = "train.csv", rows: tuple[int, int] | None = None, part: Any = None) -> pd.DataFrame:
+def read(
+    folder: Path, content: str | bytes, name: str = "train.csv", rows: tuple[int, int] | None = None, part: Any = None, dialect: Dialect | None = None
+) -> pd.DataFrame:
     (folder / name).write_bytes(content.encode() if isinstance(content, str) else content)
-    return table.read(folder, data(name, rows, part), of_x)
+    return table.read(folder, data(name, rows, part, dialect), of_x)
 
 
-def data(name: str = "train.csv", rows: tuple[int, int] | None = None, part: Any = None) -> Table:
-    return Table(name="table", files=(DataFile(path=name, part=part, rows=rows),), columns=Columns(x="text", y="label"))
+def data(name: str = "train.csv", rows: tuple[int, int] | None = None, part: Any = None, dialect: Dialect | None = None) -> Table:
+    return Table(name="table", files=(DataFile(path=name, part=part, rows=rows),), columns=Columns(x="text", y="label"), dialect=dialect)
 
 
 def lines(rows: pd.DataFrame) -> list[int]:
@@ -197,7 +199,7 @@ def test_the_other_columns_are_carried_as_json(tmp_path: Path) -> None:
 def test_files_are_read_one_after_the_other_and_named_in_the_origin(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("text,label\na,good\n")
     (tmp_path / "b.jsonl").write_text('{"text": "b", "label": "bad"}\n')
-    both = Table(name="table", files=(DataFile("b.jsonl", None, None), DataFile("a.csv", "test", None)), columns=Columns("text", "label"))
+    both = Table(name="table", files=(DataFile("b.jsonl", None, None), DataFile("a.csv", "test", None)), columns=Columns("text", "label"), dialect=None)
     found = table.read(tmp_path, both, of_x)
     assert found["origin"].tolist() == ["b.jsonl:1", "a.csv:2"]
     assert [None if pd.isna(p) else p for p in found["given_part"]] == [None, "test"]
@@ -249,6 +251,48 @@ def test_a_parquet_column_that_is_no_text_is_refused_by_its_name(tmp_path: Path)
         table.read(tmp_path, data("train.parquet"), of_x)
 
 
+# ---- dialects ----
+
+
+def test_fields_between_spaces_are_read_under_the_names_that_params_give(tmp_path: Path) -> None:
+    """As the labels of ELPV's solar cells stand: no header, columns aligned by spaces."""
+    lines = [
+        "images/cell0001.png  1.0                 mono",
+        "images/cell0002.png  0.3333333333333333  poly   ",
+        "",
+        "  images/cell0003.png 0.0 mono",
+        "a b",
+        "a b c d",
+    ]
+    dialect, path = Dialect("spaces", ("text", "label", "cell")), tmp_path / "labels.csv"
+    found = read(tmp_path, "\n".join(lines), "labels.csv", dialect=dialect)
+    assert found["x"].tolist()[:3] == [f"images/cell000{i}.png" for i in (1, 2, 3)]
+    assert found["y"].tolist()[:3] == ["1.0", "0.3333333333333333", "0.0"]
+    assert [json.loads(meta) for meta in found["meta"][:3]] == [{"cell": "mono"}, {"cell": "poly"}, {"cell": "mono"}]
+    assert found["origin"].tolist() == [f"labels.csv:{i}" for i in (1, 2, 4, 5, 6)]
+    assert codes(found) == [None, None, None, "field_count", "field_count"]
+    assert table.header(path, dialect) == ["text", "label", "cell"]
+
+
+@pytest.mark.parametrize(("delimiter", "sign"), [("comma", ","), ("semicolon", ";"), ("tab", "\t"), ("spaces", "   ")])
+def test_every_delimiter_reads_the_header_that_stands_in_the_table_whatever_its_suffix(tmp_path: Path, delimiter: Any, sign: str) -> None:
+    dialect = Dialect(delimiter, None)
+    found = read(tmp_path, f"label{sign}text{sign}other\ngood{sign}fine{sign}1\n", "table.dat", dialect=dialect)
+    assert found[["x", "y", "meta", "origin"]].to_numpy().tolist() == [["fine", "good", '{"other": "1"}', "table.dat:2"]]
+    assert table.header(tmp_path / "table.dat", dialect) == ["label", "text", "other"]
+
+
+def test_a_semicolon_parts_no_quoted_field_and_a_comma_no_field_at_all(tmp_path: Path) -> None:
+    found = read(tmp_path, 'text;label\n"well; fine, so far";good\n1,5;bad\n', dialect=Dialect("semicolon", None))
+    assert found["x"].tolist() == ["well; fine, so far", "1,5"]
+    assert found["y"].tolist() == ["good", "bad"]
+
+
+def test_a_header_that_lacks_a_column_is_refused_with_the_names_it_has(tmp_path: Path) -> None:
+    with pytest.raises(TableError, match=r"column 'label' stands 0 times in the header \(found: text, grade\)"):
+        read(tmp_path, "fine good\n", dialect=Dialect("spaces", ("text", "grade")))
+
+
 # ---- a folder a label ----
 
 
@@ -256,12 +300,15 @@ def folders(*named: Folder) -> Folders:
     return Folders("folders", named or (Folder(".", None),), (".txt",))
 
 
-def test_a_folder_a_label_keeps_paths_and_sets_bad_files_aside(tmp_path: Path) -> None:
-    contents = {"good/a.txt": b"fine", "good/deep/b.txt": b"\xef\xbb\xbfbetter", "bad/c.txt": b"caf\xe9", "bad/d.md": b"x", "bad/.hidden.txt": b"x",
-                ".git/e.txt": b"x", "README.txt": b"no label"}  # fmt: skip
+def write(folder: Path, contents: dict[str, bytes]) -> None:
     for name, content in contents.items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_bytes(content)
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+
+
+def test_a_folder_a_label_keeps_paths_and_sets_bad_files_aside(tmp_path: Path) -> None:
+    contents = {"good/a.txt": b"fine", "good/deep/b.txt": b"\xef\xbb\xbfbetter", "bad/c.txt": b"caf\xe9", "bad/d.md": b"x", "README.txt": b"no label"}
+    write(tmp_path, contents)
     (tmp_path / "bad/f.txt").symlink_to("/etc/hostname")
     found = folder_layout.read(tmp_path, folders(), of_x)
     assert found["origin"].tolist() == ["bad/c.txt", "bad/d.md", "bad/f.txt", "good/a.txt", "good/deep/b.txt"]
@@ -278,5 +325,33 @@ def test_folders_of_parts_keep_their_part_and_an_absent_one_is_refused(tmp_path:
     assert found[["y", "given_part"]].to_numpy().tolist() == [["good", "train"], ["bad", "test"]]
     with pytest.raises(TableError, match="is no folder of"):
         folder_layout.read(tmp_path, folders(Folder("dev", None)), of_x)
-    with pytest.raises(TableError, match="holds no folder with a file in it"):
+    with pytest.raises(TableError, match="holds no folder of a label"):
         folder_layout.read(tmp_path, folders(Folder("train/good", None)), of_x)
+
+
+JUNK = ("bad/.hidden.txt", "bad/.ipynb_checkpoints/c.txt", "bad/Thumbs.db", "bad/deep/desktop.ini", "__MACOSX/bad/c.txt", ".git/e.txt", ".DS_Store/f.txt")
+
+
+def test_what_systems_leave_is_junk_and_never_opened(tmp_path: Path) -> None:
+    write(tmp_path, {"good/a.txt": b"fine", "bad/c.txt": b"poor", "bad/Thumbs.txt": b"up", **dict.fromkeys(JUNK, b"\xff")})
+    for name in JUNK:
+        (tmp_path / name).unlink()
+        (tmp_path / name).symlink_to("/dev/full")  # whoever opens it learns of it
+    found = folder_layout.read(tmp_path, folders(), of_x).set_index("origin")
+    assert set(found.index[found["code"] == "junk"]) == set(JUNK)
+    assert found["code"].isna().sum() == 3
+    assert found.loc["bad/Thumbs.txt", "x"] == "up"
+
+
+@pytest.mark.parametrize("junk", ["empty/.DS_Store", "empty/deep/Thumbs.db", None])
+def test_a_label_without_a_sample_is_named(tmp_path: Path, junk: str | None) -> None:
+    write(tmp_path, {"good/a.txt": b"fine", "bad/b.txt": b"poor", **({junk: b""} if junk else {})})
+    (tmp_path / "empty").mkdir(exist_ok=True)
+    with pytest.raises(TableError, match=r"folder\(s\) without a file: empty; put samples into them, or remove them"):
+        folder_layout.read(tmp_path, folders(), of_x)
+
+
+def test_folders_of_systems_are_no_labels(tmp_path: Path) -> None:
+    write(tmp_path, {".git/e.txt": b"x", "__MACOSX/good/a.txt": b"x"})
+    with pytest.raises(TableError, match="holds no folder of a label"):
+        folder_layout.read(tmp_path, folders(), of_x)

@@ -1,10 +1,12 @@
 """Text: copies that depend on nothing but their original, and what counts as the same text."""
 
+from pathlib import Path
 from typing import Any, get_args
 
 import pandas as pd
 import pytest
 
+from stages.checks import duplicates
 from stages.contract import params
 from stages.contract.params import Augment, Keyboard, TextModality
 from stages.modalities import text
@@ -18,28 +20,34 @@ ACTIONS = {
 }
 
 
+NO_FILES = Path("a text is no file")
 LONG = TextModality(name="text", characters=(3, 1000), median_characters=(1, 500), max_tokens=8)
 
 
 def alter(rows: pd.DataFrame, augment: Augment, settings: TextModality = LONG) -> pd.DataFrame:
-    return text.alter(rows, augment, settings)
+    return text.alter(rows, augment, settings, NO_FILES, "")
 
 
 def samples(number: int = 30) -> pd.DataFrame:
     x = [f"the quick brown fox number {i} jumps over some lazy dogs" for i in range(number)]
     ids = [f"{i:03d}" for i in range(number)]
     frame = pd.DataFrame({"id": ids, "source_id": ids, "group": ids, "given_part": None, "x": x, "y": [["a"]] * number})
-    return frame.assign(origin="t.csv:" + frame["id"], meta="{}")
+    return frame.assign(content=content(frame["x"]), origin="t.csv:" + frame["id"], meta="{}")
+
+
+def content(x: "pd.Series[str]") -> "pd.Series[str]":
+    """Return the column of the manifest that tells equal texts, as validate writes it."""
+    return duplicates.digest(text.look(x, LONG)["normal"])
 
 
 def augment(share: float = 1.0, copies: int = 2, seed: int = 7, transforms: tuple[Any, ...] = (KEYBOARD,)) -> Augment:
-    return Augment(seed=seed, share=share, copies=copies, transforms=transforms)
+    return Augment(seed=seed, share=share, copies=copies, on_the_fly=False, transforms=transforms)
 
 
 def every_transform() -> list[Any]:
     union = get_args(params.Transform)[0]
     made = []
-    for kind in get_args(union):
+    for kind in [kind for kind in get_args(union) if kind is not params.Albumentations]:
         fields = set(kind.__dataclass_fields__)
         settings = {"name": get_args(kind.__annotations__["name"])[0]} | {k: v for k, v in OPTIONS.items() if k in fields}
         made += [kind(**settings, action=action) for action in ACTIONS[kind]] if "action" in fields else [kind(**settings)]
@@ -113,16 +121,30 @@ def test_a_copy_names_its_source_and_keeps_everything_else() -> None:
     for column in ("group", "origin", "meta"):
         assert (found[column] == found["source_id"].map(originals[column])).all()
     assert found["y"].tolist() == [["a"]] * len(found)
+    assert found["content"].tolist() == content(found["x"]).tolist()
+    assert not set(found["content"]) & set(originals["content"])
 
 
 def test_texts_of_a_length_out_of_range_are_set_aside_with_a_code() -> None:
     x = pd.Series(["ab", "abc", "x" * 20, "x" * 21, "  ab   ", "", "好好好"], index=[9, 8, 7, 6, 5, 4, 3])
-    found = text.check(x, SETTINGS)
-    assert found["code"].to_dict() == {9: "too_short", 6: "too_long", 5: "too_short", 4: "too_short"}
+    found = text.look(x, SETTINGS)
+    assert found.index.tolist() == x.index.tolist()
+    assert found["code"].dropna().to_dict() == {9: "too_short", 6: "too_long", 5: "too_short", 4: "too_short"}
     assert found.loc[6, "reason"] == "21 characters, not 3 to 20"
+    assert found["reason"].notna().equals(found["code"].notna())
+    assert found.select_dtypes("number").to_dict("list") == {"characters": [2, 3, 20, 21, 2, 0, 3]}
+
+
+def test_no_text_at_all_has_every_column_and_its_type() -> None:
+    none, some = (text.look(pd.Series(x, dtype=object), SETTINGS) for x in ([], ["good"]))
+    assert list(none.columns) == list(some.columns)
+    assert none["characters"].dtype == some["characters"].dtype
+    assert text.alike(none).empty
 
 
 def test_case_width_and_white_space_make_no_other_text() -> None:
     same = pd.Series(["Was ist DAS?", "was  ist das?", " was\tist\u00a0das?\n", "ＷＡＳ ist das？"])
-    assert text.normalise(same).nunique() == 1
-    assert text.normalise(pd.Series(["was ist das?", "was ist dies?", "wasist das?"])).nunique() == 3
+    looked = text.look(same, SETTINGS)
+    assert looked["normal"].nunique() == text.alike(looked).nunique() == 1
+    assert looked["exact"].nunique() == 4
+    assert text.alike(text.look(pd.Series(["was ist das?", "was ist dies?", "wasist das?"]), SETTINGS)).nunique() == 3

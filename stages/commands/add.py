@@ -18,12 +18,12 @@ from stages.commands import guess, reference, tracking, walk
 from stages.contract import plugins, runner, settings
 from stages.contract.errors import DataError, ParamsError, SourceError, UnreachableError
 from stages.contract.escape import extract, one_line, redact
-from stages.contract.params import Folders, Hub, Params, Source, Table, Task
+from stages.contract.params import AsIs, Folders, Hub, ImageModality, Params, Source, Table, Task
 from stages.layouts import table
 
 PARAMS = Path("params.yaml")
 LOCK = Path("dvc.lock")
-STARTER = Path(__file__).with_name("text_classification.yaml")
+STARTERS = {"text": Path(__file__).with_name("text_classification.yaml"), "image": Path(__file__).with_name("image_classification.yaml")}
 REMOTE = re.compile(r"(https?|s3|gs)://.+")
 HUB = re.compile(r"hub:([^@\s]+)(?:@(\S+))?")
 SECRET = re.compile(r"(?i)(^|[-_&])(sig|signature|token|secret|password|credential|key)[^=&]*=")
@@ -32,6 +32,8 @@ DOWNLOAD = 3600.0  # seconds for a whole source
 STEPS, STEPS_PER_LABEL = 600, 30  # a small set is seen more often, and so is one of many labels
 MOST_EPOCHS, FEWEST_EPOCHS = 20, 4
 FEWEST_ROWS = 3  # of a label: one a part
+LOOKED_AT = 2_000  # pictures
+FEW_PICTURES = 1_000  # of fewer a frozen base model and a new head learn more in less time
 
 
 @dataclass(frozen=True)
@@ -69,8 +71,10 @@ def add(name: str, where: str, base: str | None, text: str | None, label: str | 
             lies = folder if hub or remote else Path(where)
             files = walk.walk(lies, hidden=not fresh).files
             layout = guess.layout(_root(lies), files, text, label)
-            task, rows, labels = _task(lies, layout, name, model)
-            wanted = guess.wanted(files, layout)
+            pictures = guess.of_pictures(_root(lies), layout)
+            task, rows, labels = _task(lies, layout, name, model, settings.read_yaml(STARTERS["image" if pictures else "text"]))
+            _require_base(task.base, params, brought)
+            wanted = guess.wanted(files, layout, pictures)
             if not (hub or remote):
                 _track(lies, folder, wanted)
             if isinstance(brought, Path):
@@ -79,7 +83,7 @@ def add(name: str, where: str, base: str | None, text: str | None, label: str | 
                 _fetch(model, brought)
             block = _write("tasks", name, task)
         unread = [file.as_posix() for file in files if guess.is_table(file) and file not in wanted]
-        return Added(name, layout, rows, rows - sum(labels.values()), labels, unread, model, block)
+        return Added(name, layout, rows, rows - sum(labels.values()), labels, unread, task.base, block)
 
 
 @contextmanager
@@ -186,15 +190,14 @@ def _require_answer(where: str, shown: str) -> None:
 
 
 def _base(base: str | None, params: Params, name: str) -> tuple[str, Source | Path | None]:
-    """Return the key of the base model, and what has to be brought for it: nothing where the source is there."""
-    base = base or str(settings.read_yaml(STARTER)["base"])
-    there = re.fullmatch("[a-z0-9_]+", base) and (Path("data/raw", base, "config.json").is_file() or Path("data/raw", f"{base}.dvc").exists())
-    if base in params.sources or there:
-        return base, None
-    hub, folder = HUB.fullmatch(base), Path(base)
-    if not hub and not (folder / "config.json").is_file():
-        have = ", ".join(sorted(params.sources)) or "none"
-        raise SourceError(f"--base {extract(base)}: no source (have: {have}), no folder with a config.json, and not hub:OWNER/NAME@COMMIT")
+    """Return the key of the base model, and what has to be brought for it: nothing where the source is there.
+
+    Where none was named the key is empty: which one it is depends on the data.
+    """
+    hub, folder = HUB.fullmatch(base or ""), Path(base or "")
+    if not base or _is_source(base, params) or not (hub or (folder / "config.json").is_file()):
+        _require_base(base or "", params, None) if base else None
+        return base or "", None
     key = re.sub("[^a-z0-9_]+", "_", (hub[1] if hub else folder.resolve().name).rpartition("/")[2].lower())
     if key == name:
         raise ParamsError(f"{name}: is the name of the base model's source too; choose another name")
@@ -202,12 +205,23 @@ def _base(base: str | None, params: Params, name: str) -> tuple[str, Source | Pa
     return key, _hub("model", hub) if hub else folder
 
 
+def _is_source(base: str, params: Params) -> bool:
+    there = re.fullmatch("[a-z0-9_]+", base) and (Path("data/raw", base, "config.json").is_file() or Path("data/raw", f"{base}.dvc").exists())
+    return base in params.sources or bool(there)
+
+
+def _require_base(base: str, params: Params, brought: Source | Path | None) -> None:
+    if brought is None and not _is_source(base, params):
+        have = ", ".join(sorted(params.sources)) or "none"
+        raise SourceError(f"--base {extract(base)}: no source (have: {have}), no folder with a config.json, and not hub:OWNER/NAME@COMMIT")
+
+
 def _hub(kind: Any, named: re.Match[str]) -> Source:
     if not re.fullmatch("[0-9a-f]{40}", named[2] or ""):
         raise SourceError(f"{extract(named[0])}: is not pinned: say hub:OWNER/NAME@COMMIT with the 40 digits of a commit, because a branch or a tag moves")
     origin = {"name": "hub", "kind": kind, "repo": named[1], "revision": named[2], "files": ["*"], "seconds": DOWNLOAD}
     try:
-        return Source(TypeAdapter(Hub).validate_json(json.dumps(origin)), "as the card of the repo says")
+        return Source(TypeAdapter(Hub).validate_json(json.dumps(origin)), AsIs("as_is"), "as the card of the repo says")
     except ValidationError:
         raise SourceError(f"{extract(named[0])}: is no repo of a hub; say hub:OWNER/NAME@COMMIT") from None
 
@@ -215,16 +229,17 @@ def _hub(kind: Any, named: re.Match[str]) -> Source:
 # ---- looking ---------------------------------------------------------------------------------------------------------
 
 
-def _task(lies: Path, layout: Table | Folders, name: str, base: str) -> tuple[Task, int, dict[str, int]]:
-    """Return the task for data that lies there, the number of its rows, and of good rows a label."""
-    start = settings.read_yaml(STARTER)
-    rows = plugins.layout(layout.name).read(_root(lies), layout, plugins.modality(start["modality"]["name"]))
+def _task(lies: Path, layout: Table | Folders, name: str, base: str, start: dict[str, Any]) -> tuple[Task, int, dict[str, int]]:
+    """Return the task for data that lies there, the number of its rows, and of good rows a label; start is a starter's settings."""
+    of_x = plugins.modality(start["modality"]["name"])
+    rows = plugins.layout(layout.name).read(_root(lies), layout, of_x)
+    rows = rows[rows["code"] != "junk"]
     good = rows[rows["code"].isna() & (rows["y"].str.strip() != "") & (rows["x"].str.strip() != "")]
     bad = rows.drop(good.index)
     labels = {str(label): int(number) for label, number in good["y"].value_counts().sort_index().items()}
     if len(bad) > start["validate"]["max_bad_fraction"] * len(rows):
         first = bad.iloc[0]
-        reason = "the text or the label is empty" if pd.isna(first["reason"]) else first["reason"]
+        reason = "the sample or the label is empty" if pd.isna(first["reason"]) else first["reason"]
         raise DataError(
             f"{extract(lies)}: {len(bad):,} of {len(rows):,} rows cannot be used (first {extract(first['origin'])}: {one_line(reason, 200)}), "
             f"at most {start['validate']['max_bad_fraction']:.0%} may be; mend them, or name the columns: --text COLUMN --label COLUMN"
@@ -241,14 +256,9 @@ def _task(lies: Path, layout: Table | Folders, name: str, base: str) -> tuple[Ta
             f"{', '.join(rare[:5])}; add rows, leave the label out, or say --label COLUMN"
         )
     most, fewest = max(labels.values()), min(labels.values())
-    length, size = good["x"].str.len(), good["x"].map(lambda x: len(str(x).encode()))
-    start["modality"] |= {
-        "characters": [1, max(1000, 2 * int(length.max()))],
-        "median_characters": [max(1, int(length.median()) // 3), 3 * int(length.median()) + 3],
-        "max_tokens": min(256, 32 * (1 + int(size.quantile(0.98)) // 96)),  # three bytes a token, 2 % of the texts cut
-    }
+    start["modality"] |= _of_pictures(lies, good["x"], of_x, start) if start["modality"]["name"] == "image" else _of_texts(good["x"])
     start["data"] = {"source": name, "layout": json.loads(TypeAdapter(type(layout)).dump_json(layout))}
-    start["base"] = base
+    start["base"] = base or start["base"]
     start["validate"] |= {
         "min_rows": max(1, len(good) * 8 // 10),
         "min_rows_per_label": max(FEWEST_ROWS, fewest // 2),
@@ -257,7 +267,42 @@ def _task(lies: Path, layout: Table | Folders, name: str, base: str) -> tuple[Ta
     start["validate"]["label_distribution"]["weights"] = labels
     rounds = -(-(STEPS + STEPS_PER_LABEL * len(labels)) * start["finetune"]["batch_size"] // len(good))
     start["finetune"]["epochs"] = max(FEWEST_EPOCHS, min(MOST_EPOCHS, rounds))
+    few = start.pop("few", None)
+    if few and len(good) < few.pop("rows"):
+        for section, changed in few.items():
+            start[section] |= changed
     return TypeAdapter(Task).validate_json(json.dumps(start)), len(rows), labels
+
+
+def _of_texts(x: "pd.Series[str]") -> dict[str, Any]:
+    """Return the settings of a modality that texts ask for."""
+    length, size = x.str.len(), x.map(lambda text: len(str(text).encode()))
+    return {
+        "characters": [1, max(1000, 2 * int(length.max()))],
+        "median_characters": [max(1, int(length.median()) // 3), 3 * int(length.median()) + 3],
+        "max_tokens": min(256, 32 * (1 + int(size.quantile(0.98)) // 96)),  # three bytes a token, 2 % of the texts cut
+    }
+
+
+def _of_pictures(lies: Path, x: "pd.Series[str]", of_x: Any, start: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings of a modality that pictures ask for, by up to LOOKED_AT of them."""
+    seen = x.iloc[:: -(-len(x) // LOOKED_AT)]
+    looked = of_x.look(seen, ImageModality("image", (1, 65_535), 2**28, (1, 65_535), 1, 1, ("as_is",)))
+    bad, good = looked[looked["code"].notna()], looked[looked["code"].isna()]
+    if len(bad) > start["validate"]["max_bad_fraction"] * len(seen):
+        raise DataError(
+            f"{extract(lies)}: {len(bad):,} of {len(seen):,} pictures looked at cannot be read (first {extract(seen[bad.index[0]])}: "
+            f"{bad['reason'].iloc[0]}), at most {start['validate']['max_bad_fraction']:.0%} may be; mend them"
+        )
+    median, most = int(good["shorter_side"].median()), int(good["longer_side"].max())
+    crop = 32 * max(3, min(7, round(median / 32)))  # what ImageNet's models read, 224, unless the pictures are smaller
+    return {
+        "sides": [max(1, int(good["shorter_side"].min()) // 2), 2 * most],
+        "max_pixels": 4 * most * most,
+        "median_side": [max(1, median // 2), 2 * median],
+        "shorter_side": crop * 8 // 7,
+        "crop": crop,
+    }
 
 
 # ---- writing ---------------------------------------------------------------------------------------------------------

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stages.commands import tracking, walk
-from stages.contract import paths, runner, settings
+from stages.contract import paths, plugins, runner, settings
 from stages.contract.errors import ParamsError, RefitError
 from stages.contract.escape import redact
-from stages.contract.params import Data, Params, Table
+from stages.contract.params import Data, Params, Table, Task
 from stages.layouts import table
 
 COPIES = 6  # of the base model: its cache, a checkpoint and the best one, the result, its cache, the registry's
@@ -38,6 +38,7 @@ def check() -> list[Finding]:
         *(_look(f"data/raw/{name}", lambda name=name: _source(name, params, sizes)) for name in _sources(params)),
     ]
     for key, task in params.tasks.items():
+        findings.append(_look(f"tasks.{key}.augment", lambda task=task: _augment(task)))
         if Path("data/raw", task.data.source).exists():
             findings.append(_look(f"tasks.{key}.data", lambda data=task.data: _data(data)))
         if Path("data/raw", task.base).exists():
@@ -77,10 +78,16 @@ def _data(data: Data) -> str:
             raise ParamsError(f"no such folder: {', '.join(lacking)}; mend data.layout.folders")
         return f"{len(layout.folders)} folders"
     for file in layout.files:
-        names = table.header(paths.inside(folder, file.path))
+        names = table.header(paths.inside(folder, file.path), layout.dialect)
         for column in (layout.columns.x, layout.columns.y):
             table.column(names, column, folder / file.path)
     return f"{len(layout.files)} tables with columns {layout.columns.x} and {layout.columns.y}"
+
+
+def _augment(task: Task) -> str:
+    if faults := plugins.modality(task.modality.name).faults(task.augment):
+        raise ParamsError("; ".join(faults))
+    return f"{len(task.augment.transforms)} transforms"
 
 
 def _base(name: str) -> str:

@@ -11,14 +11,35 @@ from stages.contract import manifest
 from stages.contract.errors import TableError
 from stages.contract.escape import extract
 from stages.contract.params import Columns, DataFile, Folder, Folders, Part, Table
-from stages.layouts import table
+from stages.layouts import folders, table
 
 TEXTS = (".txt",)
+PICTURES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 PARTS: dict[str, Part] = {
     "train": "train", "training": "train", "test": "test", "testing": "test",
     "validation": "validation", "valid": "validation", "val": "validation", "dev": "validation",
 }  # fmt: skip
-X_NAMES = ("text", "texts", "sentence", "question", "utterance", "query", "content", "review", "message", "comment", "body", "document", "tweet", "title")
+X_NAMES = (
+    "text",
+    "texts",
+    "sentence",
+    "question",
+    "utterance",
+    "query",
+    "content",
+    "review",
+    "message",
+    "comment",
+    "body",
+    "document",
+    "tweet",
+    "title",
+    "file",
+    "filename",
+    "path",
+    "image",
+    "picture",
+)
 Y_NAMES = ("label", "labels", "category", "class", "intent", "sentiment", "target", "topic", "tag", "y")
 PEEKED = 5_000  # rows
 MAX_LABELS = 1_000
@@ -30,18 +51,30 @@ def layout(root: Path, files: list[Path], x: str | None, y: str | None) -> Table
 
     Raises TableError where nothing is readable, or columns cannot be told: it lists those found.
     """
-    seen = [file for file in files if not any(step.startswith(".") for step in file.parts)]
+    seen = [file for file in files if not folders.is_junk(file)]
     tables = [file for file in seen if is_table(file)]
-    texts = [file for file in seen if file.suffix.lower() in TEXTS and len(file.parts) > 1]
-    if tables and len(tables) >= len(texts):
+    of_kinds = {kind: [file for file in seen if file.suffix.lower() in kind and len(file.parts) > 1] for kind in (TEXTS, PICTURES)}
+    suffixes, samples = max(of_kinds.items(), key=lambda item: len(item[1]))
+    named = suffixes == PICTURES and len({file.parent for file in samples}) == 1  # a table names the pictures of one folder
+    if tables and (named or len(tables) >= len(samples)):
         return _tables(root, tables, x, y)
-    if texts and (x or y):
+    if samples and (x or y):
         raise TableError(f"{extract(root)}: holds a folder a label, which has no columns; leave --text and --label out")
-    if texts:
-        return _folders(root, texts)
+    if samples:
+        return _folders(root, samples, tuple(sorted({file.suffix.lower() for file in samples})))
     kinds = {kind: len(list(of)) for kind, of in groupby(sorted(file.suffix.lower() or "without a suffix" for file in seen))}
     held = ", ".join(f"{number:,} {extract(kind)}" for kind, number in sorted(kinds.items(), key=lambda item: -item[1])[:10]) or "hidden files only"
-    raise TableError(f"{extract(root)}: no file that Refit reads (found: {held}); bring a table ({', '.join(table.TABLES)}) or a folder of .txt a label")
+    raise TableError(
+        f"{extract(root)}: no file that Refit reads (found: {held}); bring a table ({', '.join(table.TABLES)}), or a folder of .txt or of pictures a label"
+    )
+
+
+def of_pictures(root: Path, layout: Table | Folders) -> bool:
+    """Say whether the samples are pictures: files of a folder, or files that the column x of a table names."""
+    if isinstance(layout, Folders):
+        return set(layout.suffixes) <= set(PICTURES)
+    named = table.peek(root / layout.files[0].path, PEEKED)[layout.columns.x].astype(str)
+    return len(named) > 0 and bool(named.str.lower().str.endswith(PICTURES).mean() > 0.5)
 
 
 def is_table(file: Path) -> bool:
@@ -49,16 +82,16 @@ def is_table(file: Path) -> bool:
     return table.suffix(file) in table.TABLES
 
 
-def _folders(root: Path, texts: list[Path]) -> Folders:
+def _folders(root: Path, texts: list[Path], suffixes: tuple[str, ...]) -> Folders:
     tops = sorted({file.parts[0] for file in texts}, key=lambda top: (manifest.PARTS.index(PARTS.get(top.lower(), "test")), top))
     in_parts = all(top.lower() in PARTS for top in tops)
-    folders = tuple(Folder(top, PARTS[top.lower()]) for top in tops) if in_parts else (Folder(".", None),)
+    found = tuple(Folder(top, PARTS[top.lower()]) for top in tops) if in_parts else (Folder(".", None),)
     labels = {file.parts[1] for file in texts if len(file.parts) > 2} if in_parts else set(tops)
     if not labels:
-        raise TableError(f"{extract(root)}: {', '.join(map(extract, tops))} hold texts and no folder a label")
+        raise TableError(f"{extract(root)}: {', '.join(map(extract, tops))} hold samples and no folder a label")
     if len(labels) < 2:
-        raise TableError(f"{extract(root)}: holds texts of one folder, {extract(min(labels))}; a folder a label is read, two at least")
-    return Folders("folders", folders, TEXTS)
+        raise TableError(f"{extract(root)}: holds samples of one folder, {extract(min(labels))}; a folder a label is read, two at least")
+    return Folders("folders", found, suffixes)
 
 
 def _tables(root: Path, files: list[Path], x: str | None, y: str | None) -> Table:
@@ -71,14 +104,15 @@ def _tables(root: Path, files: list[Path], x: str | None, y: str | None) -> Tabl
     else:
         parts = dict[Path, Part | None].fromkeys(readable)
     readable.sort(key=lambda file: manifest.PARTS.index(parts[file] or "train"))
-    return Table("table", tuple(DataFile(file.as_posix(), parts[file], None) for file in readable), columns)
+    return Table("table", tuple(DataFile(file.as_posix(), parts[file], None) for file in readable), columns, None)
 
 
-def wanted(files: list[Path], layout: Table | Folders) -> list[Path]:
-    """Return the files that a layout reads: its tables, or what lies in the folders of labels."""
+def wanted(files: list[Path], layout: Table | Folders, pictures: bool) -> list[Path]:
+    """Return the files that a layout reads: its tables and the pictures that they name, or what lies in the folders of labels."""
     if isinstance(layout, Table):
-        return [Path(file.path) for file in layout.files]
+        return [*(Path(file.path) for file in layout.files), *(file for file in files if pictures and file.suffix.lower() in PICTURES)]
     roots = [Path(folder.path) for folder in layout.folders]
+    files = [file for file in files if not folders.is_junk(file)]
     return [file for file in files if any(file.is_relative_to(root) and len(file.parts) - len(root.parts) > 1 for root in roots)]
 
 

@@ -18,6 +18,7 @@ from typing import Any
 import pandas as pd
 
 from stages import registry
+from stages.commands import guess, walk
 from stages.contract import manifest, plugins, runner, settings
 from stages.contract.errors import DataError, ModelError, ParamsError, TableError
 from stages.contract.escape import extract
@@ -59,7 +60,7 @@ def predict(model: str, source: Path, out: Path | None, column: str | None, log:
         if key not in tasks:
             raise ParamsError(f"params.yaml: has no task '{extract(key)}', whose `compute` (threads, batch_size) this model runs with; add its block")
         sha256 = sha256 or scoring.identity(folder)
-        rows = _score(table.read_unlabelled(source, column or _column(source, tasks[key])), folder, sha256, card, tasks[key].compute)
+        rows = _score(_read(source, column, tasks[key], card), folder, sha256, card, tasks[key].compute)
     _write(rows, out)
     kept = None
     if log:
@@ -72,10 +73,10 @@ def predict(model: str, source: Path, out: Path | None, column: str | None, log:
 
 def _require_places(source: Path, out: Path, force: bool) -> None:
     """Raise for what cannot be read or must not be written, before any work is done."""
-    if not source.exists() or not stat.S_ISREG(source.stat().st_mode):
-        raise TableError(f"{extract(source)}: {'is not a regular file' if source.exists() else 'is not there'}; name a file to predict for")
-    if table.suffix(source) not in table.UNLABELLED:
-        raise TableError(f"{extract(source)}: is none of {', '.join(table.UNLABELLED)} (a text also as .gz); convert it")
+    if not source.exists() or not (source.is_dir() or stat.S_ISREG(source.stat().st_mode)):
+        raise TableError(f"{extract(source)}: {'is not a regular file' if source.exists() else 'is not there'}; name a file or a folder to predict for")
+    if not source.is_dir() and table.suffix(source) not in (*table.UNLABELLED, *guess.PICTURES):
+        raise TableError(f"{extract(source)}: is none of {', '.join(table.UNLABELLED)} (a text also as .gz), no picture and no folder of pictures; convert it")
     if out.suffix.lower() not in (".parquet", ".jsonl"):
         raise DataError(f"--out {extract(out)}: must end in .parquet or .jsonl")
     if not out.parent.is_dir():
@@ -100,6 +101,20 @@ def _found(model: str) -> Generator[tuple[str, Path, str | None]]:
         raise ModelError(f"{extract(model)}: is neither TASK, nor TASK@NUMBER, nor a folder with a model.json, such as data/finetune/TASK")
 
 
+def _read(source: Path, column: str | None, task: Task, card: dict[str, Any]) -> pd.DataFrame:
+    """Return a row for each row of a table or, for a model of pictures, each picture of a folder."""
+    of_x, of_pictures = plugins.modality(card["modality"]["name"]), card["modality"]["name"] == "image"
+    if not source.is_dir() and table.suffix(source) in table.UNLABELLED:
+        return table.read_unlabelled(source, column or _column(source, task), of_x)
+    if not of_pictures:
+        raise TableError(f"{extract(source)}: the model reads texts; name a table of them ({', '.join(table.UNLABELLED)})")
+    root = source if source.is_dir() else source.parent
+    files = pd.Series([root / file for file in walk.walk(source, hidden=False).files if file.suffix.lower() in guess.PICTURES], dtype=object)
+    if files.empty:
+        raise TableError(f"{extract(source)}: holds no picture ({', '.join(guess.PICTURES)})")
+    return of_x.read(files).assign(y="", origin=[path.relative_to(root).as_posix() for path in files], meta="{}")
+
+
 def _column(source: Path, task: Task) -> str:
     """Return the column that the task is trained on, or else the only one there is."""
     names, layout = table.header(source), task.data.layout
@@ -117,8 +132,8 @@ def _score(rows: pd.DataFrame, folder: Path, sha256: str, card: dict[str, Any], 
     from rich.progress import Progress
 
     good = rows.loc[rows["code"].isna(), "x"]
-    bad = plugins.modality(card["modality"]["name"]).check(good, plugins.settings(card["modality"]))
-    rows.loc[bad.index, ["code", "reason"]] = bad
+    looked = plugins.modality(card["modality"]["name"]).look(good, plugins.settings(card["modality"]))
+    rows.loc[good.index, ["code", "reason"]] = looked[["code", "reason"]]
     good = rows[rows["code"].isna()]
     if good.empty:
         return rows.assign(predicted=None, confidence=float("nan"))

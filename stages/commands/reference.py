@@ -108,6 +108,8 @@ def _sections(path: str, schema: dict[str, Any], defs: dict[str, Any], name: str
 def _type(of: dict[str, Any]) -> tuple[str, list[str]]:
     """Return the words for a JSON schema, and the classes that it refers to."""
     match of:
+        case {"$ref": "#/$defs/JsonValue"}:
+            return "any value", []
         case {"$ref": ref}:
             return "section", [ref.rpartition("/")[2]]
         case {"oneOf": kinds} | {"anyOf": kinds}:

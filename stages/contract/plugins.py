@@ -4,7 +4,7 @@ A plug-in is a module: stages/KIND/NAME.py. There is no registry and no decorato
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -27,6 +27,14 @@ class Source(Protocol):
         ...
 
 
+class Format(Protocol):
+    """What the files of a source are."""
+
+    def convert(self, folder: Path, settings: Any, /) -> None:
+        """Turn what the source brought, which is all that the folder holds, into files that Refit reads, in place."""
+        ...
+
+
 class Layout(Protocol):
     """How samples lie in a data set."""
 
@@ -45,32 +53,63 @@ class Modality(Protocol):
         """Return x, code and reason (same index) of files that hold a sample each."""
         ...
 
-    def check(self, x: "pd.Series[str]", settings: Any) -> "pd.DataFrame":
-        """Return the bad ones of x (same index) with columns code and reason."""
+    def cite(self, cells: "pd.Series[str]", folder: Path, source: Path) -> "pd.DataFrame":
+        """Return x, code and reason (same index) of what the cells of a table say; folder is the table's, below source."""
         ...
 
-    def normalise(self, x: "pd.Series[str]") -> "pd.Series[str]":
-        """Return a form that is equal for samples which are exact duplicates."""
+    def look(self, x: "pd.Series[str]", settings: Any) -> "pd.DataFrame":
+        """Look at each x once (same index): code and reason, null where it is fit; what it is; and numbers about it.
+
+        exact tells one sample from another; normal is equal for exact duplicates; note, null for most, says what a
+        person should know of it; every column of numbers is a feature that expectations are stated on.
+        """
         ...
 
-    def features(self, x: "pd.Series[str]") -> "pd.DataFrame":
-        """Return numbers about each x (same index) that expectations are stated on."""
+    def alike(self, looked: "pd.DataFrame") -> "pd.Series[Any]":
+        """Return a key (same index) that is equal for samples which are exact or confirmed near duplicates, by what was looked at."""
         ...
 
     def expectations(self, settings: Any) -> list[dict[str, Any]]:
         """Return expectations on the features: each a Great Expectations type and its kwargs."""
         ...
 
-    def alter(self, samples: "pd.DataFrame", augment: Any, settings: Any) -> "pd.DataFrame":
-        """Return altered copies of samples (manifest columns) that are fit to learn from."""
+    def faults(self, augment: Any) -> list[str]:
+        """Return what is wrong with the transforms: a line each, its place first."""
+        ...
+
+    def alter(self, samples: "pd.DataFrame", augment: Any, settings: Any, files: Path, below: str) -> "pd.DataFrame":
+        """Return altered copies of samples (manifest columns) that are fit to learn from.
+
+        Files go into the folder `files`, which will be found as `below`, relative to data/.
+        """
+        ...
+
+    def preview(self, originals: "pd.DataFrame", copies: "pd.DataFrame", files: Path, below: str, into: Path) -> None:
+        """Write into a folder what a person looks at: originals beside their copies (manifest columns, same index)."""
         ...
 
     def processor(self, folder: Path) -> Any:
         """Load what turns x into tensors, from a model's folder."""
         ...
 
-    def encode(self, x: "pd.Series[str]", processor: Any, settings: Any) -> list[dict[str, Any]]:
-        """Return the model's inputs for each x, not padded."""
+    def encode(self, samples: "pd.DataFrame", processor: Any, settings: Any) -> "Encoded":
+        """Return the model's inputs for each sample, not padded: of x, which must have the `content` that is stated, if any."""
+        ...
+
+    def show(self, samples: "pd.DataFrame", settings: Any) -> list[Any]:
+        """Return what a person is shown of each sample: a text, or the RGB array that the model sees."""
+        ...
+
+    def encode_anew(self, samples: "pd.DataFrame", processor: Any, settings: Any, augment: Any) -> "Encoded":
+        """Return the same of train rows, altered in each epoch anew if augment says so; then it has set_epoch(epoch)."""
+        ...
+
+    def lengths(self, encoded: "Encoded") -> list[int]:
+        """Return by what rows are batched with their like; equal where all rows are."""
+        ...
+
+    def views(self, inputs: dict[str, Any], settings: Any) -> list[dict[str, Any]]:
+        """Return a batch in each of the views whose logits are averaged."""
         ...
 
     def collate(self, processor: Any) -> Callable[[list[dict[str, Any]]], dict[str, Any]]:
@@ -124,8 +163,8 @@ class Problem(Protocol):
 class Tune(Protocol):
     """What learns."""
 
-    def prepare(self, model: Any, new: frozenset[str], settings: Any, /) -> Any:
-        """Return what learns: the model itself, or one around it. Parameters named in `new` always learn."""
+    def prepare(self, model: Any, new: frozenset[str], learning: "Learning", settings: Any, /) -> "tuple[Any, Learning]":
+        """Return what learns (the model itself, one around it, or its head) and what from. Parameters named in `new` always learn."""
         ...
 
     def finish(self, learner: Any, /) -> Any:
@@ -136,20 +175,48 @@ class Tune(Protocol):
 class Objective(Protocol):
     """What is minimised."""
 
-    def loss(self, settings: Any, /) -> Callable[..., Any]:
-        """Return (outputs, labels, num_items_in_batch) -> a scalar tensor."""
+    def loss(self, settings: Any, targets: list[Any], /) -> Callable[..., Any]:
+        """Return (outputs, labels, num_items_in_batch) -> a scalar tensor; targets are those of all train rows."""
         ...
+
+
+class Encoded(Protocol):
+    """Rows of a model's inputs, which may be read only when they are asked for."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, i: int, /) -> dict[str, Any]: ...
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Encoded rows and their targets; rows may be read or altered only when they are asked for."""
+
+    encoded: Encoded
+    targets: Sequence[Any]
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def __getitem__(self, i: int) -> dict[str, Any]:
+        return self.encoded[i] | {"labels": self.targets[i]}
+
+    def set_epoch(self, epoch: int) -> None:
+        """Alter rows anew, where they are altered on the fly."""
+        getattr(self.encoded, "set_epoch", lambda _: None)(epoch)
 
 
 @dataclass(frozen=True)
 class Learning:
     """What a loop learns from: encoded rows with `labels`, and how to batch, what to minimise, what to measure.
 
-    measure takes logits and targets of the same rows in any order: a loop may batch validation by length.
+    lengths are those of train: like goes with like. measure takes logits and targets of the same rows in any order: a
+    loop may batch validation by length.
     """
 
-    train: list[dict[str, Any]]
-    validation: list[dict[str, Any]]
+    train: Rows
+    validation: Rows
+    lengths: list[int]
     collate: Callable[[list[dict[str, Any]]], dict[str, Any]]
     loss: Callable[..., Any]
     measure: Callable[[Any, Any], dict[str, float]]
@@ -176,6 +243,11 @@ def like(name: str) -> str:
 def source(name: str) -> Source:
     """Return the module stages/sources/NAME.py."""
     return cast(Source, import_module(f"stages.sources.{name}"))
+
+
+def format(name: str) -> Format:
+    """Return the module stages/formats/NAME.py."""
+    return cast(Format, import_module(f"stages.formats.{name}"))
 
 
 def layout(name: str) -> Layout:

@@ -1,25 +1,26 @@
-"""Draws what people look at."""
+"""Draws what people look at, as PNG: equal data gives equal bytes, and text from data is never read as mathematics."""
 
+from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
+
+from stages.contract.escape import one_line
+
+COLOURS = {"train": "#8a94a6", "validation": "#2457a6"}
 
 
 def confusion(y: "pd.Series[str]", predicted: "pd.Series[str]", labels: list[str], path: Path) -> None:
     """Draw the confusion matrix as PNG: rows are true labels, shades are shares of the row, numbers are counts."""
-    import matplotlib
-
-    matplotlib.use("agg")
-    import matplotlib.pyplot as plt
-
     counts = pd.crosstab(pd.Categorical(y, labels), pd.Categorical(predicted, labels), dropna=False).to_numpy()
     shares = counts / counts.sum(axis=1, keepdims=True).clip(min=1)
     size = min(4 + 0.45 * len(labels), 30)
-    figure, axes = plt.subplots(figsize=(size, size), layout="constrained")
+    figure, axes = _figure(1, (size, size))
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    ticks = range(len(labels))
-    axes.set_xticks(ticks, labels, rotation=45, ha="right", parse_math=False)
-    axes.set_yticks(ticks, labels, parse_math=False)
+    ticks, names = range(len(labels)), [one_line(label, 40) for label in labels]
+    axes.set_xticks(ticks, names, rotation=45, ha="right", parse_math=False)
+    axes.set_yticks(ticks, names, parse_math=False)
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
     right = int(counts.trace())
@@ -28,5 +29,49 @@ def confusion(y: "pd.Series[str]", predicted: "pd.Series[str]", labels: list[str
         for i in ticks:
             for j in ticks:
                 axes.text(j, i, str(counts[i, j]), ha="center", va="center", color="white" if shares[i, j] > 0.5 else "black")
-    figure.savefig(path, dpi=120, metadata={"Software": None})
+    path.write_bytes(_png(figure))
+
+
+def learning_curves(history: list[dict[str, float]], metric: str) -> bytes:
+    """Draw losses by epoch and, beside them, the validation metric with its best epoch marked (the one finetune kept)."""
+    train, epochs = ([entry for entry in history if key in entry] for key in ("loss", "eval_loss"))
+    best = max(epochs, key=lambda entry: (entry[f"eval_{metric}"], -entry["epoch"]))
+    figure, (losses, scores) = _figure(2, (9, 3.4))
+    dots: dict[str, Any] = {"marker": "o", "markersize": 4}
+    losses.plot([e["epoch"] for e in train], [e["loss"] for e in train], color=COLOURS["train"], label="train", **(dots if len(train) < 8 else {}))
+    losses.plot([e["epoch"] for e in epochs], [e["eval_loss"] for e in epochs], color=COLOURS["validation"], label="validation", **dots)
+    losses.set_title("loss", fontsize="medium")
+    losses.set_ylim(bottom=0)
+    losses.legend(frameon=False)
+    scores.plot([e["epoch"] for e in epochs], [e[f"eval_{metric}"] for e in epochs], color=COLOURS["validation"], **dots)
+    scores.plot(best["epoch"], best[f"eval_{metric}"], "o", markersize=11, markerfacecolor="none", markeredgecolor="#b3261e", markeredgewidth=1.6)
+    scores.set_title(
+        f"validation {metric.replace('_f1', '-F1')}: best {best[f'eval_{metric}']:.4f} in epoch {best['epoch']:g}", fontsize="medium", parse_math=False
+    )
+    for axes in (losses, scores):
+        axes.set_xlabel("epoch")
+        axes.set_xlim(left=0)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(axis="y", color="#e6e8ec")
+        axes.set_axisbelow(True)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    return _png(figure)
+
+
+def _figure(panels: int, size: tuple[float, float]) -> Any:
+    """Return a figure and its axes (one, or an array of them)."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    import matplotlib.pyplot as plt
+
+    return plt.subplots(1, panels, figsize=size, layout="constrained")
+
+
+def _png(figure: Any) -> bytes:
+    import matplotlib.pyplot as plt
+
+    file = BytesIO()
+    figure.savefig(file, format="png", dpi=120, metadata={"Software": None})
     plt.close(figure)
+    return file.getvalue()

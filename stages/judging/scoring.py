@@ -28,18 +28,21 @@ def predict(folder: Path, samples: pd.DataFrame, compute: Compute, sha256: str |
     card = verified(folder, sha256)
     of_x, of_y = plugins.modality(card["modality"]["name"]), plugins.problem(card["problem"])
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = of_y.load(folder / "model", card["modality"]["name"], card["labels"], new_head=False)[0].eval().to(device)
+    model = of_y.load(folder / "model", card["modality"]["name"], card["labels"], new_head=False)[0].eval()
+    model = model.to(device, memory_format=getattr(torch, compute.memory_format))
     processor = of_x.processor(folder / "model")
     modality, collate = plugins.settings(card["modality"]), of_x.collate(processor)
 
     logits = np.empty((len(samples), len(card["labels"])), dtype=np.float32)
     with torch.inference_mode():
         for start in range(0, len(samples), WINDOW):
-            encoded = of_x.encode(samples["x"].iloc[start : start + WINDOW], processor, modality)
-            order = np.argsort([len(row["input_ids"]) for row in encoded], kind="stable")  # batches of like length
+            encoded = of_x.encode(samples.iloc[start : start + WINDOW], processor, modality)
+            order = np.argsort(of_x.lengths(encoded), kind="stable")  # like goes with like
             for batch in np.split(order, range(compute.batch_size, len(order), compute.batch_size)):
                 inputs = {name: tensor.to(device) for name, tensor in collate([encoded[i] for i in batch]).items()}
-                logits[start + batch] = model(**inputs).logits.float().cpu().numpy()
+                with torch.autocast(device, torch.bfloat16, enabled=compute.dtype == "bfloat16"):
+                    seen = [model(**view).logits.float() for view in of_x.views(inputs, modality)]
+                logits[start + batch] = torch.stack(seen).mean(dim=0).cpu().numpy()
                 if progress:
                     progress(len(batch))
     return of_y.decode(logits, card["labels"]).set_index(samples.index)

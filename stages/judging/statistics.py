@@ -24,6 +24,24 @@ class Comparison:
     mcnemar_p: float
 
 
+@dataclass(frozen=True)
+class Interval:
+    """What the test rows show, and the bounds between which the value of such rows at large lies."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Intervals:
+    """Two-sided intervals of one model's scores, each at its own level alpha."""
+
+    accuracy: Interval
+    macro_f1: Interval
+    f1: dict[str, Interval]
+
+
 def compare(y: "pd.Series[str]", candidate: "pd.Series[str]", baseline: "pd.Series[str]", labels: list[str], *,
             margin: float, alpha: float, resamples: int, seed: int) -> Comparison:  # fmt: skip
     """Compare two models' predictions on the same rows by the paired bootstrap of the difference in macro-F1.
@@ -73,6 +91,48 @@ def compare(y: "pd.Series[str]", candidate: "pd.Series[str]", baseline: "pd.Seri
     )
 
 
+def intervals(y: "pd.Series[str]", predicted: "pd.Series[str]", labels: list[str], *, alpha: float) -> Intervals:
+    """Return confidence intervals of accuracy, macro-F1 and each label's F1 for one model's predictions.
+
+    F1 of a label is 2j / (1 + j), where j is the share of its right rows among the rows that bear or got the label.
+    Given how many those are, the right ones are binomial, so j, and with it F1, has Wilson's score interval (Wilson
+    1927), as accuracy has. Macro-F1 is their mean: the half widths of the labels are put together as standard errors
+    are, with the correlations that the delta method gives (Takahashi et al. 2022), and laid around it. A percentile
+    bootstrap was tried and left: a label that is wholly right has the interval [1, 1] however few its rows are.
+    Simulated at 95%, intervals of labels held the truth in 95 to 97% of draws, mean over labels, and in 92% for the worst
+    label (the bootstrap's in 83 to 98%, worst 39%), those of macro-F1 in 92 to 99%, but in 68 to 87% where most labels
+    have 2 to 5 rows. A label without a row, true or predicted, has the interval [0, 1].
+    """
+    code = {name: i for i, name in enumerate([*labels, None])}
+    rows = np.stack([side.map(code).fillna(len(labels)).to_numpy(dtype=int) for side in (y, predicted)])
+    counts = np.zeros((len(labels) + 1, len(labels) + 1))  # the last: any other label
+    np.add.at(counts, tuple(rows), 1)
+    total = (counts.sum(axis=0) + counts.sum(axis=1))[:-1]
+    counts = counts[:-1, :-1]
+    right = counts.diagonal()
+
+    share, low, high = _wilson(right, total - 2 * right, alpha)
+    f1, low, high = (2 * j / (1 + j) for j in (share, low, high))
+    weight = np.divide(f1, total, out=np.zeros_like(f1), where=total > 0)
+    covariance = np.outer(weight, weight) * (counts + counts.T)
+    of_right = np.divide(2 - 2 * f1, total, out=np.zeros_like(f1), where=total > 0)
+    np.fill_diagonal(covariance, of_right**2 * right + weight**2 * (total - 2 * right))
+    spread = np.sqrt(covariance.diagonal())
+    both = np.outer(spread, spread)
+    correlation = np.divide(covariance, both, out=np.zeros_like(both), where=both > 0)
+    np.fill_diagonal(correlation, 1)
+
+    macro = f1.mean()
+    half = (high - low) / 2
+    reach = np.sqrt(half @ correlation @ half) / len(labels)
+    wrong = len(y) - right.sum()
+    return Intervals(
+        accuracy=Interval(*(float(bound[0]) for bound in _wilson(right.sum()[None], wrong[None], alpha))),
+        macro_f1=Interval(float(macro), float(max(macro - reach, 0)), float(min(macro + reach, 1))),
+        f1={name: Interval(float(f1[i]), float(low[i]), float(high[i])) for i, name in enumerate(labels)},
+    )
+
+
 def mcnemar(candidate_right: "pd.Series[bool]", baseline_right: "pd.Series[bool]") -> float:
     """Return the two-sided exact p of McNemar's test on accuracy (McNemar 1947; binomial on discordant rows)."""
     from scipy.stats import binomtest
@@ -87,6 +147,17 @@ def _f1(counts: "np.ndarray[Any, Any]", y: "np.ndarray[Any, Any]", predicted: "n
     is_y, is_p = (y[:, None] == each).astype(float), (predicted[:, None] == each).astype(float)
     both, total = counts @ (is_y * is_p), counts @ (is_y + is_p)
     return np.divide(2 * both, total, out=np.zeros_like(total), where=total > 0)
+
+
+def _wilson(right: "np.ndarray[Any, Any]", wrong: "np.ndarray[Any, Any]", alpha: float) -> "tuple[np.ndarray[Any, Any], ...]":
+    """Return shares and their score intervals (Wilson 1927); without a row the share is 0, and anything from 0 to 1."""
+    rows = right + wrong
+    n, z = np.maximum(rows, 1), _z(1 - alpha / 2)
+    share = right / n
+    centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    low, high = np.where(rows > 0, centre - half, 0), np.where(rows > 0, centre + half, 1)
+    return share, np.clip(low, 0, share), np.clip(high, share, 1)  # a bound that is the share itself may miss it by an ulp
 
 
 def _chunks(resamples: int) -> list[int]:

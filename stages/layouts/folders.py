@@ -1,4 +1,4 @@
-"""Reads a folder a label, a file a sample: every file keeps its path, a bad file costs one row."""
+"""Reads a folder a label, a file a sample: every file keeps its path, a bad file costs one row, junk is counted."""
 
 from pathlib import Path
 
@@ -11,9 +11,16 @@ from stages.contract.escape import extract
 from stages.contract.params import Folder, Folders
 from stages.contract.plugins import Modality
 
+JUNK = {"thumbs.db", "desktop.ini", "__macosx"}  # beside all that is hidden: what systems leave in a folder
+
+
+def is_junk(file: Path) -> bool:
+    """Say whether a path, relative to the data, is of what systems leave there and no person means."""
+    return any(step.startswith(".") or step.lower() in JUNK for step in file.parts)
+
 
 def read(source: Path, layout: Folders, of_x: Modality) -> pd.DataFrame:
-    """Read every file: one row a file, columns as plugins.Layout says. Hidden files and folders are not looked at."""
+    """Read every file: one row a file, columns as plugins.Layout says. What is junk has that code, and is never opened."""
     return characters.set_aside(pd.concat([_read_folder(source, folder, layout, of_x) for folder in layout.folders], ignore_index=True))
 
 
@@ -21,19 +28,24 @@ def _read_folder(source: Path, folder: Folder, layout: Folders, of_x: Modality) 
     root = source / folder.path
     if not root.is_dir() or not root.resolve().is_relative_to(source.resolve()):
         raise TableError(f"{root}: is no folder of {source}; mend data.layout.folders")
-    files = sorted(p for label in root.iterdir() if label.is_dir() for p in label.rglob("*") if not p.is_dir())
-    files = [p for p in files if not any(step.startswith(".") for step in p.relative_to(root).parts)]
-    if not files:
-        raise TableError(f"{root}: holds no folder with a file in it; a folder a label is read, with the samples inside")
+    found = {label: sorted(p for p in label.rglob("*") if not p.is_dir()) for label in sorted(root.iterdir()) if label.is_dir()}
+    labels = {label.name: held for label, held in found.items() if not is_junk(Path(label.name))}
+    empty = [label for label, held in labels.items() if all(is_junk(p.relative_to(root)) for p in held)]
+    if empty or not labels:
+        named = f"folder(s) without a file: {', '.join(map(extract, empty[:10]))}; put samples into them, or remove them"
+        raise TableError(f"{root}: {named if empty else 'holds no folder of a label; a folder a label is read, with the samples inside'}")
+    files = [p for held in found.values() for p in held]
     stated = {"x": "", "meta": "{}", "given_part": folder.part, "code": None, "reason": None}
     rows = pd.DataFrame([(p.relative_to(root).parts[0], p.relative_to(source).as_posix()) for p in files], columns=["y", "origin"], dtype=object)
     rows = rows.assign(**stated).astype(object)
 
+    junk = pd.Series([is_junk(p.relative_to(root)) for p in files])
+    rows.loc[junk, ["code", "reason"]] = ["junk", "left by a system or a program, and no sample"]
     suffix = pd.Series([path.suffix.lower() for path in files])
-    foreign = ~suffix.isin(layout.suffixes)
+    foreign = ~suffix.isin(layout.suffixes) & ~junk
     rows.loc[foreign, "code"] = "unknown_suffix"
     rows.loc[foreign, "reason"] = [f"'{extract(s)}' is not one of {', '.join(layout.suffixes)}" for s in suffix[foreign]]
-    odd = ~foreign & pd.Series([not paths.regular(path, source) for path in files])
+    odd = ~foreign & ~junk & pd.Series([not paths.regular(path, source) for path in files])
     rows.loc[odd, ["code", "reason"]] = ["not_regular", "not a regular file inside the source"]
     good = rows["code"].isna()
     rows.loc[good, ["x", "code", "reason"]] = of_x.read(pd.Series(files)[good])

@@ -21,7 +21,7 @@ from stages.checks import characters
 from stages.contract import manifest, paths
 from stages.contract.errors import TableError
 from stages.contract.escape import extract, one_line
-from stages.contract.params import Table
+from stages.contract.params import Dialect, Table
 from stages.contract.plugins import Modality
 
 MAX_BYTES = 4 * 1024**3  # unpacked: a table larger than this is no table for one machine
@@ -35,26 +35,40 @@ NAME_IT = "name the right one (data.layout.columns in params.yaml, --text of ref
 # A TSV has no quotes: its fields hold no tab and no new line (IANA, text/tab-separated-values).
 CSV: dict[str, Any] = {"strict": True}
 TSV: dict[str, Any] = {"strict": True, "delimiter": "\t", "quoting": csv.QUOTE_NONE}
+DELIMITERS: dict[str, dict[str, Any]] = {
+    "comma": CSV, "semicolon": CSV | {"delimiter": ";"}, "tab": TSV, "spaces": CSV | {"delimiter": " ", "skipinitialspace": True},
+}  # fmt: skip
 
 Row = tuple[Any, ...]  # line, x, y, meta, code, reason; y repeats x where x alone is wanted
 
 
-def read(source: Path, layout: Table, of_x: Modality) -> pd.DataFrame:  # noqa: ARG001  (x stands in the table itself)
+def read(source: Path, layout: Table, of_x: Modality) -> pd.DataFrame:
     """Read the files of a data set: one row a data row, columns as plugins.Layout says.
 
     origin is file:line, or file:row of a Parquet file. Raises TableError for what no row can be blamed for.
     """
-    wanted = [layout.columns.x, layout.columns.y]
-    tables = [_read_file(paths.inside(source, file.path), file.path, wanted, file.rows).assign(given_part=file.part) for file in layout.files]
-    return characters.set_aside(pd.concat(tables, ignore_index=True)[COLUMNS])
+    wanted, tables = [layout.columns.x, layout.columns.y], list[pd.DataFrame]()
+    for file in layout.files:
+        path = paths.inside(source, file.path)
+        rows = _read_file(path, file.path, wanted, file.rows, layout.dialect).assign(given_part=file.part)
+        tables.append(_cite(characters.set_aside(rows[COLUMNS]), path.parent, source, of_x))
+    return pd.concat(tables, ignore_index=True)
 
 
-def read_unlabelled(path: Path, x: str) -> pd.DataFrame:
+def _cite(rows: pd.DataFrame, folder: Path, source: Path, of_x: Modality) -> pd.DataFrame:
+    """Return rows with x as the modality finds it by what the cell says: the text itself, or a file."""
+    good = rows["code"].isna()
+    rows.loc[good, ["x", "code", "reason"]] = of_x.cite(rows.loc[good, "x"], folder, source)
+    return rows
+
+
+def read_unlabelled(path: Path, x: str, of_x: Modality) -> pd.DataFrame:
     """Read a table, wherever it lies, of which x alone is known: columns as read returns them, y empty.
 
     A .txt is a table of one column, `text`: every line is a row, an empty one too.
     """
-    return characters.set_aside(_read_file(path, path.name, [x], None).assign(y="", given_part=None)[COLUMNS])
+    rows = _read_file(path, path.name, [x], None, None).assign(y="", given_part=None)
+    return _cite(characters.set_aside(rows[COLUMNS]), path.parent, path.parent, of_x)
 
 
 def suffix(path: Path) -> str:
@@ -62,8 +76,13 @@ def suffix(path: Path) -> str:
     return Path(path.name.lower().removesuffix(".gz")).suffix
 
 
-def header(path: Path) -> list[str]:
-    """Return the names of a table's columns: its header, or the keys of the first 1,000 objects of a JSONL."""
+def header(path: Path, dialect: Dialect | None = None) -> list[str]:
+    """Return the names of a table's columns: its header, that of its dialect, or the keys of the first 1,000 objects of a JSONL."""
+    if dialect:
+        if dialect.header:
+            return list(dialect.header)
+        with _open(path) as file:
+            return next(csv.reader(file, **DELIMITERS[dialect.delimiter]), [])
     return ["text"] if suffix(path) == ".txt" else list(peek(path, 1000).columns)
 
 
@@ -97,11 +116,13 @@ def _peek(path: Path, rows: int) -> pd.DataFrame:
                 raise TableError(f"{path}: not strict CSV ({error}); close or double the quotes") from None
 
 
-def _read_file(path: Path, name: str, wanted: list[str], span: tuple[int, int] | None) -> pd.DataFrame:
+def _read_file(path: Path, name: str, wanted: list[str], span: tuple[int, int] | None, dialect: Dialect | None) -> pd.DataFrame:
     """Return line, x, y, meta, code, reason and origin of the wanted columns, [x, y] or [x], and of a span of the rows."""
     if path.stat().st_size > MAX_BYTES:
         raise TableError(f"{path}: {path.stat().st_size:,} bytes, at most {MAX_BYTES:,}; split it into several files")
-    match suffix(path):
+    match "dialect" if dialect else suffix(path):
+        case "dialect":
+            rows = _delimited_rows(path, wanted, DELIMITERS[dialect.delimiter], dialect.header)  # pyright: ignore[reportOptionalMemberAccess]
         case ".csv":
             rows = _delimited_rows(path, wanted, CSV)
         case ".tsv":
@@ -177,12 +198,13 @@ def _open(path: Path) -> io.TextIOWrapper:
     return io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="")
 
 
-def _delimited_rows(path: Path, wanted: list[str], dialect: dict[str, Any]) -> Iterator[Row]:
+def _delimited_rows(path: Path, wanted: list[str], dialect: dict[str, Any], header: tuple[str, ...] | None = None) -> Iterator[Row]:
     csv.field_size_limit(2**31 - 1)  # a long text is the modality's to refuse, row by row
     with _open(path) as file:
-        reader, began = csv.reader(file, **dialect), 1
+        lines = (line.rstrip(" \r\n") + "\n" for line in file) if dialect.get("skipinitialspace") else file
+        reader, began = csv.reader(lines, **dialect), 1
         try:
-            names = next(reader, [])
+            names = list(header) if header else next(reader, [])
             at = [column(names, name, path) for name in wanted]
             x, y = at[0], at[-1]
             others = [(i, name) for i, name in enumerate(names) if i not in at]

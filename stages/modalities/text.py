@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from stages.contract import draws
+from stages.checks import duplicates
+from stages.contract import draws, receipts
 from stages.contract.errors import ModelError
 from stages.contract.escape import one_line
-from stages.contract.params import Augment, Keyboard, Ocr, RandomCharacter, RandomWord, SplitWord, TextModality, Transform
+from stages.contract.params import Albumentations, Augment, Keyboard, Ocr, RandomCharacter, RandomWord, SplitWord, TextModality, Transform
+from stages.contract.plugins import Encoded
 
 VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model")
 EVERY_WORD = 1_000_000  # nlpaug alters at most 10 words or characters unless told otherwise
@@ -30,15 +32,28 @@ def read(files: "pd.Series[Any]") -> pd.DataFrame:
     return found
 
 
-def check(x: "pd.Series[str]", settings: TextModality) -> pd.DataFrame:
-    """Return the texts whose length in characters is out of range, with code and reason."""
+def cite(cells: "pd.Series[str]", folder: Path, source: Path) -> pd.DataFrame:  # noqa: ARG001  (a text is no file)
+    """Return the cells: they are the texts."""
+    return pd.DataFrame({"x": cells, "code": None, "reason": None}, index=cells.index, dtype=object)
+
+
+def look(x: "pd.Series[str]", settings: TextModality) -> pd.DataFrame:
+    """Return each text's length in characters, white space at its ends left out, and code and reason where it is out of range.
+
+    The normal form has no differences of case, width and white space (Unicode NFKC).
+    """
     least, most = settings.characters
-    length = features(x)["characters"]
-    bad = x[(length < least) | (length > most)].to_frame("x")
-    length = length[bad.index]
-    bad["code"] = np.where(length < least, "too_short", "too_long")
-    bad["reason"] = length.astype(str) + f" characters, not {least} to {most}"
-    return bad[["code", "reason"]]
+    length = x.str.strip().str.len()
+    found = pd.DataFrame({"code": None, "reason": None, "note": None, "exact": x, "normal": normalise(x), "characters": length.astype(int)}, index=x.index)
+    bad = (length < least) | (length > most)
+    found.loc[bad, "code"] = np.where(length[bad] < least, "too_short", "too_long")
+    found.loc[bad, "reason"] = length[bad].astype(str) + f" characters, not {least} to {most}"
+    return found
+
+
+def alike(looked: pd.DataFrame) -> "pd.Series[str]":
+    """Return the normal form: exact duplicates are alike."""
+    return looked["normal"]
 
 
 def normalise(x: "pd.Series[str]") -> "pd.Series[str]":
@@ -46,9 +61,9 @@ def normalise(x: "pd.Series[str]") -> "pd.Series[str]":
     return x.map(lambda text: " ".join(unicodedata.normalize("NFKC", str(text)).casefold().split()))
 
 
-def features(x: "pd.Series[str]") -> pd.DataFrame:
-    """Return the length of each text in characters, white space at its ends left out."""
-    return pd.DataFrame({"characters": x.str.strip().str.len()}, index=x.index)
+def faults(augment: Augment) -> list[str]:  # noqa: ARG001
+    """Return nothing: contract/params.py says all there is to say of transforms of texts."""
+    return []
 
 
 def expectations(settings: TextModality) -> list[dict[str, Any]]:
@@ -61,7 +76,7 @@ def expectations(settings: TextModality) -> list[dict[str, Any]]:
     ]
 
 
-def alter(samples: pd.DataFrame, augment: Augment, settings: TextModality) -> pd.DataFrame:
+def alter(samples: pd.DataFrame, augment: Augment, settings: TextModality, files: Path, below: str) -> pd.DataFrame:  # noqa: ARG001  (a text is no file)
     """Return altered copies of samples; a draw depends on (seed, id, number) and on nothing else.
 
     A copy that came out equal to its original, or of a length that no original may have, is left out.
@@ -74,9 +89,15 @@ def alter(samples: pd.DataFrame, augment: Augment, settings: TextModality) -> pd
     for number in range(1, augment.copies + 1):
         copy = chosen.assign(id=chosen["id"] + f"+{number}", source_id=chosen["id"])
         copy["x"] = [_alter_one(text, draws.integer("altered", augment.seed, i), transforms) for text, i in zip(copy["x"], copy["id"], strict=True)]
-        fit = ~copy.index.isin(check(copy["x"], settings).index)
-        copies.append(copy[(copy["x"] != chosen["x"]) & fit])
+        looked = look(copy["x"], settings)
+        copies.append(copy.assign(content=duplicates.digest(looked["normal"]))[(copy["x"] != chosen["x"]) & looked["code"].isna()])
     return pd.concat([samples.iloc[:0], *copies], ignore_index=True)
+
+
+def preview(originals: pd.DataFrame, copies: pd.DataFrame, files: Path, below: str, into: Path) -> None:  # noqa: ARG001  (a text is no file)
+    """Write pairs.json: originals beside their copies."""
+    pairs = [{"original": a, "altered": b, "y": y} for a, b, y in zip(originals["x"], copies["x"], copies["y"], strict=True)]
+    receipts.write_json(into / "pairs.json", pairs)
 
 
 def _alter_one(text: str, draw: int, transforms: list[Any]) -> str:
@@ -108,6 +129,8 @@ def _augmenter(transform: Transform) -> Any:
             import nlpaug.augmenter.word as words
 
             return words.SplitAug(aug_p=transform.words, aug_max=EVERY_WORD)
+        case Albumentations():
+            raise AssertionError("contract/params.py lets no picture's transform in")
 
 
 def processor(folder: Path) -> Any:
@@ -122,13 +145,33 @@ def processor(folder: Path) -> Any:
         raise ModelError(f"{folder}: its tokenizer cannot be loaded ({one_line(error, 300)}); check its files") from error
 
 
-def encode(x: "pd.Series[str]", processor: Any, settings: TextModality) -> list[dict[str, Any]]:
+def encode(samples: pd.DataFrame, processor: Any, settings: TextModality) -> list[dict[str, Any]]:
     """Return input_ids and attention_mask for each text, cut to max_tokens, not padded."""
     if settings.max_tokens > processor.model_max_length or processor.pad_token is None:
         limit = f"reads at most {processor.model_max_length} tokens" if processor.pad_token else "has no padding token"
         raise ModelError(f"the base model's tokenizer {limit}, and modality.max_tokens is {settings.max_tokens}; lower it, or take another base")
-    encoded = processor(x.tolist(), truncation=True, max_length=settings.max_tokens, return_token_type_ids=False)
+    encoded = processor(samples["x"].tolist(), truncation=True, max_length=settings.max_tokens, return_token_type_ids=False)
     return [dict(zip(encoded.keys(), row, strict=True)) for row in zip(*encoded.values(), strict=True)]
+
+
+def show(samples: pd.DataFrame, settings: TextModality) -> list[str]:  # noqa: ARG001
+    """Return the texts."""
+    return samples["x"].tolist()
+
+
+def encode_anew(samples: pd.DataFrame, processor: Any, settings: TextModality, augment: Augment) -> list[dict[str, Any]]:  # noqa: ARG001
+    """Return what encode returns: texts are altered in augment alone."""
+    return encode(samples, processor, settings)
+
+
+def lengths(encoded: Encoded) -> list[int]:
+    """Return the number of tokens of each text."""
+    return [len(encoded[i]["input_ids"]) for i in range(len(encoded))]
+
+
+def views(inputs: dict[str, Any], settings: TextModality) -> list[dict[str, Any]]:  # noqa: ARG001
+    """Return the batch as it is: a text has one view."""
+    return [inputs]
 
 
 def collate(processor: Any) -> Callable[[list[dict[str, Any]]], dict[str, Any]]:

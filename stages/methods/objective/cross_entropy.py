@@ -6,16 +6,20 @@ from typing import Any
 from stages.contract.params import CrossEntropy
 
 
-def loss(settings: CrossEntropy) -> Callable[..., Any]:
+def loss(settings: CrossEntropy, targets: list[int]) -> Callable[..., Any]:
     """Return the loss of outputs.logits (rows, labels) against labels (rows,), a mean over the batch.
 
     Where gradients are accumulated, num_items_in_batch is the number of rows of all the accumulated batches.
     """
+    import torch
     from torch.nn.functional import cross_entropy
 
+    rows = torch.bincount(torch.tensor(targets))
+    weights = None if settings.class_weights == "none" else len(targets) / (len(rows) * rows.clamp(min=1))
+
     def mean_loss(outputs: Any, labels: Any, num_items_in_batch: Any = None) -> Any:
-        if num_items_in_batch is None:
-            return cross_entropy(outputs.logits, labels, label_smoothing=settings.label_smoothing)
-        return cross_entropy(outputs.logits, labels, reduction="sum", label_smoothing=settings.label_smoothing) / num_items_in_batch
+        of_labels = None if weights is None else weights.to(outputs.logits)
+        total = cross_entropy(outputs.logits, labels, weight=of_labels, reduction="sum", label_smoothing=settings.label_smoothing)
+        return total / (len(labels) if num_items_in_batch is None else num_items_in_batch)
 
     return mean_loss

@@ -4,12 +4,15 @@ from typing import Any
 
 from stages.contract.errors import ModelError
 from stages.contract.params import Freeze
+from stages.contract.plugins import Learning
+from stages.methods import batchnorm
 
 
-def prepare(model: Any, new: frozenset[str], settings: Freeze) -> Any:
-    """Freeze all but the top layers, what stands above them, and what is new.
+def prepare(model: Any, new: frozenset[str], learning: Learning, settings: Freeze) -> tuple[Any, Learning]:
+    """Freeze all but the top layers, what stands above them, and what is new; batch normalisation that is frozen keeps its statistics.
 
-    The layers are the longest list of modules in the base model; a module that is registered after it stands above it.
+    The layers are the longest list of modules in the base model (of a ResNet: its stages); a module that is registered
+    after it stands above it.
     """
     import torch
 
@@ -22,7 +25,8 @@ def prepare(model: Any, new: frozenset[str], settings: Freeze) -> Any:
     for name, parameter in model.named_parameters():
         above = above or name.startswith(lowest)
         parameter.requires_grad_(above or name in new)
-    return model
+    batchnorm.hold_frozen(model)
+    return model, learning
 
 
 def finish(learner: Any) -> Any:

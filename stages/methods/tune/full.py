@@ -3,14 +3,15 @@
 from typing import Any
 
 from stages.contract.params import Full
+from stages.contract.plugins import Learning
 
 
-def prepare(model: Any, _new: frozenset[str], settings: Full) -> Any:
+def prepare(model: Any, _new: frozenset[str], learning: Learning, settings: Full) -> tuple[Any, Learning]:
     """Let all parameters learn, but the input embeddings only if the settings say so."""
     model.requires_grad_(True)
     if not settings.embeddings:
         model.get_input_embeddings().requires_grad_(False)
-    return model
+    return model, learning
 
 
 def finish(learner: Any) -> Any:

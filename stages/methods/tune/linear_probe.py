@@ -1,20 +1,67 @@
-"""Only the new head learns, on the features that the base model gives as it is."""
+"""Only the new head learns, on the features that the base model gives as it is: they are worked out once."""
 
+from dataclasses import replace
 from typing import Any
 
 from stages.contract.params import LinearProbe
+from stages.contract.plugins import Learning, Rows
+
+BATCH = 32  # rows whose features are worked out at once
 
 
-def prepare(model: Any, new: frozenset[str], _: LinearProbe) -> Any:
-    """Freeze all but what is new; keep the base model in evaluation mode (no dropout), so that the head sees what it will meet later."""
+def prepare(model: Any, new: frozenset[str], learning: Learning, _: LinearProbe) -> tuple[Any, Learning]:
+    """Return the head, and the features that reach it as what it learns from; dropout before the head is left out.
+
+    Where more than one module is new, there is no one place where features arrive: then the base model is frozen, in
+    evaluation mode, and runs at each step.
+    """
+    import torch
+    from transformers.modeling_outputs import SequenceClassifierOutput
+
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name in new)
-    base = model.base_model
-    base.eval()
-    base.train = lambda *_: base  # Trainer calls model.train() before each step
-    return model
+    heads = {name.rpartition(".")[0] for name in new}
+    if len(heads) > 1:
+        base = model.base_model
+        base.eval()
+        base.train = lambda *_: base  # Trainer calls model.train() before each step
+        return model, learning
+    head = model.get_submodule(heads.pop())
+
+    class Probe(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head, self.whole = head, lambda: model  # a function, so that the base model is no part of what is saved
+
+        def forward(self, features: Any, labels: Any = None) -> Any:  # noqa: ARG002  (Trainer looks for it)
+            return SequenceClassifierOutput(logits=self.head(features))
+
+    rows = {name: Rows(_features(model, head, of, learning), of.targets) for name, of in (("train", learning.train), ("validation", learning.validation))}
+    return Probe(), replace(learning, **rows, lengths=[1] * len(learning.train), collate=_collate)
+
+
+def _features(model: Any, head: Any, rows: Rows, learning: Learning) -> list[dict[str, Any]]:
+    """Return what reaches the head for each row, as float32 on the CPU."""
+    import torch
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model.to(device).eval()
+    reached: list[Any] = []
+    caught = head.register_forward_pre_hook(lambda _module, inputs: reached.append(inputs[0].detach().float().cpu()))
+    with torch.inference_mode():
+        for start in range(0, len(rows), BATCH):
+            batch = learning.collate([rows.encoded[i] for i in range(start, min(start + BATCH, len(rows)))])
+            model(**{name: tensor.to(device) for name, tensor in batch.items()})
+    caught.remove()
+    return [{"features": row} for row in torch.cat(reached).clone()]
+
+
+def _collate(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    import torch
+
+    return {"features": torch.stack([row["features"] for row in rows]), "labels": torch.tensor([row["labels"] for row in rows])}
 
 
 def finish(learner: Any) -> Any:
-    """Return the model as it is."""
-    return learner
+    """Return the whole model, its head as it was learned."""
+    return learner.whole() if hasattr(learner, "whole") else learner

@@ -1,13 +1,15 @@
-"""Low-rank updates of linear layers learn, and what is new (LoRA, Hu et al. 2021, by peft); merged, they are a plain model."""
+"""Low-rank updates of linear layers and convolutions learn, and what is new (LoRA, Hu et al. 2021, by peft); merged, they are a plain model."""
 
 from typing import Any
 
 from stages.contract.errors import ModelError
 from stages.contract.escape import extract, one_line
 from stages.contract.params import Lora
+from stages.contract.plugins import Learning
+from stages.methods import batchnorm
 
 
-def prepare(model: Any, new: frozenset[str], settings: Lora) -> Any:
+def prepare(model: Any, new: frozenset[str], learning: Learning, settings: Lora) -> tuple[Any, Learning]:
     """Return a peft model around the base model: updates of the targets learn, and the modules that hold what is new."""
     import peft
 
@@ -19,9 +21,11 @@ def prepare(model: Any, new: frozenset[str], settings: Lora) -> Any:
     whole = sorted({name.rpartition(".")[0] for name in new})
     config = peft.LoraConfig(r=settings.rank, lora_alpha=settings.alpha, lora_dropout=settings.dropout, target_modules=targets, modules_to_save=whole)  # pyright: ignore[reportArgumentType]
     try:
-        return peft.get_peft_model(model, config)
+        learner = peft.get_peft_model(model, config)
     except ValueError as error:
         raise ModelError(f"finetune.tune.targets: {one_line(error, 300)}; name linear layers of the base model, or all-linear") from error
+    batchnorm.hold_frozen(learner)
+    return learner, learning
 
 
 def finish(learner: Any) -> Any:

@@ -1,0 +1,280 @@
+"""Reads pictures: the one door to Pillow, so that every stage and every service sees the same pixels."""
+
+import ctypes
+import errno
+import logging
+import os
+import re
+import stat
+import struct
+import threading
+import warnings
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from multiprocessing import connection, get_context, parent_process
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar, cast
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import BmpImagePlugin, ExifTags, GifImagePlugin, Image, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, UnidentifiedImageError, WebPImagePlugin
+
+from stages.contract.escape import extract, one_line
+
+S = TypeVar("S")
+T = TypeVar("T")
+Rgb = NDArray[np.uint8]
+
+PLUGINS = (JpegImagePlugin.JpegImageFile, PngImagePlugin.PngImageFile, WebPImagePlugin.WebPImageFile, GifImagePlugin.GifImageFile,
+           BmpImagePlugin.BmpImageFile, TiffImagePlugin.TiffImageFile)  # fmt: skip
+FORMATS = [str(plugin.format) for plugin in PLUGINS]  # EPS would start Ghostscript
+PAGED = ("PNG", "WEBP", "GIF", "TIFF")  # the second picture of a JPEG (MPO) is a preview or a gain map, no frame
+MAX_BYTES = 2**30  # of one file: Pillow reads a whole WEBP into memory before it knows its size
+# What Pillow 13 raises on bad bytes. The first line was met in 190,000 altered files of 33 kinds, the second its source can raise.
+BAD_BYTES = (OSError, SyntaxError, ValueError, TypeError, LookupError,
+             EOFError, ArithmeticError, MemoryError, struct.error)  # fmt: skip
+TURNS: dict[int, Callable[[Rgb], Rgb]] = {  # EXIF orientation -> the picture as it was seen
+    2: lambda rgb: rgb[:, ::-1],
+    3: lambda rgb: rgb[::-1, ::-1],
+    4: lambda rgb: rgb[::-1],
+    5: lambda rgb: rgb.swapaxes(0, 1),
+    6: lambda rgb: rgb[::-1].swapaxes(0, 1),
+    7: lambda rgb: rgb[::-1, ::-1].swapaxes(0, 1),
+    8: lambda rgb: rgb[:, ::-1].swapaxes(0, 1),
+}
+WHERE = {  # what the system says when it opens no file
+    errno.ENOENT: ("missing_file", "is not there"),
+    errno.ENOTDIR: ("missing_file", "is not there"),
+    errno.ENXIO: ("not_regular", "not a regular file"),  # a socket
+}
+THREADS_REACH = 2  # Pillow and NumPy hold the interpreter for a third of the time: more threads than that would wait for it
+BATCH = 8  # pictures handed to a worker at a time
+AHEAD = 3  # batches in flight for each worker
+
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # its errors are ours to tell; who has set up logging still gets them
+for _handler in ("TIFFSetErrorHandler", "TIFFSetWarningHandler"):  # Pillow's libtiff writes straight to stderr, naming no file
+    if _set := getattr(ctypes.CDLL(str(Image.core.__file__)), _handler, None):
+        _set(None)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What size a picture may have, in pixels: the least and the most of a side, and the most of all."""
+
+    least_side: int
+    most_side: int
+    most_pixels: int
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """The pixels of a picture: uint8 (height, width, 3), read-only; and what a person should know of how they were read."""
+
+    rgb: Rgb
+    note: str | None
+
+
+class PictureError(Exception):
+    """Say why one picture cannot be read: it costs a row, not the run."""
+
+    def __init__(self, code: str, reason: str) -> None:
+        super().__init__(code, reason)
+        self.code = code
+        self.reason = reason
+
+
+ANY = Limits(1, 65_535, 2**28)  # of a picture that was looked at before
+
+
+def read(path: Path, limits: Limits) -> Picture:
+    """Return the picture in a file, turned as its EXIF says; of several frames the first. Raises PictureError.
+
+    What a file is, its content says, not its name. Transparency is laid on white. Grey of 16 bit is divided by 257
+    (12 bit: by 4095/255), 32-bit integers are taken as 16-bit ones, floats as 0 to 1, and other values are refused.
+    Colour profiles are not applied; CMYK is turned into RGB without one.
+    """
+    with _opened(path) as file, _silence:
+        size = os.fstat(file.fileno()).st_size
+        if size == 0:
+            raise PictureError("empty_file", "holds no byte")
+        if size > MAX_BYTES:
+            raise PictureError("too_large", f"{size:,} bytes, at most {MAX_BYTES:,}")
+        try:
+            with Image.open(file, formats=FORMATS) as image:
+                _measure(image.size, limits)
+                image.load()
+                rgb = _turned(_rgb(image), image)
+                frames: int = getattr(image, "n_frames", 1) if image.format in PAGED else 1
+        except UnidentifiedImageError:
+            raise PictureError("not_a_picture", f"not one of {', '.join(FORMATS)}, or broken in its first bytes") from None
+        except Image.DecompressionBombError:
+            most = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+            raise PictureError("too_large", f"more than {most:,} pixels, at most {min(most, limits.most_pixels):,} in all") from None
+        except BAD_BYTES as error:
+            raise PictureError(_code(error), f"{type(error).__name__}: {one_line(error, 120)}") from None
+    rgb.flags.writeable = False
+    return Picture(rgb, f"first of {frames:,} frames" if frames > 1 else None)
+
+
+def write(rgb: Rgb, path: Path) -> None:
+    """Write a picture as PNG: lossless, and equal pixels give equal bytes."""
+    Image.fromarray(rgb).save(path, "PNG", compress_level=1)
+
+
+def each(items: Iterable[S], work: Callable[[S], T], workers: int | None = None) -> Iterator[T | PictureError]:
+    """Yield, in their order, what work returns for each item (a path, or what names one), or the PictureError that it raised.
+
+    workers is at most how many work at once (None: one a core); what is yielded does not depend on it. Up to 2 are
+    threads, more are processes, which need work, items and values to be picklable. Items are taken as results are used:
+    some 24 a worker are in flight, however many there are.
+    """
+    workers = workers or len(os.sched_getaffinity(0))
+    if workers == 1:
+        yield from (_attempt(work, item) for item in items)
+        return
+    executor, waiting = _executor(workers), deque[Future[list[T | PictureError]]]()
+    remaining = iter(items)
+    try:
+        while True:
+            while len(waiting) < AHEAD * workers and (batch := list(islice(remaining, BATCH))):
+                waiting.append(executor.submit(_attempt_all, work, batch))
+            if not waiting:
+                return
+            yield from waiting.popleft().result()
+    finally:
+        executor.shutdown(cancel_futures=True)
+
+
+def _attempt_all(work: Callable[[S], T], items: list[S]) -> list[T | PictureError]:
+    return [_attempt(work, item) for item in items]
+
+
+def _attempt(work: Callable[[S], T], item: S) -> T | PictureError:
+    try:
+        return work(item)
+    except PictureError as error:
+        return error.with_traceback(None)  # which would keep the pixels
+
+
+def _executor(workers: int) -> Executor:
+    if workers <= THREADS_REACH:
+        return ThreadPoolExecutor(workers)
+    # A fork of this process would copy locks that its threads hold; the fork server is a fresh one.
+    context = get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    return ProcessPoolExecutor(workers, context, _begin)
+
+
+def _begin() -> None:
+    """Make a worker process end with its parent, kill -9 included, and use one core."""
+    cv2.setNumThreads(1)
+    parent = parent_process()
+    if parent is not None:
+        threading.Thread(target=lambda: connection.wait([parent.sentinel]) and os._exit(1), daemon=True).start()
+
+
+@contextmanager
+def _opened(path: Path) -> Generator[BinaryIO]:
+    """Open a regular file, and nothing else: a named pipe without a writer would wait for ever."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError as error:
+        raise PictureError(*WHERE.get(error.errno or 0, ("unreadable", f"cannot be opened: {error.strerror}"))) from None
+    except ValueError:  # a name with a null character, or one that the file system cannot have
+        raise PictureError("missing_file", f"'{extract(path)}' is no name of a file") from None
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise PictureError("not_regular", "not a regular file")
+        with open(descriptor, "rb", closefd=False) as file:
+            yield file
+    finally:
+        os.close(descriptor)
+
+
+def _measure(size: tuple[int, int], limits: Limits) -> None:
+    """Refuse a picture by the size that its header states, before memory is taken for it."""
+    width, height = size
+    if min(size) < limits.least_side:
+        raise PictureError("too_small", f"{width:,} x {height:,} pixels, each side at least {limits.least_side:,}")
+    if max(size) > limits.most_side:
+        raise PictureError("too_large", f"{width:,} x {height:,} pixels, each side at most {limits.most_side:,}")
+    if width * height > limits.most_pixels:
+        raise PictureError("too_large", f"{width:,} x {height:,} pixels, at most {limits.most_pixels:,} in all")
+
+
+def _rgb(image: Image.Image) -> Rgb:
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        return _grey(_eight_bit(image))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        return np.array(Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB"))
+    if image.mode == "L":
+        return _grey(np.asarray(image))
+    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+
+
+def _grey(values: Rgb) -> Rgb:
+    return cast(Rgb, cv2.cvtColor(values, cv2.COLOR_GRAY2RGB))
+
+
+def _eight_bit(image: Image.Image) -> Rgb:
+    """Return grey of more than 8 bits as uint8. Pillow's own conversion cuts all above 255."""
+    values: NDArray[Any] = np.asarray(image)
+    tags: Any = getattr(image, "tag_v2", {})
+    floats = image.mode == "F"
+    white = 1 if floats else 2 ** min(max(tags.get(TiffImagePlugin.BITSPERSAMPLE, (16,))), 16) - 1
+    least, most = values.min(), values.max()
+    if not (least >= 0 and most <= white):
+        raise PictureError("unknown_scale", f"values from {least:g} to {most:g}, not 0 to {white:,}")
+    scaled = np.rint(values * (255 / white)).astype(np.uint8)
+    if tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0:  # white is zero; Pillow minds it up to 8 bits
+        scaled = 255 - scaled
+    if (hidden := image.info.get("transparency")) is not None:
+        scaled = np.where(values == hidden, np.uint8(255), scaled)
+    return scaled
+
+
+def _turned(rgb: Rgb, image: Image.Image) -> Rgb:
+    turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    return np.ascontiguousarray(turn(rgb)) if turn else rgb
+
+
+def _code(error: Exception) -> str:
+    if isinstance(error, OSError) and error.errno:
+        return "unreadable"
+    return "truncated" if isinstance(error, EOFError) or "truncated" in str(error).lower() else "broken"
+
+
+class _Silence:
+    """Remember how many reads are under way, in any thread: the first brings the filter, the last takes it away.
+
+    warnings.catch_warnings is not safe with threads, and makes other libraries repeat what they say once.
+    """
+
+    filter = ("ignore", None, Warning, re.compile(r"PIL\b"), 0)
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.reads = 0
+        self.filters: list[Any] = []
+
+    def __enter__(self) -> None:
+        with self.lock:
+            self.reads += 1
+            if self.reads == 1:
+                self.filters = cast(list[Any], warnings.filters)
+                self.filters.insert(0, self.filter)
+
+    def __exit__(self, *_: object) -> None:
+        with self.lock:
+            self.reads -= 1
+            if self.reads == 0 and self.filter in self.filters:
+                self.filters.remove(self.filter)
+
+
+_silence = _Silence()

@@ -1,0 +1,9 @@
+"""Leaves the files of a source as they came."""
+
+from pathlib import Path
+
+from stages.contract.params import AsIs
+
+
+def convert(_folder: Path, _: AsIs) -> None:
+    """Do nothing: Refit reads the files as they are."""

@@ -1,0 +1,208 @@
+"""Turns Open-NSFW's thin ResNet-50 (Yahoo 2016), an ONNX graph, into a folder that transformers reads and can train.
+
+The graph states each BatchNorm's running mean m and shift, but folds gamma / sqrt(variance + eps) into one scale. Such a
+network predicts as it should and learns nothing: batch statistics would undo the scale. The variances are measured on
+crops of photographs, and gamma = scale * sqrt(variance + eps) leaves every prediction as it was.
+
+transformers pads the max-pool on both sides, the original at the end: it looks two pixels further. On crops of
+photographs at their own resolution that moves the probability by at most 0.005, on magnified ones by up to 0.05.
+"""
+
+from collections import defaultdict
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from stages import pretrained
+from stages.contract.errors import ModelError
+from stages.contract.escape import extract, one_line
+from stages.contract.params import OpenNsfw
+
+CLASSES = {0: "sfw", 1: "nsfw"}
+DEPTHS = (3, 4, 6, 3)  # blocks of each stage
+FIRST, OTHER = ("layer.0", "layer.1", "shortcut", "layer.2"), ("layer.0", "layer.1", "layer.2")  # Convs of a block, in the graph's order
+NORMALISED = ("Add", "Sub", "Mul", "Add")  # after each Conv: its bias, the mean, the scale, the shift
+MOVED = ("Cast", "Transpose")  # change no value
+EPSILON = 1e-5
+CROPS, BATCH, SIDE, SEED = 64, 16, 224, 0
+MEAN = (123.0, 117.0, 104.0)  # of red, green, blue; the graph takes blue first
+PROCESSOR = {  # the original also writes the resized picture as JPEG and reads it again, which no processor does
+    "image_processor_type": "BitImageProcessor", "do_convert_rgb": True,
+    "do_resize": True, "size": {"height": 256, "width": 256}, "resample": 2,  # bilinear, square whatever the picture's shape
+    "do_center_crop": True, "crop_size": {"height": SIDE, "width": SIDE},
+    "do_rescale": True, "rescale_factor": 1 / 255,
+    "do_normalize": True, "image_mean": [m / 255 for m in MEAN], "image_std": [1 / 255] * 3,
+}  # fmt: skip
+
+
+class Convolution(NamedTuple):
+    """A Conv of the graph and the BatchNorm after it, whose gamma and variance are one scale."""
+
+    weight: Any
+    mean: Any
+    scale: Any
+    shift: Any
+
+
+def convert(folder: Path, settings: OpenNsfw) -> None:
+    """Replace the ONNX file by config.json, model.safetensors and preprocessor_config.json."""
+    from transformers import ResNetConfig, ResNetForImageClassification
+
+    path = pretrained.locate(folder, settings.file)
+    weights = _weights(_read(path, settings.file), settings.file)
+    config = ResNetConfig(
+        embedding_size=64,
+        hidden_sizes=[128, 256, 512, 1024],
+        depths=list(DEPTHS),
+        layer_type="bottleneck",
+        downsample_in_bottleneck=True,
+        downsample_in_first_stage=False,
+        id2label=CLASSES,
+        label2id={name: i for i, name in CLASSES.items()},
+    )
+    model = pretrained.build(ResNetForImageClassification, config, weights, str, settings.file)
+    _recover_variances(model)
+    pretrained.save(model, PROCESSOR, folder)
+    path.unlink()
+
+
+# ---- the graph -------------------------------------------------------------------------------------------------------
+
+
+def _read(path: Path, file: str) -> Any:
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    try:
+        graph = onnx.load_model_from_string(path.read_bytes()).graph
+    except DecodeError as error:
+        raise ModelError(f"{extract(file)}: is no ONNX file ({one_line(error, 200)}); bring the whole file") from error
+    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in graph.initializer):
+        raise ModelError(f"{extract(file)}: keeps its weights in another file; bring one file with all of them")
+    return graph
+
+
+def _weights(graph: Any, file: str) -> dict[str, Any]:
+    """Return the tensors of the graph under transformers' names, the Convs' in its order; variances are as if they were 1."""
+    import torch
+
+    constants = _constants(graph)
+    convolutions = list(_convolutions(graph, constants, file))
+    names = list(_names())
+    dense = [constants.get(node.input[1]) for node in graph.node if node.op_type == "MatMul"]
+    bias = [constants[name] for node in graph.node[-3:] if node.op_type == "Add" for name in node.input if name in constants]
+    if len(convolutions) != len(names) or len(dense) != 1 or len(bias) != 1 or dense[0] is None:
+        raise _foreign(file, f"it has {len(convolutions)} Conv and {len(dense)} MatMul nodes, not {len(names)} and 1")
+    found: dict[str, Any] = {"classifier.1.weight": dense[0].T, "classifier.1.bias": bias[0]}
+    for name, of in zip(names, convolutions, strict=True):
+        found |= {
+            f"{name}.convolution.weight": of.weight,
+            f"{name}.normalization.weight": of.scale,
+            f"{name}.normalization.bias": of.shift,
+            f"{name}.normalization.running_mean": of.mean,
+            f"{name}.normalization.running_var": np.full_like(of.mean, 1 - EPSILON),
+            f"{name}.normalization.num_batches_tracked": np.array(0),
+        }
+    stem = f"{names[0]}.convolution.weight"
+    found[stem] = found[stem][:, ::-1]  # takes red first from now on
+    return {name: torch.tensor(np.ascontiguousarray(values) if values.ndim else values) for name, values in found.items()}
+
+
+def _constants(graph: Any) -> dict[str, Any]:
+    from onnx import numpy_helper
+
+    found = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    return found | {node.output[0]: found[node.input[0]] for node in graph.node if node.op_type == "Identity" and node.input[0] in found}
+
+
+def _convolutions(graph: Any, constants: dict[str, Any], file: str) -> Iterator[Convolution]:
+    """Yield each Conv with the four constants that are applied to its output, one after the other."""
+    users = defaultdict[str, list[Any]](list)
+    for node in graph.node:
+        for name in node.input:
+            users[name].append(node)
+    for node in graph.node:
+        if node.op_type == "Conv":
+            chain, at = list[tuple[str, Any]](), node
+            while len(chain) < len(NORMALISED) and len(users[at.output[0]]) == 1:
+                (at,) = users[at.output[0]]
+                if at.op_type not in MOVED:
+                    chain.append((at.op_type, next((constants[name].reshape(-1) for name in at.input if name in constants), None)))
+            if tuple(op for op, _ in chain) != NORMALISED or any(values is None for _, values in chain) or node.input[1] not in constants:
+                raise _foreign(file, f"{extract(node.name)} is not followed by {', '.join(NORMALISED)} of constants")
+            bias, mean, scale, shift = (values for _, values in chain)
+            yield Convolution(constants[node.input[1]], mean - bias, scale, shift)
+
+
+def _names() -> Iterator[str]:
+    yield "resnet.embedder.embedder"
+    for stage, depth in enumerate(DEPTHS):
+        for block in range(depth):
+            yield from (f"resnet.encoder.stages.{stage}.layers.{block}.{layer}" for layer in (OTHER if block else FIRST))
+
+
+def _foreign(file: str, fact: str) -> ModelError:
+    return ModelError(f"{extract(file)}: is not Open-NSFW's thin ResNet-50: {fact}; check that `format` is that of this file")
+
+
+# ---- variances -------------------------------------------------------------------------------------------------------
+
+
+def _recover_variances(model: Any) -> None:
+    """Measure the variance of each BatchNorm's input and part its scale into gamma and that variance; in place."""
+    import torch
+
+    norms = [module for module in model.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    sums: dict[Any, list[Any]] = {norm: [0.0, 0.0, 0] for norm in norms}  # of the values, of their squares, and how many
+
+    def add(norm: Any, inputs: tuple[Any]) -> None:
+        values, of = inputs[0].double(), sums[norm]
+        of[0] = of[0] + values.sum((0, 2, 3))
+        of[1] = of[1] + values.square().sum((0, 2, 3))
+        of[2] += values.numel() // values.shape[1]
+
+    hooks = [norm.register_forward_pre_hook(add) for norm in norms]
+    with torch.inference_mode(), _one_thread():
+        for batch in torch.tensor(_crops()).split(BATCH):
+            model(batch)
+    for hook in hooks:
+        hook.remove()
+    with torch.no_grad():
+        for norm, (total, squares, number) in sums.items():
+            variance = squares / number - (total / number) ** 2
+            norm.weight.mul_(torch.sqrt(variance + norm.eps))
+            norm.running_var.copy_(variance)
+
+
+def _crops() -> Any:
+    """Return crops of photographs that scikit-learn and matplotlib bring along, as the model takes them: (crops, 3, side, side)."""
+    from matplotlib import cbook
+    from PIL import Image
+    from sklearn.datasets import load_sample_images
+
+    with Image.open(cbook.get_sample_data("grace_hopper.jpg", asfileobj=False)) as portrait:
+        photographs = [*(Image.fromarray(photograph) for photograph in load_sample_images().images), portrait.convert("RGB")]
+    draw, crops = np.random.default_rng(SEED), list[Any]()
+    for number in range(CROPS):
+        photograph = photographs[number % len(photographs)]
+        side = int(min(photograph.size) * draw.uniform(0.3, 1))
+        left, top = (int(draw.integers(0, length - side, endpoint=True)) for length in photograph.size)
+        crop = photograph.resize((SIDE, SIDE), Image.Resampling.BILINEAR, box=(left, top, left + side, top + side))
+        crops.append(np.asarray(crop, dtype=np.float32) - np.array(MEAN, dtype=np.float32))
+    return np.stack(crops).transpose(0, 3, 1, 2)
+
+
+@contextmanager
+def _one_thread() -> Generator[None]:
+    """Add up in one order, whatever the machine: equal bytes each time."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,41 @@
+"""Gathers the most confident mistakes for the report, and where the model looked when it made them."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from stages.contract import plugins, receipts
+from stages.judging import report, saliency
+from stages.judging.report import Mistake
+
+SHOWN, MAPPED = 24, 6  # mistakes, and those of pictures that get a saliency map
+SIDE, SEED = 224, 7  # pixels of a picture on the page; draws the noise of the maps
+
+
+def collect(folder: Path, test: pd.DataFrame, predictions: pd.DataFrame) -> list[Mistake]:
+    """Return the most confident mistakes of the model folder/model among the test rows; predictions stand in their order."""
+    wrong = report.most_confident(predictions.set_index(test.index), SHOWN)
+    card = receipts.read_json(folder / "model.json")
+    samples, settings = test.loc[wrong.index], plugins.settings(card["modality"])
+    shown = plugins.modality(card["modality"]["name"]).show(samples, settings)
+    maps: list[bytes | None] = [None] * len(wrong)
+    if shown and isinstance(shown[0], np.ndarray):
+        maps[:MAPPED] = _maps(folder, samples.head(MAPPED), wrong["candidate"].head(MAPPED), shown)
+        shown = [saliency.thumbnail(rgb, SIDE) for rgb in shown]
+    columns = (wrong["y"], wrong["candidate"], wrong["confidence"], samples["origin"])
+    return [Mistake(*of) for of in zip(shown, *(column.tolist() for column in columns), maps, strict=True)]
+
+
+def _maps(folder: Path, samples: pd.DataFrame, predicted: "pd.Series[str]", shown: list["np.ndarray[Any, Any]"]) -> list[bytes]:
+    """Return each picture with its saliency map laid over it."""
+    import torch
+
+    card = receipts.read_json(folder / "model.json")
+    of_x, of_y = plugins.modality(card["modality"]["name"]), plugins.problem(card["problem"])
+    model = of_y.load(folder / "model", card["modality"]["name"], card["labels"], new_head=False)[0]
+    rows = of_x.encode(samples, of_x.processor(folder / "model"), plugins.settings(card["modality"]))
+    inputs = torch.stack([rows[i]["pixel_values"] for i in range(len(rows))])
+    maps = saliency.saliency(model, inputs, [card["labels"].index(label) for label in predicted], SEED)
+    return [saliency.overlay(rgb, looked, SIDE) for rgb, looked in zip(shown, maps, strict=False)]

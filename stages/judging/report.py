@@ -1,0 +1,107 @@
+"""Writes the page that a person opens after evaluate: how good the model is, where it is weak, what it gets wrong.
+
+One file, which asks for nothing beyond itself: pictures are data: addresses, the style is inline, there is no script,
+and its Content-Security-Policy lets a browser fetch and run nothing.
+"""
+
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import floor
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from stages.contract.escape import one_line
+from stages.judging.statistics import Interval, Intervals
+
+TEMPLATE = Path(__file__).with_name("report.html")
+KINDS = {b"\x89PNG\r\n\x1a\n": "png", b"\xff\xd8\xff": "jpeg"}  # how a file begins: what the page shows as a picture
+TEXT = 600  # characters of a text that is shown
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A test row that the model gets wrong; x is a text, or a picture as PNG or JPEG, with a map of where the model looked."""
+
+    x: str | bytes
+    true: str
+    predicted: str
+    confidence: float
+    origin: str
+    saliency: bytes | None = None
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What the page tells. Pictures are PNG or JPEG."""
+
+    task: str
+    facts: Mapping[str, object]
+    """what stands under the title: name, value"""
+    headlines: Mapping[str, Mapping[str, float]]
+    """a model's metrics by name; the first model is the candidate, the others its baselines"""
+    labels: Mapping[str, Mapping[str, float]]
+    """precision, recall, f1 and support of each label"""
+    intervals: Intervals
+    confidence: float
+    """of the intervals: 0.95"""
+    taken_for: Mapping[str, tuple[str, int]]
+    """as taken_for returns it"""
+    confusion: bytes
+    curves: bytes
+    mistakes: Sequence[Mistake]
+    """the most confident first"""
+    wrong: int
+    """test rows that are wrong in all"""
+
+
+def write(path: Path, findings: Findings) -> None:
+    """Write the page; equal findings give equal bytes. Raises ValueError for a picture that is neither PNG nor JPEG."""
+    import jinja2
+
+    page: Any = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, finalize=_plain, trim_blocks=True, lstrip_blocks=True)
+    page.filters |= {"extract": lambda text: one_line(text, TEXT), "picture": _address, "place": _place}
+    page.tests["picture"] = lambda x: isinstance(x, bytes)
+    candidate, *baselines = findings.headlines
+    written = page.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+        f=findings,
+        candidate=findings.headlines[candidate],
+        baselines={name: findings.headlines[name] for name in baselines},
+        of={"macro_f1": findings.intervals.macro_f1, "accuracy": findings.intervals.accuracy},
+        start=min(floor(10 * min((i.low for i in findings.intervals.f1.values()), default=0)), 9) / 10,  # of the scale of F1
+        labels=sorted(findings.labels.items(), key=lambda item: (item[1]["f1"], item[0])),
+    )
+    path.write_text(written, encoding="utf-8", newline="\n")
+
+
+def most_confident(predictions: pd.DataFrame, number: int) -> pd.DataFrame:
+    """Return the rows (y, candidate, confidence) that are wrong, the most confident first, at most `number` of them."""
+    return predictions[predictions["y"] != predictions["candidate"]].sort_values("confidence", ascending=False, kind="stable").head(number)
+
+
+def taken_for(y: "pd.Series[str]", predicted: "pd.Series[str]") -> dict[str, tuple[str, int]]:
+    """Return for each true label the wrong label that its rows got most often, and how many; ties go to the first by name."""
+    wrong = pd.DataFrame({"y": y, "predicted": predicted})[y != predicted]
+    counts = wrong.value_counts(["y", "predicted"]).rename("rows").reset_index().sort_values(["rows", "predicted"], ascending=[False, True])
+    most = counts.drop_duplicates("y").sort_values("y")
+    return {label: (other, int(rows)) for label, other, rows in most[["y", "predicted", "rows"]].itertuples(index=False)}
+
+
+def _plain(value: object) -> object:
+    """Return text whose control and bidi characters are escaped: what the template prints, whatever it is."""
+    return value if not isinstance(value, str) or value.isprintable() else one_line(value, len(value) * 10)
+
+
+def _address(picture: bytes) -> str:
+    kind = next((kind for start, kind in KINDS.items() if picture.startswith(start)), None)
+    if kind is None:
+        raise ValueError(f"neither PNG nor JPEG: {picture[:12]!r}")
+    return f"data:image/{kind};base64,{b64encode(picture).decode()}"
+
+
+def _place(interval: Interval, start: float) -> dict[str, str]:
+    """Return where an interval lies on a scale from start to 1, in percent of its length."""
+    low, high, value = (100 * (at - start) / (1 - start) for at in (interval.low, interval.high, interval.value))
+    return {"low": f"{low:.2f}", "width": f"{high - low:.2f}", "value": f"{value:.2f}"}

@@ -1,0 +1,16 @@
+"""Keeps batch normalisation as it was pretrained where its layer does not learn."""
+
+from typing import Any
+
+
+def hold_frozen(model: Any) -> None:
+    """Hold each batch normalisation without a learning parameter in evaluation mode, whatever Trainer's model.train() says.
+
+    Its running statistics would go on to drift, and the checkpoint of an adapter holds none of them.
+    """
+    from torch.nn.modules.batchnorm import _BatchNorm  # pyright: ignore[reportPrivateUsage]
+
+    for module in model.modules():
+        if isinstance(module, _BatchNorm) and not any(parameter.requires_grad for parameter in module.parameters()):
+            module.eval()
+            module.train = lambda *_, of=module: of  # pyright: ignore[reportAttributeAccessIssue]

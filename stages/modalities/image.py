@@ -1,0 +1,331 @@
+"""Pictures: x is the path of one below data/, altered by albumentations, resized and normalised as the base model wants it."""
+
+import hashlib
+import inspect
+import threading
+import warnings
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import cv2
+import numpy as np
+import pandas as pd
+
+from stages.checks import duplicates, near
+from stages.contract import draws, paths, pictures
+from stages.contract.errors import ModelError, ReceiptError
+from stages.contract.escape import extract, one_line
+from stages.contract.params import Albumentations, Augment, ImageModality, Transform
+from stages.contract.pictures import Limits, PictureError, Rgb
+from stages.contract.plugins import Encoded
+
+DATA = Path("data")
+FOREIGN = {"read_fn", "reference_images", "metadata_key", "font_path", "image"}  # arguments of transforms that read files, run code or need more than a picture
+SHEET_ROWS = 30  # labels of a contact sheet
+VIEWS: dict[str, tuple[int, ...]] = {"as_is": (), "mirrored": (-1,), "upside_down": (-2,), "half_turn": (-2, -1)}
+
+
+def read(files: "pd.Series[Any]") -> pd.DataFrame:
+    """Return each file's path; it is opened when it is looked at."""
+    return pd.DataFrame({"x": [_below_data(path) for path in files], "code": None, "reason": None}, index=files.index, dtype=object)
+
+
+def cite(cells: "pd.Series[str]", folder: Path, source: Path) -> pd.DataFrame:
+    """Return the path of the file that each cell names, relative to its table; one that is not there, or leaves the source, is bad."""
+    found = pd.DataFrame({"x": cells, "code": None, "reason": None}, index=cells.index, dtype=object)
+    for i, cell in cells.items():
+        code, reason = _wrong(folder / cell, source)
+        found.loc[i] = [_below_data(folder / cell), None, None] if code is None else [cell, code, f"'{extract(cell)}' {reason}"]
+    return found
+
+
+def _wrong(path: Path, source: Path) -> tuple[str | None, str | None]:
+    if not Path(path.parent).resolve().is_relative_to(source.resolve()):
+        return "outside", "leads out of the data set"
+    try:
+        return (None, None) if paths.regular(path, source) else ("not_regular", "is not a regular file inside the data set")
+    except (FileNotFoundError, NotADirectoryError):
+        return "missing_file", "is not there"
+    except OSError as error:
+        return "missing_file", f"cannot be looked at ({one_line(error.strerror, 100)})"
+
+
+def _below_data(path: Path) -> str:
+    """Return a path relative to data/, or the whole path of a file elsewhere."""
+    return path.relative_to(DATA).as_posix() if path.is_relative_to(DATA) else path.absolute().as_posix()
+
+
+def look(x: "pd.Series[str]", settings: ImageModality) -> pd.DataFrame:
+    """Decode each picture once: its size, brightness, contrast and colourfulness, a digest of its pixels, and a fingerprint.
+
+    Equal pixels are exact duplicates, however they are encoded.
+    """
+    columns = ["code", "reason", "note", "exact", "normal", "fingerprint", "shorter_side", "longer_side", "brightness", "contrast", "colourfulness"]
+    described = [
+        {"code": of.code, "reason": of.reason} if isinstance(of, PictureError) else of
+        for of in pictures.each([DATA / name for name in x], partial(_describe, limits=Limits(*settings.sides, settings.max_pixels)))
+    ]
+    found = pd.DataFrame(described, columns=columns, index=x.index, dtype=object)
+    return found.where(found.notna(), None).astype(dict.fromkeys(columns[6:], float))
+
+
+def _describe(path: Path, limits: Limits) -> dict[str, Any]:
+    picture = pictures.read(path, limits)
+    content, grey = _digest(picture.rgb), cv2.cvtColor(picture.rgb, cv2.COLOR_RGB2GRAY)
+    mean, deviation = (float(value[0, 0]) for value in cv2.meanStdDev(grey))
+    height, width = grey.shape
+    return {
+        "note": picture.note, "exact": content, "normal": content, "fingerprint": near.fingerprint(picture.rgb),
+        "shorter_side": min(width, height), "longer_side": max(width, height),
+        "brightness": mean / 255, "contrast": deviation / 255, "colourfulness": _colourfulness(picture.rgb),
+    }  # fmt: skip
+
+
+def _digest(rgb: Rgb) -> str:
+    """Return the sha256 of a picture's shape and pixels."""
+    digest = hashlib.sha256(f"{rgb.shape}".encode())  # in hardware, twice as fast as BLAKE2
+    digest.update(np.ascontiguousarray(rgb).data)
+    return digest.hexdigest()
+
+
+def _colourfulness(rgb: Rgb) -> float:
+    """Return how colourful a picture is, from 0 (grey) to about 1 (Hasler & Suesstrunk 2003, over 255); of a reduced copy."""
+    small = cv2.resize(rgb, (64, 64), interpolation=cv2.INTER_AREA).astype(np.float32)
+    r, g, b = small[..., 0], small[..., 1], small[..., 2]
+    red_green, yellow_blue = r - g, (r + g) / 2 - b
+    spread, mean = np.hypot(red_green.std(), yellow_blue.std()), np.hypot(red_green.mean(), yellow_blue.mean())
+    return float(spread + 0.3 * mean) / 255
+
+
+def alike(looked: pd.DataFrame) -> "pd.Series[Any]":
+    """Return a number for each group of exact and confirmed near duplicates (copies of another encoding or size)."""
+    fingerprints = np.stack(looked["fingerprint"].tolist()) if len(looked) else np.empty((0, 1), np.uint8)
+    key = near.groups(len(looked), near.pairs(fingerprints))
+    return pd.Series(key, index=looked.index).groupby(looked["normal"]).transform("min")
+
+
+def expectations(settings: ImageModality) -> list[dict[str, Any]]:
+    """Return what sizes must satisfy: the least and the most of each side, and the median of the shorter ones."""
+    least, most = settings.sides
+    low, high = settings.median_side
+    return [
+        {"type": "expect_column_values_to_be_between", "kwargs": {"column": "shorter_side", "min_value": least}},
+        {"type": "expect_column_values_to_be_between", "kwargs": {"column": "longer_side", "max_value": most}},
+        {"type": "expect_column_median_to_be_between", "kwargs": {"column": "shorter_side", "min_value": low, "max_value": high}},
+    ]
+
+
+# ---- altering --------------------------------------------------------------------------------------------------------
+
+
+def faults(augment: Augment) -> list[str]:
+    """Return what albumentations' own signatures say against the transforms."""
+    wrong = list[str]()
+    for i, transform in enumerate(augment.transforms):
+        try:
+            _transform(transform)
+        except (ValueError, TypeError) as error:
+            wrong.append(f"augment.transforms.{i}: {one_line(error, 300)}")
+    return wrong
+
+
+def _transform(transform: Transform) -> Any:
+    """Return the transform of albumentations; raises ValueError or TypeError for a name or an argument that it has not."""
+    import albumentations
+
+    if not isinstance(transform, Albumentations):
+        raise AssertionError("contract/params.py lets no text's transform in")
+    made = getattr(albumentations, transform.transform, None)
+    if not (inspect.isclass(made) and issubclass(made, (albumentations.ImageOnlyTransform, albumentations.DualTransform))):
+        raise ValueError(f"albumentations {albumentations.__version__} has no transform {transform.transform}")
+    takes = inspect.signature(made.__init__).parameters
+    if FOREIGN & set(takes) or inspect.isabstract(made):
+        raise ValueError(f"{transform.transform} needs more than the picture itself")
+    if unknown := set(transform.arguments) - set(takes):
+        raise ValueError(f"{transform.transform} has no argument {', '.join(sorted(unknown))}; it takes {', '.join(list(takes)[1:])}")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        try:
+            arguments: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in transform.arguments.items()}
+            return made(**arguments)
+        except UserWarning as warning:
+            raise ValueError(f"{transform.transform}: {warning}") from None
+
+
+class _Policy(threading.local):
+    """The transforms, made once a thread: drawing changes their state."""
+
+    def __init__(self, augment: Augment) -> None:
+        import albumentations
+
+        self.compose = albumentations.Compose([_transform(transform) for transform in augment.transforms])
+
+    def __call__(self, rgb: Rgb, draw: int) -> Rgb:
+        """Return an RGB array altered by all transforms in turn; the draw decides, and nothing else."""
+        self.compose.set_random_seed(draw % 2**32)
+        return self.compose(image=rgb)["image"]
+
+
+def alter(samples: pd.DataFrame, augment: Augment, settings: ImageModality, files: Path, below: str) -> pd.DataFrame:
+    """Write altered copies of samples as PNG; a draw depends on (seed, id, number) and on nothing else.
+
+    A copy that came out equal to its original, or of a size that no original may have, is left out.
+    """
+    chosen = samples[[draws.uniform("chosen", augment.seed, i) < augment.share for i in samples["id"]]]
+    if not augment.transforms or chosen.empty or not augment.copies:
+        return samples.iloc[:0]
+    copies = pd.concat([chosen.assign(id=chosen["id"] + f"+{number}", source_id=chosen["id"]) for number in range(1, augment.copies + 1)], ignore_index=True)
+    work = partial(_write_copy, policy=_Policy(augment), seed=augment.seed, limits=Limits(*settings.sides, settings.max_pixels), into=files)
+    written = list(pictures.each(list(zip(copies["id"], copies["x"], copies["content"], strict=True)), work))
+    copies["x"] = below + "/" + copies["id"] + ".png"
+    copies["content"] = pd.Series([None if isinstance(of, PictureError) else of for of in written], copies.index, dtype=object)
+    return pd.concat([samples.iloc[:0], copies[copies["content"].notna()]], ignore_index=True)
+
+
+def _write_copy(sample: tuple[str, str, str], policy: _Policy, seed: int, limits: Limits, into: Path) -> str:
+    """Write the copy `id` of the picture x and return the hash of its content; raises PictureError where no copy is worth it."""
+    name, x, content = sample
+    altered = policy(_verified(x, content), draws.integer("altered", seed, name))
+    height, width = altered.shape[:2]
+    if duplicates.digest_one(_digest(altered)) == content or not limits.least_side <= min(width, height) <= max(width, height) <= limits.most_side:
+        raise PictureError("no_copy", "equal to its original, or of a size that no picture may have")
+    pictures.write(altered, into / f"{name}.png")
+    return duplicates.digest_one(_digest(altered))
+
+
+def preview(originals: pd.DataFrame, copies: pd.DataFrame, files: Path, below: str, into: Path) -> None:
+    """Write contact_sheet.png: a row a label, each original (bold) beside its copies."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    import matplotlib.pyplot as plt
+
+    cells = dict[str, list[tuple[str, Rgb]]]()
+    for (_, original), (_, copy) in zip(originals.iterrows(), copies.iterrows(), strict=True):
+        row = cells.setdefault(", ".join(copy["y"]), [])
+        row += [] if any(name == original["id"] for name, _ in row) else [(original["id"], _verified(original["x"], original["content"]))]
+        row.append((copy["id"], pictures.read(files / Path(copy["x"]).relative_to(below), pictures.ANY).rgb))
+    shown, width = list(cells.items())[:SHEET_ROWS], max(map(len, cells.values()), default=1)
+    figure, axes = plt.subplots(max(1, len(shown)), width, figsize=(1.5 * width + 1, 1.6 * max(1, len(shown))), squeeze=False, layout="constrained")
+    for at in axes.flat:
+        at.set_axis_off()
+    for row, (label, pair) in zip(axes, shown, strict=False):
+        for at, (name, rgb) in zip(row, pair, strict=False):
+            at.imshow(rgb)
+            at.set_title("altered" if "+" in name else extract(label), fontsize="small", fontweight="normal" if "+" in name else "bold", parse_math=False)
+    figure.savefig(into / "contact_sheet.png", dpi=100, metadata={"Software": None})
+    plt.close(figure)
+
+
+def _verified(x: str, content: str | None) -> Rgb:
+    """Return the pixels of a picture that validate has seen; raises ReceiptError where they are others now."""
+    try:
+        rgb = pictures.read(DATA / x, pictures.ANY).rgb
+    except PictureError as error:
+        raise ReceiptError(f"data/{extract(x)}: {error.reason}; it could be read before, run `dvc checkout` or validate anew") from None
+    if content is not None and duplicates.digest_one(_digest(rgb)) != content:
+        raise ReceiptError(f"data/{extract(x)}: its pixels are not those that validate saw; run `dvc checkout`, or validate anew")
+    return rgb
+
+
+# ---- the model's inputs ----------------------------------------------------------------------------------------------
+
+
+def processor(folder: Path) -> Any:
+    """Load the image processor of a model folder: its mean, deviation and scale are used, sizes are those of params.yaml."""
+    from transformers import AutoImageProcessor
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()  # without torchvision it says that it takes Pillow
+    try:
+        return AutoImageProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(
+            f"{folder}: its image processor cannot be loaded ({one_line(error, 300)}); bring the base model's own preprocessor_config.json"
+        ) from error
+
+
+class _Inputs:
+    """Rows of pixel_values (3, crop, crop), float32, read when they are asked for."""
+
+    def __init__(self, samples: pd.DataFrame, processor: Any, settings: ImageModality, augment: Augment | None) -> None:
+        self.x, self.settings = samples["x"].tolist(), settings
+        self.content = samples["content"].tolist() if "content" in samples else [None] * len(samples)
+        self.mean = np.array(processor.image_mean, np.float32) / processor.rescale_factor
+        self.scale = processor.rescale_factor / np.array(processor.image_std, np.float32)
+        self.ids = samples["id"].tolist() if augment else []
+        self.augment, self.policy, self.epoch = augment, _Policy(augment) if augment else None, 0
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def __getitem__(self, i: int) -> dict[str, Any]:
+        import torch
+
+        rgb = _resized(_verified(self.x[i], self.content[i]), self.settings)
+        if self.augment and self.policy:
+            rgb = self.policy(rgb, draws.integer("anew", self.augment.seed, f"{self.ids[i]}:{self.epoch}"))
+        rgb = _cropped(rgb, self.settings.crop)
+        return {"pixel_values": torch.from_numpy(((rgb - self.mean) * self.scale).transpose(2, 0, 1))}
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+
+def _resize(rgb: Rgb, size: tuple[int, int]) -> Rgb:
+    """Return a picture of another (width, height): by areas where it shrinks, else bilinear."""
+    return cast(Rgb, cv2.resize(rgb, size, interpolation=cv2.INTER_AREA if size[0] < rgb.shape[1] else cv2.INTER_LINEAR))
+
+
+def _resized(rgb: Rgb, settings: ImageModality) -> Rgb:
+    """Return a picture whose shorter side is as the settings say."""
+    height, width = rgb.shape[:2]
+    factor = settings.shorter_side / min(height, width)
+    size = (max(settings.shorter_side, round(width * factor)), max(settings.shorter_side, round(height * factor)))
+    return rgb if size == (width, height) else _resize(rgb, size)
+
+
+def _cropped(rgb: Rgb, side: int) -> Rgb:
+    """Return the square at the centre; a picture that a transform made smaller is enlarged first."""
+    height, width = rgb.shape[:2]
+    if min(height, width) < side:
+        factor = side / min(height, width)
+        rgb = _resize(rgb, (max(side, round(width * factor)), max(side, round(height * factor))))
+        height, width = rgb.shape[:2]
+    top, left = (height - side) // 2, (width - side) // 2
+    return rgb[top : top + side, left : left + side]
+
+
+def encode(samples: pd.DataFrame, processor: Any, settings: ImageModality) -> Encoded:
+    """Return rows of pixel_values (3, crop, crop); each picture is read, and its pixels verified, when its row is asked for."""
+    return _Inputs(samples, processor, settings, None)
+
+
+def show(samples: pd.DataFrame, settings: ImageModality) -> list[Rgb]:
+    """Return the square of each picture that the model sees."""
+    content = samples["content"] if "content" in samples else [None] * len(samples)
+    return [_cropped(_resized(_verified(x, of), settings), settings.crop) for x, of in zip(samples["x"], content, strict=True)]
+
+
+def encode_anew(samples: pd.DataFrame, processor: Any, settings: ImageModality, augment: Augment) -> Encoded:
+    """Return the same, altered by the transforms at shorter_side, a draw for each (seed, id, epoch), where augment says so."""
+    return _Inputs(samples, processor, settings, augment if augment.on_the_fly and augment.transforms else None)
+
+
+def lengths(encoded: Encoded) -> list[int]:
+    """Return the same for each: all pictures are of one size."""
+    return [1] * len(encoded)
+
+
+def views(inputs: dict[str, Any], settings: ImageModality) -> list[dict[str, Any]]:
+    """Return the batch mirrored and turned as the settings say."""
+    return [{"pixel_values": inputs["pixel_values"].flip(VIEWS[view]) if VIEWS[view] else inputs["pixel_values"]} for view in settings.views]
+
+
+def collate(processor: Any) -> Callable[[list[dict[str, Any]]], dict[str, Any]]:  # noqa: ARG001  (pictures need no padding)
+    """Return what stacks rows."""
+    from transformers import default_data_collator
+
+    return default_data_collator
