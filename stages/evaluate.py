@@ -30,15 +30,15 @@ def evaluate(job: Job, problem: Classification, compute: Compute, evaluate: Eval
 
     names = ["candidate", *(b.name for b in evaluate.baselines)]
     measured = {name: of_y.measure(y.tolist(), predictions[name].tolist(), labels) for name in names}
-    cheap = {b.name: dict(list(of_y.headlines(measured[b.name]).items())[:1]) for b in evaluate.baselines}
-    receipts.write_json(job.hand_on("metrics.json"), {**of_y.headlines(measured["candidate"]), "baselines": cheap, "rows": len(test)})
+    headlines = {name: of_y.headlines(of) for name, of in measured.items()}
+    cheap = {b.name: dict(list(headlines[b.name].items())[:1]) for b in evaluate.baselines}
+    receipts.write_json(job.hand_on("metrics.json"), {**headlines["candidate"], "baselines": cheap, "rows": len(test)})
     intervals = statistics.intervals(y, predictions["candidate"], labels, alpha=1 - CONFIDENCE)
     measured["candidate"]["intervals"] = {"confidence": CONFIDENCE, **asdict(intervals)}
     receipts.write_json(job.hand_on("report.json"), measured)
     manifest.write_table(predictions, job.hand_on("predictions.parquet"), manifest.predictions_schema(names))
     _write_confusion(predictions, job)
     plots.confusion(y, predictions["candidate"], labels, job.hand_on("confusion.png"))
-    headlines = {name: of_y.headlines(of) for name, of in measured.items()}
     report.write(job.hand_on("report.html"), report.Findings(
         task=job.key,
         facts={"test rows": len(test), "labels": len(labels), "train rows": len(train), "validation rows": len(validation)},

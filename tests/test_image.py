@@ -7,6 +7,7 @@ import os
 import random
 import shutil
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -366,6 +367,20 @@ def test_a_mirrored_copy_is_mirrored_and_an_unchanged_one_left_out(tmp_path: Pat
         assert (altered == pictures.read(Path(original.x), pictures.ANY).rgb[:, ::-1]).all()
     never = Albumentations("albumentations", "HorizontalFlip", {"p": 0.0})
     assert image.alter(samples, Augment(7, 1.0, 1, False, (never,)), SETTINGS, tmp_path / "out", "below").empty
+
+
+def test_a_policy_draws_alike_in_threads_and_in_processes(tmp_path: Path) -> None:
+    write_pictures(tmp_path, 20)
+    items = [(f"{i:03}", path.as_posix(), None) for i, path in enumerate(sorted(tmp_path.rglob("*.png")))]
+    policy = image._Policy(Augment(7, 1.0, 1, False, (LIGHT, FLIP)))
+    written = []
+    for workers in (1, 2, 3):
+        into = tmp_path / str(workers)
+        into.mkdir()
+        work = partial(image._write_copy, policy=policy, seed=7, limits=pictures.ANY, into=into)
+        written.append((list(pictures.each(items, work, workers)), {p.name: p.read_bytes() for p in into.iterdir()}))
+    assert written[0] == written[1] == written[2]
+    assert len(written[0][1]) == 40
 
 
 def test_a_base_model_without_an_image_processor_is_refused(tmp_path: Path) -> None:

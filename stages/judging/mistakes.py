@@ -22,17 +22,16 @@ def collect(folder: Path, test: pd.DataFrame, predictions: pd.DataFrame) -> list
     shown = plugins.modality(card["modality"]["name"]).show(samples, settings)
     maps: list[bytes | None] = [None] * len(wrong)
     if shown and isinstance(shown[0], np.ndarray):
-        maps[:MAPPED] = _maps(folder, samples.head(MAPPED), wrong["candidate"].head(MAPPED), shown)
+        maps[:MAPPED] = _maps(folder, card, samples.head(MAPPED), wrong["candidate"].head(MAPPED), shown)
         shown = [saliency.thumbnail(rgb, SIDE) for rgb in shown]
     columns = (wrong["y"], wrong["candidate"], wrong["confidence"], samples["origin"])
     return [Mistake(*of) for of in zip(shown, *(column.tolist() for column in columns), maps, strict=True)]
 
 
-def _maps(folder: Path, samples: pd.DataFrame, predicted: "pd.Series[str]", shown: list["np.ndarray[Any, Any]"]) -> list[bytes]:
+def _maps(folder: Path, card: dict[str, Any], samples: pd.DataFrame, predicted: "pd.Series[str]", shown: list["np.ndarray[Any, Any]"]) -> list[bytes]:
     """Return each picture with its saliency map laid over it."""
     import torch
 
-    card = receipts.read_json(folder / "model.json")
     of_x, of_y = plugins.modality(card["modality"]["name"]), plugins.problem(card["problem"])
     model = of_y.load(folder / "model", card["modality"]["name"], card["labels"], new_head=False)[0]
     rows = of_x.encode(samples, of_x.processor(folder / "model"), plugins.settings(card["modality"]))

@@ -1,6 +1,12 @@
-"""Keeps batch normalisation as it was pretrained where its layer does not learn."""
+"""Keeps modules that do not learn as they were pretrained: running statistics and dropout are those of evaluation."""
 
 from typing import Any
+
+
+def hold(module: Any) -> None:
+    """Keep a module in evaluation mode: Trainer calls model.train() before each step."""
+    module.eval()
+    module.train = lambda *_: module
 
 
 def hold_frozen(model: Any) -> None:
@@ -12,5 +18,4 @@ def hold_frozen(model: Any) -> None:
 
     for module in model.modules():
         if isinstance(module, _BatchNorm) and not any(parameter.requires_grad for parameter in module.parameters()):
-            module.eval()
-            module.train = lambda *_, of=module: of  # pyright: ignore[reportAttributeAccessIssue]
+            hold(module)

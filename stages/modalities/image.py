@@ -155,12 +155,16 @@ def _transform(transform: Transform) -> Any:
 
 
 class _Policy(threading.local):
-    """The transforms, made once a thread: drawing changes their state."""
+    """The transforms, made once a thread, and anew in another process: drawing changes their state."""
 
     def __init__(self, augment: Augment) -> None:
         import albumentations
 
+        self.augment = augment
         self.compose = albumentations.Compose([_transform(transform) for transform in augment.transforms])
+
+    def __reduce__(self) -> tuple[type, tuple[Augment]]:
+        return _Policy, (self.augment,)
 
     def __call__(self, rgb: Rgb, draw: int) -> Rgb:
         """Return an RGB array altered by all transforms in turn; the draw decides, and nothing else."""
@@ -188,11 +192,11 @@ def _write_copy(sample: tuple[str, str, str], policy: _Policy, seed: int, limits
     """Write the copy `id` of the picture x and return the hash of its content; raises PictureError where no copy is worth it."""
     name, x, content = sample
     altered = policy(_verified(x, content), draws.integer("altered", seed, name))
-    height, width = altered.shape[:2]
-    if duplicates.digest_one(_digest(altered)) == content or not limits.least_side <= min(width, height) <= max(width, height) <= limits.most_side:
+    (height, width), digest = altered.shape[:2], duplicates.digest_one(_digest(altered))
+    if digest == content or not limits.least_side <= min(width, height) <= max(width, height) <= limits.most_side:
         raise PictureError("no_copy", "equal to its original, or of a size that no picture may have")
     pictures.write(altered, into / f"{name}.png")
-    return duplicates.digest_one(_digest(altered))
+    return digest
 
 
 def preview(originals: pd.DataFrame, copies: pd.DataFrame, files: Path, below: str, into: Path) -> None:

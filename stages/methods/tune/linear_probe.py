@@ -5,6 +5,7 @@ from typing import Any
 
 from stages.contract.params import LinearProbe
 from stages.contract.plugins import Learning, Rows
+from stages.methods import batchnorm
 
 BATCH = 32  # rows whose features are worked out at once
 
@@ -22,9 +23,7 @@ def prepare(model: Any, new: frozenset[str], learning: Learning, _: LinearProbe)
         parameter.requires_grad_(name in new)
     heads = {name.rpartition(".")[0] for name in new}
     if len(heads) > 1:
-        base = model.base_model
-        base.eval()
-        base.train = lambda *_: base  # Trainer calls model.train() before each step
+        batchnorm.hold(model.base_model)
         return model, learning
     head = model.get_submodule(heads.pop())
 
