@@ -1,16 +1,24 @@
-"""Measures what pictures cost.
+"""Measures what pictures cost, which copies are found, and what pretraining brings.
 
-python -m benchmarks.images reading --pictures FOLDER
+python -m benchmarks.images reading    --pictures FOLDER
+python -m benchmarks.images augmenting --pictures FOLDER
+python -m benchmarks.images near       --pictures FOLDER
+python -m benchmarks.images memory
+python -m benchmarks.images probe      --pictures FOLDER
 """
 
 import argparse
-import hashlib
-import math
+import io
+import json
 import os
 import resource
+import shutil
+import tempfile
+import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from itertools import cycle, islice
 from multiprocessing import get_context
@@ -19,71 +27,111 @@ from typing import Any
 
 import cv2
 import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import psutil
 from PIL import Image
 
+from benchmarks import elsewhere
+from stages.checks import near
 from stages.contract import pictures
+from stages.contract.params import Albumentations, Augment, ImageModality
+from stages.modalities import image
 
-OPPONENTS = np.array([[1, -1, 0], [0.5, 0.5, -1]], np.float32)  # Hasler and Suesstrunk 2003: red-green and yellow-blue
+Picture = npt.NDArray[np.uint8]
+SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff"}
 BARE = ("bare, threads", "bare, processes")
-LIMITS = pictures.Limits(least_side=8, most_side=20_000, most_pixels=100_000_000)
+SETTINGS = ImageModality("image", (8, 20_000), 100_000_000, (8, 20_000), 224, 224, ("as_is",))
+LIMITS = pictures.Limits(*SETTINGS.sides, SETTINGS.max_pixels)
+TRANSFORMS = (
+    Albumentations("albumentations", "HorizontalFlip", {"p": 0.5}),
+    Albumentations("albumentations", "RandomBrightnessContrast", {"p": 1.0}),
+)
+POLICY = Augment(seed=7, share=1.0, copies=1, on_the_fly=False, transforms=TRANSFORMS)
+MANY = 100_000
 
 
-def bare(path: Path) -> None:
+def files(folder: Path) -> list[Path]:
+    """Return the pictures below a folder, by suffix."""
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+
+
+# ---- reading and augmenting, beside a bare loop ----------------------------------------------------------------------
+
+
+def bare(path: Path) -> Image.Image:
     """Decode, and nothing else."""
-    with Image.open(path) as image:
-        image.convert("RGB")
+    with Image.open(path) as picture:
+        return picture.convert("RGB")
 
 
-def plain(path: Path) -> None:
-    """Read."""
-    pictures.read(path, LIMITS)
+def bare_copy(path: Path, into: Path) -> None:
+    """Decode, transform and encode, and nothing else."""
+    transformed = transforms()(image=np.asarray(bare(path)))["image"]
+    Image.fromarray(transformed).save(into / f"{path.stem}-{threading.get_ident()}.png", "PNG", compress_level=1)
 
 
-def describe(path: Path, digest: str | None) -> tuple[str, bytes, list[float]]:
-    """Read and check: a digest of the pixels (None: of the file's bytes), a 32 x 32 thumbnail, brightness, contrast, colourfulness."""
-    rgb = pictures.read(path, LIMITS).rgb
-    pixels = hashlib.new(digest or "sha256", repr(rgb.shape).encode())
-    pixels.update(rgb if digest else path.read_bytes())
-    small = cv2.resize(halved(halved(rgb)), (32, 32), interpolation=cv2.INTER_AREA)
-    brightness, contrast = (float(value[0, 0]) for value in cv2.meanStdDev(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)))
-    means, spreads = cv2.meanStdDev(cv2.transform(small.astype(np.float32), OPPONENTS))
-    return pixels.hexdigest(), small.tobytes(), [brightness, contrast, math.hypot(*spreads.flat) + 0.3 * math.hypot(*means.flat)]
+def transforms() -> Any:
+    """Return the transforms of POLICY as albumentations has them, made once a thread."""
+    import albumentations
+
+    if not hasattr(MADE, "compose"):
+        MADE.compose = albumentations.Compose([getattr(albumentations, of.transform)(**of.arguments) for of in TRANSFORMS])
+    return MADE.compose
 
 
-def halved(rgb: Any) -> Any:
-    """Return means of 2 x 2 pixels, for which INTER_AREA is many times faster; pictures under 128 pixels as they are."""
-    height, width = rgb.shape[0] // 2, rgb.shape[1] // 2
-    return cv2.resize(rgb[: 2 * height, : 2 * width], (width, height), interpolation=cv2.INTER_AREA) if min(height, width) >= 64 else rgb
+MADE = threading.local()
 
 
-def in_threads(paths: list[Path], workers: int) -> Iterator[None]:
-    """Decode in threads."""
+def in_threads(paths: list[Path], workers: int, work: Callable[[Path], Any]) -> Iterator[Any]:
+    """Work in threads."""
     with ThreadPoolExecutor(workers) as pool:
-        yield from pool.map(bare, paths)
+        yield from pool.map(work, paths)
 
 
-def in_processes(paths: list[Path], workers: int) -> Iterator[None]:
-    """Decode in forked processes, the cheapest ones to start."""
+def in_processes(paths: list[Path], workers: int, work: Callable[[Path], Any]) -> Iterator[Any]:
+    """Work in forked processes, the cheapest ones to start; results stay where they were made."""
     with get_context("fork").Pool(workers) as pool:
-        yield from pool.imap(bare, paths, chunksize=16)
+        yield from pool.imap(partial(_finish, work), paths, chunksize=16)
+
+
+def _finish(work: Callable[[Path], Any], path: Path) -> None:
+    work(path)
 
 
 def reading(options: argparse.Namespace) -> None:
-    """Print pictures a second, bare and with Refit's reader, in turns of one run, and each as a share of the faster bare loop."""
-    workers = options.workers or len(os.sched_getaffinity(0))
-    found = sorted(p for p in options.pictures.rglob("*") if p.suffix.lower() in (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"))
-    paths = list(islice(cycle(found), options.number))
-    ways: dict[str, Callable[[], Iterable[object]]] = {
-        BARE[0]: lambda: in_threads(paths, workers),
-        BARE[1]: lambda: in_processes(paths, workers),
-        "read": lambda: pictures.each(paths, plain, workers),
-        "read, thumbnail, numbers, sha256 of the file": lambda: pictures.each(paths, partial(describe, digest=None), workers),
-        "read, thumbnail, numbers, sha256 of pixels": lambda: pictures.each(paths, partial(describe, digest="sha256"), workers),
-        "read, thumbnail, numbers, blake2b of pixels": lambda: pictures.each(paths, partial(describe, digest="blake2b"), workers),
-    }
+    """Print pictures a second, bare and as validate reads and checks them."""
+    paths, workers = list(islice(cycle(files(options.pictures)), options.number)), options.workers
+    compare(paths, workers, options.rounds, {
+        BARE[0]: lambda: in_threads(paths, workers, bare),
+        BARE[1]: lambda: in_processes(paths, workers, bare),
+        "read": lambda: pictures.each(paths, partial(pictures.read, limits=LIMITS), workers),
+        "read and checked": lambda: pictures.each(paths, partial(image._describe, limits=LIMITS), workers),  # pyright: ignore[reportPrivateUsage]
+    })  # fmt: skip
+
+
+def augmenting(options: argparse.Namespace) -> None:
+    """Print altered copies a second, by a bare loop and as augment makes them."""
+    paths, workers = list(islice(cycle(files(options.pictures)), options.number)), options.workers
+    looked = image.look(pd.Series([path.absolute().as_posix() for path in paths]), SETTINGS)
+    samples = pd.DataFrame({
+        "id": [f"{i:06}" for i in range(len(paths))], "x": [path.absolute().as_posix() for path in paths],
+        "content": looked["normal"].map(image.duplicates.digest_one), "y": [["any"]] * len(paths),
+    })  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        into = Path(folder)
+        compare(paths, workers, options.rounds, {
+            BARE[0]: lambda: in_threads(paths, workers, partial(bare_copy, into=into)),
+            BARE[1]: lambda: in_processes(paths, workers, partial(bare_copy, into=into)),
+            "augment": lambda: [image.alter(samples, POLICY, SETTINGS, into, "below")],
+        })  # fmt: skip
+
+
+def compare(paths: list[Path], workers: int, rounds: int, ways: dict[str, Callable[[], Iterable[object]]]) -> None:
+    """Print the rate of each way, in turns of one run, and as a share of the faster bare loop."""
     rates: dict[str, list[float]] = {name: [] for name in ways}
     costs: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(options.rounds):
+    for _ in range(rounds):
         for name, way in ways.items():
             began, used = time.perf_counter(), seconds_of_cores()
             refused = sum(isinstance(value, pictures.PictureError) for value in way())
@@ -93,9 +141,7 @@ def reading(options: argparse.Namespace) -> None:
     # What else the machine does only slows. Where it does much, the seconds of a core are the fairer number.
     rate = max(max(rates[name]) for name in BARE)
     cost = min(min(costs[name]) for name in BARE)
-    print(
-        f"{len(paths):,} pictures ({len(found):,} files), {workers} workers, best of {options.rounds} rounds; share of bare by the clock, by seconds of a core"
-    )
+    print(f"{len(paths):,} pictures, {workers} workers, best of {rounds} rounds; share of bare by the clock, by seconds of a core")
     for name in ways:
         share = f"{cost / min(costs[name]):6.0%}" if name in BARE or workers <= pictures.THREADS_REACH else "     -"  # a fork server's children are not seen
         print(f"{max(rates[name]):8,.0f}/s {max(rates[name]) / rate:6.0%} {share}  {name}")
@@ -106,16 +152,189 @@ def seconds_of_cores() -> float:
     return sum(sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
 
 
+# ---- near duplicates -------------------------------------------------------------------------------------------------
+
+
+def decode(source: Path | io.BytesIO) -> Picture:
+    """Return a picture as (height, width, 3)."""
+    return np.asarray(Image.open(source).convert("RGB"))
+
+
+def encoded(kind: str, quality: int) -> Callable[[Picture], Picture]:
+    """Return a copier that writes and reads a file of this kind."""
+
+    def copy(picture: Picture) -> Picture:
+        file = io.BytesIO()
+        Image.fromarray(picture).save(file, kind, quality=quality)
+        return decode(file)
+
+    return copy
+
+
+def resized(share: float, by: Image.Resampling) -> Callable[[Picture], Picture]:
+    """Return a copier that changes both sides by a share."""
+
+    def copy(picture: Picture) -> Picture:
+        height, width = picture.shape[:2]
+        return np.asarray(Image.fromarray(picture).resize((max(1, round(width * share)), max(1, round(height * share))), by))
+
+    return copy
+
+
+COPIES: dict[str, Callable[[Picture], Picture]] = {
+    **{f"JPEG {quality}": encoded("JPEG", quality) for quality in (30, 50, 75, 95)},
+    **{f"WEBP {quality}": encoded("WEBP", quality) for quality in (50, 80)},
+    **{f"x {share} {by.name}": resized(share, by) for share in (0.5, 0.75, 1.5, 2) for by in Image.Resampling},
+    "x 0.5 BICUBIC, JPEG 30": lambda picture: encoded("JPEG", 30)(resized(0.5, Image.Resampling.BICUBIC)(picture)),
+}
+
+
+@contextmanager
+def measured(name: str) -> Generator[None]:
+    """Print the seconds and the MiB above what the process held before."""
+    process, over = psutil.Process(), threading.Event()
+    before = peak = process.memory_info().rss
+
+    def watch() -> None:
+        nonlocal peak
+        while not over.wait(0.005):
+            peak = max(peak, process.memory_info().rss)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    wall, cpu = time.perf_counter(), time.process_time()
+    try:
+        yield
+    finally:
+        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+        over.set()
+        watcher.join()
+    print(json.dumps({"what": name, "seconds": round(wall, 2), "seconds_of_cpu": round(cpu, 2), "mib": (peak - before) >> 20}), flush=True)
+
+
+def crops(picture: Picture, count: int, rng: np.random.Generator) -> Iterator[Picture]:
+    """Yield crops of 40 to 90 % of both sides, from anywhere."""
+    height, width = picture.shape[:2]
+    for share in rng.uniform(0.4, 0.9, count):
+        tall, wide = int(height * share), int(width * share)
+        top, left = rng.integers(height - tall + 1), rng.integers(width - wide + 1)
+        yield np.ascontiguousarray(picture[top : top + tall, left : left + wide])
+
+
+def near_duplicates(options: argparse.Namespace) -> None:
+    """Print the share of copies that come into their original's group, merged originals, and the cost of many pictures."""
+    paths = files(options.pictures)
+    originals_of = [decode(path) for path in paths]
+    originals = np.array([near.fingerprint(picture) for picture in originals_of])
+    merged = near.pairs(originals)
+    print(json.dumps({"pictures": len(paths), "merged": [[paths[a].name, paths[b].name] for a, b in merged.tolist()]}))
+    for kind, copy in COPIES.items():
+        both = np.concatenate([originals, [near.fingerprint(copy(picture)) for picture in originals_of]])
+        group = near.groups(len(both), near.pairs(both))
+        print(json.dumps({"copy": kind, "found": round(float((group[: len(paths)] == group[len(paths) :]).mean()), 4)}), flush=True)
+
+    rng = np.random.default_rng(0)
+    many = np.array([near.fingerprint(crop) for picture in originals_of for crop in crops(picture, -(-MANY // len(paths)), rng)])[:MANY]
+    with measured(f"{len(many)} crops"):
+        near.groups(len(many), near.pairs(many))
+    blank = many[rng.permutation(len(many))[: MANY // 2]]
+    blank[:, near.LUMA] = np.round(rng.normal(245, 0.6, (len(blank), near.FINE**2)))
+    many[: len(blank)] = blank
+    with measured(f"the same, {len(blank)} of them nearly blank"):
+        near.groups(len(many), near.pairs(many))
+
+
+# ---- the real stages -------------------------------------------------------------------------------------------------
+
+
+def memory(options: argparse.Namespace) -> None:
+    """Print the peak memory, in MiB, of validate, augment and split for few and for many pictures."""
+    for number in options.numbers:
+        with tempfile.TemporaryDirectory() as folder:
+            print(json.dumps({"pictures": number, **peaks(Path(folder), number, options.side)}), flush=True)
+
+
+def peaks(folder: Path, number: int, side: int) -> dict[str, float]:
+    """Return the peak memory of each stage, in MiB, for so many pictures of noise; of two labels, a third of train with a copy."""
+    drawn = np.random.default_rng(0)
+    for i in range(number):
+        of = folder / "data/raw/noise" / ("left", "right")[i % 2]
+        of.mkdir(parents=True, exist_ok=True)
+        coarse = drawn.integers(0, 255, (side // 4, side // 4, 3), dtype=np.uint8)
+        pictures.write(np.asarray(cv2.resize(coarse, (side, side), interpolation=cv2.INTER_NEAREST)), of / f"{i}.png")
+    task = elsewhere.read_params()["tasks"]["solar_cells"]
+    task["problem"]["labels"] = None
+    task["data"] = {"source": "noise", "layout": {"name": "folders", "folders": [{"path": ".", "part": None}], "suffixes": [".png"]}}
+    task["modality"] |= {"sides": [side, side], "median_side": [side, side]}
+    task["validate"] |= {"min_rows": number, "min_rows_per_label": 2, "label_distribution": {"name": "uniform", "max_kl": 0.1}}
+    task["augment"]["share"] = 0.33
+    elsewhere.write_params(folder, {}, {"noise": task})
+    stages = ("validate", "augment", "split")
+    for stage in stages:
+        elsewhere.run(folder, f"stages.{stage}", "noise")
+    return {stage: elsewhere.read(folder, stage, "noise", "timing.json")["peak_memory_mib"] for stage in stages}
+
+
+def probe(options: argparse.Namespace) -> None:
+    """Print what a linear probe reaches on the pictures in FOLDER/val with the base model's weights, and with random ones.
+
+    FOLDER/train and FOLDER/val hold a folder a label; `refit add` writes the settings, and val is made the test part.
+    """
+    for name, base in {"pretrained": options.base, "random": None}.items():
+        with tempfile.TemporaryDirectory() as folder:
+            print(json.dumps({"weights": name, **probed(Path(folder), options.pictures, base or randomised(options.base, Path(folder)))}), flush=True)
+
+
+def probed(folder: Path, given: Path, base: Path) -> dict[str, float]:
+    """Return accuracy and macro-F1 on FOLDER/val, and the seconds that finetune worked."""
+    for name in ("dvc.yaml", ".gitignore", ".dvcignore"):
+        shutil.copy(elsewhere.ROOT / name, folder)
+    elsewhere.run(folder, "dvc", "init", "--quiet", "--no-scm")
+    elsewhere.write_params(folder, {}, {})
+    elsewhere.run(folder, "stages.cli", "add", "probed", str(given.absolute()), "--base", str(base.absolute()))
+    params = elsewhere.read_params(folder)
+    for of in params["tasks"]["probed"]["data"]["layout"]["folders"]:
+        of["part"] = {"train": "train", "val": "test"}[of["path"]]
+    elsewhere.write_params(folder, **params)
+    for stage in ("validate", "augment", "split", "finetune", "evaluate"):
+        elsewhere.run(folder, f"stages.{stage}", "probed")
+    metrics = elsewhere.read(folder, "evaluate", "probed", "metrics.json")
+    seconds = elsewhere.read(folder, "finetune", "probed", "timing.json")["seconds_of_work"]
+    return {"accuracy": metrics["accuracy"], "macro_f1": metrics["macro_f1"], "test_rows": metrics["rows"], "seconds_of_finetune": seconds}
+
+
+def randomised(base: Path, folder: Path) -> Path:
+    """Return a folder with a model of the same configuration and processor whose weights are drawn (seed 0)."""
+    import torch
+    from transformers import AutoConfig, AutoModelForImageClassification
+
+    torch.manual_seed(0)
+    made = folder / "random"
+    AutoModelForImageClassification.from_config(AutoConfig.from_pretrained(base, local_files_only=True)).save_pretrained(made)
+    shutil.copy(base / "preprocessor_config.json", made)
+    return made
+
+
 def main() -> None:
     """Run the benchmark that is named."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)
-    command = commands.add_parser("reading", help=reading.__doc__)
-    command.add_argument("--pictures", type=Path, required=True)
-    command.add_argument("--number", type=int, default=4000, help="files are read again and again up to so many")
-    command.add_argument("--rounds", type=int, default=5)
-    command.add_argument("--workers", type=int)
-    command.set_defaults(run=reading)
+    for run in (reading, augmenting):
+        command = commands.add_parser(run.__name__, help=run.__doc__)
+        command.add_argument("--number", type=int, default=4000, help="files are read again and again up to so many")
+        command.add_argument("--rounds", type=int, default=5)
+        command.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
+        command.set_defaults(run=run)
+    commands.add_parser("near", help=near_duplicates.__doc__).set_defaults(run=near_duplicates)
+    command = commands.add_parser("probe", help=probe.__doc__)
+    command.add_argument("--base", type=Path, default=Path("data/raw/mobilenet"), help="a folder that transformers reads")
+    command.set_defaults(run=probe)
+    for command in commands.choices.values():
+        command.add_argument("--pictures", type=Path, required=True, metavar="FOLDER")
+    command = commands.add_parser("memory", help=memory.__doc__)
+    command.add_argument("--numbers", type=int, nargs="+", default=[100, 10_000])
+    command.add_argument("--side", type=int, default=300, help="pixels")
+    command.set_defaults(run=memory)
     options = parser.parse_args()
     options.run(options)
 

@@ -30,7 +30,8 @@ def refit() -> None:
 def add(
     name: Annotated[str, typer.Argument(help="Name of the new source and task: a-z, 0-9 and _.")],
     where: Annotated[
-        str, typer.Argument(metavar="PATH|URL", help="A folder of texts (a folder a label), a table, https://, s3://, gs://, or hub:OWNER/NAME@COMMIT.")
+        str,
+        typer.Argument(metavar="PATH|URL", help="A folder of texts or pictures (a folder a label), a table, https://, s3://, gs://, hub:OWNER/NAME@COMMIT."),
     ],
     base: Annotated[
         str | None, typer.Option(help="The pretrained model: a source of params.yaml, a folder with config.json, or hub:OWNER/NAME@COMMIT.")

@@ -19,6 +19,7 @@ def evaluate(job: Job, problem: Classification, compute: Compute, evaluate: Eval
     of_y = plugins.problem(problem.name)
     train, validation, test = (manifest.read(job.take("split", f"{name}.parquet")) for name in manifest.PARTS)
     model_json, _ = job.take("finetune", "model.json"), job.take("finetune", "model")
+    history, kept = receipts.read_json(job.take("finetune", "history.json")), receipts.read_json(job.take("finetune", "metrics.json"))["best_epoch"]
     labels = receipts.read_json(model_json)["labels"]
     y = of_y.strata(test["y"])
 
@@ -48,7 +49,7 @@ def evaluate(job: Job, problem: Classification, compute: Compute, evaluate: Eval
         confidence=CONFIDENCE,
         taken_for=report.taken_for(y, predictions["candidate"]),
         confusion=(job.out / "confusion.png").read_bytes(),
-        curves=plots.learning_curves(receipts.read_json(job.take("finetune", "history.json")), next(iter(headlines["candidate"]))),
+        curves=plots.learning_curves(history, next(iter(headlines["candidate"])), kept),
         mistakes=mistakes.collect(model_json.parent, test, predictions),
         wrong=int((predictions["candidate"] != y).sum()),
     ))  # fmt: skip

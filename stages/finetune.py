@@ -4,6 +4,7 @@ from dataclasses import asdict
 from math import isfinite
 from typing import Any
 
+from stages import device
 from stages.contract import manifest, plugins, receipts, runner
 from stages.contract.errors import ModelError
 from stages.contract.params import Augment, Classification, Compute, Finetune, Modality
@@ -15,10 +16,9 @@ def finetune(job: Job, modality: Modality, problem: Classification, base: str, a
     import torch
     import transformers
 
-    torch.set_num_threads(compute.threads)
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    found = device.set_up(compute)
     transformers.set_seed(finetune.seed)
-    job.facts["device"] = torch.cuda.get_device_name() if torch.cuda.is_available() else f"cpu, {compute.threads} threads"
+    job.facts["device"] = f"cpu, {compute.threads} threads" if found == "cpu" else torch.cuda.get_device_name()
     of_x, of_y = plugins.modality(modality.name), plugins.problem(problem.name)
     parts = {name: manifest.read(job.take("split", f"{name}.parquet")) for name in ("train", "validation")}
     folder, base_sha256 = job.raw(base)
@@ -42,7 +42,7 @@ def finetune(job: Job, modality: Modality, problem: Classification, base: str, a
         loss=plugins.objective(finetune.objective.name).loss(finetune.objective, list(train.targets)),
         measure=measure,
     )
-    with torch.autocast("cuda" if torch.cuda.is_available() else "cpu", torch.bfloat16, enabled=compute.dtype == "bfloat16"):
+    with device.arithmetic(compute):
         learner, learning = tune.prepare(model, new, learning, finetune.tune)
     history = plugins.loop(finetune.loop.name).fit(learner, learning, finetune, compute, job.work)
 
@@ -51,7 +51,7 @@ def finetune(job: Job, modality: Modality, problem: Classification, base: str, a
     tune.finish(learner).save_pretrained(job.hand_on("model"))
     processor.save_pretrained(job.out / "model")
     epochs = [entry for entry in history if "eval_loss" in entry]
-    best = max(epochs, key=lambda h: (h[f"eval_{finetune.best_metric}"], -h["epoch"]))
+    best = max(epochs, key=lambda epoch: plugins.merit(epoch, finetune.best_metric))  # the earliest on a tie
     receipts.write_json(job.hand_on("model.json"), {
         "task": job.key,
         "modality": asdict(modality),

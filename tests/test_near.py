@@ -88,6 +88,14 @@ def test_a_copy_comes_into_its_original_s_group_and_nothing_else_does(name: str,
     assert group.tolist() == [*range(len(pictures))] * 2
 
 
+def test_a_copy_that_is_a_pixel_off_is_laid_upon_its_original() -> None:
+    """As half the copies are that leave out pixels; without it 58 % of these are found."""
+    originals, copies = ([np.ascontiguousarray(picture[some, some]) for picture in crops()] for some in (slice(None, -1), slice(1, None)))
+    group = grouped([*originals, *copies])
+    assert len(set(group[: len(originals)])) == len(originals)
+    assert (group[: len(originals)] == group[len(originals) :]).mean() >= 0.8
+
+
 def test_a_small_picture_s_copies_are_found_too() -> None:
     pictures = [resize(picture, 32 / picture.shape[1], Image.Resampling.BICUBIC) for picture in crops()]
     for kind in ("JPEG 60", "x 1.5", "x 2"):
@@ -117,7 +125,7 @@ def test_fine_print_tells_pages_apart() -> None:
         pages.append(np.repeat(np.kron(ink * 40 + 200, np.ones((20, 10))).astype(np.uint8)[:, :, None], 3, axis=2))
     shown = np.array([near.fingerprint(page) for page in pages])
     seen = near._see(shown, np.arange(20))
-    assert near._apart(seen.coarse[:1], seen.coarse[1:2])[0] < seen.coarse_limit[0]
+    assert near._apart(seen.coarse[:1], seen.coarse[1:2])[0] < seen.limit(np.arange(1), seen.coarse_contrast, near.COARSE_LIMIT)[0]
     assert len(np.unique(near.groups(20, near.pairs(shown)))) == 20
 
 

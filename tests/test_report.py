@@ -66,7 +66,7 @@ def write(path: Path, labels: list[str], mistakes: list[report.Mistake], **other
         "confidence": 0.95,
         "taken_for": report.taken_for(rows["y"], rows["candidate"]),
         "confusion": path.with_suffix(".png").read_bytes(),
-        "curves": plots.learning_curves(HISTORY, "macro_f1"),
+        "curves": plots.learning_curves(HISTORY, "macro_f1", 2.0),
         "mistakes": mistakes,
         "wrong": len(rows),
     }
@@ -180,17 +180,17 @@ def test_a_label_is_mostly_taken_for_the_commonest_wrong_one() -> None:
 
 
 def test_learning_curves_mark_the_epoch_that_was_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of equal epochs finetune keeps the first; a name with $ is no mathematics."""
+    """A name with $ is no mathematics."""
     import matplotlib.axes
 
     titles: list[str] = []
     kept = matplotlib.axes.Axes.set_title
     monkeypatch.setattr(matplotlib.axes.Axes, "set_title", lambda self, label, **k: (titles.append(label), kept(self, label, **k))[1])
-    drawn = plots.learning_curves(HISTORY, "macro_f1")
-    assert titles == ["loss", "validation macro-F1: best 0.7000 in epoch 2"]
+    drawn = plots.learning_curves(HISTORY, "macro_f1", 2.0)
+    assert titles == ["loss", "validation macro-F1: 0.7000 in epoch 2, which is kept"]
     assert Image.open(io.BytesIO(drawn)).size[0] > 800
     odd = [{name.replace("macro_f1", "$\\frac{$"): value for name, value in entry.items()} for entry in HISTORY]
-    assert plots.learning_curves(odd, "$\\frac{$").startswith(b"\x89PNG")
+    assert plots.learning_curves(odd, "$\\frac{$", 3.0).startswith(b"\x89PNG")
 
 
 # Intervals.

@@ -18,6 +18,7 @@ or enlarged 99 %, halved 59 to 89 %). Many poor copies of two cells that nearly 
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import cast
 
 import cv2
 import numpy as np
@@ -36,6 +37,9 @@ SIZE = SIDE + 1  # bytes of a fingerprint
 
 COARSE_LIMIT = (0.33, 0.04)  # root mean square of the differences <= constant + share * contrast
 FINE_LIMIT = (0.5, 0.12)
+COARSE_REACH, FINE_REACH = (0.33, 0.12), (0.5, 0.2)  # of pairs that may be near once they are laid upon one another
+SHIFTED_LIMIT = 0.0235  # of what then is left in the coarse cells, as a share of the contrast in fine ones
+ALIGNED = 256  # pairs laid upon one another at once
 CHROMA_LIMIT = 3.0
 SHAPE_STEPS, SHAPE_LIMIT = 24, 2  # a doubling of width : height is 24 steps, a copy's rounding at most 2 (6 %)
 SMALL, GROWTH = 128, 3  # where the shorter side is below 128 pixels, cells average less: limits grow as 128 / side, up to 3 times
@@ -44,19 +48,45 @@ TREES, LEAF, NEAREST = 8, 32, 4  # each tree proposes at most 4 pairs a picture,
 DIRECTIONS = 8
 ROUNDING = 0.05  # what 32 bits may cost a proposal; what confirms is exact
 CHUNK = 2048  # pairs or pictures at once: 8 MiB as 32-bit floats
+HALVED_UP = 0.125  # grey levels: OpenCV rounds a mean of four pixels half up
+YCRCB = np.array([[0.299, 0.587, 0.114, 0], [0.5, -0.419, -0.081, 128], [-0.169, -0.331, 0.5, 128]], np.float32)  # of red, green, blue, 1 (BT.601)
 BLOCKS = np.kron(np.eye(COARSE, dtype=np.float32), np.full((FINE // COARSE, 1), COARSE / FINE, np.float32))
 AVERAGE = np.kron(BLOCKS, BLOCKS)  # fine cells to coarse ones
 
 
 def fingerprint(rgb: Bytes) -> Bytes:
     """Return SIZE bytes that describe a picture (height, width, 3): its cells' brightness, their colour, its shape and shorter side."""
-    height, width = rgb.shape[:2]
-    # INTER_AREA averages only where it makes both sides smaller
-    enough = cv2.resize(rgb, (max(width, FINE), max(height, FINE)), interpolation=cv2.INTER_LINEAR) if min(height, width) < FINE else rgb
-    cells = cv2.cvtColor(cv2.resize(enough, (FINE, FINE), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2YCrCb)
+    return fingerprint_of(reduced(rgb), *rgb.shape[:2])
+
+
+def reduced(rgb: Bytes) -> Floats:
+    """Return the means of 2 x 2 pixels, of those again, and so on, while the shorter side stays two cells a cell or more.
+
+    That is what OpenCV is fast at: its means over areas of any size take ten times as long. Where a side is odd, its
+    last mean stands for half a pixel, which fingerprint_of minds.
+    """
+    halvings = _halvings(*rgb.shape[:2])
+    for _ in range(halvings):
+        (tall, odd_height), (wide, odd_width) = (divmod(side, 2) for side in rgb.shape[:2])
+        halved = cv2.resize(rgb[: 2 * tall, : 2 * wide], (wide, tall), interpolation=cv2.INTER_AREA)
+        rgb = cast(Bytes, cv2.copyMakeBorder(halved, 0, odd_height, 0, odd_width, cv2.BORDER_REPLICATE))
+    return rgb.astype(np.float32) - HALVED_UP * np.float32(halvings)
+
+
+def fingerprint_of(small: Floats, height: int, width: int) -> Bytes:
+    """Return the fingerprint of a picture of this size, reduced already."""
+    tall, wide = (side / 2 ** _halvings(height, width) for side in (height, width))  # in reduced pixels, the last may count in part
+    if min(tall, wide) < FINE:  # INTER_AREA averages only where it makes both sides smaller
+        tall, wide = max(tall, FINE), max(wide, FINE)
+        small = cast(Floats, cv2.resize(small, (int(wide), int(tall)), interpolation=cv2.INTER_LINEAR))
+    cells = cv2.transform(cv2.resize(small, None, fx=FINE / wide, fy=FINE / tall, interpolation=cv2.INTER_AREA), YCRCB)
     colour = cv2.resize(cells[:, :, 1:], (COARSE, COARSE), interpolation=cv2.INTER_AREA)
-    shape = np.clip(np.round(128 + SHAPE_STEPS * np.log2(width / height)), 0, 255)
-    return np.concatenate([cells[:, :, 0].ravel(), colour.ravel(), [shape, min(height, width, 255)]]).astype(np.uint8)
+    shape = np.clip(128 + SHAPE_STEPS * np.log2(width / height), 0, 255)
+    return np.rint(np.concatenate([cells[:, :, 0].ravel(), colour.ravel(), [shape, min(height, width, 255)]])).astype(np.uint8)
+
+
+def _halvings(height: int, width: int) -> int:
+    return max(0, int(np.log2(min(height, width) / (2 * FINE))))
 
 
 def pairs(fingerprints: Bytes) -> Rows:
@@ -88,14 +118,19 @@ def groups(rows: int, pairs: Rows) -> Rows:
 class _Seen:
     """What is compared of the distinct fingerprints, which stand in `row`: the coarse cells, and how far apart is near.
 
-    The larger limit of a pair holds. `small` is the factor of the other limits.
+    The larger limit of a pair holds. `small` is the factor of all limits, contrast the standard deviation of the cells.
     """
 
     row: Rows
     coarse: Floats
     small: Floats
-    coarse_limit: Floats
-    fine_limit: Floats
+    coarse_contrast: Floats
+    fine_contrast: Floats
+
+    def limit(self, at: Rows, contrast: Floats, of: tuple[float, float]) -> Floats:
+        """Return the limit (constant, share) of each row, or of the rows of each pair (2, pairs) the larger."""
+        limits = self.small[at] * (of[0] + of[1] * contrast[at])
+        return cast(Floats, limits.max(axis=0) if limits.ndim == 2 else limits)
 
 
 def _distinct(fingerprints: Bytes) -> tuple[Rows, Rows]:
@@ -112,9 +147,7 @@ def _see(fingerprints: Bytes, first: Rows) -> _Seen:
         coarse[some] = fine @ AVERAGE
         contrast[some] = fine.std(axis=1)
     small = np.clip(SMALL / np.maximum(fingerprints[first, SIDE], 1), 1, GROWTH).astype(np.float32)
-    coarse_limit = small * (COARSE_LIMIT[0] + COARSE_LIMIT[1] * coarse.std(axis=1))
-    fine_limit = (small * (FINE_LIMIT[0] + FINE_LIMIT[1] * contrast)).astype(np.float32)
-    return _Seen(first, coarse, small, coarse_limit, fine_limit)
+    return _Seen(first, coarse, small, coarse.std(axis=1), contrast)
 
 
 def _propose(seen: _Seen) -> Iterator[Rows]:
@@ -152,7 +185,7 @@ def _nearest(seen: _Seen, order: Rows, starts: Rows) -> Rows:
     """Return each row's NEAREST others of its leaf that the coarse limit allows (pairs, 2), the smaller row first."""
     size = int(np.diff(starts, append=len(order)).max())
     leaves = order[np.minimum(starts[:, None] + np.arange(size), len(order) - 1)]  # a short leaf borrows from the next
-    cells, limit = seen.coarse[leaves], seen.coarse_limit[leaves]
+    cells, limit = seen.coarse[leaves], seen.limit(np.arange(len(order)), seen.coarse_contrast, COARSE_REACH)[leaves]
     cells -= cells.mean(axis=1, keepdims=True)  # keeps the products small, and 32 bits exact enough
     square = np.square(cells).sum(axis=2)
     apart = (square[:, :, None] + square[:, None, :] - 2 * cells @ cells.transpose(0, 2, 1)) / COARSE**2
@@ -165,16 +198,33 @@ def _nearest(seen: _Seen, order: Rows, starts: Rows) -> Rows:
 
 
 def _confirmed(fingerprints: Bytes, seen: _Seen, candidates: Rows) -> Rows:
-    """Return the candidates that every comparison calls near."""
-    left, right = candidates.T
-    near = _apart(seen.coarse[left], seen.coarse[right]) <= np.maximum(seen.coarse_limit[left], seen.coarse_limit[right])
-    left, right = candidates[near].T
-    small = np.maximum(seen.small[left], seen.small[right])
-    a, b = fingerprints[seen.row[left]].astype(np.float32), fingerprints[seen.row[right]].astype(np.float32)
-    near = _apart(a[:, LUMA], b[:, LUMA]) <= np.maximum(seen.fine_limit[left], seen.fine_limit[right])
-    near &= _apart(a[:, CHROMA], b[:, CHROMA]) <= CHROMA_LIMIT * small
-    near &= np.abs(a[:, SHAPE] - b[:, SHAPE]) <= SHAPE_LIMIT * small
-    return np.stack([left[near], right[near]], axis=1)
+    """Return the candidates that every comparison calls near, as they are or laid upon one another."""
+    coarse = _apart(seen.coarse[candidates[:, 0]], seen.coarse[candidates[:, 1]])
+    reached = coarse <= seen.limit(candidates.T, seen.coarse_contrast, COARSE_REACH)
+    both, coarse = candidates[reached].T, coarse[reached]
+    small = seen.small[both].max(axis=0)
+    a, b = (fingerprints[seen.row[side]].astype(np.float32) for side in both)
+    fine = _apart(a[:, LUMA], b[:, LUMA])
+    like = (_apart(a[:, CHROMA], b[:, CHROMA]) <= CHROMA_LIMIT * small) & (np.abs(a[:, SHAPE] - b[:, SHAPE]) <= SHAPE_LIMIT * small)
+    near = (coarse <= seen.limit(both, seen.coarse_contrast, COARSE_LIMIT)) & (fine <= seen.limit(both, seen.fine_contrast, FINE_LIMIT)) & like
+    shifted = np.flatnonzero(~near & like & (fine <= seen.limit(both, seen.fine_contrast, FINE_REACH)))
+    for some in np.split(shifted, range(ALIGNED, len(shifted), ALIGNED)):
+        limit = SHIFTED_LIMIT * small[some] * seen.fine_contrast[both[:, some]].min(axis=0)
+        near[some] = _left_over(a[some, LUMA], b[some, LUMA]) <= limit
+    return both.T[near]
+
+
+def _left_over(left: Floats, right: Floats) -> Floats:
+    """Return the root mean square of the differences of coarse cells that a shift of a part of a cell does not explain.
+
+    Leaving out pixels shifts a picture by half a pixel. The shift is the one of least squares (Lucas & Kanade 1981).
+    """
+    grid, apart = ((left + right) / 2).reshape(len(left), FINE, FINE), left - right
+    slopes = np.stack([*np.gradient(grid, axis=(1, 2))], axis=1).reshape(len(grid), 2, FINE**2)
+    normal = slopes @ slopes.transpose(0, 2, 1) + 1e-3 * np.eye(2, dtype=np.float32)
+    shift = np.linalg.solve(normal, slopes @ apart[:, :, None])
+    left_over = (apart - (slopes * shift).sum(axis=1)) @ AVERAGE
+    return np.sqrt(np.square(left_over).mean(axis=1))
 
 
 def _apart(left: Floats, right: Floats) -> Floats:

@@ -476,7 +476,7 @@ class Finetune(_Strict):
     epochs: Count
     """at most"""
     early_stopping_patience: Count | None
-    """stop after so many epochs without a better best_metric; null runs them all"""
+    """stop after so many epochs that are no better than the best; null runs them all"""
     batch_size: Count
     """rows a step"""
     learning_rate: Positive
@@ -493,8 +493,8 @@ class Finetune(_Strict):
     """of running statistics; null keeps the base model's own (transformers' MobileNetV2: .997, hence the last batch alone)"""
     max_grad_norm: Positive
     """gradients are clipped to this norm"""
-    best_metric: Metric
-    """of validation; decides which epoch is kept"""
+    best_metric: Metric | Literal["loss"]
+    """of validation; decides which epoch is kept, and where it ties the loss does"""
 
 
 @dataclass(frozen=True)

@@ -222,6 +222,15 @@ class Learning:
     measure: Callable[[Any, Any], dict[str, float]]
 
 
+def merit(epoch: dict[str, float], metric: str) -> tuple[float, float]:
+    """Return by what epochs are compared, the greater the better: the validation metric and, where it ties, the lesser loss.
+
+    On few validation rows the metric ties early, and the loss goes on to tell a better epoch from a worse one. The metric
+    may be the loss itself.
+    """
+    return epoch[f"eval_{metric}"] * (-1 if metric == "loss" else 1), -epoch["eval_loss"]
+
+
 class Loop(Protocol):
     """Where the steps are taken."""
 

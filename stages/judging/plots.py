@@ -32,10 +32,10 @@ def confusion(y: "pd.Series[str]", predicted: "pd.Series[str]", labels: list[str
     path.write_bytes(_png(figure))
 
 
-def learning_curves(history: list[dict[str, float]], metric: str) -> bytes:
-    """Draw losses by epoch and, beside them, the validation metric with its best epoch marked (the one finetune kept)."""
+def learning_curves(history: list[dict[str, float]], metric: str, kept: float) -> bytes:
+    """Draw losses by epoch and, beside them, the validation metric, the epoch that finetune kept marked."""
     train, epochs = ([entry for entry in history if key in entry] for key in ("loss", "eval_loss"))
-    best = max(epochs, key=lambda entry: (entry[f"eval_{metric}"], -entry["epoch"]))
+    best = next(entry for entry in epochs if entry["epoch"] == kept)
     figure, (losses, scores) = _figure(2, (9, 3.4))
     dots: dict[str, Any] = {"marker": "o", "markersize": 4}
     losses.plot([e["epoch"] for e in train], [e["loss"] for e in train], color=COLOURS["train"], label="train", **(dots if len(train) < 8 else {}))
@@ -46,7 +46,7 @@ def learning_curves(history: list[dict[str, float]], metric: str) -> bytes:
     scores.plot([e["epoch"] for e in epochs], [e[f"eval_{metric}"] for e in epochs], color=COLOURS["validation"], **dots)
     scores.plot(best["epoch"], best[f"eval_{metric}"], "o", markersize=11, markerfacecolor="none", markeredgecolor="#b3261e", markeredgewidth=1.6)
     scores.set_title(
-        f"validation {metric.replace('_f1', '-F1')}: best {best[f'eval_{metric}']:.4f} in epoch {best['epoch']:g}", fontsize="medium", parse_math=False
+        f"validation {metric.replace('_f1', '-F1')}: {best[f'eval_{metric}']:.4f} in epoch {kept:g}, which is kept", fontsize="medium", parse_math=False
     )
     for axes in (losses, scores):
         axes.set_xlabel("epoch")

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from stages import device
 from stages.contract import plugins, receipts
 from stages.contract.errors import ModelError
 from stages.contract.params import Compute
@@ -23,13 +24,11 @@ def predict(folder: Path, samples: pd.DataFrame, compute: Compute, sha256: str |
     """
     import torch
 
-    torch.set_num_threads(compute.threads)
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    on = device.set_up(compute)
     card = verified(folder, sha256)
     of_x, of_y = plugins.modality(card["modality"]["name"]), plugins.problem(card["problem"])
-    device = "cuda" if torch.cuda.is_available() else "cpu"
     model = of_y.load(folder / "model", card["modality"]["name"], card["labels"], new_head=False)[0].eval()
-    model = model.to(device, memory_format=getattr(torch, compute.memory_format))
+    model = model.to(on, memory_format=getattr(torch, compute.memory_format))
     processor = of_x.processor(folder / "model")
     modality, collate = plugins.settings(card["modality"]), of_x.collate(processor)
 
@@ -39,8 +38,8 @@ def predict(folder: Path, samples: pd.DataFrame, compute: Compute, sha256: str |
             encoded = of_x.encode(samples.iloc[start : start + WINDOW], processor, modality)
             order = np.argsort(of_x.lengths(encoded), kind="stable")  # like goes with like
             for batch in np.split(order, range(compute.batch_size, len(order), compute.batch_size)):
-                inputs = {name: tensor.to(device) for name, tensor in collate([encoded[i] for i in batch]).items()}
-                with torch.autocast(device, torch.bfloat16, enabled=compute.dtype == "bfloat16"):
+                inputs = {name: tensor.to(on) for name, tensor in collate([encoded[i] for i in batch]).items()}
+                with device.arithmetic(compute):
                     seen = [model(**view).logits.float() for view in of_x.views(inputs, modality)]
                 logits[start + batch] = torch.stack(seen).mean(dim=0).cpu().numpy()
                 if progress:

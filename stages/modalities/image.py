@@ -1,7 +1,7 @@
 """Pictures: x is the path of one below data/, altered by albumentations, resized and normalised as the base model wants it."""
 
-import hashlib
 import inspect
+import math
 import threading
 import warnings
 from collections.abc import Callable
@@ -12,6 +12,8 @@ from typing import Any, cast
 import cv2
 import numpy as np
 import pandas as pd
+import xxhash
+from numpy.typing import NDArray
 
 from stages.checks import duplicates, near
 from stages.contract import draws, paths, pictures
@@ -23,6 +25,8 @@ from stages.contract.plugins import Encoded
 
 DATA = Path("data")
 FOREIGN = {"read_fn", "reference_images", "metadata_key", "font_path", "image"}  # arguments of transforms that read files, run code or need more than a picture
+OPPONENTS = np.array([[1, -1, 0], [0.5, 0.5, -1]], np.float32)  # of red, green, blue: red-green and yellow-blue
+KEPT_BYTES = 2**30  # of resized train pictures
 SHEET_ROWS = 30  # labels of a contact sheet
 VIEWS: dict[str, tuple[int, ...]] = {"as_is": (), "mirrored": (-1,), "upside_down": (-2,), "half_turn": (-2, -1)}
 
@@ -73,30 +77,27 @@ def look(x: "pd.Series[str]", settings: ImageModality) -> pd.DataFrame:
 
 def _describe(path: Path, limits: Limits) -> dict[str, Any]:
     picture = pictures.read(path, limits)
-    content, grey = _digest(picture.rgb), cv2.cvtColor(picture.rgb, cv2.COLOR_RGB2GRAY)
-    mean, deviation = (float(value[0, 0]) for value in cv2.meanStdDev(grey))
-    height, width = grey.shape
+    content, small = _digest(picture.rgb), near.reduced(picture.rgb)
+    (brightness, _, _), (contrast, _, _) = (values.ravel() for values in cv2.meanStdDev(cv2.transform(small, near.YCRCB)))
+    height, width = picture.rgb.shape[:2]
     return {
-        "note": picture.note, "exact": content, "normal": content, "fingerprint": near.fingerprint(picture.rgb),
+        "note": picture.note, "exact": content, "normal": content, "fingerprint": near.fingerprint_of(small, height, width),
         "shorter_side": min(width, height), "longer_side": max(width, height),
-        "brightness": mean / 255, "contrast": deviation / 255, "colourfulness": _colourfulness(picture.rgb),
+        "brightness": brightness / 255, "contrast": contrast / 255, "colourfulness": _colourfulness(small),
     }  # fmt: skip
 
 
 def _digest(rgb: Rgb) -> str:
-    """Return the sha256 of a picture's shape and pixels."""
-    digest = hashlib.sha256(f"{rgb.shape}".encode())  # in hardware, twice as fast as BLAKE2
+    """Return a hash of a picture's shape and pixels: XXH3, which tells accidents and costs a tenth of a SHA-256; no seal against a forger."""
+    digest = xxhash.xxh3_128(f"{rgb.shape}".encode())
     digest.update(np.ascontiguousarray(rgb).data)
     return digest.hexdigest()
 
 
-def _colourfulness(rgb: Rgb) -> float:
-    """Return how colourful a picture is, from 0 (grey) to about 1 (Hasler & Suesstrunk 2003, over 255); of a reduced copy."""
-    small = cv2.resize(rgb, (64, 64), interpolation=cv2.INTER_AREA).astype(np.float32)
-    r, g, b = small[..., 0], small[..., 1], small[..., 2]
-    red_green, yellow_blue = r - g, (r + g) / 2 - b
-    spread, mean = np.hypot(red_green.std(), yellow_blue.std()), np.hypot(red_green.mean(), yellow_blue.mean())
-    return float(spread + 0.3 * mean) / 255
+def _colourfulness(rgb: "NDArray[np.float32]") -> float:
+    """Return how colourful a picture is, from 0 (grey) to about 1 (Hasler & Suesstrunk 2003, over 255)."""
+    means, spreads = cv2.meanStdDev(cv2.transform(rgb, OPPONENTS))
+    return (math.hypot(*spreads.flat) + 0.3 * math.hypot(*means.flat)) / 255
 
 
 def alike(looked: pd.DataFrame) -> "pd.Series[Any]":
@@ -261,6 +262,7 @@ class _Inputs:
         self.scale = processor.rescale_factor / np.array(processor.image_std, np.float32)
         self.ids = samples["id"].tolist() if augment else []
         self.augment, self.policy, self.epoch = augment, _Policy(augment) if augment else None, 0
+        self.kept, self.room = dict[int, Rgb](), KEPT_BYTES if augment else 0
 
     def __len__(self) -> int:
         return len(self.x)
@@ -268,11 +270,20 @@ class _Inputs:
     def __getitem__(self, i: int) -> dict[str, Any]:
         import torch
 
-        rgb = _resized(_verified(self.x[i], self.content[i]), self.settings)
+        rgb = self._resized(i)
         if self.augment and self.policy:
             rgb = self.policy(rgb, draws.integer("anew", self.augment.seed, f"{self.ids[i]}:{self.epoch}"))
         rgb = _cropped(rgb, self.settings.crop)
         return {"pixel_values": torch.from_numpy(((rgb - self.mean) * self.scale).transpose(2, 0, 1))}
+
+    def _resized(self, i: int) -> Rgb:
+        """Return row i as it is before it is altered; what is asked for again in each epoch is kept, as far as there is room."""
+        if i in self.kept:
+            return self.kept[i]
+        rgb = _resized(_verified(self.x[i], self.content[i]), self.settings)
+        if rgb.nbytes <= self.room:
+            self.kept[i], self.room = rgb, self.room - rgb.nbytes
+        return rgb
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch

@@ -5,19 +5,20 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from stages import device
 from stages.contract.params import Compute, Finetune
-from stages.contract.plugins import Learning
+from stages.contract.plugins import Learning, merit
 
+IMPROVEMENTS = "eval_improvements"  # Trainer compares one number: how often the best was surpassed so far, 0 for an epoch that did not
 CLOCK = ("runtime", "per_second", "total_flos")  # what differs from run to run has no place in a history
 
 
 def fit(model: Any, learning: Learning, finetune: Finetune, compute: Compute, work: Path) -> list[dict[str, float]]:
     """Train in place with batches of like length; leave the weights of the best epoch; return the history.
 
-    Best is the greatest validation metric, the earliest on a tie. Checkpoints hold weights only and are removed.
+    Best is the greatest merit, the earliest on a tie. Checkpoints hold weights only and are removed.
     """
-    import torch
-    from transformers import EarlyStoppingCallback, Trainer, TrainerCallback, TrainingArguments
+    from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
     checkpoints = work / "checkpoints"
     shutil.rmtree(checkpoints, ignore_errors=True)
@@ -28,7 +29,7 @@ def fit(model: Any, learning: Learning, finetune: Finetune, compute: Compute, wo
         per_device_train_batch_size=finetune.batch_size,
         per_device_eval_batch_size=compute.batch_size,
         train_sampling_strategy="group_by_length" if len(set(learning.lengths)) > 1 else "random",
-        use_cpu=not torch.cuda.is_available(),  # bfloat16 on a CPU must be asked for in so many words
+        use_cpu=device.find() == "cpu",  # bfloat16 on a CPU must be asked for in so many words
         bf16=compute.dtype == "bfloat16",
         optim="adamw_torch_fused",
         learning_rate=finetune.learning_rate,
@@ -41,11 +42,11 @@ def fit(model: Any, learning: Learning, finetune: Finetune, compute: Compute, wo
         save_only_model=True,
         save_total_limit=1,
         load_best_model_at_end=True,
-        metric_for_best_model=finetune.best_metric,
+        metric_for_best_model=IMPROVEMENTS,
         greater_is_better=True,
         logging_steps=1 / (4 * finetune.epochs),
         disable_tqdm=not sys.stderr.isatty(),
-        dataloader_pin_memory=torch.cuda.is_available(),
+        dataloader_pin_memory=device.find() == "cuda",
         report_to=[],
     )
     arguments._n_gpu = min(arguments.n_gpu, 1)  # pyright: ignore[reportPrivateUsage]  (several would multiply the batch unasked)
@@ -53,6 +54,18 @@ def fit(model: Any, learning: Learning, finetune: Finetune, compute: Compute, wo
     class Anew(TrainerCallback):
         def on_epoch_begin(self, *arguments: Any, **_: Any) -> None:
             learning.train.set_epoch(round(arguments[1].epoch or 0))
+
+    best: list[tuple[float, float]] = []  # each better than the one before it
+
+    class Improvements(TrainerCallback):
+        def on_evaluate(self, *_: Any, metrics: dict[str, float], **__: Any) -> None:
+            found = merit(metrics, finetune.best_metric)
+            shown = (f"{k.removeprefix('eval_')} {v:.4f}" for k, v in metrics.items() if k.startswith("eval_") and not k.endswith(CLOCK))
+            print(f"epoch {metrics['epoch']:g} of {finetune.epochs}: validation {', '.join(shown)}")
+            metrics[IMPROVEMENTS] = 0.0
+            if not best or found > best[-1]:
+                best.append(found)
+                metrics[IMPROVEMENTS] = float(len(best))
 
     trainer = Trainer(
         model=model,
@@ -62,8 +75,9 @@ def fit(model: Any, learning: Learning, finetune: Finetune, compute: Compute, wo
         data_collator=learning.collate,
         compute_loss_func=learning.loss,
         compute_metrics=lambda p: learning.measure(p.predictions, p.label_ids),
-        callbacks=[Anew(), *([EarlyStoppingCallback(finetune.early_stopping_patience)] if finetune.early_stopping_patience else [])],
+        callbacks=[Anew(), Improvements(), *([EarlyStoppingCallback(finetune.early_stopping_patience)] if finetune.early_stopping_patience else [])],
     )
+    trainer.remove_callback(PrinterCallback)  # a line an epoch is enough
     trainer.train()
     shutil.rmtree(checkpoints)
     return [{k: v for k, v in entry.items() if not k.endswith(CLOCK)} for entry in trainer.state.log_history]

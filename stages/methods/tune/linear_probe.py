@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
+from stages import device
 from stages.contract.params import LinearProbe
 from stages.contract.plugins import Learning, Rows
 from stages.methods import batchnorm
@@ -43,14 +44,14 @@ def _features(model: Any, head: Any, rows: Rows, learning: Learning) -> list[dic
     """Return what reaches the head for each row, as float32 on the CPU."""
     import torch
 
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    model.to(device).eval()
+    found = device.find()
+    model.to(found).eval()
     reached: list[Any] = []
     caught = head.register_forward_pre_hook(lambda _module, inputs: reached.append(inputs[0].detach().float().cpu()))
     with torch.inference_mode():
         for start in range(0, len(rows), BATCH):
             batch = learning.collate([rows.encoded[i] for i in range(start, min(start + BATCH, len(rows)))])
-            model(**{name: tensor.to(device) for name, tensor in batch.items()})
+            model(**{name: tensor.to(found) for name, tensor in batch.items()})
     caught.remove()
     return [{"features": row} for row in torch.cat(reached).clone()]
 

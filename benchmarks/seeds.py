@@ -1,0 +1,53 @@
+"""Fine-tunes a task with several seeds and prints the median on its test rows.
+
+    python -m benchmarks.seeds TASK [SEED ...]
+
+Needs `dvc repro split@TASK` and its base model first. Only the seed differs from params.yaml; nothing is registered.
+"""
+
+import argparse
+import json
+import statistics
+import tempfile
+from pathlib import Path
+
+from benchmarks import elsewhere
+from benchmarks.elsewhere import ROOT
+
+
+def measure(task: str, seed: int, folder: Path) -> dict[str, float]:
+    """Fine-tune and evaluate in a folder of its own, on the very split of this project."""
+    (folder / "data").mkdir()
+    for shared in ("raw", "augment", "split"):
+        (folder / "data" / shared).symlink_to(ROOT / "data" / shared)
+    params = elsewhere.read_params()
+    params["tasks"][task]["finetune"]["seed"] = seed
+    elsewhere.write_params(folder, **params)
+    for stage in ("finetune", "evaluate"):
+        elsewhere.run(folder, f"stages.{stage}", task)
+    test, validation = (elsewhere.read(folder, stage, task, "metrics.json") for stage in ("evaluate", "finetune"))
+    return {
+        "seed": seed,
+        "accuracy": test["accuracy"],
+        "macro_f1": test["macro_f1"],
+        "validation_macro_f1": validation["macro_f1"],
+        "best_epoch": validation["best_epoch"],
+        **{f"seconds_of_{stage}": elsewhere.read(folder, stage, task, "timing.json")["seconds_of_work"] for stage in ("finetune", "evaluate")},
+    }
+
+
+def main() -> None:
+    """Print a line a seed, then the medians."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("task")
+    parser.add_argument("seeds", nargs="*", type=int, default=range(5))
+    given, found = parser.parse_args(), list[dict[str, float]]()
+    for seed in given.seeds:
+        with tempfile.TemporaryDirectory() as folder:
+            found.append(measure(given.task, seed, Path(folder)))
+        print(json.dumps(found[-1]), flush=True)
+    print("median", json.dumps({k: statistics.median(f[k] for f in found) for k in found[0] if k != "seed"}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,35 @@
+"""Benchmarks at a size that a test can wait for: what they claim must hold there too."""
+
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from benchmarks import images
+from tests.conftest import ROOT
+from tests.test_formats import brought, converted  # noqa: F401  (fixtures)
+
+HYMENOPTERA = ROOT.parent / "shared/data/hymenoptera/hymenoptera_256.zip"  # its licence forbids a copy in this repo
+
+
+def test_memory_of_validate_augment_and_split_hardly_grows_with_the_number_of_pictures(tmp_path: Path) -> None:
+    few, many = (images.peaks(tmp_path / str(number), number, 64) for number in (100, 3000))
+    assert few.keys() == many.keys() == {"validate", "augment", "split"}
+    assert all(many[stage] - few[stage] <= 200 for stage in few), (few, many)
+
+
+@pytest.mark.skipif(not HYMENOPTERA.is_file(), reason="the photographs of ants and bees are not here, and may not be copied into the project")
+def test_a_linear_probe_gains_from_pretraining(tmp_path: Path, converted: dict[str, Path]) -> None:  # noqa: F811
+    """As docs/own_data.md adds ants and bees, on a part of them: the same model with random weights stays near chance."""
+    with zipfile.ZipFile(HYMENOPTERA) as archive:
+        for part, number in (("train", 60), ("val", 40)):
+            for label in ("ants", "bees"):
+                names = sorted(name for name in archive.namelist() if name.startswith(f"{part}/{label}/") and name.endswith(".jpg"))
+                archive.extractall(tmp_path / "pictures", names[:number])
+    for name in ("pretrained", "random"):
+        (tmp_path / name).mkdir()
+    pretrained = images.probed(tmp_path / "pretrained", tmp_path / "pictures", converted["mobilenet"])
+    random = images.probed(tmp_path / "random", tmp_path / "pictures", images.randomised(converted["mobilenet"], tmp_path / "base"))
+    assert pretrained["test_rows"] == random["test_rows"] == 80
+    assert pretrained["accuracy"] >= 0.88
+    assert random["accuracy"] <= 0.75
