@@ -262,13 +262,14 @@ def peaks(folder: Path, number: int, side: int) -> dict[str, float]:
         of.mkdir(parents=True, exist_ok=True)
         coarse = drawn.integers(0, 255, (side // 4, side // 4, 3), dtype=np.uint8)
         pictures.write(np.asarray(cv2.resize(coarse, (side, side), interpolation=cv2.INTER_NEAREST)), of / f"{i}.png")
-    task = elsewhere.read_params()["tasks"]["solar_cells"]
+    params = elsewhere.read_params()
+    task = params["tasks"]["solar_cells"]
     task["problem"]["labels"] = None
     task["data"] = {"source": "noise", "layout": {"name": "folders", "folders": [{"path": ".", "part": None}], "suffixes": [".png"]}}
     task["modality"] |= {"sides": [side, side], "median_side": [side, side]}
     task["validate"] |= {"min_rows": number, "min_rows_per_label": 2, "label_distribution": {"name": "uniform", "max_kl": 0.1}}
     task["augment"]["share"] = 0.33
-    elsewhere.write_params(folder, {}, {"noise": task})
+    elsewhere.write_params(folder, params["sources"], {"noise": task})
     stages = ("validate", "augment", "split")
     for stage in stages:
         elsewhere.run(folder, f"stages.{stage}", "noise")

@@ -56,37 +56,36 @@ AVERAGE = np.kron(BLOCKS, BLOCKS)  # fine cells to coarse ones
 
 def fingerprint(rgb: Bytes) -> Bytes:
     """Return SIZE bytes that describe a picture (height, width, 3): its cells' brightness, their colour, its shape and shorter side."""
-    return fingerprint_of(reduced(rgb), *rgb.shape[:2])
+    return fingerprint_of(cells(rgb), *rgb.shape[:2])
 
 
-def reduced(rgb: Bytes) -> Floats:
-    """Return the means of 2 x 2 pixels, of those again, and so on, while the shorter side stays two cells a cell or more.
+def cells(rgb: Bytes) -> Floats:
+    """Return the means (FINE, FINE, 3) of a picture's cells.
 
-    That is what OpenCV is fast at: its means over areas of any size take ten times as long. Where a side is odd, its
-    last mean stands for half a pixel, which fingerprint_of minds.
+    Means of 2 x 2 pixels are taken first, of those again, and so on, while a side stays two cells a cell or more: that is
+    what OpenCV is fast at, its means over areas of any size take ten times as long. Where a side is odd, its last mean
+    stands for half a pixel.
     """
-    halvings = _halvings(*rgb.shape[:2])
+    height, width = rgb.shape[:2]
+    halvings = max(0, int(np.log2(min(height, width) / (2 * FINE))))
     for _ in range(halvings):
-        (tall, odd_height), (wide, odd_width) = (divmod(side, 2) for side in rgb.shape[:2])
-        halved = cv2.resize(rgb[: 2 * tall, : 2 * wide], (wide, tall), interpolation=cv2.INTER_AREA)
-        rgb = cast(Bytes, cv2.copyMakeBorder(halved, 0, odd_height, 0, odd_width, cv2.BORDER_REPLICATE))
-    return rgb.astype(np.float32) - HALVED_UP * np.float32(halvings)
-
-
-def fingerprint_of(small: Floats, height: int, width: int) -> Bytes:
-    """Return the fingerprint of a picture of this size, reduced already."""
-    tall, wide = (side / 2 ** _halvings(height, width) for side in (height, width))  # in reduced pixels, the last may count in part
+        (tall, odd_height), (wide, odd_width) = divmod(rgb.shape[0], 2), divmod(rgb.shape[1], 2)
+        rgb = cast(Bytes, cv2.resize(rgb[: 2 * tall, : 2 * wide], (wide, tall), interpolation=cv2.INTER_AREA))
+        if odd_height or odd_width:
+            rgb = cast(Bytes, cv2.copyMakeBorder(rgb, 0, odd_height, 0, odd_width, cv2.BORDER_REPLICATE))
+    small, tall, wide = rgb.astype(np.float32), height / 2**halvings, width / 2**halvings
     if min(tall, wide) < FINE:  # INTER_AREA averages only where it makes both sides smaller
         tall, wide = max(tall, FINE), max(wide, FINE)
-        small = cast(Floats, cv2.resize(small, (int(wide), int(tall)), interpolation=cv2.INTER_LINEAR))
-    cells = cv2.transform(cv2.resize(small, None, fx=FINE / wide, fy=FINE / tall, interpolation=cv2.INTER_AREA), YCRCB)
-    colour = cv2.resize(cells[:, :, 1:], (COARSE, COARSE), interpolation=cv2.INTER_AREA)
-    shape = np.clip(128 + SHAPE_STEPS * np.log2(width / height), 0, 255)
-    return np.rint(np.concatenate([cells[:, :, 0].ravel(), colour.ravel(), [shape, min(height, width, 255)]])).astype(np.uint8)
+        small = cv2.resize(small, (int(wide), int(tall)), interpolation=cv2.INTER_LINEAR)
+    return cast(Floats, cv2.resize(small, None, fx=FINE / wide, fy=FINE / tall, interpolation=cv2.INTER_AREA) - HALVED_UP * np.float32(halvings))
 
 
-def _halvings(height: int, width: int) -> int:
-    return max(0, int(np.log2(min(height, width) / (2 * FINE))))
+def fingerprint_of(cells: Floats, height: int, width: int) -> Bytes:
+    """Return the fingerprint of a picture of this size, by its cells."""
+    luma = cv2.transform(cells, YCRCB)
+    colour = cv2.resize(luma[:, :, 1:], (COARSE, COARSE), interpolation=cv2.INTER_AREA)
+    shape = min(max(128 + SHAPE_STEPS * np.log2(width / height), 0), 255)
+    return np.rint(np.concatenate([luma[:, :, 0].ravel(), colour.ravel(), [shape, min(height, width, 255)]])).astype(np.uint8)
 
 
 def pairs(fingerprints: Bytes) -> Rows:

@@ -62,7 +62,7 @@ def _below_data(path: Path) -> str:
 
 
 def look(x: "pd.Series[str]", settings: ImageModality) -> pd.DataFrame:
-    """Decode each picture once: its size, brightness, contrast and colourfulness, a digest of its pixels, and a fingerprint.
+    """Decode each picture once: its size, its cells' brightness, contrast and colourfulness, a digest of its pixels, and a fingerprint.
 
     Equal pixels are exact duplicates, however they are encoded.
     """
@@ -77,13 +77,14 @@ def look(x: "pd.Series[str]", settings: ImageModality) -> pd.DataFrame:
 
 def _describe(path: Path, limits: Limits) -> dict[str, Any]:
     picture = pictures.read(path, limits)
-    content, small = _digest(picture.rgb), near.reduced(picture.rgb)
-    (brightness, _, _), (contrast, _, _) = (values.ravel() for values in cv2.meanStdDev(cv2.transform(small, near.YCRCB)))
+    content, cells = _digest(picture.rgb), near.cells(picture.rgb)
     height, width = picture.rgb.shape[:2]
+    fingerprint = near.fingerprint_of(cells, height, width)
+    brightness, contrast = (float(value[0, 0]) for value in cv2.meanStdDev(fingerprint[near.LUMA]))
     return {
-        "note": picture.note, "exact": content, "normal": content, "fingerprint": near.fingerprint_of(small, height, width),
+        "note": picture.note, "exact": content, "normal": content, "fingerprint": fingerprint,
         "shorter_side": min(width, height), "longer_side": max(width, height),
-        "brightness": brightness / 255, "contrast": contrast / 255, "colourfulness": _colourfulness(small),
+        "brightness": brightness / 255, "contrast": contrast / 255, "colourfulness": _colourfulness(cells),
     }  # fmt: skip
 
 
@@ -94,9 +95,9 @@ def _digest(rgb: Rgb) -> str:
     return digest.hexdigest()
 
 
-def _colourfulness(rgb: "NDArray[np.float32]") -> float:
-    """Return how colourful a picture is, from 0 (grey) to about 1 (Hasler & Suesstrunk 2003, over 255)."""
-    means, spreads = cv2.meanStdDev(cv2.transform(rgb, OPPONENTS))
+def _colourfulness(cells: "NDArray[np.float32]") -> float:
+    """Return how colourful a picture is by its cells, from 0 (grey) to about 1 (Hasler & Suesstrunk 2003, over 255)."""
+    means, spreads = cv2.meanStdDev(cv2.transform(cells, OPPONENTS))
     return (math.hypot(*spreads.flat) + 0.3 * math.hypot(*means.flat)) / 255
 
 
