@@ -215,7 +215,7 @@ def test_every_pair_is_confirmed() -> None:
 
 
 def test_thousands_of_pictures_that_look_alike_stay_cheap() -> None:
-    """5,000 nearly blank pictures have 12 million pairs; a tree proposes 4 a picture at most."""
+    """5,000 nearly blank pictures have 12 million pairs; a tree proposes 6 a picture at most."""
     shown = np.random.default_rng(0).normal(240, 0.3, (5000, near.SIZE)).round().astype(np.uint8)
     shown[:, near.SHAPE], shown[:, near.SIDE] = 128, 255
     shown[4000:] = shown[:1000]
@@ -227,7 +227,7 @@ def test_thousands_of_pictures_that_look_alike_stay_cheap() -> None:
     assert spent < 10
     assert peak < 100 * 2**20
     assert len(np.unique(near.groups(5000, found))) == 1
-    assert all(len(proposed) <= 16_000 for proposed in near._propose(near._see(shown, np.arange(4000))))
+    assert all(len(proposed) <= 24_000 for proposed in near._propose(near._see(shown, np.arange(4000))))
 
 
 def test_a_copy_is_found_among_thousands_of_others() -> None:

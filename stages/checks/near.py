@@ -47,7 +47,7 @@ CHROMA_LIMIT = 3.0
 SHAPE_STEPS, SHAPE_LIMIT = 24, 2  # a doubling of width : height is 24 steps, a copy's rounding at most 2 (6 %)
 SMALL, GROWTH = 128, 3  # where the shorter side is below 128 pixels, cells average less: limits grow as 128 / side, up to 3 times
 
-TREES, LEAF, NEAREST = 8, 32, 4  # each tree proposes at most 4 pairs a picture, all from its leaf of 32 at most
+TREES, LEAF, NEAREST = 8, 32, 6  # each tree proposes at most 6 pairs a picture, all from its leaf of 32 at most
 DIRECTIONS = 8
 ROUNDING = 0.05  # what 32 bits may cost a proposal; what confirms is exact
 CHUNK = 2048  # pairs or pictures at once: 8 MiB as 32-bit floats
