@@ -17,7 +17,9 @@ from stages.contract.escape import one_line
 
 EPILOG = "Exit codes: 0 done, 1 a mistake of Refit's own, 2 bad input, 3 already running, 4 something does not answer, 130 interrupted."
 MENDABLE = (errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP)
-app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+app = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]}
+)
 AsJson = Annotated[bool, typer.Option("--json", help="Write one JSON document to stdout, for a machine.")]
 
 
