@@ -8,7 +8,8 @@ compression costs a constant, resizing a share. They were set on 2,624 solar cel
 alike and 396 photographs of ants and bees, each against 30 copies. In 8 x 8 cells, 99 % of the copies of a kind stay
 within 0.55 (solar cells, contrast 15) or 1.4 (photographs, contrast 38); the nearest solar cells that differ are 0.74
 apart, 8 % above their limit, the nearest photographs 11 times theirs. `python -m benchmarks.images near` tells what is
-found: no two originals, and of each kind of copy (JPEG 30 to 95, WEBP, half to twice the size) 99.7 % or more.
+found: no two originals, and of each kind of copy (JPEG 30 to 95, WEBP, half to twice the size) 99.7 % or more. These figures are of
+fingerprints made without halving and are to be measured anew.
 
 Leaving out every second pixel shifts a picture by half a pixel. So pairs that are not near as they are, but not far
 either, are laid upon one another by the shift of least squares, and what is left of the coarse cells' differences counts: of
