@@ -242,3 +242,12 @@ def test_a_copy_is_found_among_thousands_of_others() -> None:
     copied = np.array([near.fingerprint(encode(picture, "JPEG", 50)) for picture in pictures[:500]])
     group = near.groups(5500, near.pairs(np.concatenate([shown, copied])))
     assert (group[5000:] == group[:500]).mean() >= 0.998
+
+
+@pytest.mark.parametrize(("height", "width"), [(300, 300), (225, 225), (450, 450), (65, 259), (129, 500), (20, 31)])
+def test_the_last_pixels_count_in_the_last_cells_whatever_is_halved_on_the_way(height: int, width: int) -> None:
+    rgb = np.full((height, width, 3), 100, np.uint8)
+    rgb[-1], rgb[:, -1] = 200, 200
+    large = cv2.resize(rgb.astype(np.float32), (max(width, near.FINE), max(height, near.FINE)))
+    means = cv2.resize(large, (near.FINE, near.FINE), interpolation=cv2.INTER_AREA)
+    assert np.abs(near.cells(rgb) - means).max() < 0.75

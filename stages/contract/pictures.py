@@ -56,6 +56,7 @@ THREADS_REACH = 2  # Pillow and NumPy hold the interpreter for a third of the ti
 BATCH = 8  # pictures handed to a worker at a time
 AHEAD = 3  # batches in flight for each worker
 
+cv2.setNumThreads(1)  # pictures are worked on side by side: threads of OpenCV's own for each of them cost more than they bring
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # its errors are ours to tell; who has set up logging still gets them
 for _handler in ("TIFFSetErrorHandler", "TIFFSetWarningHandler"):  # Pillow's libtiff writes straight to stderr, naming no file
     if _set := getattr(ctypes.CDLL(str(Image.core.__file__)), _handler, None):
@@ -171,8 +172,7 @@ def _executor(workers: int) -> Executor:
 
 
 def _begin() -> None:
-    """Make a worker process end with its parent, kill -9 included, and use one core."""
-    cv2.setNumThreads(1)
+    """Make a worker process end with its parent, kill -9 included."""
     parent = parent_process()
     if parent is not None:
         threading.Thread(target=lambda: connection.wait([parent.sentinel]) and os._exit(1), daemon=True).start()
