@@ -33,7 +33,7 @@ import psutil
 from PIL import Image
 
 from benchmarks import elsewhere
-from stages.checks import near
+from stages.checks import groups, near_pictures
 from stages.contract import pictures
 from stages.contract.params import Albumentations, Augment, ImageModality
 from stages.modalities import image
@@ -225,23 +225,23 @@ def near_duplicates(options: argparse.Namespace) -> None:
     """Print the share of copies that come into their original's group, merged originals, and the cost of many pictures."""
     paths = files(options.pictures)
     originals_of = [decode(path) for path in paths]
-    originals = np.array([near.fingerprint(picture) for picture in originals_of])
-    merged = near.pairs(originals)
+    originals = np.array([near_pictures.fingerprint(picture) for picture in originals_of])
+    merged = near_pictures.pairs(originals)
     print(json.dumps({"pictures": len(paths), "merged": [[paths[a].name, paths[b].name] for a, b in merged.tolist()]}))
     for kind, copy in COPIES.items():
-        both = np.concatenate([originals, [near.fingerprint(copy(picture)) for picture in originals_of]])
-        group = near.groups(len(both), near.pairs(both))
+        both = np.concatenate([originals, [near_pictures.fingerprint(copy(picture)) for picture in originals_of]])
+        group = groups.linked(len(both), near_pictures.pairs(both))
         print(json.dumps({"copy": kind, "found": round(float((group[: len(paths)] == group[len(paths) :]).mean()), 4)}), flush=True)
 
     rng = np.random.default_rng(0)
-    many = np.array([near.fingerprint(crop) for picture in originals_of for crop in crops(picture, -(-MANY // len(paths)), rng)])[:MANY]
+    many = np.array([near_pictures.fingerprint(crop) for picture in originals_of for crop in crops(picture, -(-MANY // len(paths)), rng)])[:MANY]
     with measured(f"{len(many)} crops"):
-        near.groups(len(many), near.pairs(many))
+        groups.linked(len(many), near_pictures.pairs(many))
     blank = many[rng.permutation(len(many))[: MANY // 2]]
-    blank[:, near.LUMA] = np.round(rng.normal(245, 0.6, (len(blank), near.FINE**2)))
+    blank[:, near_pictures.LUMA] = np.round(rng.normal(245, 0.6, (len(blank), near_pictures.FINE**2)))
     many[: len(blank)] = blank
     with measured(f"the same, {len(blank)} of them nearly blank"):
-        near.groups(len(many), near.pairs(many))
+        groups.linked(len(many), near_pictures.pairs(many))
 
 
 # ---- the real stages -------------------------------------------------------------------------------------------------

@@ -4,9 +4,9 @@ from typing import Any
 
 import pandas as pd
 
-from stages.checks import duplicates, expectations, quarantine, spelling
+from stages.checks import data_docs, duplicates, expectations, quarantine, spelling
 from stages.contract import manifest, plugins, receipts, runner
-from stages.contract.errors import DataError
+from stages.contract.errors import DataError, ParamsError
 from stages.contract.params import Classification, Data, Modality, Validate
 from stages.contract.runner import Job
 
@@ -14,6 +14,8 @@ from stages.contract.runner import Job
 def validate(job: Job, modality: Modality, problem: Classification, data: Data, validate: Validate) -> str:
     """Write the manifest of the good rows, the quarantine of the bad ones, and what every expectation observed."""
     of_x, of_y = plugins.modality(modality.name), plugins.problem(problem.name)
+    if faults := expectations.faults(validate):
+        raise ParamsError(f"params.yaml: tasks.{job.key}.{'; '.join(faults)}")
 
     folder, _ = job.raw(data.source)
     rows = plugins.layout(data.layout.name).read(folder, data.layout, of_x)
@@ -30,24 +32,27 @@ def validate(job: Job, modality: Modality, problem: Classification, data: Data, 
 
     bad = rows[rows["code"].notna()]
     quarantine.write(bad, job.out / "quarantine.csv")
-    wrong = [_above_ceiling(bad, len(rows), validate.max_bad_fraction)] if len(bad) > validate.max_bad_fraction * len(rows) else []
     if good.empty:
-        raise DataError(f"data/raw/{data.source}: not one good row is left; {'; '.join(wrong)}")
+        raise DataError(f"data/raw/{data.source}: not one good row is left; {_most_of(bad, len(rows))}")
 
     good["id"] = duplicates.identify(looked["exact"], good["y"])
     samples = good.assign(source_id=good["id"], content=duplicates.digest(looked["normal"]), group=duplicates.group(good["id"], of_x.alike(looked)))
     findings = duplicates.summarise(samples)
     notes = [f"{origin}: {note}" for origin, note in zip(samples["origin"], looked["note"], strict=True) if note]
     receipts.write_json(job.out / "findings.json", findings | {"notes": notes, "skipped": skipped})
-    if findings["largest"]["rows"] > max(1, validate.max_group_fraction * len(samples)):
-        wrong.append(_too_alike(findings["largest"], len(samples), validate.max_group_fraction))
     labels = sorted(set(problem.labels.values())) if problem.labels else of_y.labels(samples["y"])
-    suites = expectations.integrity(validate, labels, of_x.expectations(modality))
-    verdicts = expectations.run(suites, expectations.tables(samples, of_y.strata(samples["y"]), looked.select_dtypes("number"), labels))
+    largest = findings["largest"]["rows"] if findings["largest"]["rows"] > 1 else 0
+    shares = {"quarantined": len(bad) / len(rows), "largest_group": largest / len(samples)}
+    frames = expectations.tables(samples, of_y.strata(samples["y"]), looked.select_dtypes("number"), labels, shares)
+    results = expectations.run(expectations.suites(validate, labels, of_x.expectations(modality)), frames)
+    verdicts = expectations.verdicts(results)
     receipts.write_json(job.out / "expectations.json", verdicts)
-    wrong += expectations.failures(verdicts) + spelling.clashes(labels)
+    data_docs.write(results, job.out / "data_docs")
+    more = {"quarantined": _most_of(bad, len(rows)), "largest_group": _largest(findings["largest"], len(samples))}
+    wrong = expectations.failures(verdicts, True, more) + spelling.clashes(labels)
     if wrong:
         raise DataError(f"data/raw/{data.source}: {len(wrong)} thing(s) wrong: {'; '.join(wrong)}; mend the data or tasks.{job.key}.validate")
+    warned = [f"not met: {line}" for line in expectations.failures(verdicts, False, more)]
 
     manifest.write(samples, job.hand_on("manifest.parquet"))
     repeated = len(samples) - samples["group"].nunique()
@@ -56,7 +61,8 @@ def validate(job: Job, modality: Modality, problem: Classification, data: Data, 
     of_rows = f"{len(samples):,} rows of {len(labels)} labels, {repeated:,} repeat another"
     of_rows += f" ({mixed} groups of several labels)" if mixed else ""
     of_rows += f", {len(notes):,} have a note" if notes else ""
-    return f"{of_rows}{skips}, {len(bad):,} in quarantine, {len(verdicts)} expectations met"
+    told = "".join(f"; {line}" for line in warned)
+    return f"{of_rows}{skips}, {len(bad):,} in quarantine, {len(verdicts) - len(warned)} expectations met{told}"
 
 
 def _set_aside(rows: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
@@ -66,14 +72,17 @@ def _set_aside(rows: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
     return rows
 
 
-def _above_ceiling(bad: pd.DataFrame, total: int, ceiling: float) -> str:
+def _most_of(bad: pd.DataFrame, total: int) -> str:
+    """Say how many rows are bad, by code, and the first of them."""
+    if bad.empty:
+        return f"none of {total} rows is bad"
     codes = ", ".join(f"{n} {code}" for code, n in bad["code"].value_counts().items())
     first = bad.iloc[0]
-    return f"{len(bad)} of {total} rows are bad ({codes}; first {first['origin']}: {first['reason']}), at most {ceiling:.1%} may be"
+    return f"{len(bad)} of {total} rows are bad ({codes}; first {first['origin']}: {first['reason']})"
 
 
-def _too_alike(largest: dict[str, Any], total: int, ceiling: float) -> str:
-    return f"{largest['rows']} of {total} rows are alike (first {largest['origins'][0]}), at most {ceiling:.1%} may be"
+def _largest(largest: dict[str, Any], total: int) -> str:
+    return f"{largest['rows']} of {total} rows are alike (first {largest['origins'][0]})"
 
 
 if __name__ == "__main__":

@@ -1,17 +1,28 @@
 """States what a data set must satisfy as Great Expectations suites. The only door to great_expectations."""
 
+import json
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
+from stages.contract import params
 from stages.contract.escape import extract, one_line
 from stages.contract.params import Declared, Validate
 
 Expectation = dict[str, Any]  # a Great Expectations type, and its kwargs
 
 
-def integrity(validate: Validate, labels: list[str], of_features: list[Expectation]) -> dict[str, list[Expectation]]:
-    """Return the expectations on samples (a row a sample) and on labels (a row a label).
+@dataclass(frozen=True)
+class Suite:
+    """What one of the tables (samples: a row a sample; labels: a row a label; shares: one row) must satisfy."""
+
+    table: str
+    expectations: list[Expectation]
+
+
+def suites(validate: Validate, labels: list[str], of_features: list[Expectation]) -> dict[str, Suite]:
+    """Return the suites by name: integrity, labels and shares say whether the set is whole, domain whether it is of the expected kind.
 
     Map expectations pass on an empty table and on nulls, so row count and not-null always stand beside them.
     """
@@ -19,56 +30,93 @@ def integrity(validate: Validate, labels: list[str], of_features: list[Expectati
     weights = reference.weights if isinstance(reference, Declared) else dict.fromkeys(labels, 1.0)
     total = sum(weights.values())
     partition = {"values": list(weights), "weights": [w / total for w in weights.values()]}
+    of_user = {table: [_of_user(of) for of in validate.expectations if of.table == table] for table in ("samples", "labels")}
     return {
-        "samples": [
+        "integrity": Suite("samples", [
             {"type": "expect_table_row_count_to_be_between", "kwargs": {"min_value": validate.min_rows}},
             {"type": "expect_column_values_to_not_be_null", "kwargs": {"column": "x"}},
             {"type": "expect_column_values_to_not_be_null", "kwargs": {"column": "label"}},
             {"type": "expect_column_values_to_be_in_set", "kwargs": {"column": "label", "value_set": labels}},
             *of_features,
+            *of_user["samples"],
+        ]),
+        "labels": Suite("labels", [
+            {"type": "expect_table_row_count_to_be_between", "kwargs": {"min_value": 2}},
+            {"type": "expect_column_values_to_be_between", "kwargs": {"column": "rows", "min_value": validate.min_rows_per_label}},
+            {"type": "expect_column_values_to_be_between", "kwargs": {"column": "ratio", "max_value": validate.max_label_ratio}},
+            *of_user["labels"],
+        ]),
+        "shares": Suite("shares", [
+            {"type": "expect_column_max_to_be_between", "kwargs": {"column": "quarantined", "max_value": validate.max_bad_fraction}},
+            {"type": "expect_column_max_to_be_between", "kwargs": {"column": "largest_group", "max_value": validate.max_group_fraction}},
+        ]),
+        "domain": Suite("samples", [
             {
                 "type": "expect_column_kl_divergence_to_be_less_than",
                 "kwargs": {"column": "label", "partition_object": partition, "threshold": reference.max_kl},
             },
-        ],
-        "labels": [
-            {"type": "expect_table_row_count_to_be_between", "kwargs": {"min_value": 2}},
-            {"type": "expect_column_values_to_be_between", "kwargs": {"column": "rows", "min_value": validate.min_rows_per_label}},
-            {"type": "expect_column_values_to_be_between", "kwargs": {"column": "ratio", "max_value": validate.max_label_ratio}},
-        ],
-    }
+        ]),
+    }  # fmt: skip
 
 
-def tables(samples: pd.DataFrame, label: "pd.Series[str]", features: pd.DataFrame, labels: list[str]) -> dict[str, pd.DataFrame]:
-    """Return the two tables that the suites look at; ratio is the largest label's rows over this label's (0 counts as 1)."""
+def _of_user(of: params.Expectation) -> Expectation:
+    return {"type": of.expectation, "kwargs": of.arguments, "severity": of.severity}
+
+
+def faults(validate: Validate) -> list[str]:
+    """Return what Great Expectations' own signatures say against the user's expectations."""
+    if not validate.expectations:
+        return []  # importing Great Expectations takes three seconds
+    from great_expectations.exceptions.exceptions import GreatExpectationsError
+    from great_expectations.expectations.registry import get_expectation_impl
+
+    wrong = list[str]()
+    for i, of in enumerate(validate.expectations):
+        try:
+            get_expectation_impl(of.expectation)(**of.arguments)
+        except (GreatExpectationsError, ValueError, TypeError) as error:
+            wrong.append(f"validate.expectations.{i}: {one_line(error, 300)}")
+    return wrong
+
+
+def tables(samples: pd.DataFrame, label: "pd.Series[str]", features: pd.DataFrame, labels: list[str], shares: dict[str, float]) -> dict[str, pd.DataFrame]:
+    """Return the tables that the suites look at; ratio is the largest label's rows over this label's (0 counts as 1)."""
     rows = label.value_counts().reindex(labels, fill_value=0)
     return {
         "samples": features.assign(x=samples["x"], label=label),
         "labels": pd.DataFrame({"label": rows.index, "rows": rows.to_numpy(), "ratio": (rows.max() / rows.clip(lower=1)).to_numpy()}),
+        "shares": pd.DataFrame([{"label": "all", **shares}]),
     }
 
 
-def run(suites: dict[str, list[Expectation]], frames: dict[str, pd.DataFrame]) -> list[dict[str, Any]]:
-    """Validate each frame against its suite; return one entry an expectation: what was expected, observed, success.
-
-    An observed value of null means "cannot tell", which is a failure.
-    """
+def run(suites: dict[str, Suite], frames: dict[str, pd.DataFrame]) -> dict[str, Any]:
+    """Validate the tables against the suites; return Great Expectations' own result by the suite's name."""
     import great_expectations as gx
 
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = {"globally": False, "metric_calculations": False}  # pyright: ignore[reportAttributeAccessIssue]
     source = context.data_sources.add_pandas("refit")
-    verdicts: list[dict[str, Any]] = []
-    for name, expectations in suites.items():
+    results = dict[str, Any]()
+    for name, suite in suites.items():
         batch = source.add_dataframe_asset(name).add_batch_definition_whole_dataframe(name)
-        suite = gx.ExpectationSuite(name=name, expectations=expectations)
+        stated = gx.ExpectationSuite(name=name, expectations=suite.expectations)  # pyright: ignore[reportArgumentType]
         form = {"result_format": "COMPLETE", "unexpected_index_column_names": ["label"]}
-        found = batch.get_batch({"dataframe": frames[name]}).validate(suite, result_format=form)  # pyright: ignore[reportArgumentType]
-        verdicts += [_verdict(name, result.to_json_dict()) for result in found.results]
-    return verdicts
+        results[name] = batch.get_batch({"dataframe": frames[suite.table]}).validate(stated, result_format=form)  # pyright: ignore[reportArgumentType]
+        results[name].meta = {}  # when it was read
+        for of in results[name].results:
+            of.result = json.loads(json.dumps(of.to_json_dict()["result"]))  # its own pages cannot show NumPy's numbers
+    return results
 
 
-def _verdict(table: str, result: dict[str, Any]) -> dict[str, Any]:
+def verdicts(results: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return one entry an expectation: its suite, what was expected and observed, how severe a failure is, success.
+
+    An observed value of null means "cannot tell", which is a failure.
+    """
+    return [_verdict(name, result.to_json_dict()) for name, found in results.items() for result in found.results]
+
+
+def _verdict(suite: str, result: dict[str, Any]) -> dict[str, Any]:
     config, values = result["expectation_config"], result["result"]
     kwargs = {k: v for k, v in config["kwargs"].items() if k != "batch_id"}
     if "unexpected_count" in values:  # a map expectation: what does not fit, by label
@@ -77,19 +125,21 @@ def _verdict(table: str, result: dict[str, Any]) -> dict[str, Any]:
     else:
         observed = values.get("observed_value")
     success = bool(result["success"]) and observed is not None
-    return {"table": table, "type": config["type"], "kwargs": kwargs, "observed": observed, "success": success}
+    return {"suite": suite, "type": config["type"], "kwargs": kwargs, "severity": config["severity"], "observed": observed, "success": success}
 
 
-def failures(verdicts: list[dict[str, Any]]) -> list[str]:
-    """Return one line for each expectation that failed."""
-    return [_say(v) for v in verdicts if not v["success"]]
+def failures(verdicts: list[dict[str, Any]], severe: bool, more: dict[str, str]) -> list[str]:
+    """Return one line for each failed expectation that is severe (critical), or that is not; more says more about a column."""
+    return [_say(v, more) for v in verdicts if not v["success"] and (v["severity"] == "critical") == severe]
 
 
-def _say(verdict: dict[str, Any]) -> str:
+def _say(verdict: dict[str, Any], more: dict[str, str]) -> str:
     kwargs, observed = verdict["kwargs"], verdict["observed"]
+    column = kwargs.get("column")
     limits = ", ".join(f"{k} {kwargs[k]}" for k in ("min_value", "max_value", "threshold") if kwargs.get(k) is not None)
-    what = f"{verdict['table']}.{kwargs['column']}" if "column" in kwargs else f"rows of {verdict['table']}"
+    what = f"{verdict['suite']}.{column}" if column else f"rows of {verdict['suite']}"
     if isinstance(observed, dict) and "misfits" in observed:
-        named = ", ".join(f"{extract(m['label'])} ({extract(m.get(kwargs['column']))})" for m in observed["first"])
+        named = ", ".join(f"{extract(m['label'])} ({extract(m.get(column))})" for m in observed["first"])
         observed = f"{observed['misfits']} misfit(s): {named}"
-    return one_line(f"{what}: {verdict['type']} ({limits}) observed {observed if observed is not None else 'nothing it could tell from'}", 600)
+    said = f"{what}: {verdict['type']} ({limits}) observed {observed if observed is not None else 'nothing it could tell from'}"
+    return one_line(f"{said}: {more[column]}" if column in more else said, 600)

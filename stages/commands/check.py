@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from stages.checks import expectations
 from stages.commands import tracking, walk
 from stages.contract import paths, plugins, runner, settings
 from stages.contract.errors import ParamsError, RefitError
@@ -38,6 +39,7 @@ def check() -> list[Finding]:
         *(_look(f"data/raw/{name}", lambda name=name: _source(name, params, sizes)) for name in _sources(params)),
     ]
     for key, task in params.tasks.items():
+        findings.append(_look(f"tasks.{key}.validate", lambda task=task: _validate(task)))
         findings.append(_look(f"tasks.{key}.augment", lambda task=task: _augment(task)))
         if Path("data/raw", task.data.source).exists():
             findings.append(_look(f"tasks.{key}.data", lambda data=task.data: _data(data)))
@@ -82,6 +84,12 @@ def _data(data: Data) -> str:
         for column in (layout.columns.x, layout.columns.y):
             table.column(names, column, folder / file.path)
     return f"{len(layout.files)} tables with columns {layout.columns.x} and {layout.columns.y}"
+
+
+def _validate(task: Task) -> str:
+    if faults := expectations.faults(task.validate):
+        raise ParamsError("; ".join(faults))
+    return f"{len(task.validate.expectations)} expectations of your own"
 
 
 def _augment(task: Task) -> str:

@@ -285,6 +285,20 @@ class Declared(_Strict):
 
 
 @dataclass(frozen=True)
+class Expectation(_Strict):
+    """One of Great Expectations' own, by its name."""
+
+    expectation: Annotated[str, Field(pattern=r"^expect_[a-z0-9_]+$")]
+    """expect_column_values_to_match_regex, for one"""
+    table: Literal["samples", "labels"]
+    """samples has x, label and the features of x (characters, or sizes and brightness); labels has label, rows and ratio"""
+    arguments: dict[str, JsonValue]
+    """as Great Expectations names them"""
+    severity: Literal["critical", "warning", "info"]
+    """a critical one stops the run"""
+
+
+@dataclass(frozen=True)
 class Validate(_Strict):
     """What a data set must satisfy."""
 
@@ -300,6 +314,8 @@ class Validate(_Strict):
     """of rows may be in one group of equal or nearly equal samples"""
     label_distribution: Annotated[Uniform | Declared, Field(discriminator="name")]
     """what the labels are compared with"""
+    expectations: tuple[Expectation, ...]
+    """more that the set must satisfy"""
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import pandas as pd
 import xxhash
 from numpy.typing import NDArray
 
-from stages.checks import duplicates, near
+from stages.checks import duplicates, groups, near_pictures
 from stages.contract import draws, paths, pictures
 from stages.contract.errors import ModelError, ReceiptError
 from stages.contract.escape import extract, one_line
@@ -77,10 +77,10 @@ def look(x: "pd.Series[str]", settings: ImageModality) -> pd.DataFrame:
 
 def _describe(path: Path, limits: Limits) -> dict[str, Any]:
     picture = pictures.read(path, limits)
-    content, cells = _digest(picture.rgb), near.cells(picture.rgb)
+    content, cells = _digest(picture.rgb), near_pictures.cells(picture.rgb)
     height, width = picture.rgb.shape[:2]
-    fingerprint = near.fingerprint_of(cells, height, width)
-    brightness, contrast = (float(value[0, 0]) for value in cv2.meanStdDev(fingerprint[near.LUMA]))
+    fingerprint = near_pictures.fingerprint_of(cells, height, width)
+    brightness, contrast = (float(value[0, 0]) for value in cv2.meanStdDev(fingerprint[near_pictures.LUMA]))
     return {
         "note": picture.note, "exact": content, "normal": content, "fingerprint": fingerprint,
         "shorter_side": min(width, height), "longer_side": max(width, height),
@@ -104,7 +104,7 @@ def _colourfulness(cells: "NDArray[np.float32]") -> float:
 def alike(looked: pd.DataFrame) -> "pd.Series[Any]":
     """Return a number for each group of exact and confirmed near duplicates (copies of another encoding or size)."""
     fingerprints = np.stack(looked["fingerprint"].tolist()) if len(looked) else np.empty((0, 1), np.uint8)
-    key = near.groups(len(looked), near.pairs(fingerprints))
+    key = groups.linked(len(looked), near_pictures.pairs(fingerprints))
     return pd.Series(key, index=looked.index).groupby(looked["normal"]).transform("min")
 
 

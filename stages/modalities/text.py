@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from stages.checks import duplicates
+from stages.checks import duplicates, groups, near_texts
 from stages.contract import draws, receipts
 from stages.contract.errors import ModelError
 from stages.contract.escape import one_line
@@ -51,9 +51,10 @@ def look(x: "pd.Series[str]", settings: TextModality) -> pd.DataFrame:
     return found
 
 
-def alike(looked: pd.DataFrame) -> "pd.Series[str]":
-    """Return the normal form: exact duplicates are alike."""
-    return looked["normal"]
+def alike(looked: pd.DataFrame) -> "pd.Series[Any]":
+    """Return a number for each group of texts whose normal forms are equal or confirmed to be near."""
+    code, texts = pd.factorize(looked["normal"], sort=True)
+    return pd.Series(groups.linked(len(texts), near_texts.pairs(texts.tolist()))[code], index=looked.index)
 
 
 def normalise(x: "pd.Series[str]") -> "pd.Series[str]":

@@ -22,17 +22,18 @@ copies of two cells that nearly look the same may meet halfway.
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import cast
 
 import cv2
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import csr_array
-from scipy.sparse.csgraph import connected_components
+
+from stages.checks import groups
+from stages.checks.groups import Rows
 
 Bytes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
-Rows = npt.NDArray[np.intp]
 
 FINE, COARSE = 32, 8  # cells a side
 LUMA, CHROMA = slice(0, FINE**2), slice(FINE**2, FINE**2 + 2 * COARSE**2)
@@ -51,7 +52,6 @@ SMALL, GROWTH = 128, 3  # where the shorter side is below 128 pixels, cells aver
 TREES, LEAF, NEAREST = 8, 32, 6  # each tree proposes at most 6 pairs a picture, all from its leaf of 32 at most
 DIRECTIONS = 8
 ROUNDING = 0.05  # what 32 bits may cost a proposal; what confirms is exact
-CHUNK = 2048  # pairs or pictures at once: 8 MiB as 32-bit floats
 HALVED_UP = 0.125  # grey levels: OpenCV rounds a mean of four pixels half up
 YCRCB = np.array([[0.299, 0.587, 0.114, 0], [0.5, -0.419, -0.081, 128], [-0.169, -0.331, 0.5, 128]], np.float32)  # of red, green, blue, 1 (BT.601)
 BLOCKS = np.kron(np.eye(COARSE, dtype=np.float32), np.full((FINE // COARSE, 1), COARSE / FINE, np.float32))
@@ -100,21 +100,9 @@ def pairs(fingerprints: Bytes) -> Rows:
     """
     first, member = _distinct(fingerprints)
     seen = _see(fingerprints, first)
-    linked = np.arange(len(first))
-    joined = np.empty((0, 2), np.intp)
-    for proposed in _propose(seen):
-        fresh = proposed[linked[proposed[:, 0]] != linked[proposed[:, 1]]]
-        joined = np.concatenate([joined, *(_confirmed(fingerprints, seen, some) for some in _chunks(fresh))])
-        linked = groups(len(first), joined)
+    joined = groups.confirmed(len(first), _propose(seen), partial(_confirmed, fingerprints, seen))
     equal = np.stack([first[member], np.arange(len(member))], axis=1)
     return np.concatenate([equal[equal[:, 0] != equal[:, 1]], first[joined]])
-
-
-def groups(rows: int, pairs: Rows) -> Rows:
-    """Return each row's group, named by its smallest row: rows are together where a chain of pairs joins them."""
-    graph = csr_array((np.ones(len(pairs), np.int8), (pairs[:, 0], pairs[:, 1])), shape=(rows, rows))
-    label = connected_components(graph, directed=False)[1]
-    return np.unique(label, return_index=True)[1][label]
 
 
 @dataclass(frozen=True)
@@ -145,7 +133,7 @@ def _distinct(fingerprints: Bytes) -> tuple[Rows, Rows]:
 
 def _see(fingerprints: Bytes, first: Rows) -> _Seen:
     coarse, contrast = np.empty((len(first), COARSE**2), np.float32), np.empty(len(first), np.float32)
-    for some in _chunks(np.arange(len(first))):
+    for some in groups.chunks(np.arange(len(first))):
         fine = fingerprints[first[some], LUMA].astype(np.float32)
         coarse[some] = fine @ AVERAGE
         contrast[some] = fine.std(axis=1)
@@ -235,7 +223,3 @@ def _apart(left: Floats, right: Floats) -> Floats:
     """Return the root mean square of the differences, row by row."""
     difference = left - right
     return np.sqrt(np.einsum("ij,ij->i", difference, difference) / difference.shape[1])
-
-
-def _chunks(rows: Rows) -> Iterator[Rows]:
-    return (rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK))

@@ -1,0 +1,101 @@
+"""Measures the checks of data: which near duplicates of texts are found, and what they cost.
+
+python -m benchmarks.checks near [--rows N] [--templated SHARE]
+"""
+
+import argparse
+import json
+import resource
+import time
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from stages.checks import groups, near_texts
+from stages.contract.params import TextModality
+from stages.modalities import text
+
+ANY_LENGTH = TextModality("text", characters=(0, 10**9), median_characters=(0, 10**9), max_tokens=512)
+WORDS, LETTERS = 20_000, "etaoinshrdlcumwfgypbvk"
+BINS = {".7 to .75": (0.7, 0.75), ".75 to .8": (0.75, 0.8), ".8 and more": (0.8, 1.01)}
+
+
+def written(number: int, drawn: np.random.Generator) -> list[str]:
+    """Return texts of 8 to 19 invented words, which are as frequent as Zipf's law says."""
+    lengths = drawn.integers(2, 12, WORDS)
+    letters = "".join(drawn.choice(list(LETTERS), lengths.sum()))
+    ends = np.cumsum(lengths)
+    words = np.array([letters[a:b] for a, b in zip(ends - lengths, ends, strict=True)])
+    share = 1 / np.arange(1, WORDS + 1)
+    sizes = drawn.integers(8, 20, number)
+    said = words[drawn.choice(WORDS, sizes.sum(), p=share / share.sum())]
+    ends = np.cumsum(sizes)
+    return [" ".join(said[a:b]) for a, b in zip(ends - sizes, ends, strict=True)]
+
+
+def planted(number: int, drawn: np.random.Generator, templated: float = 0.0) -> tuple[list[str], int]:
+    """Return texts, and how many: the first so many have a copy with one to three other words, which are the next so many."""
+    texts = written(number - int(templated * number), drawn)
+    copied = len(texts) // 10
+    others = iter(" ".join(written(copied, drawn)).split())
+    copies = []
+    for original in texts[:copied]:
+        words = original.split()
+        for place in drawn.choice(len(words), drawn.integers(1, 4), replace=False):
+            words[place] = next(others)
+        copies.append(" ".join(words))
+    forms = [f"your code is {code:06d}, it can be used until {code % 24:02d}:00 of the day after tomorrow" for code in range(number - len(texts))]
+    return [*texts[:copied], *copies, *texts[copied : len(texts) - copied], *forms], copied
+
+
+def found(texts: list[str], copied: int) -> dict[str, Any]:
+    """Return which copies came into their original's group, by their Jaccard index, and what it cost."""
+    normal = text.normalise(pd.Series(texts))
+    began, used = time.perf_counter(), time.process_time()
+    code, distinct = pd.factorize(normal, sort=True)
+    pairs = near_texts.pairs(distinct.tolist())
+    group = groups.linked(len(distinct), pairs)[code]
+    cost = {"seconds": round(time.perf_counter() - began, 1), "seconds_of_cpu": round(time.process_time() - used, 1)}
+    index = np.array([jaccard(a, b) for a, b in zip(normal[:copied], normal[copied : 2 * copied], strict=True)])
+    together = group[:copied] == group[copied : 2 * copied]
+    unconfirmed = sum(jaccard(distinct[a], distinct[b]) < near_texts.LIMIT for a, b in pairs.tolist())
+    return {
+        "texts": len(texts), **cost, "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10,
+        "recall": {name: share(together, (index >= low) & (index < high)) for name, (low, high) in BINS.items()},
+        "below": {"pairs": int((index < near_texts.LIMIT).sum()), "merged": int(together[index < near_texts.LIMIT].sum())},
+        "unconfirmed": unconfirmed, "largest_group": int(np.bincount(group).max()),
+    }  # fmt: skip
+
+
+def share(together: npt.NDArray[np.bool_], among: npt.NDArray[np.bool_]) -> dict[str, Any]:
+    """Return how many pairs there are, and the share of them that is together."""
+    return {"pairs": int(among.sum()), "share": round(float(together[among].mean()), 4) if among.any() else None}
+
+
+def jaccard(a: str, b: str) -> float:
+    """Return the share of all 4-grams of two texts that both have."""
+    left, right = ({of[i : i + near_texts.GRAM] for i in range(len(of) - near_texts.GRAM + 1)} for of in (a, b))
+    return len(left & right) / max(len(left | right), 1)
+
+
+def near(options: argparse.Namespace) -> None:
+    """Print the recall of planted copies, pairs that should not have been merged, seconds and memory."""
+    print(json.dumps(found(*planted(options.rows, np.random.default_rng(0), options.templated)), indent=2))
+
+
+def main() -> None:
+    """Run the benchmark that is named."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(required=True)
+    command = commands.add_parser("near", help=near.__doc__)
+    command.add_argument("--rows", type=int, default=1_000_000)
+    command.add_argument("--templated", type=float, default=0.0, metavar="SHARE", help="of the texts are one form with another code")
+    command.set_defaults(run=near)
+    options = parser.parse_args()
+    options.run(options)
+
+
+if __name__ == "__main__":
+    main()

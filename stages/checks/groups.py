@@ -1,0 +1,37 @@
+"""Joins rows into groups by confirmed pairs; nothing is joined that was only proposed."""
+
+from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
+import numpy.typing as npt
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import connected_components
+
+Rows = npt.NDArray[np.intp]
+
+CHUNK = 2048  # rows or pairs worked on at once: of fingerprints of pictures 8 MiB as 32-bit floats
+
+
+def linked(rows: int, pairs: Rows) -> Rows:
+    """Return each row's group, named by its smallest row: rows are together where a chain of pairs (pairs, 2) joins them."""
+    graph = csr_array((np.ones(len(pairs), np.int8), (pairs[:, 0], pairs[:, 1])), shape=(rows, rows))
+    label = connected_components(graph, directed=False)[1]
+    return np.unique(label, return_index=True)[1][label]
+
+
+def confirmed(rows: int, proposals: Iterable[Rows], confirm: Callable[[Rows], Rows]) -> Rows:
+    """Return confirmed pairs (pairs, 2), enough to link every group; confirm returns those of some pairs that are near.
+
+    Pairs within what earlier proposals have linked are not looked at.
+    """
+    together, joined = np.arange(rows), np.empty((0, 2), np.intp)
+    for proposed in proposals:
+        fresh = proposed[together[proposed[:, 0]] != together[proposed[:, 1]]]
+        joined = np.concatenate([joined, *(confirm(some) for some in chunks(fresh))])
+        together = linked(rows, joined)
+    return joined
+
+
+def chunks(rows: Rows, size: int = CHUNK) -> Iterator[Rows]:
+    """Yield rows, so many at a time."""
+    return (rows[start : start + size] for start in range(0, len(rows), size))
