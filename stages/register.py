@@ -43,7 +43,12 @@ def register(job: Job, problem: Classification, base: str, data: Data, compute: 
             metrics=metrics,
             history=history,
             datasets=_datasets(data.source, origin, parts),
-            artifacts={"lineage": [job.out / "dvc_lock.json"], "evaluate": list(shown.values()), "augment": sorted(job.take("augment", "preview").iterdir())},
+            artifacts={
+                "lineage": [job.out / "dvc_lock.json"],
+                "evaluate": list(shown.values()),
+                "augment": sorted(job.take("augment", "preview").iterdir()),
+                "data_docs": sorted(job.unsigned("validate", "data_docs").iterdir()),
+            },
             provenance=made_from,
             tags={
                 "refit.data": f"data/raw/{data.source}",

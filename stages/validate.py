@@ -33,7 +33,7 @@ def validate(job: Job, modality: Modality, problem: Classification, data: Data, 
     bad = rows[rows["code"].notna()]
     quarantine.write(bad, job.out / "quarantine.csv")
     if good.empty:
-        raise DataError(f"data/raw/{data.source}: not one good row is left; {_most_of(bad, len(rows))}")
+        raise DataError(f"data/raw/{data.source}: not one good row is left; {_most_of(bad, len(rows), validate.max_bad_fraction)}")
 
     good["id"] = duplicates.identify(looked["exact"], good["y"])
     samples = good.assign(source_id=good["id"], content=duplicates.digest(looked["normal"]), group=duplicates.group(good["id"], of_x.alike(looked)))
@@ -48,7 +48,10 @@ def validate(job: Job, modality: Modality, problem: Classification, data: Data, 
     verdicts = expectations.verdicts(results)
     receipts.write_json(job.out / "expectations.json", verdicts)
     data_docs.write(results, job.out / "data_docs")
-    more = {"quarantined": _most_of(bad, len(rows)), "largest_group": _largest(findings["largest"], len(samples))}
+    more = {
+        "quarantined": _most_of(bad, len(rows), validate.max_bad_fraction),
+        "largest_group": _largest(findings["largest"], len(samples), validate.max_group_fraction),
+    }
     wrong = expectations.failures(verdicts, True, more) + spelling.clashes(labels)
     if wrong:
         raise DataError(f"data/raw/{data.source}: {len(wrong)} thing(s) wrong: {'; '.join(wrong)}; mend the data or tasks.{job.key}.validate")
@@ -72,17 +75,17 @@ def _set_aside(rows: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
     return rows
 
 
-def _most_of(bad: pd.DataFrame, total: int) -> str:
+def _most_of(bad: pd.DataFrame, total: int, ceiling: float) -> str:
     """Say how many rows are bad, by code, and the first of them."""
     if bad.empty:
         return f"none of {total} rows is bad"
     codes = ", ".join(f"{n} {code}" for code, n in bad["code"].value_counts().items())
     first = bad.iloc[0]
-    return f"{len(bad)} of {total} rows are bad ({codes}; first {first['origin']}: {first['reason']})"
+    return f"{len(bad)} of {total} rows are bad ({codes}; first {first['origin']}: {first['reason']}), at most {ceiling:.1%} may be"
 
 
-def _largest(largest: dict[str, Any], total: int) -> str:
-    return f"{largest['rows']} of {total} rows are alike (first {largest['origins'][0]})"
+def _largest(largest: dict[str, Any], total: int, ceiling: float) -> str:
+    return f"{largest['rows']} of {total} rows are alike (first {largest['origins'][0]}), at most {ceiling:.1%} may be"
 
 
 if __name__ == "__main__":

@@ -133,6 +133,7 @@ def test_the_data_deps_of_a_stage_are_what_it_takes_and_what_x_names(stage: str)
         elif name == "name":
             names = list(constants["SHOWN"])
         wanted |= {f"data/{before}/${{key}}/{n}" for n in [*names, "receipt.json"]}
+    wanted |= {f"data/{before}/${{key}}/{name}" for before, name in re.findall(r'job\.unsigned\("(\w+)", "([^"]+)"\)', text)}
     if "job.provenance(" in text:
         wanted |= {f"data/{before}/${{key}}/provenance.json" for before in constants["STAGES"]}
     for source in re.findall(r"job\.raw\((\w+(?:\.\w+)?)\)", text):

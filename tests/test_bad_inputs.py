@@ -97,7 +97,7 @@ BAD_SETS: dict[str, tuple[Callable[[Table], str | Table], tuple[str, ...]]] = {
     ),
     "an empty file": (lambda t: "", ("train.csv: is empty (0 bytes)",)),
     "a header alone": (lambda t: "text,label\n", ("train.csv: holds a header and no data row",)),
-    "one class only": (lambda t: [r | {"label": "praise"} for r in t], ("rows of labels", "observed 1")),
+    "one class only": (lambda t: [r | {"label": "praise"} for r in t], ("labels, number of rows", "observed 1")),
     "too few rows of a class": (lambda t: [r for r in t if r["label"] != "ask"] + [r for r in t if r["label"] == "ask"][:3], ("ask", "min_value 5")),
     "labels that look like one": (
         lambda t: [r | {"label": "Praise"} if r["label"] == "praise" and i % 2 else r for i, r in enumerate(t)],

@@ -63,6 +63,12 @@ def test_a_column_that_is_not_there_is_no_success() -> None:
     assert "integrity.price" in said and "nothing it could tell from" in said
 
 
+@pytest.mark.parametrize("name", ["row_condition", "condition_parser"])
+def test_an_expression_is_never_run(name: str) -> None:
+    with pytest.raises(ValueError, match=f"{name}: an expression is never run"):
+        expect("expect_column_values_to_be_unique", column="x", **{name: "@__import__('os').system('true') == 0"})
+
+
 @pytest.mark.parametrize(
     ("own", "said"),
     [

@@ -50,8 +50,9 @@ def test_the_run_tells_what_the_champion_was_made_from(done: Project) -> None:
     assert run.data.params["finetune.learning_rate"] == "0.01"
     assert run.data.metrics["macro_f1"] == load(done, "evaluate/tiny/metrics.json")["macro_f1"]
     assert len(client(done).get_metric_history(champion.run_id, "eval_macro_f1")) == 3
-    names = {f.path for folder in ("lineage", "evaluate", "augment") for f in client(done).list_artifacts(champion.run_id, folder)}
-    assert {"lineage/dvc_lock.json", "lineage/provenance.json", "evaluate/confusion.png", "augment/pairs.json"} <= names
+    names = {f.path for folder in ("lineage", "evaluate", "augment", "data_docs") for f in client(done).list_artifacts(champion.run_id, folder)}
+    assert {"lineage/dvc_lock.json", "lineage/provenance.json", "evaluate/confusion.png"} <= names
+    assert {"augment/pairs.json", "data_docs/index.html", "data_docs/domain.html"} <= names
 
 
 def measured_on_validation() -> float:

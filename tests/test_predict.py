@@ -298,7 +298,7 @@ def test_a_model_without_a_champion_names_its_versions(tmp_path: Path) -> None:
         ("a.xlsx", b"x", r"a.xlsx: is none of .csv, .tsv, .jsonl, .ndjson, .parquet, .txt"),
         ("a.csv", b"", r"is empty \(0 bytes\)"),
         ("a.csv", b"text\n", "holds a header and no data row; look at the file"),
-        ("a.txt", "好\n".encode("utf-16"), "is UTF-16, not UTF-8"),
+        ("a.txt", "好\n".encode("utf-16")[:-1], "not whole UTF-16"),
         ("a.csv", b'text\n"a\nb\n', "not strict CSV"),
         ("a.txt.gz", gzip.compress(b"a\n")[:-2], "not a gzip file"),
         ("a.csv.gz", gzip.compress(b"text\n" + os.urandom(2**20).hex().encode())[:-2000], "not a whole gzip file"),

@@ -59,10 +59,15 @@ def test_a_byte_order_mark_is_no_part_of_the_first_column(tmp_path: Path) -> Non
     assert read(tmp_path, b'\xef\xbb\xbf{"text": "fine", "label": "good"}\n', "train.jsonl")["x"].tolist() == ["fine"]
 
 
-@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be"])
-def test_utf_16_is_refused_by_its_name(tmp_path: Path, encoding: str) -> None:
-    with pytest.raises(TableError, match="train.csv: is UTF-16, not UTF-8"):
-        read(tmp_path, "\ufefftext,label\n好,good\n".encode(encoding))
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_utf_16_is_read_by_its_mark(tmp_path: Path, encoding: str) -> None:
+    written = '\ufefftext,label\r\n"好\n🙂",good\r\nlast,bad\r\n'.encode(encoding)
+    found = read(tmp_path, written)
+    assert found["x"].tolist() == ["好\n🙂", "last"]
+    assert lines(found) == [2, 4]
+    assert codes(read(tmp_path, "\ufefftext,label\na\udc00b,good\nlast,bad\n".encode(encoding, "surrogatepass"))) == ["not_utf8", None]
+    with pytest.raises(TableError, match="train.csv: not whole UTF-16"):
+        read(tmp_path, written[:-1])
 
 
 def test_embedded_newlines_keep_the_line_of_every_row_right(tmp_path: Path) -> None:

@@ -72,8 +72,9 @@ def faults(validate: Validate) -> list[str]:
 
     wrong = list[str]()
     for i, of in enumerate(validate.expectations):
+        arguments: dict[str, Any] = of.arguments
         try:
-            get_expectation_impl(of.expectation)(**of.arguments)
+            get_expectation_impl(of.expectation)(**arguments)
         except (GreatExpectationsError, ValueError, TypeError) as error:
             wrong.append(f"validate.expectations.{i}: {one_line(error, 300)}")
     return wrong
@@ -137,7 +138,7 @@ def _say(verdict: dict[str, Any], more: dict[str, str]) -> str:
     kwargs, observed = verdict["kwargs"], verdict["observed"]
     column = kwargs.get("column")
     limits = ", ".join(f"{k} {kwargs[k]}" for k in ("min_value", "max_value", "threshold") if kwargs.get(k) is not None)
-    what = f"{verdict['suite']}.{column}" if column else f"rows of {verdict['suite']}"
+    what = f"{verdict['suite']}.{column}" if column else f"{verdict['suite']}, number of rows"
     if isinstance(observed, dict) and "misfits" in observed:
         named = ", ".join(f"{extract(m['label'])} ({extract(m.get(column))})" for m in observed["first"])
         observed = f"{observed['misfits']} misfit(s): {named}"

@@ -297,6 +297,10 @@ class Expectation(_Strict):
     severity: Literal["critical", "warning", "info"]
     """a critical one stops the run"""
 
+    def __post_init__(self) -> None:
+        if refused := {"row_condition", "condition_parser"} & self.arguments.keys():  # pandas would run what it says
+            raise ValueError(f"{', '.join(sorted(refused))}: an expression is never run")
+
 
 @dataclass(frozen=True)
 class Validate(_Strict):

@@ -82,9 +82,13 @@ class Job:
         self.taken.update({f"{folder}/{k}": v for k, v in found.items()})
         return folder, receipts.digest(found)
 
+    def unsigned(self, stage: str, name: str) -> Path:
+        """Return the file or folder that an earlier stage of this task wrote beside what it hands on; no receipt signs it."""
+        return Path("data", stage, self.key, name)
+
     def provenance(self, stage: str) -> Any:
         """Return what an earlier stage of this task was made from."""
-        return receipts.read_json(Path("data", stage, self.key, "provenance.json"))
+        return receipts.read_json(self.unsigned(stage, "provenance.json"))
 
     def hand_on(self, name: str) -> Path:
         """Return where to write an output that a later stage reads; the receipt will sign it."""

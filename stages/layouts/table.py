@@ -28,7 +28,7 @@ MAX_BYTES = 4 * 1024**3  # unpacked: a table larger than this is no table for on
 TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 UNLABELLED = (*TABLES, ".txt")
 COLUMNS = ["x", "y", "given_part", "origin", "meta", "code", "reason"]
-WIDE = {codecs.BOM_UTF16_LE: "UTF-16", codecs.BOM_UTF16_BE: "UTF-16"}
+WIDE = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 GZIP = b"\x1f\x8b"
 NAME_IT = "name the right one (data.layout.columns in params.yaml, --text of refit predict)"
 
@@ -151,9 +151,11 @@ def _read_file(path: Path, name: str, wanted: list[str], span: tuple[int, int] |
 
 @contextmanager
 def _whole(path: Path) -> Generator[None]:
-    """Turn what gzip says of a file that was cut off or damaged into a TableError."""
+    """Turn what is said of a file that was cut off or damaged, by gzip or by UTF-16, into a TableError."""
     try:
         yield
+    except UnicodeDecodeError as error:
+        raise TableError(f"{path}: not whole UTF-16 ({error.reason}); save it as UTF-8 (in Excel: 'CSV UTF-8')") from None
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise TableError(f"{path}: not a whole gzip file ({one_line(error, 100)}); fetch it anew") from None
 
@@ -182,20 +184,19 @@ class _Bounded(io.RawIOBase):
 
 
 def _open(path: Path) -> io.TextIOWrapper:
-    """Open as UTF-8, packed or not, with or without a byte-order mark; bytes that are not UTF-8 become lone surrogates."""
+    """Open as UTF-8, packed or not, with or without a byte-order mark, or as UTF-16 with one; bytes that are not UTF-8 become lone surrogates."""
     with path.open("rb") as file:
         packed = file.read(2) == GZIP
     stream: IO[bytes] = io.BufferedReader(_Bounded(path), 1 << 20) if packed else path.open("rb")  # pyright: ignore[reportAssignmentType]
     try:
         start = stream.peek(2)[:2]  # pyright: ignore[reportAttributeAccessIssue]  (both are buffered readers)
-        if start in WIDE:
-            raise TableError(f"{path}: is {WIDE[start]}, not UTF-8; save it as UTF-8 (in Excel: 'CSV UTF-8')")
         if not start:
             raise TableError(f"{path}: is empty (0 bytes); look at where it came from")
     except (TableError, EOFError, zlib.error, gzip.BadGzipFile) as error:
         stream.close()
         raise error if isinstance(error, TableError) else TableError(f"{path}: not a gzip file ({one_line(error, 100)}); fetch it anew") from None
-    return io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="")
+    encoding, errors = ("utf-16", "surrogatepass") if start in WIDE else ("utf-8-sig", "surrogateescape")
+    return io.TextIOWrapper(stream, encoding=encoding, errors=errors, newline="")
 
 
 def _delimited_rows(path: Path, wanted: list[str], dialect: dict[str, Any], header: tuple[str, ...] | None = None) -> Iterator[Row]:
