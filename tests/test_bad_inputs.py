@@ -172,7 +172,7 @@ def test_dvc_stops_at_the_stage_that_refuses_and_keeps_no_entry_of_it(project: P
     good = (project.root / "data/raw/reviews.dvc").read_text()
     write(project, [r | {"label": "praise"} for r in rows()])
     failed = project.repro(ok=False)
-    assert "rows of labels" in line_of(failed)
+    assert "labels, number of rows" in line_of(failed)
     assert "failed to reproduce 'validate@tiny'" in failed.stderr
     assert not (project.root / "data/augment").exists() or not list((project.root / "data/augment").rglob("*.parquet"))
     assert [p for p in (project.root / "data/validate/tiny").rglob("*") if p.is_file()] == []
