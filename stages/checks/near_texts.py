@@ -6,8 +6,8 @@ Ullman: Mining of Massive Datasets, 3.4): at an index s with probability 1 - (1 
 and .9998 at .8. Signatures without confirmation would merge 9 to 24 % wrongly.
 
 Texts of fewer than GRAM characters are alike only where they are equal; of long ones the first REACH characters
-count. Where more than NEXT texts agree in a band,
-as templates do, each is compared with the NEXT that follow it in order of the alphabet.
+count. Where more than NEXT texts agree in a band, as templates do, each is compared with the NEXT that follow it in
+order of the alphabet.
 """
 
 import os
