@@ -20,6 +20,7 @@ def split(job: Job, problem: Classification, split: Split) -> str:
     held_out = content.isin(content[parting.part.isin(["validation", "test"])])
     strayed = held_out & (parting.part == "train")  # an altered copy that became equal to a held-out row
     part = parting.part.mask(strayed)
+
     counts: dict[str, Any] = {}
     for name in PARTS:
         rows = samples[part == name]

@@ -52,10 +52,10 @@ def validate(job: Job, modality: Modality, problem: Classification, data: Data, 
         "quarantined": _most_of(bad, len(rows), validate.max_bad_fraction),
         "largest_group": _largest(findings["largest"], len(samples), validate.max_group_fraction),
     }
-    wrong = expectations.failures(verdicts, True, more) + spelling.clashes(labels)
+    wrong = expectations.failures(verdicts, severe=True, more=more) + spelling.clashes(labels)
     if wrong:
         raise DataError(f"data/raw/{data.source}: {len(wrong)} thing(s) wrong: {'; '.join(wrong)}; mend the data or tasks.{job.key}.validate")
-    warned = [f"not met: {line}" for line in expectations.failures(verdicts, False, more)]
+    warned = [f"not met: {line}" for line in expectations.failures(verdicts, severe=False, more=more)]
 
     manifest.write(samples, job.hand_on("manifest.parquet"))
     repeated = len(samples) - samples["group"].nunique()

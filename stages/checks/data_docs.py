@@ -31,11 +31,12 @@ def write(found: dict[str, Any], folder: Path) -> None:
     view.env.loader = ChoiceLoader([DictLoader({"refit.j2": page, "graph.j2": graph}), *filter(None, [view.env.loader])])
     view.env.filters["generate_html_element_uuid"] = lambda prefix: f"{prefix}{next(numbers)}"
     bootstrap = Path(str(metadata.distribution("bootstrap-flask").locate_file(BOOTSTRAP))).read_text("utf-8")
-    style = OUTSIDE.sub("none", view.env.get_template("data_docs_default_styles.css").render())
+    style = bootstrap + OUTSIDE.sub("none", view.env.get_template("data_docs_default_styles.css").render())
+    template, renderer = view.env.get_template("refit.j2"), ValidationResultsPageRenderer(run_info_at_end=True)
     suites = [{"name": name, "met": of.statistics["successful_expectations"], "all": of.statistics["evaluated_expectations"]} for name, of in found.items()]
     for name, of in [("index", None), *found.items()]:
-        document = ValidationResultsPageRenderer(run_info_at_end=True).render(of).to_json_dict() if of else {"sections": []}
-        written = view.env.get_template("refit.j2").render(_escaped(document), suites=suites, suite=name, style=bootstrap + style)
+        document = renderer.render(of).to_json_dict() if of else {"sections": []}
+        written = template.render(_escaped(document), suites=suites, suite=name, style=style)
         (folder / f"{name}.html").write_text(ESCAPED_TWICE.sub(r"&\1;", written), encoding="utf-8")
 
 

@@ -1,4 +1,4 @@
-"""States what a data set must satisfy as Great Expectations suites. The only door to great_expectations."""
+"""States what a data set must satisfy as Great Expectations suites. With data_docs.py the only door to great_expectations."""
 
 import json
 from dataclasses import dataclass

@@ -43,11 +43,12 @@ def pairs(texts: list[str]) -> Rows:
     The texts should be distinct, and sorted: then the groups do not depend on the order in which they came.
     """
     long = np.flatnonzero([len(text) >= GRAM for text in texts])
-    keys, short = _signatures([texts[i] for i in long])
+    said = [texts[i][:REACH] for i in long]
+    keys, short = _signatures(said)
 
     @lru_cache(KEPT_SETS)
     def grams(place: int) -> frozenset[str]:
-        text = texts[long[place]][:REACH]
+        text = said[place]
         return frozenset(text[i : i + GRAM] for i in range(len(text) - GRAM + 1))
 
     def near(a: int, b: int) -> bool:
@@ -76,7 +77,7 @@ def _signatures(texts: list[str]) -> tuple[npt.NDArray[np.uint64], npt.NDArray[n
     keys, short = np.empty((BANDS, len(texts)), np.uint64), np.empty((len(texts), BANDS * ROWS), np.uint8)
 
     def work(start: int, end: int) -> None:
-        minima = _minima([text[:REACH] for text in texts[start:end]])
+        minima = _minima(texts[start:end])
         short[start:end] = minima.T.astype(np.uint8)
         key = np.zeros((BANDS, end - start), np.uint64)
         for row in range(ROWS):
@@ -84,7 +85,7 @@ def _signatures(texts: list[str]) -> tuple[npt.NDArray[np.uint64], npt.NDArray[n
             key ^= key >> np.uint64(29)
         keys[:, start:end] = key
 
-    before = np.cumsum([min(len(text), REACH) for text in texts])
+    before = np.cumsum([len(text) for text in texts])
     starts = np.flatnonzero(np.diff(before // CHARACTERS, prepend=-1))
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         list(pool.map(work, starts, [*starts[1:], len(texts)]))

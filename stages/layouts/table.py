@@ -81,7 +81,7 @@ def header(path: Path, dialect: Dialect | None = None) -> list[str]:
     if dialect:
         if dialect.header:
             return list(dialect.header)
-        with _open(path) as file:
+        with _whole(path), _open(path) as file:
             return next(csv.reader(file, **DELIMITERS[dialect.delimiter]), [])
     return ["text"] if suffix(path) == ".txt" else list(peek(path, 1000).columns)
 
