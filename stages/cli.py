@@ -112,6 +112,50 @@ def predict(
     return None
 
 
+@app.command(epilog=EPILOG)
+def drift(
+    task: Annotated[str, typer.Argument(help="A task that has a champion.")],
+    source: Annotated[Path | None, typer.Argument(metavar="[INPUT]", help="New rows: a table or a folder; else the data that validate saw last.")] = None,
+    text: Annotated[str | None, typer.Option(help="The column with the text; else the one the task was trained on.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare data with what the champion learned from."""
+    from stages.commands import drift as command
+
+    with _busy("comparing"):
+        found = command.drift(task, source, text)
+    if as_json:
+        return _json(found)
+    for measure in found.measures:
+        print(f"{'FAR  ' if measure.far else 'near '} {one_line(str(measure), 300)}")
+    print(f"{one_line(found.data, 200)}: {found.rows:,} rows, {len(found.far)} of {len(found.measures)} measures beyond what {found.champion}'s own data shows")
+    return None
+
+
+@app.command(epilog=EPILOG)
+def profile(
+    name: Annotated[str, typer.Argument(help="What to call it: data/profiles/NAME.json.")],
+    source: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Reference data: tables of texts, or folders of pictures, each a group.")],
+    task: Annotated[str, typer.Option(help="The task whose base model, modality and sample are meant.")],
+    text: Annotated[str | None, typer.Option(help="The column with the text, where it cannot be told.")] = None,
+    classes: Annotated[int | None, typer.Option(min=2, help="The base model was pretrained to tell so many classes, equally frequent.")] = None,
+    batchnorm: Annotated[bool, typer.Option("--batchnorm", help="The base model's BatchNorm statistics are those of pretraining.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Write over an existing profile.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write down what a domain looks like, so that validate can compare data with it."""
+    from stages.commands import profile as command
+
+    with _busy("running the base model"):
+        made = command.profile(name, source, task, text, classes, batchnorm, force)
+    if as_json:
+        return _json(made)
+    of = one_line(", ".join(f"{rows:,} of {name}" for name, rows in made.rows.items()), 300)
+    print(f"{made.profile}: {sum(made.rows.values()):,} rows ({of}), {made.size / 1000:.0f} kB")
+    print(f"next: name it in params.yaml: validate.domain.profile: {name}")
+    return None
+
+
 def main() -> None:
     """Run the command; what the user can mend is one line on stderr and an exit code."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a command takes away what it has half made

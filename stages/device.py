@@ -2,9 +2,13 @@
 
 import ctypes
 import sys
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
+
 from stages.contract.params import Compute
+from stages.contract.plugins import Encoded
 
 TRIM_THRESHOLD, MMAP_MAX, ARENA_MAX = -1, -4, -8  # malloc.h of glibc
 
@@ -48,3 +52,10 @@ def arithmetic(compute: Compute) -> Any:
     import torch
 
     return torch.autocast(find(), torch.bfloat16, enabled=compute.dtype == "bfloat16")
+
+
+def batches(encoded: Encoded, lengths: list[int], collate: Callable[[list[dict[str, Any]]], dict[str, Any]], size: int) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """Yield the places of rows, like with like in length, and their tensors on the device, `size` rows at a time."""
+    order = np.argsort(lengths, kind="stable")
+    for batch in np.split(order, range(size, len(order), size)):
+        yield batch, {name: tensor.to(find()) for name, tensor in collate([encoded[i] for i in batch]).items()}

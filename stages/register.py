@@ -2,10 +2,12 @@
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pandas as pd
 
 from stages import lineage, registry
+from stages.checks import domain, profiles
 from stages.contract import manifest, plugins, receipts, runner
 from stages.contract.params import Classification, Compute, Data, Register
 from stages.contract.runner import Job
@@ -25,7 +27,8 @@ def register(job: Job, problem: Classification, base: str, data: Data, compute: 
 
     folder, champion = job.take("finetune", "model").parent, registry.champion(job.key)
     sha256 = scoring.identity(folder)
-    predictions, against = _against(job, champion, sha256, manifest.read_table(shown["predictions.parquet"]), parts["test"], compute)
+    opponent = _opponent(job.key, champion, sha256)
+    predictions, against = _against(job, opponent, manifest.read_table(shown["predictions.parquet"]), parts["test"], compute)
     labels = sorted(set(model["labels"]) | set(plugins.problem(problem.name).labels(parts["test"]["y"])))
     opponents = list(metrics["baselines"]) if against == "baselines" else [against]
     verdicts = [gates.judge(gate, predictions, metrics, opponents, labels) for gate in register.gates]
@@ -48,6 +51,7 @@ def register(job: Job, problem: Classification, base: str, data: Data, compute: 
                 "evaluate": list(shown.values()),
                 "augment": sorted(job.take("augment", "preview").iterdir()),
                 "data_docs": sorted(job.unsigned("validate", "data_docs").iterdir()),
+                "domain": [job.unsigned("validate", name) for name in ("domain.json", "profile.json")],
             },
             provenance=made_from,
             tags={
@@ -68,26 +72,32 @@ def register(job: Job, problem: Classification, base: str, data: Data, compute: 
         "data": {"source": data.source, "md5": origin.data, "test_rows": len(predictions)},
         "lineage": {"git_commit": origin.commit, "dvc_lock_sha256": origin.lock_sha256},
         "verdicts": verdicts,
+        "drift": _drift(job, opponent, made_from["validate"]["params"]["validate"]["domain"]),
     }
     receipts.write_json(job.out / "decision.json", decision)
     (job.out / "model_card.md").write_text(card.write(decision, model, report), "utf-8")
     written = [job.out / name for name in ("decision.json", "model_card.md", "dvc_lock.json")]
-    registry.decide(version, outcome, against, champion.number if champion else None, card.summary(decision, model), written)
+    registry.decide(version, outcome, against, champion.number if champion else None, card.summary(decision, model), written, _metrics(decision))
     return f"version {version.number}: {outcome}; " + "; ".join(v["reason"] for v in verdicts)
 
 
-def _against(
-    job: Job, champion: registry.Version | None, sha256: str, predictions: pd.DataFrame, test: pd.DataFrame, compute: Compute
-) -> tuple[pd.DataFrame, str]:
-    """Return predictions with a column for the champion, scored anew on these rows, and whom to judge against.
+def _opponent(name: str, champion: registry.Version | None, sha256: str) -> registry.Version | None:
+    """Return the version to judge against: the champion, if there is one.
 
     A candidate that is the champion already is judged again against whom it was judged then, so that repeating this
-    stage repeats its decision. Without a champion the cheap baselines are the opponents.
+    stage repeats its decision.
     """
-    opponent = champion
-    if opponent and opponent.sha256 == sha256:
-        before = opponent.judged_against.removeprefix("version_")
-        opponent = registry.version(job.key, before) if before.isdecimal() else None
+    if champion and champion.sha256 == sha256:
+        before = champion.judged_against.removeprefix("version_")
+        return registry.version(name, before) if before.isdecimal() else None
+    return champion
+
+
+def _against(job: Job, opponent: registry.Version | None, predictions: pd.DataFrame, test: pd.DataFrame, compute: Compute) -> tuple[pd.DataFrame, str]:
+    """Return predictions with a column for the opponent, scored anew on these rows, and whom to judge against.
+
+    Without one the cheap baselines are the opponents.
+    """
     if opponent is None:
         return predictions, "baselines"
     with TemporaryDirectory(dir=job.work) as folder:
@@ -95,6 +105,25 @@ def _against(
     name = f"version_{opponent.number}"
     by_id = pd.Series(scored["predicted"].to_numpy(), index=test["id"])
     return predictions.assign(**{name: predictions["id"].map(by_id)}), name
+
+
+def _drift(job: Job, opponent: registry.Version | None, settings: dict[str, Any]) -> dict[str, Any] | None:
+    """Return how far this data is from that of the version judged against, by the profiles of both; null where that is none, or left none."""
+    if opponent is None:
+        return None
+    with TemporaryDirectory(dir=job.work) as folder:
+        logged = registry.artifact(opponent, "domain/profile.json", Path(folder))
+        if logged is None:
+            return None
+        reference = profiles.read(logged)
+    new = profiles.read(job.unsigned("validate", "profile.json"))
+    measures = domain.drift(reference, new, settings["false_alarms"], settings["seed"])
+    return {"against": f"version_{opponent.number}", "measures": [of.document() for of in measures]}
+
+
+def _metrics(decision: dict[str, Any]) -> dict[str, float]:
+    """Return the distances as MLflow shows them."""
+    return {f"drift_{of['measure']}": of["distance"] for of in (decision["drift"] or {"measures": []})["measures"]}
 
 
 def _datasets(source: str, origin: lineage.Lineage, parts: dict[str, pd.DataFrame]) -> list[registry.Dataset]:

@@ -109,6 +109,15 @@ def download(version: Version, into: Path) -> Path:
         return Path(download_artifacts(artifact_uri=f"models:/{version.name}/{version.number}", dst_path=str(into)))
 
 
+def artifact(version: Version, name: str, into: Path) -> Path | None:
+    """Copy a file that was logged with a version's run below `into` and return it; null where the run has none of that name."""
+    with _answering() as client:
+        folder, _, _ = name.rpartition("/")
+        if name not in [of.path for of in client.list_artifacts(version.run_id, folder or None)]:
+            return None
+        return Path(client.download_artifacts(version.run_id, name, str(into)))
+
+
 def record(candidate: Candidate) -> Version:
     """Write a run, its data sets, the logged model and a registered version; a failure leaves no version."""
     import mlflow
@@ -135,8 +144,8 @@ def record(candidate: Candidate) -> Version:
     return _version(made)
 
 
-def decide(version: Version, outcome: str, against: str, champion: int | None, description: str, artifacts: list[Path]) -> None:
-    """Record a verdict on a version, and move the alias to it if it is to be promoted.
+def decide(version: Version, outcome: str, against: str, champion: int | None, description: str, artifacts: list[Path], metrics: dict[str, float]) -> None:
+    """Record a verdict on a version, and metrics of it, and move the alias to it if it is to be promoted.
 
     champion is the number of the version that held the alias when the candidate was judged: if another holds it now,
     the verdict is not about it, and RegistryError is raised before anything is written.
@@ -150,6 +159,8 @@ def decide(version: Version, outcome: str, against: str, champion: int | None, d
         folder = f"decisions/against_{against}_{receipts.digest(receipts.files(artifacts[0].parent, [p.name for p in artifacts]))[:8]}"
         for path in artifacts:
             mlflow.log_artifact(str(path), artifact_path=folder, run_id=version.run_id)
+        if metrics:
+            mlflow.log_metrics(metrics, run_id=version.run_id)
         for key, value in ((OUTCOME, outcome), (AGAINST, against)):
             client.set_model_version_tag(version.name, str(version.number), key, value)
             client.set_tag(version.run_id, key, value)

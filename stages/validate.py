@@ -4,15 +4,15 @@ from typing import Any
 
 import pandas as pd
 
-from stages.checks import data_docs, duplicates, expectations, quarantine, spelling
+from stages.checks import data_docs, domain, duplicates, expectations, profiles, quarantine, spelling
 from stages.contract import manifest, plugins, receipts, runner
 from stages.contract.errors import DataError, ParamsError
-from stages.contract.params import Classification, Data, Modality, Validate
+from stages.contract.params import Classification, Compute, Data, Modality, Validate
 from stages.contract.runner import Job
 
 
-def validate(job: Job, modality: Modality, problem: Classification, data: Data, validate: Validate) -> str:
-    """Write the manifest of the good rows, the quarantine of the bad ones, and what every expectation observed."""
+def validate(job: Job, modality: Modality, problem: Classification, base: str, data: Data, compute: Compute, validate: Validate) -> str:
+    """Write the manifest of the good rows, the quarantine of the bad ones, what every expectation observed, and how far the domain is."""
     of_x, of_y = plugins.modality(modality.name), plugins.problem(problem.name)
     if faults := expectations.faults(validate):
         raise ParamsError(f"params.yaml: tasks.{job.key}.{'; '.join(faults)}")
@@ -43,14 +43,19 @@ def validate(job: Job, modality: Modality, problem: Classification, data: Data, 
     labels = sorted(set(problem.labels.values())) if problem.labels else of_y.labels(samples["y"])
     largest = findings["largest"]["rows"] if findings["largest"]["rows"] > 1 else 0
     shares = {"quarantined": len(bad) / len(rows), "largest_group": largest / len(samples)}
-    frames = expectations.tables(samples, of_y.strata(samples["y"]), looked.select_dtypes("number"), labels, shares)
-    results = expectations.run(expectations.suites(validate, labels, of_x.expectations(modality)), frames)
+    label = of_y.strata(samples["y"])
+    survey = domain.survey(samples, label, looked, (of_x, of_y), job.raw(base)[0], (modality, compute), validate, labels)
+    profiles.write(survey.own, job.out / "profile.json")
+    receipts.write_json(job.out / "domain.json", {"profile": validate.domain.profile, **survey.document()})
+    frames = expectations.tables(samples, label, looked.select_dtypes("number"), labels, shares, survey)
+    results = expectations.run(expectations.suites(validate, labels, of_x.expectations(modality), survey), frames)
     verdicts = expectations.verdicts(results)
     receipts.write_json(job.out / "expectations.json", verdicts)
     data_docs.write(results, job.out / "data_docs")
     more = {
         "quarantined": _most_of(bad, len(rows), validate.max_bad_fraction),
         "largest_group": _largest(findings["largest"], len(samples), validate.max_group_fraction),
+        "over_limit": survey.far(),
     }
     wrong = expectations.failures(verdicts, severe=True, more=more) + spelling.clashes(labels)
     if wrong:

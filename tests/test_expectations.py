@@ -11,6 +11,8 @@ import pandas as pd
 import pytest
 
 from stages.checks import data_docs, expectations
+from stages.checks.domain import Survey
+from stages.checks.profiles import Profile
 from stages.contract.params import Expectation, Uniform, Validate
 from tests.conftest import Project, write_csv
 from tests.test_bad_inputs import line_of
@@ -26,8 +28,9 @@ def results(label: list[str], own: tuple[Expectation, ...] = (), labels: tuple[s
     samples = pd.DataFrame({"x": [f"text {i}" for i in range(len(label))]})
     validate = Validate(**{**vars(VALIDATE), "expectations": own})
     shares = {"quarantined": 0.0, "largest_group": 0.0}
-    frames = expectations.tables(samples, pd.Series(label), pd.DataFrame({"characters": [6] * len(label)}), list(labels), shares)
-    return expectations.run(expectations.suites(validate, list(labels), []), frames)
+    survey = Survey(Profile({}, None, None, None, [], {}, None, None), "uniform", dict.fromkeys(labels, 1.0), [], [], [])
+    frames = expectations.tables(samples, pd.Series(label), pd.DataFrame({"characters": [6] * len(label)}), list(labels), shares, survey)
+    return expectations.run(expectations.suites(validate, list(labels), [], survey), frames)
 
 
 def expect(name: str, severity: str = "critical", table: str = "samples", **arguments: Any) -> Expectation:

@@ -6,30 +6,31 @@ from typing import Any
 
 import pandas as pd
 
+from stages.checks.domain import Survey
 from stages.contract import params
 from stages.contract.escape import extract, one_line
-from stages.contract.params import Declared, Validate
+from stages.contract.params import Validate
 
 Expectation = dict[str, Any]  # a Great Expectations type, and its kwargs
 
 
 @dataclass(frozen=True)
 class Suite:
-    """What one of the tables (samples: a row a sample; labels: a row a label; shares: one row) must satisfy."""
+    """What one of the tables must satisfy: samples (a row a sample), labels (a row a label), shares (one row), known, distances."""
 
     table: str
     expectations: list[Expectation]
 
 
-def suites(validate: Validate, labels: list[str], of_features: list[Expectation]) -> dict[str, Suite]:
-    """Return the suites by name: integrity, labels and shares say whether the set is whole, domain whether it is of the expected kind.
+def suites(validate: Validate, labels: list[str], of_features: list[Expectation], survey: Survey) -> dict[str, Suite]:
+    """Return the suites by name: integrity, labels and shares say whether the set is whole, domain and distances whether it is of the expected kind.
 
-    Map expectations pass on an empty table and on nulls, so row count and not-null always stand beside them.
+    Map expectations pass on an empty table and on nulls, so row count and not-null always stand beside them; where nothing
+    was compared there is no suite of distances.
     """
-    reference = validate.label_distribution
-    weights = reference.weights if isinstance(reference, Declared) else dict.fromkeys(labels, 1.0)
-    total = sum(weights.values())
-    partition = {"values": list(weights), "weights": [w / total for w in weights.values()]}
+    total = sum(survey.weights.values())
+    partition = {"values": list(survey.weights), "weights": [w / total for w in survey.weights.values()]}
+    over = {"type": "expect_column_values_to_be_between", "kwargs": {"column": "over_limit", "max_value": 1.0}, "severity": validate.domain.severity}
     of_user = {table: [_of_user(of) for of in validate.expectations if of.table == table] for table in ("samples", "labels")}
     return {
         "integrity": Suite("samples", [
@@ -50,12 +51,13 @@ def suites(validate: Validate, labels: list[str], of_features: list[Expectation]
             {"type": "expect_column_max_to_be_between", "kwargs": {"column": "quarantined", "max_value": validate.max_bad_fraction}},
             {"type": "expect_column_max_to_be_between", "kwargs": {"column": "largest_group", "max_value": validate.max_group_fraction}},
         ]),
-        "domain": Suite("samples", [
+        "domain": Suite("known", [
             {
                 "type": "expect_column_kl_divergence_to_be_less_than",
-                "kwargs": {"column": "label", "partition_object": partition, "threshold": reference.max_kl},
+                "kwargs": {"column": "label", "partition_object": partition, "threshold": validate.label_distribution.max_kl},
             },
         ]),
+        **({"distances": Suite("distances", [over])} if survey.measures else {}),
     }  # fmt: skip
 
 
@@ -80,10 +82,17 @@ def faults(validate: Validate) -> list[str]:
     return wrong
 
 
-def tables(samples: pd.DataFrame, label: "pd.Series[str]", features: pd.DataFrame, labels: list[str], shares: dict[str, float]) -> dict[str, pd.DataFrame]:
-    """Return the tables that the suites look at; ratio is the largest label's rows over this label's (0 counts as 1)."""
+def tables(
+    samples: pd.DataFrame, label: "pd.Series[str]", features: pd.DataFrame, labels: list[str], shares: dict[str, float], survey: Survey
+) -> dict[str, pd.DataFrame]:
+    """Return the tables that the suites look at; ratio is the largest label's rows over this label's (0 counts as 1).
+
+    known are the rows whose label the reference knows too; distances has a row a measure, with its own limit.
+    """
     rows = label.value_counts().reindex(labels, fill_value=0)
     return {
+        "known": pd.DataFrame({"label": label[~label.isin(survey.new)]}),
+        "distances": pd.DataFrame([{"label": of.measure, "distance": of.distance, "limit": of.limit, "over_limit": of.over_limit} for of in survey.measures]),
         "samples": features.assign(x=samples["x"], label=label),
         "labels": pd.DataFrame({"label": rows.index, "rows": rows.to_numpy(), "ratio": (rows.max() / rows.clip(lower=1)).to_numpy()}),
         "shares": pd.DataFrame([{"label": "all", **shares}]),
@@ -137,6 +146,8 @@ def failures(verdicts: list[dict[str, Any]], severe: bool, more: dict[str, str])
 def _say(verdict: dict[str, Any], more: dict[str, str]) -> str:
     kwargs, observed = verdict["kwargs"], verdict["observed"]
     column = kwargs.get("column")
+    if verdict["suite"] == "distances":  # whose limits are each measure's own
+        return one_line(f"far from what the base model was pretrained on: {more[column]}", 600)
     limits = ", ".join(f"{k} {kwargs[k]}" for k in ("min_value", "max_value", "threshold") if kwargs.get(k) is not None)
     what = f"{verdict['suite']}.{column}" if column else f"{verdict['suite']}, number of rows"
     if isinstance(observed, dict) and "misfits" in observed:

@@ -18,11 +18,11 @@ from typing import Any
 import pandas as pd
 
 from stages import registry
-from stages.commands import guess, walk
+from stages.commands import guess, rows
 from stages.contract import manifest, plugins, runner, settings
 from stages.contract.errors import DataError, ModelError, ParamsError, TableError
 from stages.contract.escape import extract
-from stages.contract.params import Compute, Table, Task
+from stages.contract.params import Compute
 from stages.judging import scoring
 from stages.layouts import table
 
@@ -60,15 +60,15 @@ def predict(model: str, source: Path, out: Path | None, column: str | None, log:
         if key not in tasks:
             raise ParamsError(f"params.yaml: has no task '{extract(key)}', whose `compute` (threads, batch_size) this model runs with; add its block")
         sha256 = sha256 or scoring.identity(folder)
-        rows = _score(_read(source, column, tasks[key], card), folder, sha256, card, tasks[key].compute)
-    _write(rows, out)
+        scored = _score(rows.read(source, column, tasks[key], card["modality"]["name"]), folder, sha256, card, tasks[key].compute)
+    _write(scored, out)
     kept = None
     if log:
         now = datetime.now(UTC)
         kept = KEPT / key / f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}.parquet"
         kept.parent.mkdir(parents=True, exist_ok=True)
-        _write(rows.assign(time=now.isoformat(timespec="seconds"), model=name, model_sha256=sha256), kept)
-    return Result(name, sha256, len(rows), int(rows["code"].notna().sum()), out, kept, round(time.monotonic() - began, 3))
+        _write(scored.assign(time=now.isoformat(timespec="seconds"), model=name, model_sha256=sha256), kept)
+    return Result(name, sha256, len(scored), int(scored["code"].notna().sum()), out, kept, round(time.monotonic() - began, 3))
 
 
 def _require_places(source: Path, out: Path, force: bool) -> None:
@@ -99,31 +99,6 @@ def _found(model: str) -> Generator[tuple[str, Path, str | None]]:
         yield model, Path(model), None
     else:
         raise ModelError(f"{extract(model)}: is neither TASK, nor TASK@NUMBER, nor a folder with a model.json, such as data/finetune/TASK")
-
-
-def _read(source: Path, column: str | None, task: Task, card: dict[str, Any]) -> pd.DataFrame:
-    """Return a row for each row of a table or, for a model of pictures, each picture of a folder."""
-    of_x, of_pictures = plugins.modality(card["modality"]["name"]), card["modality"]["name"] == "image"
-    if not source.is_dir() and table.suffix(source) in table.UNLABELLED:
-        return table.read_unlabelled(source, column or _column(source, task), of_x)
-    if not of_pictures:
-        raise TableError(f"{extract(source)}: the model reads texts; name a table of them ({', '.join(table.UNLABELLED)})")
-    root = source if source.is_dir() else source.parent
-    files = pd.Series([root / file for file in walk.walk(source, hidden=False).files if file.suffix.lower() in guess.PICTURES], dtype=object)
-    if files.empty:
-        raise TableError(f"{extract(source)}: holds no picture ({', '.join(guess.PICTURES)})")
-    return of_x.read(files).assign(y="", origin=[path.relative_to(root).as_posix() for path in files], meta="{}")
-
-
-def _column(source: Path, task: Task) -> str:
-    """Return the column that the task is trained on, or else the only one there is."""
-    names, layout = table.header(source), task.data.layout
-    trained = [layout.columns.x] if isinstance(layout, Table) else []
-    fitting = [name for name in trained if name in names] or names
-    if len(fitting) != 1:
-        found = ", ".join(extract(name) for name in names[:50]) or "none"
-        raise TableError(f"{extract(source)}: cannot tell which column is the text (found: {found}); name it: --text COLUMN")
-    return fitting[0]
 
 
 def _score(rows: pd.DataFrame, folder: Path, sha256: str, card: dict[str, Any], compute: Compute) -> pd.DataFrame:

@@ -27,6 +27,10 @@ class ManifestError(RefitError):
     """A manifest breaks its contract."""
 
 
+class ProfileError(RefitError):
+    """A profile of a domain cannot be read, or says nothing of what is asked."""
+
+
 class ReceiptError(RefitError):
     """An output of an earlier stage is not what that stage wrote."""
 

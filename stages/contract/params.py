@@ -285,6 +285,35 @@ class Declared(_Strict):
 
 
 @dataclass(frozen=True)
+class Pretrained(_Strict):
+    """Labels are as frequent as the classes were that the base model was pretrained to tell, as its profile says."""
+
+    name: Literal["pretrained"]
+    classes: dict[Text, tuple[Range, ...]]
+    """label: [first, last] of the classes that it covers, from 0; [] where the base model knows none such"""
+    max_kl: Positive
+    """greatest Kullback-Leibler divergence of the labels that it knows from it, in nats"""
+
+
+@dataclass(frozen=True)
+class Domain(_Strict):
+    """How far the data may lie from what the base model was pretrained on."""
+
+    profile: Key
+    """what is known of that: data/profiles/PROFILE.json; `unknown` holds nothing, `refit profile` makes one"""
+    run_base: bool
+    """run the base model too: embeddings and activations are compared, and kept for `refit drift`; imports torch"""
+    sample: Annotated[int, Field(ge=25)]
+    """rows that are compared, drawn by the seed; labels are those of all rows"""
+    false_alarms: Annotated[float, Field(gt=0, le=0.2)]
+    """share of data sets of the very same domain that are found far all the same"""
+    severity: Literal["critical", "warning", "info"]
+    """of a distance beyond its limit; critical stops the run"""
+    seed: Seed
+    """draws the sample, and what the limits are made of"""
+
+
+@dataclass(frozen=True)
 class Expectation(_Strict):
     """One of Great Expectations' own, by its name."""
 
@@ -316,8 +345,10 @@ class Validate(_Strict):
     """rows of the largest label over those of the smallest"""
     max_group_fraction: Share
     """of rows may be in one group of equal or nearly equal samples"""
-    label_distribution: Annotated[Uniform | Declared, Field(discriminator="name")]
+    label_distribution: Annotated[Uniform | Declared | Pretrained, Field(discriminator="name")]
     """what the labels are compared with"""
+    domain: Domain
+    """what the data is compared with"""
     expectations: tuple[Expectation, ...]
     """more that the set must satisfy"""
 

@@ -73,6 +73,10 @@ class Modality(Protocol):
         """Return expectations on the features: each a Great Expectations type and its kwargs."""
         ...
 
+    def traits(self, x: "pd.Series[str]", looked: "pd.DataFrame", base: Path) -> "pd.DataFrame":
+        """Return by what domains are told apart (same index): a column of numbers, or of words, for each trait; base is the base model's folder."""
+        ...
+
     def faults(self, augment: Any) -> list[str]:
         """Return what is wrong with the transforms: a line each, its place first."""
         ...

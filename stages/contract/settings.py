@@ -1,6 +1,7 @@
 """Reads params.yaml: plain YAML 1.2 without tricks, every value checked, every mistake named at once."""
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,11 @@ def load(path: Path = Path("params.yaml")) -> Params:
     if missing:
         raise _all_of(path, missing)
     return params
+
+
+def is_key(name: str) -> bool:
+    """Say whether a name is fit for a source, a task or a profile."""
+    return re.fullmatch("[a-z0-9_]{1,60}", name) is not None
 
 
 def _with_text_keys(tree: Any) -> Any:

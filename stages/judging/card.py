@@ -29,6 +29,12 @@ def write(decision: dict[str, Any], model: dict[str, Any], report: dict[str, Any
         f"| {_safe(name)} | {of['precision']:.3f} | {of['recall']:.3f} | {of['f1']:.3f} | {of['support']} |"
         for name, of in report["candidate"]["labels"].items()
     )
+    drift = decision["drift"]
+    distances = "\n".join(
+        f"| {_safe(of['measure'])} | {of['distance']:.3g} | {of['limit']:.3g} | {'**far**' if of['far'] else 'near'} | {_safe(of['seen'])} |"
+        for of in (drift or {"measures": []})["measures"]
+    )
+    against = f"Its data beside that of {_safe(drift['against'])}" if drift else "No earlier version left a profile of its data"
     return f"""{summary(decision, model)}
 | model | accuracy | macro-F1 |
 |---|---|---|
@@ -37,6 +43,12 @@ def write(decision: dict[str, Any], model: dict[str, Any], report: dict[str, Any
 | label | precision | recall | F1 | test rows |
 |---|---|---|---|---|
 {rows}
+
+{against}:
+
+| measure | distance | limit | | seen |
+|---|---|---|---|---|
+{distances}
 """
 
 

@@ -36,9 +36,7 @@ def predict(folder: Path, samples: pd.DataFrame, compute: Compute, sha256: str |
     with torch.inference_mode():
         for start in range(0, len(samples), WINDOW):
             encoded = of_x.encode(samples.iloc[start : start + WINDOW], processor, modality)
-            order = np.argsort(of_x.lengths(encoded), kind="stable")  # like goes with like
-            for batch in np.split(order, range(compute.batch_size, len(order), compute.batch_size)):
-                inputs = {name: tensor.to(on) for name, tensor in collate([encoded[i] for i in batch]).items()}
+            for batch, inputs in device.batches(encoded, of_x.lengths(encoded), collate, compute.batch_size):
                 with device.arithmetic(compute):
                     seen = [model(**view).logits.float() for view in of_x.views(inputs, modality)]
                 logits[start + batch] = torch.stack(seen).mean(dim=0).cpu().numpy()

@@ -122,6 +122,12 @@ def expectations(settings: ImageModality) -> list[dict[str, Any]]:
 # ---- altering --------------------------------------------------------------------------------------------------------
 
 
+def traits(x: "pd.Series[str]", looked: pd.DataFrame, base: Path) -> pd.DataFrame:  # noqa: ARG001
+    """Return what domains are told apart by: the shorter side, how long a picture is of one wide, and what its cells look like."""
+    light = looked[["shorter_side", "brightness", "contrast", "colourfulness"]]
+    return light.assign(aspect=looked["longer_side"] / looked["shorter_side"]).astype(float)
+
+
 def faults(augment: Augment) -> list[str]:
     """Return what albumentations' own signatures say against the transforms."""
     wrong = list[str]()

@@ -2,7 +2,9 @@
 
 import random
 import unicodedata
+from collections import Counter
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +62,44 @@ def alike(looked: pd.DataFrame) -> "pd.Series[Any]":
 def normalise(x: "pd.Series[str]") -> "pd.Series[str]":
     """Return texts without differences of case, width and white space (Unicode NFKC)."""
     return x.map(lambda text: " ".join(unicodedata.normalize("NFKC", str(text)).casefold().split()))
+
+
+def traits(x: "pd.Series[str]", looked: pd.DataFrame, base: Path) -> pd.DataFrame:
+    """Return what domains are told apart by: characters and script; where the base has a tokenizer.json also its tokens.
+
+    tokens counts them, uncut; tokens_unknown is the share of those that it does not know, tokens_a_word how many a word is cut
+    into, tokens_rank the mean logarithm of their place in the vocabulary, which lists the frequent first.
+    """
+    found = looked[["characters"]].assign(script=x.map(_script).astype(object))
+    if not (base / "tokenizer.json").is_file():
+        return found
+    from tokenizers import Tokenizer
+
+    try:
+        tokenizer = Tokenizer.from_file(str(base / "tokenizer.json"))
+    except Exception as error:  # the library raises no other type
+        raise ModelError(f"{base}/tokenizer.json: {one_line(error, 300)}; bring the base model's own") from error
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    unknown = tokenizer.token_to_id(getattr(tokenizer.model, "unk_token", None) or "")
+    ids = [np.array(of.ids or [0]) for of in tokenizer.encode_batch(x.tolist(), add_special_tokens=False)]
+    return found.assign(
+        tokens=[len(of) for of in ids],
+        tokens_unknown=[float((of == unknown).mean()) if unknown is not None else 0.0 for of in ids],
+        tokens_a_word=[len(of) / max(len(text.split()), 1) for of, text in zip(ids, x, strict=True)],
+        tokens_rank=[float(np.log1p(of).mean()) for of in ids],
+    )
+
+
+def _script(text: str) -> str:
+    """Return the script of most letters of a text, as Unicode names it (LATIN, CJK, CYRILLIC), or `none`."""
+    scripts = Counter(_script_of(letter) for letter in text if letter.isalpha())
+    return min(scripts, key=lambda script: (-scripts[script], script)) if scripts else "none"
+
+
+@cache
+def _script_of(letter: str) -> str:
+    return unicodedata.name(letter, "UNNAMED").split()[0]
 
 
 def faults(augment: Augment) -> list[str]:  # noqa: ARG001

@@ -1,0 +1,115 @@
+"""Runs a base model as it was pretrained, and keeps what its layers say of each sample: an embedding, and what reached BatchNorm."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from stages import device
+from stages.contract.params import Compute
+from stages.contract.plugins import Modality, Problem
+
+Floats = NDArray[np.float32]
+
+RESAMPLES = 500
+SIZES = (25, 50, 100, 200, 500, 1000)  # of the draws that a profile knows
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a base model saw of samples (rows), float32.
+
+    means and squares are those of what reaches each channel of each BatchNorm layer (rows, channels of all layers), kept
+    those that the layers carry from pretraining (2, channels: mean, variance); layers says how many channels each has.
+    """
+
+    embeddings: Floats
+    means: Floats
+    squares: Floats
+    kept: Floats
+    layers: list[int]
+
+
+def see(folder: Path, samples: pd.DataFrame, of_x: Modality, of_y: Problem, modality: Any, compute: Compute) -> Seen:
+    """Run the base model of a folder, in evaluation mode, on samples (x and, where it is stated, content)."""
+    import torch
+
+    on = device.set_up(compute)
+    model = of_y.load(folder, modality.name, ["0", "1"], new_head=True)[0].base_model.eval().to(on)  # the head is not asked
+    processor = of_x.processor(folder)
+    norms = [module for module in model.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    reached: list[Any] = [None] * len(norms)
+    caught = [norm.register_forward_pre_hook(_keeper(reached, i)) for i, norm in enumerate(norms)]
+    encoded = of_x.encode(samples, processor, modality)
+    rows, moments = [np.empty(0)] * len(samples), [np.empty(0)] * len(samples)
+    with torch.inference_mode():
+        for batch, inputs in device.batches(encoded, of_x.lengths(encoded), of_x.collate(processor), compute.batch_size):
+            with device.arithmetic(compute):
+                embedded = _pooled(model(**inputs).last_hidden_state.float(), inputs.get("attention_mask"))
+            stacked = torch.stack([torch.cat(of, 1) for of in zip(*reached, strict=True)], 1) if norms else embedded[:, None, :0].repeat(1, 2, 1)
+            for i, row, moment in zip(batch, embedded.cpu().numpy(), stacked.cpu().numpy(), strict=True):
+                rows[i], moments[i] = row, moment
+    for hook in caught:
+        hook.remove()
+    kept: list[Any] = [torch.stack([of.running_mean, of.running_var + of.eps]) for of in norms]  # pyright: ignore[reportArgumentType, reportOptionalOperand]
+    means, squares = np.stack(moments).swapaxes(0, 1).astype(np.float32)
+    return Seen(
+        np.stack(rows).astype(np.float32),
+        means,
+        squares,
+        torch.cat(kept, 1).cpu().numpy() if kept else np.empty((2, 0), np.float32),
+        [of.shape[1] for of in kept],
+    )
+
+
+def _keeper(reached: list[Any], i: int) -> Callable[[Any, Any], None]:
+    def keep(_: Any, inputs: Any) -> None:
+        reached[i] = _moments(inputs[0])
+
+    return keep
+
+
+def _moments(reached: Any) -> tuple[Any, Any]:
+    """Return mean and mean square of each channel of (rows, channels, height, width)."""
+    values = reached.float()
+    return values.mean((2, 3)), values.square().mean((2, 3))
+
+
+def _pooled(hidden: Any, mask: Any) -> Any:
+    """Return the mean over tokens that are no padding (rows, tokens, width), or over places (rows, width, height, width)."""
+    if hidden.ndim == 4 or mask is None:
+        return hidden.mean((2, 3) if hidden.ndim == 4 else 1)
+    weight = mask[..., None].float()
+    return (hidden * weight).sum(1) / weight.sum(1)
+
+
+def divergence(seen: Seen, weights: Floats) -> NDArray[np.float64]:
+    """Return for each draw of the rows (draws, rows; a draw's weights add up to 1) the divergence of each BatchNorm layer, in nats.
+
+    Kullback-Leibler of a Gaussian with the draw's mean and variance from one with those kept from pretraining, a
+    channel at a time; a layer's is the mean over its channels.
+    """
+    mean, variance = seen.kept
+    here = weights @ seen.means
+    spread = np.maximum(weights @ seen.squares - here**2, 1e-12)
+    of_channels = 0.5 * (np.log(variance / (spread + 1e-5)) + (spread + (here - mean) ** 2) / variance - 1)
+    starts = np.cumsum([0, *seen.layers[:-1]])
+    return np.add.reduceat(of_channels, starts, axis=1) / np.array(seen.layers)
+
+
+def resampled(seen: Seen, sizes: tuple[int, ...], drawn: np.random.Generator) -> dict[str, list[float]]:
+    """Return how far draws of a reference's rows lie from the BatchNorm statistics that the base kept: a sorted list for each size.
+
+    Each draw is of a draw: the reference is itself one of many that could have been had.
+    """
+    rows = len(seen.embeddings)
+    of_sizes = dict[str, list[float]]()
+    for size in sizes:
+        counts = np.stack([drawn.multinomial(size, drawn.multinomial(rows, np.full(rows, 1 / rows)) / rows) for _ in range(RESAMPLES)])
+        far = divergence(seen, (counts / size).astype(np.float32)).mean(1)
+        of_sizes[str(size)] = [float(f"{value:.4g}") for value in np.sort(far)]
+    return of_sizes

@@ -1,0 +1,123 @@
+"""Says how far a data set lies from what its base model was pretrained on: labels, traits of x, embeddings, activations."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from stages.checks import distances, profiles
+from stages.checks.distances import Measure
+from stages.checks.profiles import Profile
+from stages.contract import plugins
+from stages.contract.errors import ParamsError
+from stages.contract.escape import one_line
+from stages.contract.params import Compute, Declared, Pretrained, Uniform, Validate
+from stages.contract.plugins import Modality, Problem
+
+
+@dataclass(frozen=True)
+class Survey:
+    """How far a data set lies from its reference: what its labels were compared with, labels that this does not know, every distance."""
+
+    own: Profile
+    reference: str
+    weights: dict[str, float]
+    new: list[str]
+    measures: list[Measure]
+    untold: list[str]
+    """why a measure is missing"""
+
+    def far(self) -> str:
+        """Return the distances beyond their limits, the farthest first."""
+        return "; ".join(str(of) for of in sorted(self.measures, key=lambda of: -of.over_limit) if of.far)
+
+    def document(self) -> dict[str, Any]:
+        """Return it as JSON."""
+        return {
+            "labels_compared_with": self.reference,
+            "labels_new_to_the_base": self.new,
+            "rows": len(self.own.group),
+            "measures": [of.document() for of in self.measures],
+            "not_told": self.untold,
+        }
+
+
+def survey(
+    samples: pd.DataFrame,
+    label: "pd.Series[str]",
+    looked: pd.DataFrame,
+    of: tuple[Modality, Problem],
+    base: Path,
+    settings: tuple[Any, Compute],
+    validate: Validate,
+    labels: list[str],
+) -> Survey:
+    """Return how far samples (same index: label, looked) are from what validate.domain names; raises ProfileError and ParamsError."""
+    want = validate.domain
+    reference = profiles.read(profiles.FOLDER / f"{want.profile}.json")
+    if reference.modality:
+        if reference.modality["name"] != settings[0].name:
+            raise ParamsError(f"validate.domain.profile: {want.profile} is one of the modality {reference.modality['name']}; take another, or `unknown`")
+        settings = plugins.settings(reference.modality), settings[1]  # the base model is asked as it was when the profile was made
+    chosen = samples.sort_values("id").sample(min(len(samples), want.sample), random_state=want.seed).assign(group=0)
+    made = {"of": "the validated rows of a task", "seed": str(want.seed), "rows": str(len(samples))}
+    taken, seen = profiles.take(made, chosen, looked.loc[chosen.index], of, base, settings, want.run_base)
+    rows = {name: int((label == name).sum()) for name in labels}
+    own = replace(taken, labels={name: float(n) for name, n in rows.items()})
+    kind, weights = validate.label_distribution.name, _weights(validate.label_distribution, labels, reference)
+    new = [name for name, weight in weights.items() if not weight]
+    weights = {name: weight for name, weight in weights.items() if weight}
+    if not weights:
+        raise ParamsError("validate.label_distribution.classes: not one label covers a class of the base model; take uniform or declared")
+    known = {name: n for name, n in rows.items() if name in weights}
+    of_labels = [distances.of_labels(known, weights, None, want.false_alarms, want.seed)] if kind != "uniform" and len(known) > 1 else []
+    of_rows = distances.of_rows(reference, own, want.false_alarms, want.seed)
+    told = seen and reference.activations and reference.base == own.base and len(chosen) >= distances.LEAST_ROWS
+    of_activations = [distances.of_activations(reference.activations or {}, seen, want.false_alarms)] if seen and told else []
+    return Survey(own, kind, weights, new, [*of_labels, *of_rows, *of_activations], _untold(reference, own, kind))
+
+
+def drift(reference: Profile, new: Profile, false_alarms: float, seed: int) -> list[Measure]:
+    """Return how far data is from the data of an earlier version, by their profiles: labels, where both have them, traits and embeddings."""
+    of_labels = list[Measure]()
+    if reference.labels and new.labels:
+        names = sorted(reference.labels.keys() | new.labels.keys())
+        now, before = ({name: int(of.get(name, 0)) for name in names} for of in (new.labels, reference.labels))
+        of_labels = [distances.of_labels(now, {name: float(n) for name, n in before.items()}, sum(before.values()), false_alarms, seed)]
+    return [*of_labels, *distances.of_rows(reference, new, false_alarms, seed)]
+
+
+def _weights(distribution: Uniform | Declared | Pretrained, labels: list[str], reference: Profile) -> dict[str, float]:
+    """Return what labels are compared with; a label that covers no class of the base model has 0."""
+    match distribution:
+        case Uniform():
+            return dict.fromkeys(labels, 1.0)
+        case Declared():
+            return distribution.weights
+        case Pretrained():
+            if reference.labels is None:
+                raise ParamsError(
+                    "validate.label_distribution: the profile knows of no classes that the base model was pretrained to tell; take uniform or declared"
+                )
+            known, place = reference.labels, "validate.label_distribution.classes"
+            if lacking := sorted(set(labels) - distribution.classes.keys()):
+                raise ParamsError(f"{place}: has no {', '.join(one_line(of, 40) for of in lacking)}; say [] where the base knows none such")
+            wanted = {name: [str(i) for first, last in distribution.classes[name] for i in range(first, last + 1)] for name in labels}
+            if strange := sorted({i for of in wanted.values() for i in of} - known.keys()):
+                raise ParamsError(f"{place}: the profile knows of no class {', '.join(strange[:5])}; it has {len(known)}, from 0")
+            return {name: sum(known[i] for i in of) for name, of in wanted.items()}
+
+
+def _untold(reference: Profile, own: Profile, labels: str) -> list[str]:
+    """Return why measures are missing, a line each."""
+    held, here = len(reference.group), len(own.group)
+    reasons = {
+        "labels: no class frequencies of pretraining are known; uniform stands in, which nobody claims": reference.labels is None and labels == "uniform",
+        f"rows: the reference has {held}, the data {here}; {distances.LEAST_ROWS} are needed of each": min(held, here) < distances.LEAST_ROWS,
+        "embeddings: the base model is not run (validate.domain.run_base)": own.embeddings is None,
+        "embeddings: the profile holds none": reference.embeddings is None,
+        "embeddings: the profile's are of another base model": reference.embeddings is not None and reference.base != own.base,
+        "activations: no BatchNorm statistics of pretraining are known": reference.activations is None,
+    }
+    return [line for line, true in reasons.items() if true]

@@ -1,0 +1,120 @@
+"""Keeps what is known of a reference that data is compared with: a sample of its rows, as numbers, in one small JSON file."""
+
+import json
+from base64 import b64decode, b64encode
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from stages.checks import activations
+from stages.checks.activations import Seen
+from stages.contract import receipts
+from stages.contract.errors import ProfileError
+from stages.contract.escape import one_line
+from stages.contract.params import Compute
+from stages.contract.plugins import Modality, Problem
+
+FOLDER = Path("data/profiles")
+MAX_BYTES = 20_000_000
+DIMENSIONS = 32  # that embeddings are projected to
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What is known of a reference. Rows are parted in groups (where each comes from); null is what is not known."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    made: dict[str, str]
+    """how, from what"""
+    base: str | None
+    """sha256 of the weights and the tokenizer that traits of tokens, embeddings and activations were taken with"""
+    modality: dict[str, Any] | None
+    """settings that x was encoded with"""
+    labels: dict[str, float] | None
+    """label, or class of the base model: how frequent"""
+    group: list[int]
+    """of each row"""
+    traits: dict[str, list[float] | list[str]]
+    """of x, by name: one a row"""
+    embeddings: str | None
+    """(rows, DIMENSIONS) as little-endian float16, base64"""
+    activations: dict[str, list[float]] | None
+    """number of rows: the mean divergence from the BatchNorm statistics of each of many draws of so many rows of the reference"""
+
+
+def read(path: Path) -> Profile:
+    """Read and check a profile; raises ProfileError."""
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise ProfileError(f"{path}: {path.stat().st_size:,} bytes, at most {MAX_BYTES:,}")
+        profile = TypeAdapter(Profile).validate_json(path.read_bytes(), strict=True)
+    except FileNotFoundError:
+        raise ProfileError(f"{path}: there is no such profile; `refit profile` makes one, and `unknown` holds nothing") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ProfileError(f"{path}: is no profile ({one_line(str(first['loc']) + ': ' + first['msg'], 300)})") from None
+    rows = {len(profile.group), *map(len, profile.traits.values()), *([] if profile.embeddings is None else [len(embeddings(profile))])}
+    if len(rows) > 1 or not all(size.isdecimal() and of for size, of in (profile.activations or {"1": [0.0]}).items()):
+        raise ProfileError(f"{path}: is no profile: its columns are of {sorted(rows)} rows")
+    return profile
+
+
+def write(profile: Profile, path: Path) -> None:
+    """Write a profile, a line a field; equal profiles give equal bytes."""
+    lines = [f"{json.dumps(name)}: {json.dumps(value, ensure_ascii=False, allow_nan=False, sort_keys=True)}" for name, value in asdict(profile).items()]
+    path.write_text("{\n" + ",\n".join(lines) + "\n}\n", "utf-8")
+
+
+def take(
+    made: dict[str, str],
+    rows: pd.DataFrame,
+    looked: pd.DataFrame,
+    of: tuple[Modality, Problem],
+    base: Path,
+    settings: tuple[Any, Compute],
+    run_base: bool,
+) -> tuple[Profile, Seen | None]:
+    """Return the profile of rows (x, group; content where it is known), and what the base model saw of them if it is run.
+
+    looked is what the modality saw of them (same index), base the base model's folder, settings those of the modality and of
+    compute.
+    """
+    traits = of[0].traits(rows["x"], looked, base)
+    columns = {str(name): column.tolist() if column.dtype == object else [float(f"{value:.4g}") for value in column] for name, column in traits.items()}
+    seen = activations.see(base, rows, *of, *settings) if run_base else None
+    embeddings = encoded(project(seen.embeddings)) if seen else None
+    return Profile(made, _sha256(base), json.loads(json.dumps(asdict(settings[0]))), None, rows["group"].tolist(), columns, embeddings, None), seen
+
+
+def _sha256(base: Path) -> str:
+    """Return one sha256 of what a base model computes with: weights and tokenizer."""
+    return receipts.digest(
+        receipts.files(base, [path.name for path in sorted(base.iterdir()) if path.suffix == ".safetensors" or path.name == "tokenizer.json"])
+    )
+
+
+def project(embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return embeddings in DIMENSIONS directions that are drawn once for each width: two profiles of one base can be compared.
+
+    Distances are kept within some 20 % (Johnson and Lindenstrauss 1984), and no direction is lost that the reference never took.
+    """
+    width = embeddings.shape[1]
+    directions, _ = np.linalg.qr(np.random.default_rng(width).standard_normal((width, min(width, DIMENSIONS))))
+    return (embeddings @ directions).astype(np.float32)
+
+
+def encoded(embeddings: NDArray[Any]) -> str:
+    """Return embeddings (rows, DIMENSIONS) as a profile holds them."""
+    return b64encode(embeddings.astype("<f2").tobytes()).decode()
+
+
+def embeddings(profile: Profile) -> NDArray[np.float64]:
+    """Return the embeddings of a profile's rows (rows, DIMENSIONS); there are none where the base model was not run."""
+    rows = np.frombuffer(b64decode(profile.embeddings or ""), "<f2").astype(float)
+    return rows.reshape(max(len(profile.group), 1), -1)
