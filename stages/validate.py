@@ -18,7 +18,7 @@ def validate(job: Job, modality: Modality, problem: Classification, data: Data, 
         raise ParamsError(f"params.yaml: tasks.{job.key}.{'; '.join(faults)}")
 
     folder, _ = job.raw(data.source)
-    rows = plugins.layout(data.layout.name).read(folder, data.layout, of_x)
+    rows = plugins.layout(data.layout.name).read(folder, data.layout, data.encoding, of_x)
     junk = rows["code"] == "junk"
     skipped, rows = rows.loc[junk, "origin"].tolist(), rows[~junk].reset_index(drop=True)
     rows = _set_aside(rows, of_y.label(rows["y"], problem).rename(columns={"y": "label"}))
