@@ -43,7 +43,7 @@ def validate(job: Job, modality: Modality, problem: Classification, data: Data, 
     labels = sorted(set(problem.labels.values())) if problem.labels else of_y.labels(samples["y"])
     largest = findings["largest"]["rows"] if findings["largest"]["rows"] > 1 else 0
     shares = {"quarantined": len(bad) / len(rows), "largest_group": largest / len(samples)}
-    frames = expectations.tables(samples, of_y.strata(samples["y"]), looked.select_dtypes("number"), labels, shares)
+    frames = expectations.tables(samples, of_y.strata(samples["y"]), looked.select_dtypes("number"), labels, shares, validate)
     results = expectations.run(expectations.suites(validate, labels, of_x.expectations(modality)), frames)
     verdicts = expectations.verdicts(results)
     receipts.write_json(job.out / "expectations.json", verdicts)

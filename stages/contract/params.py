@@ -294,7 +294,7 @@ class Expectation(_Strict):
     expectation: Annotated[str, Field(pattern=r"^expect_[a-z0-9_]+$")]
     """expect_column_values_to_match_regex, for one"""
     table: Literal["samples", "labels"]
-    """samples has x, label and the features of x (characters, or sizes and brightness); labels has label, rows and ratio"""
+    """samples has x, label, meta.NAME and the features of x (characters, or sizes and brightness); labels has label, rows and ratio"""
     arguments: dict[str, JsonValue]
     """as Great Expectations names them"""
     severity: Literal["critical", "warning", "info"]
