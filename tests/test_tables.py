@@ -160,6 +160,7 @@ JSON_LINES = {
     '{"text": "a", "label"': "not_json",
     "[1, 2]": "not_json",
     "null": "not_json",
+    '{"text": "a", "label": "good", "label": "bad"}': "repeated_name",
     "[" * 100_000: "not_json",
     '{"label": "bad"}': "missing_value",
     '{"text": null, "label": "bad"}': "missing_value",

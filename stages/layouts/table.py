@@ -279,10 +279,20 @@ def _jsonl_rows(path: Path, wanted: list[str], encoding: Encoding) -> Iterator[R
 def _object(text: str) -> tuple[dict[str, Any] | None, str | None, str | None]:
     """Return the object of a line, its numbers as they are written; or null with code and reason."""
     try:
-        row = json.loads(text, parse_int=str, parse_float=str, parse_constant=str)
+        row = json.loads(text, parse_int=str, parse_float=str, parse_constant=str, object_pairs_hook=_once)
+    except KeyError as error:
+        return None, "repeated_name", f"'{extract(error.args[0])}' stands twice in an object"
     except (ValueError, RecursionError) as error:
         return None, "not_json", f"not a JSON object ({type(error).__name__})"
     return (row, None, None) if isinstance(row, dict) else (None, "not_json", "not a JSON object")
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object; raises KeyError for a name that stands twice: readers differ in which value they take."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise KeyError(next(name for i, (name, _) in enumerate(pairs) if name in dict(pairs[:i])))
+    return found
 
 
 def _parquet_rows(path: Path, wanted: list[str]) -> Iterator[Row]:
