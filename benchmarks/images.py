@@ -265,7 +265,7 @@ def peaks(folder: Path, number: int, side: int) -> dict[str, float]:
     params = elsewhere.read_params()
     task = params["tasks"]["solar_cells"]
     task["problem"]["labels"] = None
-    task["data"] = {"source": "noise", "layout": {"name": "folders", "folders": [{"path": ".", "part": None}], "suffixes": [".png"]}}
+    task["data"] = {"source": "noise", "encoding": "utf-8", "layout": {"name": "folders", "folders": [{"path": ".", "part": None}], "suffixes": [".png"]}}
     task["modality"] |= {"sides": [side, side], "median_side": [side, side]}
     task["validate"] |= {"min_rows": number, "min_rows_per_label": 2, "label_distribution": {"name": "uniform", "max_kl": 0.1}}
     task["augment"]["share"] = 0.33

@@ -51,6 +51,8 @@ def add(
         return _json(added)
     shown = ", ".join(f"{one_line(key, 30)} {number:,}" for key, number in sorted(added.labels.items(), key=lambda item: -item[1])[:5])
     print(f"data/raw/{name}: {added.rows:,} rows of {len(added.labels)} labels ({shown}{', ...' if len(added.labels) > 5 else ''}), {added.bad:,} bad")
+    if added.encoding != "utf-8":
+        print(f"read as {added.encoding}, which is what it looks like; tasks.{name}.data.encoding says so")
     if added.unread:
         print(f"not read: {one_line(', '.join(added.unread), 300)} (other columns, or no part beside train)")
     print(f"params.yaml: tasks.{name} is written, every setting with a comment; the base model is {added.base}")

@@ -18,7 +18,7 @@ def validate(job: Job, modality: Modality, problem: Classification, base: str, d
         raise ParamsError(f"params.yaml: tasks.{job.key}.{'; '.join(faults)}")
 
     folder, _ = job.raw(data.source)
-    rows = plugins.layout(data.layout.name).read(folder, data.layout, of_x)
+    rows = plugins.layout(data.layout.name).read(folder, data.layout, data.encoding, of_x)
     junk = rows["code"] == "junk"
     skipped, rows = rows.loc[junk, "origin"].tolist(), rows[~junk].reset_index(drop=True)
     rows = _set_aside(rows, of_y.label(rows["y"], problem).rename(columns={"y": "label"}))
@@ -47,7 +47,7 @@ def validate(job: Job, modality: Modality, problem: Classification, base: str, d
     survey = domain.survey(samples, label, looked, (of_x, of_y), job.raw(base)[0], (modality, compute), validate, labels)
     profiles.write(survey.own, job.out / "profile.json")
     receipts.write_json(job.out / "domain.json", {"profile": validate.domain.profile, **survey.document()})
-    frames = expectations.tables(samples, label, looked.select_dtypes("number"), labels, shares, survey)
+    frames = expectations.tables(samples, label, looked.select_dtypes("number"), labels, shares, survey, validate)
     results = expectations.run(expectations.suites(validate, labels, of_x.expectations(modality), survey), frames)
     verdicts = expectations.verdicts(results)
     receipts.write_json(job.out / "expectations.json", verdicts)

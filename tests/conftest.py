@@ -128,7 +128,7 @@ def block(source: str = "reviews", files: list[dict[str, Any]] | None = None) ->
     task: dict[str, Any] = YAML(typ="safe").load(ROOT / "params.yaml")["tasks"]["questions"]
     task["base"] = "tiny_bert"
     files = files or [{"path": "train.csv", "part": None, "rows": None}]
-    task["data"] = {"source": source, "layout": {"name": "table", "files": files, "columns": {"x": "text", "y": "label"}, "dialect": None}}
+    task["data"] = {"source": source, "encoding": "utf-8", "layout": {"name": "table", "files": files, "columns": {"x": "text", "y": "label"}, "dialect": None}}
     task["problem"]["labels"] = None
     task["compute"] |= {"threads": 1, "batch_size": 32}
     task["validate"] |= {"min_rows": 20, "min_rows_per_label": 5, "max_bad_fraction": 0.15}

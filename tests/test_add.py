@@ -108,11 +108,29 @@ def test_a_table_of_any_kind_is_read_by_its_names(tmp_path: Path, kind: str, spl
     assert (found.columns.x, found.columns.y) == ("Sentence", "Intent")
     assert [file.path for file in found.files] == [f"{name}.{kind}" for name in SPLITS[split]]
     assert {file.part for file in found.files} == ({None} if split == "one" else {"train", "test"} if split == "parts" else {"train", "validation", "test"})
-    read = table.read(tmp_path, found, of_x)
+    read = table.read(tmp_path, found, "utf-8", of_x)
     assert len(read) == 30 * len(SPLITS[split])
     assert read["x"].tolist()[:30] == [row["text"] for row in rows(30)]
     assert read["code"].isna().all()
     assert json.loads(read["meta"][7])["stars"] in ("7", 7)
+
+
+@pytest.mark.parametrize("shape", ["a table", "a folder a label"])
+def test_chinese_in_gbk_is_recognised_and_the_block_and_a_line_say_so(project: Project, tmp_path: Path, shape: str) -> None:
+    texts = [f"{['我很喜欢', '不要买这个'][i % 2]}:{row['text']}" for i, row in enumerate(rows(30))]
+    if shape == "a table":
+        (tmp_path / "in.csv").write_bytes(("内容,类别\n" + "".join(f"{text},{'好差'[i % 2]}\n" for i, text in enumerate(texts))).encode("gbk"))
+    else:
+        for i, text in enumerate(texts):
+            (tmp_path / "in" / "ab"[i % 2]).mkdir(parents=True, exist_ok=True)
+            (tmp_path / "in" / "ab"[i % 2] / f"{i}.txt").write_bytes(text.encode("gbk"))
+    columns = ["--text", "内容", "--label", "类别"] if shape == "a table" else []
+    said = add(project, "mine", str(tmp_path / ("in.csv" if shape == "a table" else "in")), "--base", "tiny_bert", *columns).stdout
+    assert "read as gb18030, which is what it looks like; tasks.mine.data.encoding says so" in said
+    assert settings.load(project.root / "params.yaml").tasks["mine"].data.encoding == "gb18030"
+    assert "30 rows of 2 labels" in project.stage("validate", "mine").stdout
+    project.params(lambda p: p["tasks"]["mine"]["data"].update(encoding="utf-8"))
+    assert "is written in GB18030 (GBK); set data.encoding in params.yaml to gb18030" in project.stage("validate", "mine", ok=False).stderr
 
 
 def test_columns_are_told_by_what_they_hold_or_by_the_user(project: Project, tmp_path: Path) -> None:

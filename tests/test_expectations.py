@@ -24,12 +24,12 @@ VALIDATE = Validate(
 HOSTILE = "<script>document.title='run'</script><b>&</b>"
 
 
-def results(label: list[str], own: tuple[Expectation, ...] = (), labels: tuple[str, ...] = ("a", "b")) -> dict[str, Any]:
-    samples = pd.DataFrame({"x": [f"text {i}" for i in range(len(label))]})
+def results(label: list[str], own: tuple[Expectation, ...] = (), labels: tuple[str, ...] = ("a", "b"), meta: list[str] | None = None) -> dict[str, Any]:
+    samples = pd.DataFrame({"x": [f"text {i}" for i in range(len(label))], "meta": meta or ["{}"] * len(label)})
     validate = Validate(**{**vars(VALIDATE), "expectations": own})
     shares = {"quarantined": 0.0, "largest_group": 0.0}
     survey = Survey(Profile({}, None, None, None, [], {}, None, None), "uniform", dict.fromkeys(labels, 1.0), [], [], [])
-    frames = expectations.tables(samples, pd.Series(label), pd.DataFrame({"characters": [6] * len(label)}), list(labels), shares, survey)
+    frames = expectations.tables(samples, pd.Series(label), pd.DataFrame({"characters": [6] * len(label)}), list(labels), shares, survey, validate)
     return expectations.run(expectations.suites(validate, list(labels), [], survey), frames)
 
 
@@ -64,6 +64,24 @@ def test_a_failed_warning_is_told_and_stops_nothing() -> None:
 def test_a_column_that_is_not_there_is_no_success() -> None:
     (said,) = failed(results(["a", "b"] * 3, (expect("expect_column_mean_to_be_between", column="price", min_value=1),)))
     assert "integrity.price" in said and "nothing it could tell from" in said
+
+
+def test_a_column_of_meta_is_named_by_its_prefix_and_holds_numbers_where_all_are() -> None:
+    meta = ['{"stars": "4", "code": "007", "label": "z"}', '{"stars": 5, "code": "", "label": "z"}', "{}"] * 2
+    own = (
+        expect("expect_column_mean_to_be_between", column="meta.stars", min_value=4.5, max_value=4.5),
+        expect("expect_column_values_to_match_regex", column="meta.code", regex="^0"),
+        expect("expect_column_values_to_be_in_set", column="meta.label", value_set=["z"]),
+        expect("expect_column_values_to_be_in_set", column="meta.code", value_set=["008"]),
+        expect("expect_column_values_to_not_be_null", column="meta.code", mostly=0.5),
+        expect("expect_column_values_to_not_be_null", column="meta.gone"),
+        expect("expect_compound_columns_to_be_unique", column_list=["meta.stars", "meta.label"]),
+    )
+    gone, unique, in_set, not_null = failed(results(["a", "b"] * 3, own, meta=meta))
+    assert in_set.startswith("integrity.meta.code: expect_column_values_to_be_in_set") and "2 misfit(s): " in in_set and "(007)" in in_set
+    assert not_null.startswith("integrity.meta.code: expect_column_values_to_not_be_null") and "4 misfit(s)" in not_null
+    assert gone.startswith("integrity.meta.gone") and "nothing it could tell from" in gone
+    assert unique.startswith("integrity.meta.stars, meta.label: expect_compound_columns_to_be_unique")
 
 
 @pytest.mark.parametrize("name", ["row_condition", "condition_parser"])

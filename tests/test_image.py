@@ -54,7 +54,11 @@ def block() -> dict[str, Any]:
     task["base"] = "tiny_bert"  # the folder of conftest's project; it holds a model of pictures here
     task["modality"] |= {"sides": [16, 200], "max_pixels": 40000, "median_side": [16, 200], "shorter_side": 32, "crop": 32, "views": ["as_is", "mirrored"]}
     task["problem"]["labels"] = None
-    task["data"] = {"source": "colours", "layout": {"name": "folders", "folders": [{"path": ".", "part": None}], "suffixes": [".png", ".jpg"]}}
+    task["data"] = {
+        "source": "colours",
+        "encoding": "utf-8",
+        "layout": {"name": "folders", "folders": [{"path": ".", "part": None}], "suffixes": [".png", ".jpg"]},
+    }
     task["compute"] = {"threads": 1, "dtype": "float32", "memory_format": "channels_last", "batch_size": 32}
     task["validate"] |= {"min_rows": 20, "min_rows_per_label": 5, "max_bad_fraction": 0.2, "max_label_ratio": 5.0}
     task["validate"]["label_distribution"] = {"name": "uniform", "max_kl": 0.5}
@@ -312,7 +316,7 @@ def test_a_text_s_transform_is_refused_for_pictures_and_the_other_way_round(tmp_
 
 def encoded(folder: Path, base: Path, augment: Augment | None = None) -> Any:
     files = sorted(folder.rglob("*.png"))
-    samples = image.read(pd.Series(files)).assign(id=[p.stem for p in files])
+    samples = image.read(pd.Series(files), "utf-8").assign(id=[p.stem for p in files])
     return image.encode_anew(samples, image.processor(base), SETTINGS, augment) if augment else image.encode(samples, image.processor(base), SETTINGS)
 
 
@@ -353,7 +357,7 @@ def test_views_are_what_their_names_say() -> None:
 
 def test_a_mirrored_copy_is_mirrored_and_an_unchanged_one_left_out(tmp_path: Path) -> None:
     write_pictures(tmp_path, 4)
-    looked = image.look(image.read(pd.Series(sorted(tmp_path.rglob("*.png"))))["x"], SETTINGS)
+    looked = image.look(image.read(pd.Series(sorted(tmp_path.rglob("*.png"))), "utf-8")["x"], SETTINGS)
     samples = pd.DataFrame({
         "id": [f"{i:04}" for i in range(len(looked))], "x": [p.as_posix() for p in sorted(tmp_path.rglob("*.png"))],
         "y": [["red"]] * len(looked), "content": duplicates.digest(looked["normal"]),

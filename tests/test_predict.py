@@ -303,8 +303,9 @@ def test_a_model_without_a_champion_names_its_versions(tmp_path: Path) -> None:
         ("a.txt.gz", gzip.compress(b"a\n")[:-2], "not a gzip file"),
         ("a.csv.gz", gzip.compress(b"text\n" + os.urandom(2**20).hex().encode())[:-2000], "not a whole gzip file"),
         ("a.parquet", b"x", "not a Parquet file"),
+        ("a.txt", "这个手机很好用\n我不会再来\n".encode("gbk"), "is written in GB18030"),
     ],
-    ids=range(9),
+    ids=range(10),
 )
 def test_an_input_that_cannot_be_read_is_said_in_one_line(tmp_path: Path, name: str, content: bytes | None, fact: str) -> None:
     if content is not None:

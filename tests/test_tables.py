@@ -9,17 +9,23 @@ import pandas as pd
 import pytest
 
 from stages.contract.errors import TableError
-from stages.contract.params import Columns, DataFile, Dialect, Folder, Folders, Table
+from stages.contract.params import Columns, DataFile, Dialect, Encoding, Folder, Folders, Table
 from stages.layouts import folders as folder_layout
 from stages.layouts import table
 from stages.modalities import text as of_x
 
 
 def read(
-    folder: Path, content: str | bytes, name: str = "train.csv", rows: tuple[int, int] | None = None, part: Any = None, dialect: Dialect | None = None
+    folder: Path,
+    content: str | bytes,
+    name: str = "train.csv",
+    rows: tuple[int, int] | None = None,
+    part: Any = None,
+    dialect: Dialect | None = None,
+    encoding: Encoding = "utf-8",
 ) -> pd.DataFrame:
     (folder / name).write_bytes(content.encode() if isinstance(content, str) else content)
-    return table.read(folder, data(name, rows, part, dialect), of_x)
+    return table.read(folder, data(name, rows, part, dialect), encoding, of_x)
 
 
 def data(name: str = "train.csv", rows: tuple[int, int] | None = None, part: Any = None, dialect: Dialect | None = None) -> Table:
@@ -70,6 +76,65 @@ def test_utf_16_is_read_by_its_mark(tmp_path: Path, encoding: str) -> None:
         read(tmp_path, written[:-1])
 
 
+CHINESE = "这个手机很好用,推荐 这家酒店的房间不大 物流太慢了,不会再来 屏幕有点暗,但是我很满意 客服说会处理,等了一天 🙂 €".split()
+OTHER = {  # by their own encodings, which may pass for GB18030 byte by byte
+    "big5": "這個手機很好用,推薦 這家飯店的房間不大 物流太慢了,不會再來 螢幕有點暗,但是我很滿意".split(),
+    "euc_kr": "이 전화기는 정말 좋아요 방이 작지만 깨끗했습니다 배송이 너무 늦어서 다시는 안 삽니다".split(),
+    "shift_jis": "この電話はとても良いです 部屋は狭いがきれいでした 配達が遅くて二度と買いません".split(),
+    "cp1252": "café déjà crème brûlée naïve façade Ärger Öl Übung Maß garçon élève forêt".split(),
+}
+
+
+def table_of(texts: list[str], kind: str = "csv") -> str:
+    if kind == "jsonl":
+        return "".join(json.dumps({"text": text, "label": "好"}, ensure_ascii=False) + "\n" for text in texts)
+    sign = "," if kind == "csv" else "\t"
+    return f"text{sign}label\n" + "".join(f'"{text}"{sign}好\n' if kind == "csv" else f"{text}{sign}好\n" for text in texts)
+
+
+@pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl"])
+@pytest.mark.parametrize("packed", [False, True])
+def test_chinese_in_gb18030_is_read_where_params_say_so_and_named_where_they_do_not(tmp_path: Path, kind: str, packed: bool) -> None:
+    name, texts = f"train.{kind}{'.gz' if packed else ''}", CHINESE * 4
+    plain = {encoding: table_of(texts, kind).encode(encoding) for encoding in ("utf-8", "gb18030")}
+    written = {encoding: gzip.compress(content) if packed else content for encoding, content in plain.items()}
+    found = read(tmp_path, written["gb18030"], name, encoding="gb18030")
+    assert found.equals(read(tmp_path, written["utf-8"], name))
+    assert found["x"].tolist() == texts and set(found["y"]) == {"好"}
+    with pytest.raises(TableError, match=rf"{name}: is written in GB18030 \(GBK\); set data.encoding in params.yaml to gb18030, or save it in UTF-8"):
+        read(tmp_path, written["gb18030"], name)
+    with pytest.raises(TableError, match=rf"{name}: is written in UTF-8; set data.encoding in params.yaml to utf-8"):
+        read(tmp_path, written["utf-8"], name, encoding="gb18030")
+
+
+def test_gbk_and_every_end_of_a_line_are_read_as_gb18030(tmp_path: Path) -> None:
+    texts = [text for text in CHINESE if text not in "🙂€"]
+    for end in ("\n", "\r\n", "\r"):
+        found = read(tmp_path, table_of(texts).replace("\n", end).encode("gbk"), encoding="gb18030")
+        assert found["x"].tolist() == texts
+        assert lines(found) == list(range(2, 2 + len(texts)))
+
+
+@pytest.mark.parametrize(("encoding", "other"), [("utf-8", "gb18030"), ("gb18030", "utf-8")])
+def test_a_line_in_another_encoding_costs_itself_alone(tmp_path: Path, encoding: Any, other: str) -> None:
+    parts = [table_of(CHINESE).encode(encoding), table_of(CHINESE[:4]).encode(other).partition(b"\n")[2], b"\xff\x81\x20,bad\n,\x81\nlast,good\n"]
+    found = read(tmp_path, b"".join(parts), encoding=encoding)
+    assert codes(found) == [None] * len(CHINESE) + [f"not_{encoding.replace('-', '')}"] * 6 + [None]
+    assert lines(found) == list(range(2, len(found) + 2))
+
+
+@pytest.mark.parametrize("encoding", OTHER)
+def test_other_encodings_are_not_taken_for_chinese(tmp_path: Path, encoding: str) -> None:
+    found = read(tmp_path, ("text,label\n" + "".join(f'"{text}",good\n' for text in OTHER[encoding] * 3)).encode(encoding))
+    assert "not_utf8" in codes(found)
+
+
+def test_a_letter_that_both_encodings_have_is_that_of_the_encoding_that_params_say(tmp_path: Path) -> None:
+    content = b"text,label\n\xc2\xb7,good\n"
+    assert read(tmp_path, content)["x"].tolist() == ["·"]
+    assert read(tmp_path, content, encoding="gb18030")["x"].tolist() == ["路"]
+
+
 def test_embedded_newlines_keep_the_line_of_every_row_right(tmp_path: Path) -> None:
     found = read(tmp_path, 'text,label\r\n"a\nb\n\nc",good\r\nd,bad\r\n\r\n"e\r\nf",good\r\ng,bad,more\r\n')
     assert lines(found) == [2, 6, 8, 10]
@@ -95,6 +160,7 @@ JSON_LINES = {
     '{"text": "a", "label"': "not_json",
     "[1, 2]": "not_json",
     "null": "not_json",
+    '{"text": "a", "label": "good", "label": "bad"}': "repeated_name",
     "[" * 100_000: "not_json",
     '{"label": "bad"}': "missing_value",
     '{"text": null, "label": "bad"}': "missing_value",
@@ -165,16 +231,16 @@ def test_a_table_outside_its_folder_is_refused(tmp_path: Path) -> None:
     folder.mkdir()
     (folder / "train.csv").symlink_to(tmp_path / "secret.csv")
     with pytest.raises(TableError, match="is not a regular file inside"):
-        table.read(folder, data(), of_x)
+        table.read(folder, data(), "utf-8", of_x)
     (folder / "below").symlink_to(tmp_path)
     with pytest.raises(TableError, match="is not a regular file inside"):
-        table.read(folder, data("below/secret.csv"), of_x)
+        table.read(folder, data("below/secret.csv"), "utf-8", of_x)
 
 
 def test_a_table_that_is_not_there_is_named_with_those_found(tmp_path: Path) -> None:
     (tmp_path / "other.csv").write_text("x")
     with pytest.raises(TableError, match=r"is not there \(found: other.csv\)"):
-        table.read(tmp_path, data(), of_x)
+        table.read(tmp_path, data(), "utf-8", of_x)
 
 
 def test_a_folder_a_pipe_and_an_unknown_kind_of_file_are_refused(tmp_path: Path) -> None:
@@ -191,7 +257,7 @@ def test_a_folder_a_pipe_and_an_unknown_kind_of_file_are_refused(tmp_path: Path)
         ("d.xlsx", "a table is a .csv, .tsv, .jsonl"),
     ):
         with pytest.raises(TableError, match=fact):
-            table.read(tmp_path, data(name), of_x)
+            table.read(tmp_path, data(name), "utf-8", of_x)
 
 
 def test_the_other_columns_are_carried_as_json(tmp_path: Path) -> None:
@@ -205,7 +271,7 @@ def test_files_are_read_one_after_the_other_and_named_in_the_origin(tmp_path: Pa
     (tmp_path / "a.csv").write_text("text,label\na,good\n")
     (tmp_path / "b.jsonl").write_text('{"text": "b", "label": "bad"}\n')
     both = Table(name="table", files=(DataFile("b.jsonl", None, None), DataFile("a.csv", "test", None)), columns=Columns("text", "label"), dialect=None)
-    found = table.read(tmp_path, both, of_x)
+    found = table.read(tmp_path, both, "utf-8", of_x)
     assert found["origin"].tolist() == ["b.jsonl:1", "a.csv:2"]
     assert [None if pd.isna(p) else p for p in found["given_part"]] == [None, "test"]
 
@@ -240,7 +306,7 @@ def test_a_packed_table_that_is_cut_off_or_unpacks_without_end_is_refused(tmp_pa
 def test_a_parquet_keeps_strings_numbers_and_nulls_apart(tmp_path: Path) -> None:
     frame = pd.DataFrame({"text": ["a", None, "c", "d"], "label": pd.array([1, 2, None, 4], dtype="Int64"), "when": pd.Timestamp("2026-01-01")})
     frame.to_parquet(tmp_path / "train.parquet")
-    found = table.read(tmp_path, data("train.parquet"), of_x)
+    found = table.read(tmp_path, data("train.parquet"), "utf-8", of_x)
     assert found["y"].tolist() == ["1", "", "", "4"]
     assert codes(found) == [None, "missing_value", "missing_value", None]
     assert found["origin"].tolist()[3] == "train.parquet:4"
@@ -250,10 +316,10 @@ def test_a_parquet_keeps_strings_numbers_and_nulls_apart(tmp_path: Path) -> None
 def test_a_parquet_column_that_is_no_text_is_refused_by_its_name(tmp_path: Path) -> None:
     pd.DataFrame({"text": [["a", "b"]], "label": ["x"]}).to_parquet(tmp_path / "train.parquet")
     with pytest.raises(TableError, match="cannot be read as text"):
-        table.read(tmp_path, data("train.parquet"), of_x)
+        table.read(tmp_path, data("train.parquet"), "utf-8", of_x)
     pd.DataFrame({"words": ["a"], "label": ["x"]}).to_parquet(tmp_path / "train.parquet")
     with pytest.raises(TableError, match=r"column 'text' stands 0 times in the header \(found: words, label\)"):
-        table.read(tmp_path, data("train.parquet"), of_x)
+        table.read(tmp_path, data("train.parquet"), "utf-8", of_x)
 
 
 # ---- dialects ----
@@ -276,7 +342,7 @@ def test_fields_between_spaces_are_read_under_the_names_that_params_give(tmp_pat
     assert [json.loads(meta) for meta in found["meta"][:3]] == [{"cell": "mono"}, {"cell": "poly"}, {"cell": "mono"}]
     assert found["origin"].tolist() == [f"labels.csv:{i}" for i in (1, 2, 4, 5, 6)]
     assert codes(found) == [None, None, None, "field_count", "field_count"]
-    assert table.header(path, dialect) == ["text", "label", "cell"]
+    assert table.header(path, "utf-8", dialect) == ["text", "label", "cell"]
 
 
 @pytest.mark.parametrize(("delimiter", "sign"), [("comma", ","), ("semicolon", ";"), ("tab", "\t"), ("spaces", "   ")])
@@ -284,7 +350,7 @@ def test_every_delimiter_reads_the_header_that_stands_in_the_table_whatever_its_
     dialect = Dialect(delimiter, None)
     found = read(tmp_path, f"label{sign}text{sign}other\ngood{sign}fine{sign}1\n", "table.dat", dialect=dialect)
     assert found[["x", "y", "meta", "origin"]].to_numpy().tolist() == [["fine", "good", '{"other": "1"}', "table.dat:2"]]
-    assert table.header(tmp_path / "table.dat", dialect) == ["label", "text", "other"]
+    assert table.header(tmp_path / "table.dat", "utf-8", dialect) == ["label", "text", "other"]
 
 
 def test_a_semicolon_parts_no_quoted_field_and_a_comma_no_field_at_all(tmp_path: Path) -> None:
@@ -315,23 +381,34 @@ def test_a_folder_a_label_keeps_paths_and_sets_bad_files_aside(tmp_path: Path) -
     contents = {"good/a.txt": b"fine", "good/deep/b.txt": b"\xef\xbb\xbfbetter", "bad/c.txt": b"caf\xe9", "bad/d.md": b"x", "README.txt": b"no label"}
     write(tmp_path, contents)
     (tmp_path / "bad/f.txt").symlink_to("/etc/hostname")
-    found = folder_layout.read(tmp_path, folders(), of_x)
+    found = folder_layout.read(tmp_path, folders(), "utf-8", of_x)
     assert found["origin"].tolist() == ["bad/c.txt", "bad/d.md", "bad/f.txt", "good/a.txt", "good/deep/b.txt"]
     assert codes(found) == ["not_utf8", "unknown_suffix", "not_regular", None, None]
     assert found["x"].tolist()[3:] == ["fine", "better"]
     assert found["y"].tolist()[3:] == ["good", "good"]
 
 
+def test_texts_of_files_are_read_in_their_encoding(tmp_path: Path) -> None:
+    write(tmp_path, {f"good/{i}.txt": text.encode("gb18030") for i, text in enumerate(CHINESE * 3)})
+    write(tmp_path, {"good/wide.txt": "好\r\n的".encode("utf-16"), "good/cut.txt": "好".encode("utf-16")[:-1], "good/other.txt": "好用".encode()})
+    with pytest.raises(TableError, match=r"good: is written in GB18030 \(GBK\); set data.encoding in params.yaml to gb18030"):
+        folder_layout.read(tmp_path, folders(), "utf-8", of_x)
+    found = folder_layout.read(tmp_path, folders(), "gb18030", of_x).set_index("origin")
+    assert found.loc[[f"good/{i}.txt" for i in range(3 * len(CHINESE))], "x"].tolist() == CHINESE * 3
+    assert found.loc["good/wide.txt", "x"] == "好\n的"
+    assert found.loc[["good/cut.txt", "good/other.txt"], "code"].tolist() == ["not_gb18030"] * 2
+
+
 def test_folders_of_parts_keep_their_part_and_an_absent_one_is_refused(tmp_path: Path) -> None:
     for name in ("train/good/a.txt", "test/bad/b.txt"):
         (tmp_path / name).parent.mkdir(parents=True)
         (tmp_path / name).write_text("text")
-    found = folder_layout.read(tmp_path, folders(Folder("train", "train"), Folder("test", "test")), of_x)
+    found = folder_layout.read(tmp_path, folders(Folder("train", "train"), Folder("test", "test")), "utf-8", of_x)
     assert found[["y", "given_part"]].to_numpy().tolist() == [["good", "train"], ["bad", "test"]]
     with pytest.raises(TableError, match="is no folder of"):
-        folder_layout.read(tmp_path, folders(Folder("dev", None)), of_x)
+        folder_layout.read(tmp_path, folders(Folder("dev", None)), "utf-8", of_x)
     with pytest.raises(TableError, match="holds no folder of a label"):
-        folder_layout.read(tmp_path, folders(Folder("train/good", None)), of_x)
+        folder_layout.read(tmp_path, folders(Folder("train/good", None)), "utf-8", of_x)
 
 
 JUNK = ("bad/.hidden.txt", "bad/.ipynb_checkpoints/c.txt", "bad/Thumbs.db", "bad/deep/desktop.ini", "__MACOSX/bad/c.txt", ".git/e.txt", ".DS_Store/f.txt")
@@ -342,7 +419,7 @@ def test_what_systems_leave_is_junk_and_never_opened(tmp_path: Path) -> None:
     for name in JUNK:
         (tmp_path / name).unlink()
         (tmp_path / name).symlink_to("/dev/full")  # whoever opens it learns of it
-    found = folder_layout.read(tmp_path, folders(), of_x).set_index("origin")
+    found = folder_layout.read(tmp_path, folders(), "utf-8", of_x).set_index("origin")
     assert set(found.index[found["code"] == "junk"]) == set(JUNK)
     assert found["code"].isna().sum() == 3
     assert found.loc["bad/Thumbs.txt", "x"] == "up"
@@ -353,10 +430,10 @@ def test_a_label_without_a_sample_is_named(tmp_path: Path, junk: str | None) -> 
     write(tmp_path, {"good/a.txt": b"fine", "bad/b.txt": b"poor", **({junk: b""} if junk else {})})
     (tmp_path / "empty").mkdir(exist_ok=True)
     with pytest.raises(TableError, match=r"folder\(s\) without a file: empty; put samples into them, or remove them"):
-        folder_layout.read(tmp_path, folders(), of_x)
+        folder_layout.read(tmp_path, folders(), "utf-8", of_x)
 
 
 def test_folders_of_systems_are_no_labels(tmp_path: Path) -> None:
     write(tmp_path, {".git/e.txt": b"x", "__MACOSX/good/a.txt": b"x"})
     with pytest.raises(TableError, match="holds no folder of a label"):
-        folder_layout.read(tmp_path, folders(), of_x)
+        folder_layout.read(tmp_path, folders(), "utf-8", of_x)

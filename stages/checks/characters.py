@@ -1,20 +1,21 @@
-"""Sets aside rows with characters that no table can hold: NUL, and bytes that are not UTF-8."""
+"""Sets aside rows with characters that no table can hold: NUL, and bytes that are not of the encoding."""
 
 import pandas as pd
 
+from stages.checks import encodings
 from stages.contract.escape import extract
-
-UNFIT = (  # C libraries cut a string at NUL; a lone surrogate stands for a byte that is not UTF-8
-    ("\0", "nul_character", "a NUL character"),
-    ("[\ud800-\udfff]", "not_utf8", "bytes that are not UTF-8"),
-)
+from stages.contract.params import Encoding
 
 
-def set_aside(rows: pd.DataFrame) -> pd.DataFrame:
+def set_aside(rows: pd.DataFrame, encoding: Encoding) -> pd.DataFrame:
     """Return rows (x, y, meta, origin) as strings, with code and reason where they were null and a character is unfit."""
+    unfit = (  # C libraries cut a string at NUL; a lone surrogate stands for a byte that could not be decoded
+        ("\0", "nul_character", "a NUL character"),
+        ("[\ud800-\udfff]", f"not_{encoding.replace('-', '')}", f"bytes that are not {encodings.NAMES[encoding]}"),
+    )
     rows = rows.astype(object)
     text = rows["x"] + rows["y"] + rows["meta"] + rows["origin"]
-    for pattern, code, reason in UNFIT:
+    for pattern, code, reason in unfit:
         bad = text.str.contains(pattern).astype(bool) & rows["code"].isna()
         rows.loc[bad, ["code", "reason"]] = [code, reason]
         rows.loc[bad, "x"] = rows.loc[bad, "x"].map(extract)

@@ -1,6 +1,7 @@
 """States what a data set must satisfy as Great Expectations suites. With data_docs.py the only door to great_expectations."""
 
 import json
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,8 @@ from stages.contract import params
 from stages.contract.escape import extract, one_line
 from stages.contract.params import Validate
 
+META = "meta."  # stands before the name of a column that is neither x nor label
+NUMBER = r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?"  # JSON's: 007 is none
 Expectation = dict[str, Any]  # a Great Expectations type, and its kwargs
 
 
@@ -83,20 +86,40 @@ def faults(validate: Validate) -> list[str]:
 
 
 def tables(
-    samples: pd.DataFrame, label: "pd.Series[str]", features: pd.DataFrame, labels: list[str], shares: dict[str, float], survey: Survey
+    samples: pd.DataFrame,
+    label: "pd.Series[str]",
+    features: pd.DataFrame,
+    labels: list[str],
+    shares: dict[str, float],
+    survey: Survey,
+    validate: Validate,
 ) -> dict[str, pd.DataFrame]:
     """Return the tables that the suites look at; ratio is the largest label's rows over this label's (0 counts as 1).
 
-    known are the rows whose label the reference knows too; distances has a row a measure, with its own limit.
+    samples has columns of meta too, but only those that an expectation names. known are the rows whose label the reference
+    knows too; distances has a row a measure, with its own limit.
     """
     rows = label.value_counts().reindex(labels, fill_value=0)
     return {
         "known": pd.DataFrame({"label": label[~label.isin(survey.new)]}),
         "distances": pd.DataFrame([{"label": of.measure, "distance": of.distance, "limit": of.limit, "over_limit": of.over_limit} for of in survey.measures]),
-        "samples": features.assign(x=samples["x"], label=label),
+        "samples": features.assign(x=samples["x"], label=label, **_of_meta(samples, validate)),
         "labels": pd.DataFrame({"label": rows.index, "rows": rows.to_numpy(), "ratio": (rows.max() / rows.clip(lower=1)).to_numpy()}),
         "shares": pd.DataFrame([{"label": "all", **shares}]),
     }
+
+
+def _of_meta(samples: pd.DataFrame, validate: Validate) -> "dict[Any, pd.Series[Any]]":
+    """Return the columns `meta.NAME` that expectations name and some row has; an empty cell is null, and one of numbers alone holds numbers."""
+    arguments = [value for of in validate.expectations for value in of.arguments.values()]
+    flat = [value for of in arguments for value in (of if isinstance(of, list) else [of])]
+    named = sorted({value for value in flat if isinstance(value, str) and value.startswith(META)})
+    if not named:
+        return {}
+    keys = [name.removeprefix(META) for name in named]
+    found = pd.DataFrame([[row.get(key) for key in keys] for row in map(json.loads, samples["meta"])], samples.index, named, dtype=object)
+    found = found.mask(found == "").dropna(axis=1, how="all")
+    return {name: pd.to_numeric(of) if all(re.fullmatch(NUMBER, str(value)) for value in of.dropna().unique()) else of for name, of in found.items()}
 
 
 def run(suites: dict[str, Suite], frames: dict[str, pd.DataFrame]) -> dict[str, Any]:
@@ -149,7 +172,8 @@ def _say(verdict: dict[str, Any], more: dict[str, str]) -> str:
     if verdict["suite"] == "distances":  # whose limits are each measure's own
         return one_line(f"far from what the base model was pretrained on: {more[column]}", 600)
     limits = ", ".join(f"{k} {kwargs[k]}" for k in ("min_value", "max_value", "threshold") if kwargs.get(k) is not None)
-    what = f"{verdict['suite']}.{column}" if column else f"{verdict['suite']}, number of rows"
+    named = [*(kwargs[k] for k in ("column", "column_A", "column_B") if k in kwargs), *kwargs.get("column_list", [])]
+    what = f"{verdict['suite']}.{', '.join(named)}" if named else f"{verdict['suite']}, number of rows"
     if isinstance(observed, dict) and "misfits" in observed:
         named = ", ".join(f"{extract(m['label'])} ({extract(m.get(column))})" for m in observed["first"])
         observed = f"{observed['misfits']} misfit(s): {named}"

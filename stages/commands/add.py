@@ -1,6 +1,7 @@
 """Brings labelled data: looks at it, lets DVC track it, and writes a complete block of params.yaml for it."""
 
 import json
+import math
 import re
 import shutil
 from collections.abc import Generator
@@ -18,7 +19,7 @@ from stages.commands import guess, reference, tracking, walk
 from stages.contract import plugins, runner, settings
 from stages.contract.errors import DataError, ParamsError, SourceError, UnreachableError
 from stages.contract.escape import extract, one_line, redact
-from stages.contract.params import AsIs, Folders, Hub, ImageModality, Params, Source, Table, Task
+from stages.contract.params import AsIs, Encoding, Folders, Hub, ImageModality, Params, Source, Table, Task
 from stages.layouts import table
 
 PARAMS = Path("params.yaml")
@@ -31,6 +32,7 @@ ANSWER = 10  # seconds that a web server may take to answer
 DOWNLOAD = 3600.0  # seconds for a whole source
 STEPS, STEPS_PER_LABEL = 600, 30  # a small set is seen more often, and so is one of many labels
 MOST_EPOCHS, FEWEST_EPOCHS = 20, 4
+MOST_BAD = 0.15  # of rows: more is another encoding or another column, and no bad row here and there
 FEWEST_ROWS = 3  # of a label: one a part
 LOOKED_AT = 2_000  # pictures
 FEW_PICTURES = 1_000  # of fewer a frozen base model and a new head learn more in less time
@@ -42,6 +44,7 @@ class Added:
 
     task: str
     layout: Table | Folders
+    encoding: Encoding
     rows: int
     bad: int
     labels: dict[str, int]
@@ -72,9 +75,10 @@ def add(name: str, where: str, base: str | None, text: str | None, label: str | 
             files = walk.walk(lies, hidden=not fresh).files
             layout = guess.layout(_root(lies), files, text, label)
             pictures = guess.of_pictures(_root(lies), layout)
-            task, rows, labels = _task(lies, layout, name, model, settings.read_yaml(STARTERS["image" if pictures else "text"]))
-            _require_base(task.base, params, brought)
             wanted = guess.wanted(files, layout, pictures)
+            encoding = guess.encoding(_root(lies), layout, wanted)
+            task, rows, labels = _task(lies, layout, encoding, name, model, settings.read_yaml(STARTERS["image" if pictures else "text"]))
+            _require_base(task.base, params, brought)
             if not (hub or remote):
                 _track(lies, folder, wanted)
             if isinstance(brought, Path):
@@ -83,7 +87,7 @@ def add(name: str, where: str, base: str | None, text: str | None, label: str | 
                 _fetch(model, brought)
             block = _write("tasks", name, task)
         unread = [file.as_posix() for file in files if guess.is_table(file) and file not in wanted]
-        return Added(name, layout, rows, rows - sum(labels.values()), labels, unread, task.base, block)
+        return Added(name, layout, encoding, rows, rows - sum(labels.values()), labels, unread, task.base, block)
 
 
 @contextmanager
@@ -229,20 +233,25 @@ def _hub(kind: Any, named: re.Match[str]) -> Source:
 # ---- looking ---------------------------------------------------------------------------------------------------------
 
 
-def _task(lies: Path, layout: Table | Folders, name: str, base: str, start: dict[str, Any]) -> tuple[Task, int, dict[str, int]]:
+def _task(lies: Path, layout: Table | Folders, encoding: Encoding, name: str, base: str, start: dict[str, Any]) -> tuple[Task, int, dict[str, int]]:
     """Return the task for data that lies there, the number of its rows, and of good rows a label; start is a starter's settings."""
     of_x = plugins.modality(start["modality"]["name"])
-    rows = plugins.layout(layout.name).read(_root(lies), layout, of_x)
-    rows = rows[rows["code"] != "junk"]
-    good = rows[rows["code"].isna() & (rows["y"].str.strip() != "") & (rows["x"].str.strip() != "")]
-    bad = rows.drop(good.index)
+    rows = plugins.layout(layout.name).read(_root(lies), layout, encoding, of_x)
+    rows = rows[rows["code"] != "junk"].copy()
+    empty = rows["code"].isna() & ((rows["y"].str.strip() == "") | (rows["x"].str.strip() == ""))
+    rows.loc[empty, ["code", "reason"]] = ["empty", "the sample or the label is empty"]
+    share, looked = float(rows["code"].notna().mean()), pd.DataFrame()
+    if start["modality"]["name"] == "image" and share < 1:
+        looked = _look(of_x, rows.loc[rows["code"].isna(), "x"])
+        rows.loc[looked.index, ["code", "reason"]] = looked[["code", "reason"]]
+        share += float(looked["code"].notna().mean())
+    good, bad = rows[rows["code"].isna()], rows[rows["code"].notna()]
     labels = {str(label): int(number) for label, number in good["y"].value_counts().sort_index().items()}
-    if len(bad) > start["validate"]["max_bad_fraction"] * len(rows):
+    if share > MOST_BAD:
         first = bad.iloc[0]
-        reason = "the sample or the label is empty" if pd.isna(first["reason"]) else first["reason"]
         raise DataError(
-            f"{extract(lies)}: {len(bad):,} of {len(rows):,} rows cannot be used (first {extract(first['origin'])}: {one_line(reason, 200)}), "
-            f"at most {start['validate']['max_bad_fraction']:.0%} may be; mend them, or name the columns: --text COLUMN --label COLUMN"
+            f"{extract(lies)}: {len(bad):,} of {len(rows):,} rows cannot be used (first {extract(first['origin'])}: {one_line(first['reason'], 200)}), "
+            f"at most {MOST_BAD:.0%} may be; mend them, or name the columns: --text COLUMN --label COLUMN"
         )
     if not 2 <= len(labels) <= guess.MAX_LABELS:
         raise DataError(
@@ -256,10 +265,11 @@ def _task(lies: Path, layout: Table | Folders, name: str, base: str, start: dict
             f"{', '.join(rare[:5])}; add rows, leave the label out, or say --label COLUMN"
         )
     most, fewest = max(labels.values()), min(labels.values())
-    start["modality"] |= _of_pictures(lies, good["x"], of_x, start) if start["modality"]["name"] == "image" else _of_texts(good["x"])
-    start["data"] = {"source": name, "layout": json.loads(TypeAdapter(type(layout)).dump_json(layout))}
+    start["modality"] |= _of_pictures(looked[looked["code"].isna()]) if len(looked) else _of_texts(good["x"])
+    start["data"] = {"source": name, "encoding": encoding, "layout": json.loads(TypeAdapter(type(layout)).dump_json(layout))}
     start["base"] = base or start["base"]
     start["validate"] |= {
+        "max_bad_fraction": max(start["validate"]["max_bad_fraction"], math.ceil(200 * share) / 100),
         "min_rows": max(1, len(good) * 8 // 10),
         "min_rows_per_label": max(FEWEST_ROWS, fewest // 2),
         "max_label_ratio": float(max(10, 2 * -(-most // fewest))),
@@ -284,16 +294,13 @@ def _of_texts(x: "pd.Series[str]") -> dict[str, Any]:
     }
 
 
-def _of_pictures(lies: Path, x: "pd.Series[str]", of_x: Any, start: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings of a modality that pictures ask for, by up to LOOKED_AT of them."""
-    seen = x.iloc[:: -(-len(x) // LOOKED_AT)]
-    looked = of_x.look(seen, ImageModality("image", (1, 65_535), 2**28, (1, 65_535), 1, 1, ("as_is",)))
-    bad, good = looked[looked["code"].notna()], looked[looked["code"].isna()]
-    if len(bad) > start["validate"]["max_bad_fraction"] * len(seen):
-        raise DataError(
-            f"{extract(lies)}: {len(bad):,} of {len(seen):,} pictures looked at cannot be read (first {extract(seen[bad.index[0]])}: "
-            f"{bad['reason'].iloc[0]}), at most {start['validate']['max_bad_fraction']:.0%} may be; mend them"
-        )
+def _look(of_x: Any, x: "pd.Series[str]") -> pd.DataFrame:
+    """Look at up to LOOKED_AT of the pictures."""
+    return of_x.look(x.iloc[:: -(-len(x) // LOOKED_AT)], ImageModality("image", (1, 65_535), 2**28, (1, 65_535), 1, 1, ("as_is",)))
+
+
+def _of_pictures(good: pd.DataFrame) -> dict[str, Any]:
+    """Return the settings of a modality that pictures ask for, by those looked at."""
     median, most = int(good["shorter_side"].median()), int(good["longer_side"].max())
     crop = 32 * max(3, min(7, round(median / 32)))  # what ImageNet's models read, 224, unless the pictures are smaller
     return {

@@ -80,7 +80,7 @@ def _data(data: Data) -> str:
             raise ParamsError(f"no such folder: {', '.join(lacking)}; mend data.layout.folders")
         return f"{len(layout.folders)} folders"
     for file in layout.files:
-        names = table.header(paths.inside(folder, file.path), layout.dialect)
+        names = table.header(paths.inside(folder, file.path), data.encoding, layout.dialect)
         for column in (layout.columns.x, layout.columns.y):
             table.column(names, column, folder / file.path)
     return f"{len(layout.files)} tables with columns {layout.columns.x} and {layout.columns.y}"

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pandas as pd
 
+from stages.checks import encodings
 from stages.contract import manifest
 from stages.contract.errors import TableError
 from stages.contract.escape import extract
-from stages.contract.params import Columns, DataFile, Folder, Folders, Part, Table
+from stages.contract.params import Columns, DataFile, Encoding, Folder, Folders, Part, Table
 from stages.layouts import folders, table
 
 TEXTS = (".txt",)
@@ -69,11 +70,20 @@ def layout(root: Path, files: list[Path], x: str | None, y: str | None) -> Table
     )
 
 
+def encoding(root: Path, layout: Table | Folders, samples: list[Path]) -> Encoding:
+    """Return the encoding that tables, or samples that are texts, are written in."""
+    if isinstance(layout, Table):
+        found = [table.written(root / file.path) for file in layout.files]
+    else:
+        found = [encodings.recognise((root / file).read_bytes() for file in samples if file.suffix.lower() in TEXTS)]
+    return "gb18030" if "gb18030" in found else "utf-8"
+
+
 def of_pictures(root: Path, layout: Table | Folders) -> bool:
     """Say whether the samples are pictures: files of a folder, or files that the column x of a table names."""
     if isinstance(layout, Folders):
         return set(layout.suffixes) <= set(PICTURES)
-    named = table.peek(root / layout.files[0].path, PEEKED)[layout.columns.x].astype(str)
+    named = _peek(root / layout.files[0].path)[layout.columns.x].astype(str)
     return len(named) > 0 and bool(named.str.lower().str.endswith(PICTURES).mean() > 0.5)
 
 
@@ -95,7 +105,7 @@ def _folders(root: Path, texts: list[Path], suffixes: tuple[str, ...]) -> Folder
 
 
 def _tables(root: Path, files: list[Path], x: str | None, y: str | None) -> Table:
-    heads = {file: table.peek(root / file, PEEKED) for file in files}
+    heads = {file: _peek(root / file) for file in files}
     columns = _first(root, heads, x, y)
     readable = [file for file, head in heads.items() if {columns.x, columns.y} <= set(head.columns)]
     parts: dict[Path, Part | None] = {file: _part(file) for file in readable}
@@ -105,6 +115,10 @@ def _tables(root: Path, files: list[Path], x: str | None, y: str | None) -> Tabl
         parts = dict[Path, Part | None].fromkeys(readable)
     readable.sort(key=lambda file: manifest.PARTS.index(parts[file] or "train"))
     return Table("table", tuple(DataFile(file.as_posix(), parts[file], None) for file in readable), columns, None)
+
+
+def _peek(path: Path) -> pd.DataFrame:
+    return table.peek(path, table.written(path) or "utf-8", PEEKED)
 
 
 def wanted(files: list[Path], layout: Table | Folders, pictures: bool) -> list[Path]:

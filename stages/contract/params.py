@@ -53,6 +53,7 @@ Rows = Annotated[tuple[Count, Count], AfterValidator(_ascending)]
 Part = Literal["train", "validation", "test"]
 View = Literal["as_is", "mirrored", "upside_down", "half_turn"]
 Metric = Literal["macro_f1", "accuracy", "weighted_f1"]
+Encoding = Literal["utf-8", "gb18030"]
 
 
 class _Strict:
@@ -260,6 +261,8 @@ class Data(_Strict):
 
     source: Key
     """the folder data/raw/SOURCE, brought by fetch, `dvc add` or `dvc import-url`"""
+    encoding: Encoding
+    """of its text; gb18030 reads GBK and GB2312 too; UTF-16 is read by its byte-order mark"""
     layout: Annotated[Table | Folders, Field(discriminator="name")]
     """how samples lie in it"""
 
@@ -320,7 +323,7 @@ class Expectation(_Strict):
     expectation: Annotated[str, Field(pattern=r"^expect_[a-z0-9_]+$")]
     """expect_column_values_to_match_regex, for one"""
     table: Literal["samples", "labels"]
-    """samples has x, label and the features of x (characters, or sizes and brightness); labels has label, rows and ratio"""
+    """samples has x, label, meta.NAME and the features of x (characters, or sizes and brightness); labels has label, rows and ratio"""
     arguments: dict[str, JsonValue]
     """as Great Expectations names them"""
     severity: Literal["critical", "warning", "info"]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast, get_type_hints
 
 from pydantic import TypeAdapter
 
-from stages.contract.params import Task
+from stages.contract.params import Encoding, Task
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,7 +38,7 @@ class Format(Protocol):
 class Layout(Protocol):
     """How samples lie in a data set."""
 
-    def read(self, source: Path, layout: Any, of_x: "Modality") -> "pd.DataFrame":
+    def read(self, source: Path, layout: Any, encoding: Encoding, of_x: "Modality") -> "pd.DataFrame":
         """Return a row a sample: x, y (as written), given_part, origin, meta (JSON), code, reason.
 
         code and reason are null where the row is good; origin says where it stands, for every message.
@@ -49,8 +49,8 @@ class Layout(Protocol):
 class Modality(Protocol):
     """What x is. Settings are the section `modality` of a task, or of the model that was trained with it."""
 
-    def read(self, files: "pd.Series[Any]") -> "pd.DataFrame":
-        """Return x, code and reason (same index) of files that hold a sample each."""
+    def read(self, files: "pd.Series[Any]", encoding: Encoding) -> "pd.DataFrame":
+        """Return x, code and reason (same index) of files that hold a sample each; encoding is that of text."""
         ...
 
     def cite(self, cells: "pd.Series[str]", folder: Path, source: Path) -> "pd.DataFrame":

@@ -8,7 +8,7 @@ from stages.checks import characters
 from stages.contract import paths
 from stages.contract.errors import TableError
 from stages.contract.escape import extract
-from stages.contract.params import Folder, Folders
+from stages.contract.params import Encoding, Folder, Folders
 from stages.contract.plugins import Modality
 
 JUNK = {"thumbs.db", "desktop.ini", "__macosx"}  # beside all that is hidden: what systems leave in a folder
@@ -19,12 +19,13 @@ def is_junk(file: Path) -> bool:
     return any(step.startswith(".") or step.lower() in JUNK for step in file.parts)
 
 
-def read(source: Path, layout: Folders, of_x: Modality) -> pd.DataFrame:
+def read(source: Path, layout: Folders, encoding: Encoding, of_x: Modality) -> pd.DataFrame:
     """Read every file: one row a file, columns as plugins.Layout says. What is junk has that code, and is never opened."""
-    return characters.set_aside(pd.concat([_read_folder(source, folder, layout, of_x) for folder in layout.folders], ignore_index=True))
+    rows = [_read_folder(source, folder, layout, encoding, of_x) for folder in layout.folders]
+    return characters.set_aside(pd.concat(rows, ignore_index=True), encoding)
 
 
-def _read_folder(source: Path, folder: Folder, layout: Folders, of_x: Modality) -> pd.DataFrame:
+def _read_folder(source: Path, folder: Folder, layout: Folders, encoding: Encoding, of_x: Modality) -> pd.DataFrame:
     root = source / folder.path
     if not root.is_dir() or not root.resolve().is_relative_to(source.resolve()):
         raise TableError(f"{root}: is no folder of {source}; mend data.layout.folders")
@@ -48,5 +49,5 @@ def _read_folder(source: Path, folder: Folder, layout: Folders, of_x: Modality) 
     odd = ~foreign & ~junk & pd.Series([not paths.regular(path, source) for path in files])
     rows.loc[odd, ["code", "reason"]] = ["not_regular", "not a regular file inside the source"]
     good = rows["code"].isna()
-    rows.loc[good, ["x", "code", "reason"]] = of_x.read(pd.Series(files)[good])
+    rows.loc[good, ["x", "code", "reason"]] = of_x.read(pd.Series(files)[good], encoding)
     return rows

@@ -3,7 +3,6 @@
 pandas would drop labels NA and null, make 01 and 1.0 one class, and lose a row to an unclosed quote without a word.
 """
 
-import codecs
 import csv
 import gzip
 import io
@@ -13,23 +12,23 @@ import zlib
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import pandas as pd
 
-from stages.checks import characters
+from stages.checks import characters, encodings
 from stages.contract import manifest, paths
 from stages.contract.errors import TableError
 from stages.contract.escape import extract, one_line
-from stages.contract.params import Dialect, Table
+from stages.contract.params import Dialect, Encoding, Table
 from stages.contract.plugins import Modality
 
 MAX_BYTES = 4 * 1024**3  # unpacked: a table larger than this is no table for one machine
 TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 UNLABELLED = (*TABLES, ".txt")
 COLUMNS = ["x", "y", "given_part", "origin", "meta", "code", "reason"]
-WIDE = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 GZIP = b"\x1f\x8b"
+CODECS: dict[Encoding, str] = {"utf-8": "utf-8-sig", "gb18030": "latin-1"}  # a byte a character, so that each line is decoded by itself
 NAME_IT = "name the right one (data.layout.columns in params.yaml, --text of refit predict)"
 
 # A TSV has no quotes: its fields hold no tab and no new line (IANA, text/tab-separated-values).
@@ -42,7 +41,7 @@ DELIMITERS: dict[str, dict[str, Any]] = {
 Row = tuple[Any, ...]  # line, x, y, meta, code, reason; y repeats x where x alone is wanted
 
 
-def read(source: Path, layout: Table, of_x: Modality) -> pd.DataFrame:
+def read(source: Path, layout: Table, encoding: Encoding, of_x: Modality) -> pd.DataFrame:
     """Read the files of a data set: one row a data row, columns as plugins.Layout says.
 
     origin is file:line, or file:row of a Parquet file. Raises TableError for what no row can be blamed for.
@@ -50,8 +49,8 @@ def read(source: Path, layout: Table, of_x: Modality) -> pd.DataFrame:
     wanted, tables = [layout.columns.x, layout.columns.y], list[pd.DataFrame]()
     for file in layout.files:
         path = paths.inside(source, file.path)
-        rows = _read_file(path, file.path, wanted, file.rows, layout.dialect).assign(given_part=file.part)
-        tables.append(_cite(characters.set_aside(rows[COLUMNS]), path.parent, source, of_x))
+        rows = _read_file(path, file.path, wanted, encoding, file.rows, layout.dialect).assign(given_part=file.part)
+        tables.append(_cite(characters.set_aside(rows[COLUMNS], encoding), path.parent, source, of_x))
     return pd.concat(tables, ignore_index=True)
 
 
@@ -62,13 +61,13 @@ def _cite(rows: pd.DataFrame, folder: Path, source: Path, of_x: Modality) -> pd.
     return rows
 
 
-def read_unlabelled(path: Path, x: str, of_x: Modality) -> pd.DataFrame:
+def read_unlabelled(path: Path, x: str, encoding: Encoding, of_x: Modality) -> pd.DataFrame:
     """Read a table, wherever it lies, of which x alone is known: columns as read returns them, y empty.
 
     A .txt is a table of one column, `text`: every line is a row, an empty one too.
     """
-    rows = _read_file(path, path.name, [x], None, None).assign(y="", given_part=None)
-    return _cite(characters.set_aside(rows[COLUMNS]), path.parent, path.parent, of_x)
+    rows = _read_file(path, path.name, [x], encoding, None, None).assign(y="", given_part=None)
+    return _cite(characters.set_aside(rows[COLUMNS], encoding), path.parent, path.parent, of_x)
 
 
 def suffix(path: Path) -> str:
@@ -76,39 +75,48 @@ def suffix(path: Path) -> str:
     return Path(path.name.lower().removesuffix(".gz")).suffix
 
 
-def header(path: Path, dialect: Dialect | None = None) -> list[str]:
+def written(path: Path) -> Encoding | None:
+    """Return the encoding in which a table is written; null where it is ASCII, UTF-16, Parquet, or none that Refit knows."""
+    if suffix(path) == ".parquet":
+        return None
+    with _whole(path), _stream(path) as stream:
+        return None if _is_wide(stream) else encodings.recognise(stream)
+
+
+def header(path: Path, encoding: Encoding, dialect: Dialect | None) -> list[str]:
     """Return the names of a table's columns: its header, that of its dialect, or the keys of the first 1,000 objects of a JSONL."""
     if dialect:
         if dialect.header:
             return list(dialect.header)
-        with _whole(path), _open(path) as file:
+        with _whole(path), _open(path, encoding) as file:
             return next(csv.reader(file, **DELIMITERS[dialect.delimiter]), [])
-    return ["text"] if suffix(path) == ".txt" else list(peek(path, 1000).columns)
+    return ["text"] if suffix(path) == ".txt" else list(peek(path, encoding, 1000).columns)
 
 
-def peek(path: Path, rows: int) -> pd.DataFrame:
+def peek(path: Path, encoding: Encoding, rows: int) -> pd.DataFrame:
     """Return the first rows of a table, every column as it is written (object); rows of another length are passed over.
 
-    Bytes that are not UTF-8 are escaped in values, and refused in the names of columns.
+    Bytes that are not of the encoding are escaped in values, and refused in the names of columns.
     """
     try:
-        head = _peek(path, rows)
+        head = _peek(path, encoding, rows)
     except UnicodeEncodeError as error:
-        raise TableError(f"{path}: the name of a column, {extract(error.object)}, is not UTF-8; save it as UTF-8 (in Excel: 'CSV UTF-8')") from None
+        name = encodings.NAMES[encoding]
+        raise TableError(f"{path}: the name of a column, {extract(error.object)}, is not {name}; save it as UTF-8 (in Excel: 'CSV UTF-8')") from None
     return head.map(lambda value: value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) and not value.isascii() else value)
 
 
-def _peek(path: Path, rows: int) -> pd.DataFrame:
+def _peek(path: Path, encoding: Encoding, rows: int) -> pd.DataFrame:
     match suffix(path):
         case ".parquet":
             return manifest.foreign_head(path, rows)
         case ".jsonl" | ".ndjson":
-            with _whole(path), _open(path) as file:
+            with _whole(path), _open(path, encoding) as file:
                 return pd.DataFrame([found for text in itertools.islice(file, rows) if (found := _object(text)[0])], dtype=object)
         case other:
             csv.field_size_limit(2**31 - 1)
             try:
-                with _whole(path), _open(path) as file:
+                with _whole(path), _open(path, encoding) as file:
                     reader = csv.reader(file, **(TSV if other == ".tsv" else CSV))
                     names = next(reader, [])
                     return pd.DataFrame([row for row in itertools.islice(reader, rows) if len(row) == len(names)], columns=names, dtype=object)
@@ -116,25 +124,26 @@ def _peek(path: Path, rows: int) -> pd.DataFrame:
                 raise TableError(f"{path}: not strict CSV ({error}); close or double the quotes") from None
 
 
-def _read_file(path: Path, name: str, wanted: list[str], span: tuple[int, int] | None, dialect: Dialect | None) -> pd.DataFrame:
+def _read_file(path: Path, name: str, wanted: list[str], encoding: Encoding, span: tuple[int, int] | None, dialect: Dialect | None) -> pd.DataFrame:
     """Return line, x, y, meta, code, reason and origin of the wanted columns, [x, y] or [x], and of a span of the rows."""
     if path.stat().st_size > MAX_BYTES:
         raise TableError(f"{path}: {path.stat().st_size:,} bytes, at most {MAX_BYTES:,}; split it into several files")
     match "dialect" if dialect else suffix(path):
         case "dialect":
-            rows = _delimited_rows(path, wanted, DELIMITERS[dialect.delimiter], dialect.header)  # pyright: ignore[reportOptionalMemberAccess]
+            rows = _delimited_rows(path, wanted, encoding, DELIMITERS[dialect.delimiter], dialect.header)  # pyright: ignore[reportOptionalMemberAccess]
         case ".csv":
-            rows = _delimited_rows(path, wanted, CSV)
+            rows = _delimited_rows(path, wanted, encoding, CSV)
         case ".tsv":
-            rows = _delimited_rows(path, wanted, TSV)
+            rows = _delimited_rows(path, wanted, encoding, TSV)
         case ".jsonl" | ".ndjson":
-            rows = _jsonl_rows(path, wanted)
+            rows = _jsonl_rows(path, wanted, encoding)
         case ".parquet":
             rows = _parquet_rows(path, wanted)
         case ".txt" if len(wanted) == 1:
-            rows = _text_rows(path, wanted[0])
+            rows = _text_rows(path, wanted[0], encoding)
         case other:
             raise TableError(f"{path}: a table is a .csv, .tsv, .jsonl (each also as .gz) or .parquet, not '{extract(other)}'; convert it")
+    encodings.require(encoding, written(path), path)
     first, last = span or (1, None)
     with _whole(path):
         found = pd.DataFrame(itertools.islice(rows, first - 1, last), columns=["line", "x", "y", "meta", "code", "reason"], dtype=object)
@@ -183,25 +192,39 @@ class _Bounded(io.RawIOBase):
         super().close()
 
 
-def _open(path: Path) -> io.TextIOWrapper:
-    """Open as UTF-8, packed or not, with or without a byte-order mark, or as UTF-16 with one; bytes that are not UTF-8 become lone surrogates."""
+def _stream(path: Path) -> io.BufferedReader:
+    """Open a file, packed or not."""
     with path.open("rb") as file:
         packed = file.read(2) == GZIP
-    stream: IO[bytes] = io.BufferedReader(_Bounded(path), 1 << 20) if packed else path.open("rb")  # pyright: ignore[reportAssignmentType]
+    stream: io.BufferedReader = io.BufferedReader(_Bounded(path), 1 << 20) if packed else path.open("rb")
     try:
-        start = stream.peek(2)[:2]  # pyright: ignore[reportAttributeAccessIssue]  (both are buffered readers)
-        if not start:
+        if not stream.peek(1):
             raise TableError(f"{path}: is empty (0 bytes); look at where it came from")
     except (TableError, EOFError, zlib.error, gzip.BadGzipFile) as error:
         stream.close()
         raise error if isinstance(error, TableError) else TableError(f"{path}: not a gzip file ({one_line(error, 100)}); fetch it anew") from None
-    encoding, errors = ("utf-16", "surrogatepass") if start in WIDE else ("utf-8-sig", "surrogateescape")
-    return io.TextIOWrapper(stream, encoding=encoding, errors=errors, newline="")
+    return stream
 
 
-def _delimited_rows(path: Path, wanted: list[str], dialect: dict[str, Any], header: tuple[str, ...] | None = None) -> Iterator[Row]:
+def _is_wide(stream: io.BufferedReader) -> bool:
+    return stream.peek(2)[:2] in encodings.WIDE
+
+
+@contextmanager
+def _open(path: Path, encoding: Encoding) -> Generator[Iterator[str]]:
+    """Yield the lines of a file in an encoding, with or without a byte-order mark, or in UTF-16 with one.
+
+    Bytes that are not of the encoding become lone surrogates.
+    """
+    stream = _stream(path)
+    codec, errors = ("utf-16", "surrogatepass") if _is_wide(stream) else (CODECS[encoding], "surrogateescape")
+    with io.TextIOWrapper(stream, encoding=codec, errors=errors, newline="") as file:
+        yield (encodings.decode(line.encode("latin-1"), encoding) for line in file) if codec == "latin-1" else file
+
+
+def _delimited_rows(path: Path, wanted: list[str], encoding: Encoding, dialect: dict[str, Any], header: tuple[str, ...] | None = None) -> Iterator[Row]:
     csv.field_size_limit(2**31 - 1)  # a long text is the modality's to refuse, row by row
-    with _open(path) as file:
+    with _open(path, encoding) as file:
         lines = (line.rstrip(" \r\n") + "\n" for line in file) if dialect.get("skipinitialspace") else file
         reader, began = csv.reader(lines, **dialect), 1
         try:
@@ -230,9 +253,9 @@ def column(names: list[str], name: str, path: Path) -> int:
     return names.index(name)
 
 
-def _jsonl_rows(path: Path, wanted: list[str]) -> Iterator[Row]:
+def _jsonl_rows(path: Path, wanted: list[str], encoding: Encoding) -> Iterator[Row]:
     seen: set[str] = set()
-    with _open(path) as file:
+    with _open(path, encoding) as file:
         for line, text in enumerate(file, 1):
             if not text.strip():
                 continue
@@ -256,10 +279,20 @@ def _jsonl_rows(path: Path, wanted: list[str]) -> Iterator[Row]:
 def _object(text: str) -> tuple[dict[str, Any] | None, str | None, str | None]:
     """Return the object of a line, its numbers as they are written; or null with code and reason."""
     try:
-        row = json.loads(text, parse_int=str, parse_float=str, parse_constant=str)
+        row = json.loads(text, parse_int=str, parse_float=str, parse_constant=str, object_pairs_hook=_once)
+    except KeyError as error:
+        return None, "repeated_name", f"'{extract(error.args[0])}' stands twice in an object"
     except (ValueError, RecursionError) as error:
         return None, "not_json", f"not a JSON object ({type(error).__name__})"
     return (row, None, None) if isinstance(row, dict) else (None, "not_json", "not a JSON object")
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object; raises KeyError for a name that stands twice: readers differ in which value they take."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise KeyError(next(name for i, (name, _) in enumerate(pairs) if name in dict(pairs[:i])))
+    return found
 
 
 def _parquet_rows(path: Path, wanted: list[str]) -> Iterator[Row]:
@@ -275,8 +308,8 @@ def _parquet_rows(path: Path, wanted: list[str]) -> Iterator[Row]:
             yield line, x, y, meta, None, None
 
 
-def _text_rows(path: Path, x: str) -> Iterator[Row]:
-    column(header(path), x, path)
-    with _open(path) as file:
+def _text_rows(path: Path, x: str, encoding: Encoding) -> Iterator[Row]:
+    column(["text"], x, path)
+    with _open(path, encoding) as file:
         for line, text in enumerate(file, 1):
             yield line, text.rstrip("\r\n"), "", "{}", None, None

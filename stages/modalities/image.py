@@ -19,7 +19,7 @@ from stages.checks import duplicates, groups, near_pictures
 from stages.contract import draws, paths, pictures
 from stages.contract.errors import ModelError, ReceiptError
 from stages.contract.escape import extract, one_line
-from stages.contract.params import Albumentations, Augment, ImageModality, Transform
+from stages.contract.params import Albumentations, Augment, Encoding, ImageModality, Transform
 from stages.contract.pictures import Limits, PictureError, Rgb
 from stages.contract.plugins import Encoded
 
@@ -31,7 +31,7 @@ SHEET_ROWS = 30  # labels of a contact sheet
 VIEWS: dict[str, tuple[int, ...]] = {"as_is": (), "mirrored": (-1,), "upside_down": (-2,), "half_turn": (-2, -1)}
 
 
-def read(files: "pd.Series[Any]") -> pd.DataFrame:
+def read(files: "pd.Series[Any]", encoding: Encoding) -> pd.DataFrame:  # noqa: ARG001  (a picture has none)
     """Return each file's path; it is opened when it is looked at."""
     return pd.DataFrame({"x": [_below_data(path) for path in files], "code": None, "reason": None}, index=files.index, dtype=object)
 

@@ -1,9 +1,11 @@
 """Text: x is the text itself, altered by nlpaug, encoded by the base model's own tokenizer."""
 
+import io
 import random
 import unicodedata
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -11,11 +13,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from stages.checks import duplicates, groups, near_texts
+from stages.checks import duplicates, encodings, groups, near_texts
 from stages.contract import draws, receipts
 from stages.contract.errors import ModelError
 from stages.contract.escape import one_line
-from stages.contract.params import Albumentations, Augment, Keyboard, Ocr, RandomCharacter, RandomWord, SplitWord, TextModality, Transform
+from stages.contract.params import Albumentations, Augment, Encoding, Keyboard, Ocr, RandomCharacter, RandomWord, SplitWord, TextModality, Transform
 from stages.contract.plugins import Encoded
 
 VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model")
@@ -23,15 +25,25 @@ EVERY_WORD = 1_000_000  # nlpaug alters at most 10 words or characters unless to
 MAX_BYTES = 16 * 1024**2  # of one text file: more is no sample
 
 
-def read(files: "pd.Series[Any]") -> pd.DataFrame:
-    """Return the contents of text files; bytes that are not UTF-8 become lone surrogates, which characters sets aside."""
+def read(files: "pd.Series[Any]", encoding: Encoding) -> pd.DataFrame:
+    """Return the contents of text files; bytes that are not of the encoding become lone surrogates, which characters sets aside."""
     size = pd.Series([path.stat().st_size for path in files], index=files.index)
     large = size > MAX_BYTES
     found = pd.DataFrame({"x": "", "code": None, "reason": None}, index=files.index, dtype=object)
     found.loc[large, "code"] = "too_long"
     found.loc[large, "reason"] = [f"{number:,} bytes, at most {MAX_BYTES:,}" for number in size[large]]
-    found.loc[~large, "x"] = [path.read_text("utf-8-sig", errors="surrogateescape") for path in files[~large]]
+    contents = [path.read_bytes() for path in files[~large]]
+    if contents:
+        encodings.require(encoding, encodings.recognise(contents), files[~large].iloc[0].parent)
+    found.loc[~large, "x"] = [io.StringIO(_text(content, encoding), newline=None).read() for content in contents]
     return found
+
+
+def _text(content: bytes, encoding: Encoding) -> str:
+    if content.startswith(encodings.WIDE):
+        with suppress(UnicodeDecodeError):
+            return content.decode("utf-16")
+    return encodings.decode(content, encoding)
 
 
 def cite(cells: "pd.Series[str]", folder: Path, source: Path) -> pd.DataFrame:  # noqa: ARG001  (a text is no file)
