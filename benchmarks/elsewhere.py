@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,8 @@ ROOT = Path.cwd()
 
 
 def write_params(folder: Path, sources: Any, tasks: Any) -> None:
-    """Write the params.yaml of a folder."""
+    """Write the params.yaml of a folder, and the profiles that it may name."""
+    shutil.copytree(ROOT / "data/profiles", folder / "data/profiles", dirs_exist_ok=True)
     YAML().dump({"sources": sources, "tasks": tasks}, folder / "params.yaml")
 
 

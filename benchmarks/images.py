@@ -268,6 +268,8 @@ def peaks(folder: Path, number: int, side: int) -> dict[str, float]:
     task["data"] = {"source": "noise", "encoding": "utf-8", "layout": {"name": "folders", "folders": [{"path": ".", "part": None}], "suffixes": [".png"]}}
     task["modality"] |= {"sides": [side, side], "median_side": [side, side]}
     task["validate"] |= {"min_rows": number, "min_rows_per_label": 2, "label_distribution": {"name": "uniform", "max_kl": 0.1}}
+    task["validate"]["domain"]["run_base"] = False
+    (folder / "data/raw" / task["base"]).mkdir()
     task["augment"]["share"] = 0.33
     elsewhere.write_params(folder, params["sources"], {"noise": task})
     stages = ("validate", "augment", "split")

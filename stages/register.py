@@ -51,7 +51,7 @@ def register(job: Job, problem: Classification, base: str, data: Data, compute: 
                 "evaluate": list(shown.values()),
                 "augment": sorted(job.take("augment", "preview").iterdir()),
                 "data_docs": sorted(job.unsigned("validate", "data_docs").iterdir()),
-                "domain": [job.unsigned("validate", name) for name in ("domain.json", "profile.json")],
+                "domain": [job.unsigned("validate", "domain.json"), job.unsigned("validate", "profile.json")],
             },
             provenance=made_from,
             tags={

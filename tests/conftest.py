@@ -17,7 +17,7 @@ from ruamel.yaml import YAML
 from stages.contract.runner import QUIET
 
 ROOT = Path(__file__).parent.parent
-COPIED = ("stages", "flows", "dvc.yaml", ".dvcignore", ".gitignore", "Makefile", "pyproject.toml", "data/README.md")
+COPIED = ("stages", "flows", "dvc.yaml", ".dvcignore", ".gitignore", "Makefile", "pyproject.toml", "data/README.md", "data/profiles")
 WORDS = {
     "praise": "good great fine lovely superb excellent pleasant perfect".split(),
     "blame": "bad poor awful dull broken terrible useless rotten".split(),
@@ -132,6 +132,8 @@ def block(source: str = "reviews", files: list[dict[str, Any]] | None = None) ->
     task["problem"]["labels"] = None
     task["compute"] |= {"threads": 1, "batch_size": 32}
     task["validate"] |= {"min_rows": 20, "min_rows_per_label": 5, "max_bad_fraction": 0.15}
+    task["validate"]["label_distribution"] = {"name": "uniform", "max_kl": 0.5}
+    task["validate"]["domain"] |= {"profile": "unknown", "run_base": False}
     task["split"] |= {"validation": 0.2, "test": 0.3}
     task["finetune"] |= {"epochs": 3, "batch_size": 8, "learning_rate": 0.01, "tune": {"name": "full", "embeddings": True}}
     task["evaluate"]["baselines"] = [{"name": "majority"}]

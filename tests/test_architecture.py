@@ -138,6 +138,8 @@ def test_the_data_deps_of_a_stage_are_what_it_takes_and_what_x_names(stage: str)
         wanted |= {f"data/{before}/${{key}}/provenance.json" for before in constants["STAGES"]}
     for source in re.findall(r"job\.raw\((\w+(?:\.\w+)?)\)", text):
         wanted.add(f"data/raw/${{item.{source}}}")
+    if "domain.survey(" in text:
+        wanted.add("data/profiles/${item.validate.domain.profile}.json")
     assert {d for d in DAG[stage]["do"]["deps"] if d.startswith("data/")} == wanted
 
 

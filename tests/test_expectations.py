@@ -13,13 +13,14 @@ import pytest
 from stages.checks import data_docs, expectations
 from stages.checks.domain import Survey
 from stages.checks.profiles import Profile
-from stages.contract.params import Expectation, Uniform, Validate
+from stages.contract.params import Domain, Expectation, Uniform, Validate
 from tests.conftest import Project, write_csv
 from tests.test_bad_inputs import line_of
 
 VALIDATE = Validate(
     max_bad_fraction=0.0, min_rows=4, min_rows_per_label=2, max_label_ratio=2.0, max_group_fraction=0.5,
-    label_distribution=Uniform("uniform", max_kl=0.1), expectations=(),
+    label_distribution=Uniform("uniform", max_kl=0.1), domain=Domain("unknown", run_base=False, sample=100, false_alarms=0.03, severity="warning", seed=7),
+    expectations=(),
 )  # fmt: skip
 HOSTILE = "<script>document.title='run'</script><b>&</b>"
 

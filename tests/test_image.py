@@ -62,6 +62,7 @@ def block() -> dict[str, Any]:
     task["compute"] = {"threads": 1, "dtype": "float32", "memory_format": "channels_last", "batch_size": 32}
     task["validate"] |= {"min_rows": 20, "min_rows_per_label": 5, "max_bad_fraction": 0.2, "max_label_ratio": 5.0}
     task["validate"]["label_distribution"] = {"name": "uniform", "max_kl": 0.5}
+    task["validate"]["domain"] |= {"profile": "unknown", "run_base": False}
     task["augment"] |= {"share": 0.5, "copies": 2, "on_the_fly": True}
     task["split"] |= {"validation": 0.2, "test": 0.3}
     task["finetune"] |= {"epochs": 3, "batch_size": 8, "learning_rate": 0.01, "tune": {"name": "full", "embeddings": True}}

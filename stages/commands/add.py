@@ -15,6 +15,7 @@ import pandas as pd
 from pydantic import TypeAdapter, ValidationError
 from ruamel.yaml import YAML
 
+from stages.checks import profiles
 from stages.commands import guess, reference, tracking, walk
 from stages.contract import plugins, runner, settings
 from stages.contract.errors import DataError, ParamsError, SourceError, UnreachableError
@@ -275,6 +276,8 @@ def _task(lies: Path, layout: Table | Folders, encoding: Encoding, name: str, ba
         "max_label_ratio": float(max(10, 2 * -(-most // fewest))),
     }
     start["validate"]["label_distribution"]["weights"] = labels
+    if (profiles.FOLDER / f"{start['base']}.json").is_file():
+        start["validate"]["domain"]["profile"] = start["base"]
     rounds = -(-(STEPS + STEPS_PER_LABEL * len(labels)) * start["finetune"]["batch_size"] // len(good))
     start["finetune"]["epochs"] = max(FEWEST_EPOCHS, min(MOST_EPOCHS, rounds))
     few = start.pop("few", None)

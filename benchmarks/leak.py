@@ -1,0 +1,63 @@
+"""Repeats the leak that stands before a split: copies are made first, and then rows are parted at random."""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from benchmarks import elsewhere
+from stages.contract import manifest
+
+KEYBOARD = {"name": "keyboard", "words": 0.2, "characters": 0.2}
+
+
+def leaked(train: Path, test: Path, columns: dict[str, str], copies: int) -> dict[str, Any]:
+    """Return macro-F1 of a linear model on TF-IDF, on held-out rows and on the untouched table `test`, for both ways to part.
+
+    All rows of `train` get copies with typing errors by the real stages; then rows are parted at random (naive), or by
+    split (refit), whose test part holds originals alone.
+    """
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made)
+        source = folder / "data/raw/texts"
+        source.mkdir(parents=True)
+        (source / "train.csv").write_bytes(train.read_bytes())
+        params = elsewhere.read_params()
+        task = params["tasks"]["questions"]
+        (folder / "data/raw" / task["base"]).mkdir()
+        rows = pd.read_csv(train)
+        task["problem"]["labels"] = None
+        files = [{"path": "train.csv", "part": None, "rows": None}]
+        task["data"] = {"source": "texts", "encoding": "utf-8", "layout": {"name": "table", "files": files, "columns": columns, "dialect": None}}
+        task["validate"] |= {"min_rows_per_label": 3, "max_label_ratio": 1000.0, "max_group_fraction": 1.0, "max_bad_fraction": 0.2}
+        task["validate"]["label_distribution"] = {"name": "declared", "weights": rows[columns["y"]].value_counts().astype(float).to_dict(), "max_kl": 1.0}
+        task["validate"]["domain"] |= {"profile": "unknown", "run_base": False}
+        task["augment"] |= {"share": 1.0, "copies": copies, "transforms": [KEYBOARD]}
+        task["split"] |= {"validation": 0.1, "test": 0.2}
+        elsewhere.write_params(folder, params["sources"], {"texts": task})
+        for stage in ("validate", "augment", "split"):
+            elsewhere.run(folder, f"stages.{stage}", "texts")
+        augmented = manifest.read(folder / "data/augment/texts/manifest.parquet")
+        parts = {name: manifest.read(folder / f"data/split/texts/{name}.parquet") for name in ("train", "test")}
+    untouched = pd.read_csv(test).rename(columns={columns["x"]: "x", columns["y"]: "y"})[["x", "y"]]
+    shuffled = augmented.assign(y=augmented["y"].str[0]).sample(frac=1, random_state=0)
+    held = len(shuffled) // 5
+    parts = {name: of.assign(y=of["y"].str[0]) for name, of in parts.items()}
+    return {
+        "originals": int((augmented["id"] == augmented["source_id"]).sum()), "copies": int((augmented["id"] != augmented["source_id"]).sum()),
+        "naive": scores(shuffled.iloc[held:], shuffled.iloc[:held], untouched),
+        "refit": scores(parts["train"], parts["test"], untouched),
+    }  # fmt: skip
+
+
+def scores(train: pd.DataFrame, held: pd.DataFrame, untouched: pd.DataFrame) -> dict[str, float]:
+    """Return macro-F1 on the rows that were held out, and on untouched ones."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.metrics import f1_score
+    from sklearn.pipeline import make_pipeline
+    from sklearn.svm import LinearSVC
+
+    vectors = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5), sublinear_tf=True)
+    model = make_pipeline(vectors, LinearSVC()).fit(train["x"], train["y"])
+    return {name: round(float(f1_score(of["y"], model.predict(of["x"]), average="macro")), 4) for name, of in (("held_out", held), ("untouched", untouched))}
