@@ -283,13 +283,13 @@ def probe(options: argparse.Namespace) -> None:
 
     FOLDER/train and FOLDER/val hold a folder a label; `refit add` writes the settings, and val is made the test part.
     """
-    for name, base in {"pretrained": options.base, "random": None}.items():
-        with tempfile.TemporaryDirectory() as folder:
-            print(json.dumps({"weights": name, **probed(Path(folder), options.pictures, base or randomised(options.base, Path(folder)))}), flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        for name, found in probed(Path(folder), options.pictures, options.base):
+            print(json.dumps({"weights": name, **found}), flush=True)
 
 
-def probed(folder: Path, given: Path, base: Path) -> dict[str, float]:
-    """Return accuracy and macro-F1 on FOLDER/val, and the seconds that finetune worked."""
+def probed(folder: Path, given: Path, base: Path) -> Iterator[tuple[str, dict[str, float]]]:
+    """Yield accuracy and macro-F1 on FOLDER/val, and the seconds that finetune worked: with the base model's weights, then with random ones."""
     for name in ("dvc.yaml", ".gitignore", ".dvcignore"):
         shutil.copy(elsewhere.ROOT / name, folder)
     elsewhere.run(folder, "dvc", "init", "--quiet", "--no-scm")
@@ -299,7 +299,17 @@ def probed(folder: Path, given: Path, base: Path) -> dict[str, float]:
     for of in params["tasks"]["probed"]["data"]["layout"]["folders"]:
         of["part"] = {"train": "train", "val": "test"}[of["path"]]
     elsewhere.write_params(folder, **params)
-    for stage in ("validate", "augment", "split", "finetune", "evaluate"):
+    for stage in ("validate", "augment", "split"):
+        elsewhere.run(folder, f"stages.{stage}", "probed")
+    yield "pretrained", judged(folder)
+    params["tasks"]["probed"]["base"] = randomised(base, folder / "data/raw").name
+    elsewhere.write_params(folder, **params)
+    yield "random", judged(folder)
+
+
+def judged(folder: Path) -> dict[str, float]:
+    """Return what the base model of params.yaml reaches on the pictures that are split."""
+    for stage in ("finetune", "evaluate"):
         elsewhere.run(folder, f"stages.{stage}", "probed")
     metrics = elsewhere.read(folder, "evaluate", "probed", "metrics.json")
     seconds = elsewhere.read(folder, "finetune", "probed", "timing.json")["seconds_of_work"]

@@ -1,17 +1,25 @@
-"""A small real project: the repo's own DAG over a table made here and a base model with random weights."""
+"""A small real project: the repo's own DAG over a table made here and a base model with random weights.
+
+What many tests start from is made once a run and copied: a project in which nothing has run, and one in which `dvc repro` ran.
+"""
 
 import csv
+import json
 import os
 import random
+import select
 import shutil
+import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 from ruamel.yaml import YAML
 
 from stages.contract.runner import QUIET
@@ -26,11 +34,31 @@ WORDS = {
 FILLERS = "the a room meal phone screen river train ticket answer was is and very quite rather today again here".split()
 
 
+# Files of the longest tests, longest first, so that no worker waits for the other at the end; --dist loadfile gives them out in this order.
+LONGEST = ("pipeline", "image", "architecture", "flow", "habits", "benchmarks", "extending", "add", "formats", "bad_inputs", "staleness", "predict")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest files first; within a file the order stays."""
+    place = {f"test_{name}": i for i, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(place)))
+
+
 @pytest.fixture(scope="session", autouse=True)
-def quiet() -> None:
+def quiet() -> Iterator[None]:
     """Give the tests what the runner gives a stage: no telemetry, no hub, no spinning threads."""
     os.environ.update(QUIET | {"DVC_NO_ANALYTICS": "1", "PREFECT_SERVER_ANALYTICS_ENABLED": "false"})
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    yield
+    if warm.cache_info().currsize:
+        with warm():
+            warm.cache_clear()
+
+
+@cache
+def warm() -> subprocess.Popen[str]:
+    """Start the process that stages are forked from."""
+    return subprocess.Popen([sys.executable, ROOT / "tests/warm.py"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
 def rows(number: int = 240, seed: int = 1) -> list[dict[str, str]]:
@@ -119,8 +147,46 @@ class Project:
         yaml.dump(document, path)
 
     def stage(self, name: str, key: str = "tiny", ok: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
-        """Run one stage by hand."""
-        return self.run(sys.executable, "-m", f"stages.{name}", key, ok=ok, **environment)
+        """Run one stage by hand. It is forked from a process that holds the libraries, unless it needs another environment: DVC starts all anew."""
+        command = (sys.executable, "-m", f"stages.{name}", key)
+        if environment:
+            return self.run(*command, ok=ok, **environment)
+        server, said = warm(), [self.root / f"data/.{of}" for of in ("stdout", "stderr")]
+        assert server.stdin and server.stdout
+        server.stdin.write(json.dumps([str(self.root), name, key, dict(os.environ), *map(str, said)]) + "\n")
+        server.stdin.flush()
+        assert select.select([server.stdout], [], [], 600)[0], f"{command} takes more than 10 minutes"
+        done = subprocess.CompletedProcess(command, int(server.stdout.readline()), *(path.read_text() for path in said))
+        for path in said:
+            path.unlink()
+        assert not ok or done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+        return done
+
+    def copy(self, root: Path) -> "Project":
+        """Return a copy that knows nothing of the place it was copied from, which DVC and MLflow write down."""
+        shutil.copytree(self.root, root, symlinks=True)
+        config = root / ".dvc/config.local"
+        config.write_text(config.read_text().replace(str(self.root), str(root)))
+        if (root / "mlflow.db").exists():
+            with sqlite3.connect(root / "mlflow.db") as database:
+                for table, column in (("experiments", "artifact_location"), ("runs", "artifact_uri"), ("logged_models", "artifact_location"),
+                                      ("model_versions", "storage_location")):  # fmt: skip
+                    database.execute(f"UPDATE {table} SET {column} = replace({column}, ?, ?)", (str(self.root), str(root)))
+            database.close()
+        return Project(root)
+
+    def forget(self, *stages: str) -> "Project":
+        """Take back what stages of `tiny` wrote, and the registry, as if they had not run."""
+        for stage in stages:
+            shutil.rmtree(self.root / "data" / stage)
+        path, yaml = self.root / "dvc.lock", YAML()
+        lock = yaml.load(path)
+        for stage in stages:
+            del lock["stages"][f"{stage}@tiny"]
+        yaml.dump(lock, path) if lock["stages"] else path.unlink()
+        (self.root / "mlflow.db").unlink(missing_ok=True)
+        shutil.rmtree(self.root / "mlruns", ignore_errors=True)
+        return self
 
 
 def block(source: str = "reviews", files: list[dict[str, Any]] | None = None) -> dict[str, Any]:
@@ -165,15 +231,37 @@ def make_project(root: Path, base: Path, tasks: dict[str, Any] | None = None) ->
     return project
 
 
+def once(factory: pytest.TempPathFactory, name: str, build: Callable[[Path], object]) -> Path:
+    """Return the folder that build makes: one worker of a run makes it, the others wait. (pytest-xdist's own recipe)"""
+    shared = factory.getbasetemp().parent if "PYTEST_XDIST_WORKER" in os.environ else factory.getbasetemp()
+    root, ready = shared / name, shared / f"{name}.ready"
+    with FileLock(shared / f"{name}.lock"):
+        if not ready.exists():
+            shutil.rmtree(root, ignore_errors=True)
+            build(root)
+            ready.touch()
+    return root
+
+
+@pytest.fixture(scope="session")
+def fresh(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> Project:
+    """The project in which nothing has run; to be copied."""
+    return Project(once(tmp_path_factory, "fresh", lambda root: make_project(root, tiny_base)))
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory, fresh: Project) -> Project:
+    """The project in which `dvc repro` has run once; to be copied."""
+    return Project(once(tmp_path_factory, "finished", lambda root: fresh.copy(root).repro()))
+
+
 @pytest.fixture
-def project(tmp_path: Path, tiny_base: Path) -> Project:
-    """A fresh project in which nothing has run."""
-    return make_project(tmp_path / "project", tiny_base)
+def project(tmp_path: Path, fresh: Project) -> Project:
+    """A project of one's own in which nothing has run."""
+    return fresh.copy(tmp_path / "project")
 
 
 @pytest.fixture(scope="module")
-def done(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> Project:
+def done(tmp_path_factory: pytest.TempPathFactory, finished: Project) -> Project:
     """A project in which `dvc repro` has run once. Tests of a module share it and leave it as they found it."""
-    project = make_project(tmp_path_factory.mktemp("done") / "project", tiny_base)
-    project.repro()
-    return project
+    return finished.copy(tmp_path_factory.mktemp("done") / "project")

@@ -19,16 +19,16 @@ import pytest
 from ruamel.yaml import YAML
 
 from stages.contract import settings
-from tests.conftest import Project, make_project, rows, write_csv, write_texts
+from tests.conftest import Project, rows, write_csv, write_texts
 from tests.test_hub import COMMIT, Server, Shelf, handler
 
 REFIT = Path(sys.executable).with_name("refit")
 
 
 @pytest.fixture(scope="module")
-def empty(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> Project:
+def empty(tmp_path_factory: pytest.TempPathFactory, fresh: Project) -> Project:
     """A project with the base model and no task; tests start from a copy of it."""
-    project = make_project(tmp_path_factory.mktemp("empty") / "project", tiny_base)
+    project = fresh.copy(tmp_path_factory.mktemp("empty") / "project")
     (project.root / "params.yaml").write_text("# mine\nsources: {}\n\ntasks: {}  # none yet\n")
     project.run("git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qam", "no task")
     return project
@@ -37,7 +37,7 @@ def empty(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> Project:
 @pytest.fixture
 def project(empty: Project, tmp_path: Path) -> Project:
     """A copy of the empty project."""
-    return Project(Path(shutil.copytree(empty.root, tmp_path / "project", symlinks=True)))
+    return empty.copy(tmp_path / "project")
 
 
 def add(project: Project, *arguments: str, ok: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -57,17 +57,6 @@ def line_of(failed: subprocess.CompletedProcess[str], code: int = 2) -> str:
     assert len(failed.stderr.splitlines()) == 1, failed.stderr
     assert failed.stderr.startswith("refit: ")
     return failed.stderr
-
-
-def test_a_folder_of_texts_becomes_a_judged_candidate_with_two_commands(project: Project, tmp_path: Path) -> None:
-    said = add(project, "mine", str(write_texts(tmp_path / "in", 240)), "--base", "tiny_bert").stdout
-    assert "240 rows of 3 labels" in said
-    assert "next: dvc repro register@mine" in said
-    project.repro()
-    decision = json.loads((project.root / "data/register/mine/decision.json").read_text())
-    assert decision["outcome"] in ("promote", "reject", "inconclusive")
-    assert decision["data"]["source"] == "mine"
-    assert "data/raw/mine.dvc" in project.run("git", "status", "--porcelain", "-uall").stdout
 
 
 def test_the_block_is_complete_and_every_line_of_it_says_what_it_is(project: Project, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import json
 import re
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import types
 import typing
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -71,7 +73,8 @@ def own(stage: str) -> set[Path]:
     return seen
 
 
-def needed(stage: str) -> set[str]:
+@cache
+def needed(stage: str) -> frozenset[str]:
     """Return the code that a stage depends on: its imports, theirs, and the plug-ins that any of them finds by name."""
     seen: set[Path] = set()
     found: set[str] = set()
@@ -90,7 +93,7 @@ def needed(stage: str) -> set[str]:
                 folder = FINDERS[finder]
                 found.add(f"stages/{folder}/${{{KINDS[folder][2]}}}.py")
                 waiting += [p for p in (ROOT / "stages" / folder).glob("*.py") if p.name != "__init__.py"]
-    return {name for name in found if not any(name.startswith(f"stages/{folder}/") and "$" not in name for folder in KINDS)}
+    return frozenset(name for name in found if not any(name.startswith(f"stages/{folder}/") and "$" not in name for folder in KINDS))
 
 
 @pytest.mark.parametrize("stage", DAG)
@@ -233,16 +236,28 @@ def test_a_command_of_the_readme_exists(command: str) -> None:
         assert command.startswith(("dvc ", "refit ", "git clone", "cd ", "source .venv/bin/activate")), command
 
 
-def test_commands_of_the_readme_run(project: Project, tmp_path: Path) -> None:
-    """In the order of the page, as a newcomer types them; the name of a task and its data are those of this project."""
-    write_texts(tmp_path / "reviews", 120)
+def test_commands_of_the_readme_run(finished: Project, tmp_path: Path) -> None:
+    """In the order of the page, as a newcomer types them; the name of a task and its data are those of this project.
+
+    A folder of texts becomes a judged candidate with two of them. What the first `dvc repro` does is what made `finished`.
+    """
+    project = finished.copy(tmp_path / "project")
+    write_texts(tmp_path / "reviews", 240)
     write_csv(tmp_path / "new.csv", rows(9))
     commands = [c for c in readme_commands() if c.startswith(("dvc ", "refit ")) and "completion" not in c]
     assert {c.split()[1] for c in commands} >= {"repro", "dag", "metrics", "params", "add", "check", "status", "predict"}
+    said = {}
     for command in commands:
         command = command.replace("add reviews ~/reviews", f"add mine {tmp_path}/reviews --base tiny_bert").replace("new.csv", f"{tmp_path}/new.csv")
         words = command.replace("predict reviews", "predict tiny").split()
-        project.run(*([str(Path(sys.executable).with_name("refit")), *words[1:]] if words[0] == "refit" else words))
+        ran = project.run(*([str(Path(sys.executable).with_name("refit")), *words[1:]] if words[0] == "refit" else words))
+        said[" ".join(words[:2])] = ran.stdout
+    assert "240 rows of 3 labels" in said["refit add"]
+    assert "next: dvc repro register@mine" in said["refit add"]
+    decision = json.loads((project.root / "data/register/mine/decision.json").read_text())
+    assert decision["outcome"] in ("promote", "reject", "inconclusive")
+    assert decision["data"]["source"] == "mine"
+    assert "data/raw/mine.dvc" in project.run("git", "status", "--porcelain", "-uall").stdout
     assert (project.root / "new.predicted.parquet").is_file()
 
 

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import shutil
 import socket
 import subprocess
 import time
@@ -13,32 +12,15 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from tests.conftest import Project, make_project, rows, write_csv, write_texts
+from tests.conftest import Project, rows, write_csv, write_texts
 
 Table = list[dict[str, str]]
 
 
-@pytest.fixture(scope="module")
-def ready(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> Project:
-    """A project whose data is split: the tests of this module start from a copy of it."""
-    project = make_project(tmp_path_factory.mktemp("ready") / "project", tiny_base)
-    project.repro("split@tiny")
-    return project
-
-
 @pytest.fixture
-def split_project(ready: Project, tmp_path: Path) -> Project:
+def split_project(done: Project, tmp_path: Path) -> Project:
     """A project of one's own in which the stages before finetune have run."""
-    return Project(Path(shutil.copytree(ready.root, tmp_path / "project", symlinks=True)))
-
-
-@pytest.fixture
-def project(split_project: Project) -> Project:
-    """A project of one's own in which nothing has run (a copy, which is quicker than a new one)."""
-    for stage in ("validate", "augment", "split"):
-        shutil.rmtree(split_project.root / "data" / stage)
-    (split_project.root / "dvc.lock").unlink()
-    return split_project
+    return done.copy(tmp_path / "project").forget("finetune", "evaluate", "register")
 
 
 def line_of(failed: subprocess.CompletedProcess[str]) -> str:

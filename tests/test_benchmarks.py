@@ -26,10 +26,9 @@ def test_a_linear_probe_gains_from_pretraining(tmp_path: Path, converted: dict[s
             for label in ("ants", "bees"):
                 names = sorted(name for name in archive.namelist() if name.startswith(f"{part}/{label}/") and name.endswith(".jpg"))
                 archive.extractall(tmp_path / "pictures", names[:number])
-    for name in ("pretrained", "random"):
-        (tmp_path / name).mkdir()
-    pretrained = images.probed(tmp_path / "pretrained", tmp_path / "pictures", converted["mobilenet"])
-    random = images.probed(tmp_path / "random", tmp_path / "pictures", images.randomised(converted["mobilenet"], tmp_path / "base"))
+    (tmp_path / "project").mkdir()
+    found = dict(images.probed(tmp_path / "project", tmp_path / "pictures", converted["mobilenet"]))
+    pretrained, random = found["pretrained"], found["random"]
     assert pretrained["test_rows"] == random["test_rows"] == 50
     assert pretrained["accuracy"] >= 0.88
     assert random["accuracy"] <= 0.75

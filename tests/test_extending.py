@@ -347,10 +347,10 @@ def test_html_alters_words_and_keeps_what_looks_like_a_tag(extended: Project) ->
 )
 def test_dvc_sees_a_change_of_the_new_file(path: str, stages: set[str], extended: Project) -> None:
     code = (extended.root / path).read_text()
-    assert stale(extended) == set()
+    assert stale(extended) == {}
     try:
         (extended.root / path).write_text(f"{code}\n# changed\n")
-        assert stale(extended) == stages
+        assert stale(extended).keys() == stages
     finally:
         (extended.root / path).write_text(code)
 

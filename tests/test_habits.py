@@ -20,7 +20,7 @@ RATE = "tasks.tiny.finetune.learning_rate"
 
 def copied(done: Project, folder: Path) -> Project:
     """Return a project of one's own, with what has run committed."""
-    project = Project(Path(shutil.copytree(done.root, folder / "project", symlinks=True)))
+    project = done.copy(folder / "project")
     project.run(*GIT, "add", "-A")
     project.run(*GIT, "commit", "-qm", "run")
     return project
@@ -123,10 +123,8 @@ def test_status_says_why_a_stage_is_out_of_date(done: Project) -> None:
 
 def test_check_tells_all_that_is_wrong_before_anything_runs(done: Project, tmp_path: Path) -> None:
     assert all(found["ok"] for found in json.loads(refit(done, "check", "--json").stdout))
-    root = tmp_path / "project"
-    shutil.copytree(done.root, root, symlinks=True)
-    project = Project(root)
-    shutil.rmtree(root / "data/raw/tiny_bert")
+    project = done.copy(tmp_path / "project")
+    shutil.rmtree(project.root / "data/raw/tiny_bert")
     project.params(lambda p: p["tasks"]["tiny"]["data"]["layout"]["columns"].update(y="stars"))
     failed = refit(project, "check", ok=False, MLFLOW_TRACKING_URI="http://127.0.0.1:9")
     assert failed.returncode == 2

@@ -18,6 +18,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from stages.checks import duplicates
+from stages.commands import check
 from stages.contract import manifest, pictures, settings
 from stages.contract.errors import ModelError, ParamsError
 from stages.contract.params import Albumentations, Augment, ImageModality
@@ -94,14 +95,19 @@ def make(root: Path, base: Path, task: dict[str, Any] | None = None) -> Project:
     return project
 
 
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory: pytest.TempPathFactory, tiny_resnet: Path) -> Project:
+    return make(tmp_path_factory.mktemp("fresh") / "project", tiny_resnet)
+
+
 @pytest.fixture
-def project(tmp_path: Path, tiny_resnet: Path) -> Project:
-    return make(tmp_path / "project", tiny_resnet)
+def project(tmp_path: Path, fresh: Project) -> Project:
+    return fresh.copy(tmp_path / "project")
 
 
 @pytest.fixture(scope="module")
-def done(tmp_path_factory: pytest.TempPathFactory, tiny_resnet: Path) -> Project:
-    project = make(tmp_path_factory.mktemp("done") / "project", tiny_resnet)
+def done(tmp_path_factory: pytest.TempPathFactory, fresh: Project) -> Project:
+    project = fresh.copy(tmp_path_factory.mktemp("done") / "project")
     project.repro()
     return project
 
@@ -121,8 +127,9 @@ def test_pictures_go_from_a_folder_to_a_registered_champion(done: Project) -> No
 
 
 def test_a_second_run_gives_the_same_weights(done: Project, tmp_path: Path) -> None:
-    again = Project(Path(shutil.copytree(done.root, tmp_path / "again", symlinks=True)))
-    again.repro("--force", "--no-run-cache", "finetune@tiny")
+    again = done.copy(tmp_path / "again")
+    for stage in ("validate", "augment", "split", "finetune"):
+        again.stage(stage)
     assert read(again, "data/finetune/tiny/model.json")["sha256"] == read(done, "data/finetune/tiny/model.json")["sha256"]
 
 
@@ -161,9 +168,11 @@ def test_refit_predict_labels_a_folder_of_pictures_and_says_what_is_bad(done: Pr
 @pytest.mark.parametrize("tune", [
     {"name": "linear_probe"}, {"name": "freeze", "layers": 1}, {"name": "lora", "rank": 4, "alpha": 8.0, "dropout": 0.0, "targets": ["convolution"]},
 ])  # fmt: skip
-def test_every_way_to_tune_learns_from_pictures(project: Project, tune: dict[str, Any]) -> None:
+def test_every_way_to_tune_learns_from_pictures(done: Project, tmp_path: Path, tune: dict[str, Any]) -> None:
+    project = done.copy(tmp_path / "project")
     project.params(lambda p: p["tasks"]["tiny"]["finetune"].update(tune=tune, epochs=4))
-    project.repro("evaluate@tiny")
+    project.stage("finetune")
+    project.stage("evaluate")
     assert read(project, "data/evaluate/tiny/metrics.json")["macro_f1"] > 0.8
 
 
@@ -256,8 +265,8 @@ def test_a_table_that_lists_files_is_read(tmp_path: Path, tiny_resnet: Path) -> 
     assert "list.txt:121,missing_file" in (project.root / "data/validate/tiny/quarantine.csv").read_text()
 
 
-def test_a_picture_that_is_another_than_validate_saw_stops_training(project: Project) -> None:
-    project.repro("split@tiny")
+def test_a_picture_that_is_another_than_validate_saw_stops_training(done: Project, tmp_path: Path) -> None:
+    project = done.copy(tmp_path / "project")
     row = manifest.read(project.root / "data/split/tiny/train.parquet").query("id == source_id").iloc[0]
     path = project.root / "data" / row["x"]
     path.chmod(0o644)
@@ -278,14 +287,15 @@ def test_a_picture_that_is_another_than_validate_saw_stops_training(project: Pro
     ("Lambda", {}, "needs more than the picture itself"),
     ("Compose", {}, "has no transform Compose"),
 ])  # fmt: skip
-def test_a_wrong_transform_is_said_before_anything_runs(project: Project, transform: str, arguments: dict[str, Any], words: str) -> None:
+def test_a_wrong_transform_is_said_before_anything_runs(
+    project: Project, monkeypatch: pytest.MonkeyPatch, transform: str, arguments: dict[str, Any], words: str
+) -> None:
+    monkeypatch.chdir(project.root)
     change = [{"name": "albumentations", "transform": transform, "arguments": arguments}]
     project.params(lambda p: p["tasks"]["tiny"]["augment"].update(transforms=change))
-    checked = project.run(REFIT, "check", ok=False)
-    assert checked.returncode == 2
-    (line,) = [line for line in checked.stdout.splitlines() if line.startswith("WRONG")]
-    assert "tasks.tiny.augment" in line
-    assert words in line
+    (wrong,) = [found for found in check.check() if not found.ok]
+    assert "tasks.tiny.augment" in f"{wrong.what} {wrong.fact}"
+    assert words in wrong.fact
 
 
 def test_every_transform_of_albumentations_is_taken_or_refused_in_one_line() -> None:
@@ -393,15 +403,15 @@ def test_a_base_model_without_an_image_processor_is_refused(tmp_path: Path) -> N
         image.processor(tmp_path)
 
 
-def test_refit_add_takes_a_folder_of_pictures_and_a_table_that_names_them(tmp_path: Path, tiny_resnet: Path) -> None:
-    project = make(tmp_path / "project", tiny_resnet)
+def test_refit_add_takes_a_folder_of_pictures_and_a_table_that_names_them(project: Project, tmp_path: Path) -> None:
     write_pictures(tmp_path / "mine", 30)
     (tmp_path / "mine/red/Thumbs.db").write_bytes(b"x")
     added = json.loads(project.run(REFIT, "add", "mine", str(tmp_path / "mine"), "--base", "tiny_bert", "--json").stdout)
     assert (added["rows"], added["bad"], added["labels"]) == (60, 0, {"blue": 30, "red": 30})
     assert "name: image" in added["block"]
     assert not (project.root / "data/raw/mine/red/Thumbs.db").exists()
-    project.repro("evaluate@mine")
+    for stage in ("validate", "augment", "split", "finetune", "evaluate"):
+        project.stage(stage, "mine")
     listed = tmp_path / "listed"
     write_pictures(listed / "files", 30)
     for label in ("red", "blue"):
@@ -414,7 +424,7 @@ def test_refit_add_takes_a_folder_of_pictures_and_a_table_that_names_them(tmp_pa
     added = json.loads(project.run(REFIT, "add", "listed", str(listed), "--base", "tiny_bert", "--json").stdout)
     assert added["rows"] == 60
     assert "columns:" in added["block"]
-    project.repro("validate@listed")
+    project.stage("validate", "listed")
     assert manifest.read(project.root / "data/validate/listed/manifest.parquet")["x"].str.startswith("raw/listed/files/").all()
 
 
