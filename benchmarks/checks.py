@@ -1,24 +1,28 @@
-"""Measures the checks of data: which near duplicates of texts are found, and what they cost.
+"""Measures the checks of data: which near duplicates of texts and which wrong labels are found, and what that costs.
 
 python -m benchmarks.checks near [--rows N] [--templated SHARE]
+python -m benchmarks.checks labels TASK [--share SHARE]      (needs dvc repro split@TASK)
 """
 
 import argparse
 import json
 import resource
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from stages.checks import groups, near_texts
-from stages.contract.params import TextModality
+from stages.checks import groups, label_issues, near_texts
+from stages.contract import manifest, plugins, settings
+from stages.contract.params import LabelIssues, TextModality
 from stages.modalities import text
 
 ANY_LENGTH = TextModality("text", characters=(0, 10**9), median_characters=(0, 10**9), max_tokens=512)
 WORDS, LETTERS = 20_000, "etaoinshrdlcumwfgypbvk"
+FIRST = 50  # of a list that a person reads
 BINS = {".7 to .75": (0.7, 0.75), ".75 to .8": (0.75, 0.8), ".8 and more": (0.8, 1.01)}
 
 
@@ -85,6 +89,35 @@ def near(options: argparse.Namespace) -> None:
     print(json.dumps(found(*planted(options.rows, np.random.default_rng(0), options.templated)), indent=2))
 
 
+def altered(y: "pd.Series[str]", share: float, drawn: np.random.Generator) -> "pd.Series[str]":
+    """Return labels of which a share has become another label, drawn at random."""
+    names, wrong = np.array(sorted(y.unique()), dtype=object), drawn.choice(len(y), round(share * len(y)), replace=False)
+    codes = np.searchsorted(names, y)
+    codes[wrong] = (codes[wrong] + drawn.integers(1, len(names), len(wrong))) % len(names)
+    return pd.Series(names[codes], index=y.index).astype("str")
+
+
+def doubted(samples: pd.DataFrame, y: "pd.Series[str]", stated: LabelIssues, share: float) -> dict[str, Any]:
+    """Return how many altered labels of train rows are listed, and how many of the listed ones are altered."""
+    given = altered(y, share, np.random.default_rng(0))
+    began = time.perf_counter()
+    listed, looked = label_issues.find(samples, pd.Series("train", index=samples.index), given, stated)
+    wrong = listed["id"].isin(samples["id"][given != y])
+    return {
+        "rows": len(samples), "altered": int((given != y).sum()), "seconds": round(time.perf_counter() - began, 1), "accuracy": looked["accuracy"],
+        "listed": len(listed), "precision": round(float(wrong.mean()), 3), "recall": round(wrong.sum() / (given != y).sum(), 3),
+        f"precision_of_the_first_{FIRST}": round(float(wrong[:FIRST].mean()), 2),
+    }  # fmt: skip
+
+
+def labels(options: argparse.Namespace) -> None:
+    """Alter labels of a task's train rows at random, and print which of them are found."""
+    task = settings.load().tasks[options.task]
+    train = manifest.read(Path("data/split", options.task, "train.parquet"))
+    train = train[train["id"] == train["source_id"]].reset_index(drop=True)
+    print(json.dumps(doubted(train, plugins.problem(task.problem.name).strata(train["y"]), task.label_issues, options.share), indent=2))
+
+
 def main() -> None:
     """Run the benchmark that is named."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -93,6 +126,10 @@ def main() -> None:
     command.add_argument("--rows", type=int, default=1_000_000)
     command.add_argument("--templated", type=float, default=0.0, metavar="SHARE", help="of the texts are one form with another code")
     command.set_defaults(run=near)
+    command = commands.add_parser("labels", help=labels.__doc__)
+    command.add_argument("task")
+    command.add_argument("--share", type=float, default=0.05, help="of the labels is altered")
+    command.set_defaults(run=labels)
     options = parser.parse_args()
     options.run(options)
 

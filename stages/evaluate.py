@@ -20,7 +20,7 @@ def evaluate(job: Job, problem: Classification, compute: Compute, evaluate: Eval
     train, validation, test = (manifest.read(job.take("split", f"{name}.parquet")) for name in manifest.PARTS)
     model_json, _ = job.take("finetune", "model.json"), job.take("finetune", "model")
     history, kept = receipts.read_json(job.take("finetune", "history.json")), receipts.read_json(job.take("finetune", "metrics.json"))["best_epoch"]
-    labels = receipts.read_json(model_json)["labels"]
+    labels, found = receipts.read_json(model_json)["labels"], receipts.read_json(job.unsigned("split", "label_issues.json"))
     y = of_y.strata(test["y"])
 
     scored = scoring.predict(model_json.parent, test, compute)
@@ -52,6 +52,10 @@ def evaluate(job: Job, problem: Classification, compute: Compute, evaluate: Eval
         curves=plots.learning_curves(history, next(iter(headlines["candidate"])), kept),
         mistakes=mistakes.collect(model_json.parent, test, predictions),
         wrong=int((predictions["candidate"] != y).sum()),
+        doubts=mistakes.doubts(model_json.parent, found["issues"]),
+        doubted=len(found["issues"]),
+        judged=found["judged"],
+        agreed=found["accuracy"],
     ))  # fmt: skip
     macro = {name: of["macro_f1"] for name, of in measured.items()}
     return f"{len(test):,} test rows, macro-F1 " + ", ".join(f"{name} {value:.4f}" for name, value in macro.items())

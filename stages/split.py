@@ -1,25 +1,33 @@
-"""Splits the manifest into train, validation and test by groups, and proves that nothing leaks."""
+"""Splits the manifest into train, validation and test by groups, proves that nothing leaks, and lists labels that may be wrong."""
 
 from typing import Any
 
 import pandas as pd
 
+from stages.checks import label_issues as issues
 from stages.contract import manifest, parts, plugins, receipts, runner
 from stages.contract.manifest import PARTS
-from stages.contract.params import Classification, Split
+from stages.contract.params import Classification, LabelIssues, Split
 from stages.contract.runner import Job
 
 
-def split(job: Job, problem: Classification, split: Split) -> str:
-    """Write a manifest a part, and leakage.json: what was dropped or moved, by number and by name."""
+def split(job: Job, problem: Classification, split: Split, label_issues: LabelIssues) -> str:
+    """Write a manifest a part, label_issues.json, and leakage.json: what was dropped or moved, by number and by name."""
     samples = manifest.read(job.take("augment", "manifest.parquet"))
     of_y = plugins.problem(problem.name)
-    parting = parts.assign(samples, of_y.strata(samples["y"]), split)
+    y = of_y.strata(samples["y"])
+    parting = parts.assign(samples, y, split)
 
     content = samples["content"]
     held_out = content.isin(content[parting.part.isin(["validation", "test"])])
     strayed = held_out & (parting.part == "train")  # an altered copy that became equal to a held-out row
     part = parting.part.mask(strayed)
+
+    listed, looked = issues.find(samples, part, y, label_issues)
+    listed["dropped"] = label_issues.drop & (listed["part"] == "train")
+    receipts.write_json(job.out / "label_issues.json", looked | {"issues": listed.to_dict("records")})
+    doubted = listed[listed["dropped"]]
+    part = part.mask(samples["source_id"].isin(doubted["id"]))
 
     counts: dict[str, Any] = {}
     for name in PARTS:
@@ -33,10 +41,12 @@ def split(job: Job, problem: Classification, split: Split) -> str:
         "crossing": crossing,
         "repeats_of_held_out_rows": {"rows": len(dropped), "origins": sorted(dropped["origin"])},
         "copies_equal_to_held_out_rows": {"rows": int(strayed.sum()), "ids": sorted(samples.loc[strayed, "id"])},
+        "train_rows_whose_label_may_be_wrong": {"rows": len(doubted), "origins": sorted(doubted["origin"])},
         "groups_moved_to_fill_a_part": parting.filled.to_dict("records"),
     })  # fmt: skip
     sizes = ", ".join(f"{name} {counts[name]['rows']:,}" for name in PARTS)
-    return f"{sizes}; {len(dropped)} rows dropped because they repeat a held-out one"
+    wrong = f"{len(listed):,} labels may be wrong" + (f", {len(doubted):,} rows of train dropped for it" if label_issues.drop else "")
+    return f"{sizes}; {len(dropped)} rows dropped because they repeat a held-out one; {wrong}"
 
 
 def _crossing(written: pd.DataFrame) -> dict[str, int]:

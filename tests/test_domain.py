@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stages.checks import activations, distances, domain, profiles
+from stages.checks import activations, distances, profiles
 from stages.checks.profiles import Profile
 from stages.contract import plugins
 from stages.contract.errors import ProfileError
@@ -168,7 +168,11 @@ def test_labels_are_compared_with_the_classes_of_pretraining_that_they_cover(pro
 
     with_settings(project, label_distribution=of_pretraining | {"classes": classes | {"ask": []}})("validate")
     assert told(project)["labels_new_to_the_base"] == ["ask"]
-    for wrong, said in (({"ask": [[1, 2]]}, "has no blame, praise"), (classes | {"ask": [[999, 1000]]}, "knows of no class 1000"), (dict.fromkeys(classes, []), "not one label")):
+    for wrong, said in (
+        ({"ask": [[1, 2]]}, "has no blame, praise"),
+        (classes | {"ask": [[999, 1000]]}, "knows of no class 1000"),
+        (dict.fromkeys(classes, []), "not one label"),
+    ):
         line = line_of(with_settings(project, label_distribution=of_pretraining | {"classes": wrong})("validate", ok=False))
         assert said in line
     assert "knows of no classes" in line_of(with_settings(project, domain={"profile": "unknown"})("validate", ok=False))

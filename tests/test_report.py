@@ -52,6 +52,11 @@ def predictions(labels: list[str], rows: int = 200, seed: int = 1, right: float 
     return pd.DataFrame({"y": y, "candidate": candidate, "majority": labels[0], "confidence": draw.random(rows)}).astype({"y": str, "candidate": str})
 
 
+def doubts(*shown: str | bytes) -> list[report.Doubt]:
+    """Return rows whose label may be wrong; texts are their own labels and origins."""
+    return [report.Doubt(x, *([x if isinstance(x, str) else "a"] * 2), 0.01, 0.9, x if isinstance(x, str) else "b", "train", dropped=False) for x in shown]
+
+
 def write(path: Path, labels: list[str], mistakes: list[report.Mistake], **other: Any) -> str:
     """Write the page of a task with these labels, and return it."""
     rows = predictions(labels)
@@ -69,6 +74,10 @@ def write(path: Path, labels: list[str], mistakes: list[report.Mistake], **other
         "curves": plots.learning_curves(HISTORY, "macro_f1", 2.0),
         "mistakes": mistakes,
         "wrong": len(rows),
+        "doubts": doubts(*(mistake.x for mistake in mistakes)),
+        "doubted": 1234,
+        "judged": {"test": 200, "train": 5000},
+        "agreed": {"test": 0.5, "train": 0.81},
     }
     report.write(path, report.Findings(**(found | other)))
     return path.read_text(encoding="utf-8")
@@ -130,7 +139,7 @@ def test_the_page_asks_for_nothing_beyond_itself(kind: str, tmp_path: Path) -> N
     page = write(tmp_path / "page.html", ["a", "b", "c"], mistakes)
     elements = Elements(page).found
     addresses = [value for _, attributes in elements for name, value in attributes.items() if name in {"src", "href", "srcset", "data", "action", "poster"}]
-    assert len(addresses) == (3 if kind == "text" else 7)
+    assert len(addresses) == (3 if kind == "text" else 10)
     assert all(str(address).startswith(("data:image/png;base64,", "data:image/jpeg;base64,", "#", "../../validate/")) for address in addresses)
     assert not re.search(r"url\(|@import|https?:", page.replace("http://evil/", ""))
     assert [a["content"] for tag, a in elements if tag == "meta" and a.get("http-equiv") == "Content-Security-Policy"] == [

@@ -22,7 +22,8 @@ LEAVES: dict[str, Any] = {  # a value of each section, changed to another that i
     "data": ("layout", {"name": "table", "files": [{"path": "train.csv", "part": None, "rows": [1, 200]}], "columns": {"x": "text", "y": "label"},
                         "dialect": None}),
     "compute": ("batch_size", 16), "validate": ("min_rows", 21),
-    "augment": ("seed", 8), "split": ("seed", 8), "finetune": ("seed", 1), "evaluate": ("baselines", [{"name": "tfidf_logistic", "ngrams": [1, 1], "c": 1.0}]),
+    "augment": ("seed", 8), "split": ("seed", 8), "label_issues": ("drop", True),
+    "finetune": ("seed", 1), "evaluate": ("baselines", [{"name": "tfidf_logistic", "ngrams": [1, 1], "c": 1.0}]),
     "register": ("gates", [{"name": "floor", "metric": "accuracy", "least": 0.1}]),
 }  # fmt: skip
 
@@ -100,3 +101,5 @@ def test_a_stage_that_ran_anew_and_wrote_the_same_runs_nothing_after_it(done: Pr
         path = Path(done.root, module)
         path.write_bytes(path.read_bytes() + b"\n# changed\n")
     assert done.ran() == {"evaluate@tiny", "validate@tiny"}
+    done.params(lambda params: params["tasks"]["tiny"]["label_issues"].update(folds=4))
+    assert {"split@tiny"} <= done.ran() <= {"split@tiny", "evaluate@tiny", "register@tiny"}  # another list of labels trains nothing anew

@@ -596,6 +596,22 @@ Baseline = Majority | TfidfLogistic | HogLogistic
 
 
 @dataclass(frozen=True)
+class LabelIssues(_Strict):
+    """Rows whose label may be wrong: a cheap model that learned from the other rows believes another (confident learning)."""
+
+    model: Annotated[TfidfLogistic | HogLogistic, Field(discriminator="name")] | None
+    """says how likely each label is; null looks for none"""
+    folds: Annotated[int, Field(ge=2)]
+    """train is cut in; a label with fewer groups in train is not judged"""
+    max_rows: Count
+    """that are judged; of more so many are drawn"""
+    seed: Seed
+    """draws rows and folds"""
+    drop: bool
+    """train rows that are listed are left out, with their copies; validation and test keep theirs"""
+
+
+@dataclass(frozen=True)
 class Evaluate(_Strict):
     """What the candidate is measured beside, on the same test rows."""
 
@@ -657,6 +673,8 @@ class Task(_Strict):
     """altered copies of train rows"""
     split: Split
     """train, validation, test"""
+    label_issues: LabelIssues
+    """rows whose label may be wrong"""
     finetune: Finetune
     """how the base model learns"""
     evaluate: Evaluate
@@ -667,7 +685,8 @@ class Task(_Strict):
     def __post_init__(self) -> None:
         of_pictures, pictures = (Albumentations, HogLogistic), self.modality.name == "image"
         of_texts = (Keyboard, Ocr, RandomCharacter, RandomWord, SplitWord, TfidfLogistic)
-        foreign = [of.name for of in (*self.augment.transforms, *self.evaluate.baselines) if isinstance(of, of_texts if pictures else of_pictures)]
+        named = (*self.augment.transforms, *self.evaluate.baselines, *filter(None, [self.label_issues.model]))
+        foreign = [of.name for of in named if isinstance(of, of_texts if pictures else of_pictures)]
         if foreign:
             raise ValueError(f"{', '.join(foreign)}: not for the modality {self.modality.name}")
         if self.augment.on_the_fly and not pictures:

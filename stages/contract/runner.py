@@ -44,7 +44,7 @@ QUIET = {
     "TOKENIZERS_PARALLELISM": "false",
 }
 NEEDS_TRACKING = {"finetune", "register"}  # before hours of training, not after
-RECORDED = ("albumentations", "great-expectations", "huggingface-hub", "mlflow", "nlpaug", "numpy", "pandas", "peft", "pyarrow", "scikit-learn",
+RECORDED = ("albumentations", "cleanlab", "great-expectations", "huggingface-hub", "mlflow", "nlpaug", "numpy", "pandas", "peft", "pyarrow", "scikit-learn",
             "tokenizers", "torch", "transformers")  # fmt: skip
 
 

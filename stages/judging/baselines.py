@@ -15,24 +15,29 @@ SIDE, CELL, ANGLES = 64, 8, 9  # pixels of a reduced picture and of a cell; bins
 
 def predict(baseline: Baseline, train: pd.DataFrame, y: "pd.Series[str]", test: pd.DataFrame) -> "np.ndarray[Any, Any]":
     """Fit on train (manifest rows and their labels y) and return a label for each row of test."""
-    match baseline:
-        case Majority():
-            return np.full(len(test), y.mode().iloc[0], dtype=object)
-        case TfidfLogistic():
-            from sklearn.feature_extraction.text import TfidfVectorizer
-            from sklearn.linear_model import LogisticRegression
-            from sklearn.pipeline import make_pipeline
+    if isinstance(baseline, Majority):
+        return np.full(len(test), y.mode().iloc[0], dtype=object)
+    from sklearn.linear_model import LogisticRegression
 
-            words = TfidfVectorizer(ngram_range=baseline.ngrams, sublinear_tf=True, token_pattern=r"(?u)\S+")  # noqa: S106  (no password)
-            model = make_pipeline(words, LogisticRegression(C=baseline.c, max_iter=1000))
-            return model.fit(train["x"], y).predict(test["x"])
-        case HogLogistic():
-            from sklearn.linear_model import LogisticRegression
-            from sklearn.pipeline import make_pipeline
-            from sklearn.preprocessing import StandardScaler
+    model = untrained(baseline, LogisticRegression(C=baseline.c, max_iter=1000))
+    return model.fit(features(baseline, train["x"]), y).predict(features(baseline, test["x"]))
 
-            model = make_pipeline(StandardScaler(), LogisticRegression(C=baseline.c, max_iter=1000))
-            return model.fit(_picture_features(train["x"]), y).predict(_picture_features(test["x"]))
+
+def features(baseline: TfidfLogistic | HogLogistic, x: "pd.Series[str]") -> "np.ndarray[Any, Any]":
+    """Return what the model learns from: the texts, or a row of numbers a picture."""
+    return _picture_features(x) if isinstance(baseline, HogLogistic) else x.to_numpy()
+
+
+def untrained(baseline: TfidfLogistic | HogLogistic, classifier: Any) -> Any:
+    """Return a pipeline that ends in the classifier and learns from features."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    if isinstance(baseline, HogLogistic):
+        return make_pipeline(StandardScaler(), classifier)
+    words = TfidfVectorizer(ngram_range=baseline.ngrams, sublinear_tf=True, token_pattern=r"(?u)\S+")  # noqa: S106  (no password)
+    return make_pipeline(words, classifier)
 
 
 def _picture_features(x: "pd.Series[str]") -> "np.ndarray[Any, Any]":

@@ -1,5 +1,6 @@
-"""Gathers the most confident mistakes for the report, and where the model looked when it made them."""
+"""Gathers the most confident mistakes for the report, where the model looked when it made them, and labels that may be wrong."""
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +9,11 @@ import pandas as pd
 
 from stages.contract import plugins, receipts
 from stages.judging import report, saliency
-from stages.judging.report import Mistake
+from stages.judging.report import Doubt, Mistake
 
 SHOWN, MAPPED = 24, 6  # mistakes, and those of pictures that get a saliency map
 SIDE, SEED = 224, 7  # pixels of a picture on the page; draws the noise of the maps
+DOUBT = [field.name for field in fields(Doubt)][1:]
 
 
 def collect(folder: Path, test: pd.DataFrame, predictions: pd.DataFrame) -> list[Mistake]:
@@ -23,9 +25,20 @@ def collect(folder: Path, test: pd.DataFrame, predictions: pd.DataFrame) -> list
     maps: list[bytes | None] = [None] * len(wrong)
     if shown and isinstance(shown[0], np.ndarray):
         maps[:MAPPED] = _maps(folder, card, samples.head(MAPPED), wrong["candidate"].head(MAPPED), shown)
-        shown = [saliency.thumbnail(rgb, SIDE) for rgb in shown]
     columns = (wrong["y"], wrong["candidate"], wrong["confidence"], samples["origin"])
-    return [Mistake(*of) for of in zip(shown, *(column.tolist() for column in columns), maps, strict=True)]
+    return [Mistake(*of) for of in zip(_small(shown), *(column.tolist() for column in columns), maps, strict=True)]
+
+
+def doubts(folder: Path, issues: list[dict[str, Any]]) -> list[Doubt]:
+    """Return the first of the rows whose label may be wrong (as split lists them), their pictures as the model of the folder sees them."""
+    modality, first = receipts.read_json(folder / "model.json")["modality"], issues[:SHOWN]
+    shown = plugins.modality(modality["name"]).show(pd.DataFrame(first, columns=["x"]), plugins.settings(modality)) if first else []
+    return [Doubt(x, **{name: of[name] for name in DOUBT}) for x, of in zip(_small(shown), first, strict=True)]
+
+
+def _small(shown: list[Any]) -> list[Any]:
+    """Return texts as they are, and pictures as small ones."""
+    return [saliency.thumbnail(x, SIDE) if isinstance(x, np.ndarray) else x for x in shown]
 
 
 def _maps(folder: Path, card: dict[str, Any], samples: pd.DataFrame, predicted: "pd.Series[str]", shown: list["np.ndarray[Any, Any]"]) -> list[bytes]:

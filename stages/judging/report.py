@@ -34,6 +34,21 @@ class Mistake:
 
 
 @dataclass(frozen=True)
+class Doubt:
+    """A row whose label may be wrong; x is a text, or a picture as PNG or JPEG."""
+
+    x: str | bytes
+    label: str
+    suggested: str
+    probability_of_label: float
+    probability_of_suggested: float
+    origin: str
+    part: str
+    dropped: bool
+    """from train"""
+
+
+@dataclass(frozen=True)
 class Findings:
     """What the page tells. Pictures are PNG or JPEG."""
 
@@ -55,6 +70,14 @@ class Findings:
     """the most confident first"""
     wrong: int
     """test rows that are wrong in all"""
+    doubts: Sequence[Doubt]
+    """the least believed first"""
+    doubted: int
+    """rows whose label may be wrong in all"""
+    judged: Mapping[str, int]
+    """rows a part whose label was looked at"""
+    agreed: Mapping[str, float]
+    """share of them, a part, to which the cheap model that judged gives their own label"""
 
 
 def write(path: Path, findings: Findings) -> None:
