@@ -1,12 +1,16 @@
-"""Measures the checks of data: which near duplicates of texts and which wrong labels are found, and what that costs.
+"""Measures the checks of data: near duplicates, wrong labels, leaks, distances of domains, and what validate costs.
 
 python -m benchmarks.checks near [--rows N] [--templated SHARE]
+python -m benchmarks.checks validate [--rows N] [--templated SHARE]
 python -m benchmarks.checks labels TASK [--share SHARE]      (needs dvc repro split@TASK)
+python -m benchmarks.checks leak FOLDER                      (a folder with train.csv and test.csv: text, category)
+python -m benchmarks.checks alarms | shifts | losses --data FOLDER [--kind texts | pictures]     (needs dvc repro fetch@minilm fetch@mobilenet)
 """
 
 import argparse
 import json
 import resource
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -15,6 +19,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from benchmarks import domain, elsewhere
+from benchmarks.leak import leaked
 from stages.checks import groups, label_issues, near_texts
 from stages.contract import manifest, plugins, settings
 from stages.contract.params import LabelIssues, TextModality
@@ -118,6 +124,71 @@ def labels(options: argparse.Namespace) -> None:
     print(json.dumps(doubted(train, plugins.problem(task.problem.name).strata(train["y"]), task.label_issues, options.share), indent=2))
 
 
+def validated(rows: int, templated: float) -> dict[str, Any]:
+    """Return what the stage validate takes for so many texts of two labels."""
+    texts, _ = planted(rows, np.random.default_rng(0), templated)
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made)
+        (folder / "data/raw/texts").mkdir(parents=True)
+        pd.DataFrame({"text": texts, "label": np.array(["a", "b"])[np.arange(rows) % 2]}).to_csv(folder / "data/raw/texts/train.csv", index=False)
+        params = elsewhere.read_params()
+        task = params["tasks"]["questions"]
+        (folder / "data/raw" / task["base"]).mkdir()
+        task["problem"]["labels"] = None
+        layout = {"name": "table", "files": [{"path": "train.csv", "part": None, "rows": None}], "columns": {"x": "text", "y": "label"}, "dialect": None}
+        task["data"] = {"source": "texts", "encoding": "utf-8", "layout": layout}
+        task["validate"] |= {"max_group_fraction": 1.0, "max_bad_fraction": 0.2, "label_distribution": {"name": "uniform", "max_kl": 0.1}}
+        task["validate"]["domain"] |= {"profile": "unknown", "run_base": False}
+        elsewhere.write_params(folder, params["sources"], {"texts": task})
+        began = time.perf_counter()
+        elsewhere.run(folder, "stages.validate", "texts")
+        seconds = time.perf_counter() - began
+        timing = elsewhere.read(folder, "validate", "texts", "timing.json")
+    return {"rows": rows, "templated": templated, "seconds": round(seconds, 1), "peak_mib": timing["peak_memory_mib"]}
+
+
+def validate(options: argparse.Namespace) -> None:
+    """Print the seconds and the memory of the stage validate, near duplicates included."""
+    print(json.dumps(validated(options.rows, options.templated), indent=2))
+
+
+def leak(options: argparse.Namespace) -> None:
+    """Print macro-F1 on rows that were held out after augmentation, naively and by split, beside untouched rows."""
+    columns = {"x": "text", "y": "category"}
+    print(json.dumps(leaked(options.folder / "train.csv", options.folder / "test.csv", columns, copies=3), indent=2))
+
+
+def alarms(options: argparse.Namespace) -> None:
+    """Print how often a set of the very same domain is called far."""
+    x, label = domain.pool(options.data, options.kind, options.pool)
+    taken = domain.taken(x, options.base or domain.BASES[options.kind], domain.SETTINGS[options.kind])
+    for size in (100, 1_000, 10_000):
+        print(json.dumps({"kind": options.kind, "rows": size, "draws": options.draws, "far": domain.alarms(taken, label, size, options.draws)}), flush=True)
+
+
+def shifts(options: argparse.Namespace) -> None:
+    """Print how often planted shifts are found in 1,000 rows."""
+    base, settings = options.base or domain.BASES[options.kind], domain.SETTINGS[options.kind]
+    _, label = domain.pool(options.data, options.kind, options.pool)
+    print(json.dumps({"label doubled": domain.doubled(label, 1000, options.draws)}), flush=True)
+    with tempfile.TemporaryDirectory() as made:
+        for name, (reference, other) in domain.swaps(options.data, options.kind, options.pool, Path(made)).items():
+            held = [domain.taken(x, base, settings)[0] for x in (reference, other)]
+            print(json.dumps({name: domain.found(held[0], held[1], 1000, options.draws)}), flush=True)
+
+
+def losses(options: argparse.Namespace) -> None:
+    """Print distance and loss of macro-F1 of shifted sets, and how their ranks agree."""
+    base, settings = options.base or domain.BASES[options.kind], domain.SETTINGS[options.kind]
+    with tempfile.TemporaryDirectory() as made:
+        for name, sets in domain.shifted(options.data, options.kind, options.rows, Path(made)).items():
+            taken = {key: (*domain.taken(of["x"].tolist(), base, settings), of["y"].tolist()) for key, of in sets.items()}
+            train = taken.pop("train")
+            table = domain.losses((train[1], train[2]), taken, domain.part(train[0], np.arange(min(domain.SAMPLE, len(train[2])))))
+            print(table.round(4).to_string(index=False))
+            print(json.dumps({name: domain.ranks(table)}), flush=True)
+
+
 def main() -> None:
     """Run the benchmark that is named."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -130,6 +201,22 @@ def main() -> None:
     command.add_argument("task")
     command.add_argument("--share", type=float, default=0.05, help="of the labels is altered")
     command.set_defaults(run=labels)
+    command = commands.add_parser("validate", help=validate.__doc__)
+    command.add_argument("--rows", type=int, default=1_000_000)
+    command.add_argument("--templated", type=float, default=0.0, metavar="SHARE", help="of the texts are one form with another code")
+    command.set_defaults(run=validate)
+    command = commands.add_parser("leak", help=leak.__doc__)
+    command.add_argument("folder", type=Path)
+    command.set_defaults(run=leak)
+    for run in (alarms, shifts, losses):
+        command = commands.add_parser(run.__name__, help=run.__doc__)
+        command.add_argument("--data", type=Path, required=True, help="the folder of the published sets")
+        command.add_argument("--kind", choices=("texts", "pictures"), default="texts")
+        command.add_argument("--base", type=Path, help="the base model's folder")
+        command.add_argument("--pool", type=int, default=4000, help="rows that are drawn from")
+        command.add_argument("--draws", type=int, default=400)
+        command.add_argument("--rows", type=int, default=800, help="of each shifted set")
+        command.set_defaults(run=run)
     options = parser.parse_args()
     options.run(options)
 

@@ -5,6 +5,7 @@ financial_phrasebank/all-data.csv, zh_reviews, cifar10_jpg/cifar10_20k.zip.
 """
 
 import gzip
+import tempfile
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -27,6 +28,8 @@ from stages.modalities import text
 COMPUTE = Compute(threads=2, dtype="float32", memory_format="contiguous_format", batch_size=64)
 TEXTS = TextModality("text", characters=(0, 10**6), median_characters=(0, 10**6), max_tokens=64)
 PICTURES = ImageModality("image", sides=(1, 10**5), max_pixels=10**8, median_side=(1, 10**5), shorter_side=96, crop=96, views=("as_is",))
+SETTINGS: dict[str, Any] = {"texts": TEXTS, "pictures": PICTURES}
+BASES = {"texts": Path("data/raw/minilm"), "pictures": Path("data/raw/mobilenet")}
 RATE = 0.03
 SAMPLE = 1000
 Rgb = NDArray[np.uint8]
@@ -207,6 +210,44 @@ def table(path: Path, columns: list[Any], **how: Any) -> pd.DataFrame:
     return pd.read_csv(path, encoding_errors="replace", **how)[columns].set_axis(["x", "y"], axis=1).dropna().astype(str)
 
 
+def pool(data: Path, kind: str, number: int) -> tuple[list[str], list[str]]:
+    """Return rows of one domain, questions of a bank's customers or small pictures, and the labels of a published set, films or those pictures."""
+    if kind == "texts":
+        films = table(data / "sst2/train.tsv", [0, 1], sep="\t", header=None, quoting=3)
+        return table(data / "banking77/train.csv", ["text", "category"])["x"].sample(number, random_state=0).tolist(), films["y"].tolist()
+    files = extracted(data / "cifar10_jpg/cifar10_20k.zip", "test/", number)
+    return [str(file) for file in files], [file.parent.name for file in files]
+
+
+def extracted(packed: Path, below: str, number: int) -> list[Path]:
+    """Unpack a draw of the pictures below a folder of a ZIP into the folder for temporary files."""
+    into = Path(tempfile.gettempdir(), "refit_benchmarks", packed.stem)
+    with zipfile.ZipFile(packed) as held:
+        names = pd.Series(sorted(name for name in held.namelist() if name.startswith(below) and name.endswith(".jpg"))).sample(number, random_state=0)
+        for name in names:
+            held.extract(name, into)
+    return [into / name for name in names]
+
+
+def swaps(data: Path, kind: str, number: int, into: Path) -> dict[str, tuple[list[str], list[str]]]:
+    """Return pairs of a reference and what it is swapped for."""
+    if kind == "texts":
+        bank, _ = pool(data, kind, number // 2)
+        films = table(data / "sst2/train.tsv", [0, 1], sep="\t", header=None, quoting=3)["x"].sample(number // 2, random_state=0).tolist()
+        english, german = (lines(data / f"multi30k/train.{of}.gz") for of in ("en", "de"))
+        return {"films for a bank's customers": (bank, films), "German for English": (english[: number // 2], german[-number // 2 :])}
+    files = extracted(data / "cifar10_jpg/cifar10_20k.zip", "test/", number)
+    grey = shifted_pictures(files[number // 2 :], SHIFTED_PICTURES["grey"], into / "grey")
+    return {"grey for colour": ([str(file) for file in files[: number // 2]], grey)}
+
+
+def shifted(data: Path, kind: str, number: int, into: Path) -> dict[str, dict[str, pd.DataFrame]]:
+    """Return by the name of a problem: train, unshifted, and the shifted sets."""
+    if kind == "texts":
+        return {"intents": intents(data, number), "sentiments": sentiments(data, number)}
+    return {"animals": animals(data, number, into)}
+
+
 def sentiments(data: Path, number: int) -> dict[str, pd.DataFrame]:
     """Return sets of x and y, positive or negative: film reviews to learn from and to be judged on, and those that are shifted."""
     words = {"0": "negative", "1": "positive"}
@@ -218,6 +259,14 @@ def sentiments(data: Path, number: int) -> dict[str, pd.DataFrame]:
     sets = {"train": train.head(2 * number), "unshifted": test}
     sets |= {name: test.assign(x=altered(test["x"].tolist(), of, 0)) for name, of in SHIFTED_TEXTS.items()}
     return sets | {"financial news": news[news["y"] != "neutral"].sample(number, random_state=0), "Chinese hotel reviews": hotels.head(number)}
+
+
+def intents(data: Path, number: int) -> dict[str, pd.DataFrame]:
+    """Return sets of x and y, what a customer of a bank wants (77 labels): to learn from and to be judged on, and those that are shifted."""
+    train, test = (table(data / f"banking77/{name}.csv", ["text", "category"]).sample(frac=1, random_state=0) for name in ("train", "test"))
+    test = test.head(number)
+    sets = {"train": train.head(8 * number), "unshifted": test}
+    return sets | {name: test.assign(x=altered(test["x"].tolist(), of, 0)) for name, of in SHIFTED_TEXTS.items()}
 
 
 def animals(data: Path, number: int, into: Path) -> dict[str, pd.DataFrame]:

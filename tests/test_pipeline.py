@@ -124,6 +124,7 @@ def test_a_worse_candidate_is_judged_against_the_champion_and_going_back_judges_
     project.repro()
     decision = load(project, "register/tiny/decision.json")
     assert (decision["outcome"], decision["against"], decision["candidate"]["version"]) == ("reject", "version_1", 2)
+    assert decision["drift"]["against"] == "version_1" and {of["measure"] for of in decision["drift"]["measures"]} >= {"labels", "characters", "script"}
     versus = decision["verdicts"][0]["against"]["version_1"]
     assert versus["baseline"] > versus["candidate"]
     assert client(project).get_model_version_by_alias("tiny", "champion").version == 1
@@ -223,7 +224,7 @@ def test_a_champion_that_moved_while_a_candidate_was_judged_is_not_overrun(done:
     holder = registry.champion("tiny")
     assert holder is not None
     with pytest.raises(RegistryError, match="the champion moved"):
-        registry.decide(holder, "promote", "version_9", 9, "", [])
+        registry.decide(holder, "promote", "version_9", 9, "", [], {})
 
 
 def test_a_base_model_that_lacks_weights_or_a_tokenizer_is_refused(done: Project, tmp_path: Path) -> None:

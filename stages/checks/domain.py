@@ -57,7 +57,7 @@ def survey(
     want = validate.domain
     reference = profiles.read(profiles.FOLDER / f"{want.profile}.json")
     if reference.modality:
-        if reference.modality["name"] != settings[0].name:
+        if plugins.like(reference.modality["name"]) != plugins.like(settings[0].name):
             raise ParamsError(f"validate.domain.profile: {want.profile} is one of the modality {reference.modality['name']}; take another, or `unknown`")
         settings = plugins.settings(reference.modality), settings[1]  # the base model is asked as it was when the profile was made
     chosen = samples.sort_values("id").sample(min(len(samples), want.sample), random_state=want.seed).assign(group=0)

@@ -102,7 +102,9 @@ def tables(
     rows = label.value_counts().reindex(labels, fill_value=0)
     return {
         "known": pd.DataFrame({"label": label[~label.isin(survey.new)]}),
-        "distances": pd.DataFrame([{"label": of.measure, "distance": of.distance, "limit": of.limit, "over_limit": of.over_limit} for of in survey.measures]),
+        "distances": pd.DataFrame(
+            [{"label": of.measure, "distance": of.distance, "limit": of.limit, "over_limit": float(f"{of.over_limit:.4g}")} for of in survey.measures]
+        ),
         "samples": features.assign(x=samples["x"], label=label, **_of_meta(samples, validate)),
         "labels": pd.DataFrame({"label": rows.index, "rows": rows.to_numpy(), "ratio": (rows.max() / rows.clip(lower=1)).to_numpy()}),
         "shares": pd.DataFrame([{"label": "all", **shares}]),

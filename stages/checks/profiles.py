@@ -59,9 +59,13 @@ def read(path: Path) -> Profile:
     except ValidationError as error:
         first = error.errors()[0]
         raise ProfileError(f"{path}: is no profile ({one_line(str(first['loc']) + ': ' + first['msg'], 300)})") from None
-    rows = {len(profile.group), *map(len, profile.traits.values()), *([] if profile.embeddings is None else [len(embeddings(profile))])}
-    if len(rows) > 1 or not all(size.isdecimal() and of for size, of in (profile.activations or {"1": [0.0]}).items()):
-        raise ProfileError(f"{path}: is no profile: its columns are of {sorted(rows)} rows")
+    try:
+        rows = {len(profile.group), *map(len, profile.traits.values()), *([] if profile.embeddings is None else [len(embeddings(profile))])}
+        whole = len(rows) == 1 and all(size.isdecimal() and of for size, of in (profile.activations or {}).items()) and np.isfinite(embeddings(profile)).all()
+    except ValueError:  # embeddings that are no base64, or of another number of rows
+        whole = False
+    if not whole:
+        raise ProfileError(f"{path}: is no profile: its columns are not of as many rows as it has; make it anew with `refit profile`")
     return profile
 
 
@@ -116,5 +120,5 @@ def encoded(embeddings: NDArray[Any]) -> str:
 
 def embeddings(profile: Profile) -> NDArray[np.float64]:
     """Return the embeddings of a profile's rows (rows, DIMENSIONS); there are none where the base model was not run."""
-    rows = np.frombuffer(b64decode(profile.embeddings or ""), "<f2").astype(float)
+    rows = np.frombuffer(b64decode(profile.embeddings or "", validate=True), "<f2").astype(float)
     return rows.reshape(max(len(profile.group), 1), -1)
