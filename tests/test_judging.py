@@ -184,5 +184,7 @@ def test_a_card_escapes_what_comes_from_data() -> None:
     assert "[click](http://evil)" not in written
     assert "\n# heading" not in written and "two\nlines" not in written
     tables = [line for line in written.splitlines() if line.startswith("|")]
-    assert len(tables) == 2 + 2 + 2 + len(evil)
-    assert {len(re.findall(r"(?<!\\)\|", line)) for line in tables[-len(evil) :]} == {6}
+    assert len(tables) == 2 + 2 + 2 + len(evil) + 3
+    assert {len(re.findall(r"(?<!\\)\|", line)) for line in tables[-len(evil) - 3 :]} == {6}
+    assert "<b>" not in written
+    assert "| measure |" not in card.write(decision | {"drift": None}, model, report)

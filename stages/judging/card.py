@@ -29,12 +29,6 @@ def write(decision: dict[str, Any], model: dict[str, Any], report: dict[str, Any
         f"| {_safe(name)} | {of['precision']:.3f} | {of['recall']:.3f} | {of['f1']:.3f} | {of['support']} |"
         for name, of in report["candidate"]["labels"].items()
     )
-    drift = decision["drift"]
-    distances = "\n".join(
-        f"| {_safe(of['measure'])} | {of['distance']:.3g} | {of['limit']:.3g} | {'**far**' if of['far'] else 'near'} | {_safe(of['seen'])} |"
-        for of in (drift or {"measures": []})["measures"]
-    )
-    against = f"Its data beside that of {_safe(drift['against'])}" if drift else "No earlier version left a profile of its data"
     return f"""{summary(decision, model)}
 | model | accuracy | macro-F1 |
 |---|---|---|
@@ -44,12 +38,23 @@ def write(decision: dict[str, Any], model: dict[str, Any], report: dict[str, Any
 |---|---|---|---|---|
 {rows}
 
-{against}:
+{_drift(decision["drift"])}
+"""
+
+
+def _drift(drift: dict[str, Any] | None) -> str:
+    """Return how far the data is from that of the version judged against."""
+    if drift is None:
+        return "There is no earlier version whose data this data could be compared with."
+    rows = "\n".join(
+        f"| {_safe(of['measure'])} | {of['distance']:.3g} | {of['limit']:.3g} | {'**far**' if of['far'] else 'near'} | {_safe(of['seen'])} |"
+        for of in drift["measures"]
+    )
+    return f"""Its data beside that of {_safe(drift["against"])}:
 
 | measure | distance | limit | | seen |
 |---|---|---|---|---|
-{distances}
-"""
+{rows}"""
 
 
 def _safe(value: object) -> str:
