@@ -35,13 +35,14 @@ def group(ids: "pd.Series[str]", alike: "pd.Series[Any]") -> "pd.Series[str]":
 def summarise(samples: pd.DataFrame) -> dict[str, Any]:
     """Return what a person should know of groups (manifest columns): how many rows share one, the largest, and those of several labels."""
     sizes = samples["group"].value_counts()
-    labels = samples["y"].str.join(", ").groupby(samples["group"]).unique()
+    shared = samples[samples["group"].map(sizes) > 1]  # most rows share none
+    labels = shared["y"].str.join(", ").groupby(shared["group"]).unique()
     mixed = labels[labels.str.len() > 1]
-    named: dict[Any, list[str]] = samples.groupby("group")["origin"].agg(list).to_dict()
+    named: dict[Any, list[str]] = shared.groupby("group")["origin"].agg(list).to_dict()
     return {
         "groups": len(sizes),
         "rows_that_share_a_group": int(sizes[sizes > 1].sum()),
-        "largest": {"rows": int(sizes.iloc[0]), "origins": named[sizes.index[0]][:SHOWN]},
+        "largest": {"rows": int(sizes.iloc[0]), "origins": samples.loc[samples["group"] == sizes.index[0], "origin"].tolist()[:SHOWN]},
         "near_duplicates_with_different_labels": [{"labels": list(of), "origins": named[key][:SHOWN]} for key, of in mixed.items()],
     }
 
