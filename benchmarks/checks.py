@@ -129,17 +129,9 @@ def validated(rows: int, templated: float) -> dict[str, Any]:
     texts, _ = planted(rows, np.random.default_rng(0), templated)
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
-        (folder / "data/raw/texts").mkdir(parents=True)
-        pd.DataFrame({"text": texts, "label": np.array(["a", "b"])[np.arange(rows) % 2]}).to_csv(folder / "data/raw/texts/train.csv", index=False)
-        params = elsewhere.read_params()
-        task = params["tasks"]["questions"]
-        (folder / "data/raw" / task["base"]).mkdir()
-        task["problem"]["labels"] = None
-        layout = {"name": "table", "files": [{"path": "train.csv", "part": None, "rows": None}], "columns": {"x": "text", "y": "label"}, "dialect": None}
-        task["data"] = {"source": "texts", "encoding": "utf-8", "layout": layout}
-        task["validate"] |= {"max_group_fraction": 1.0, "max_bad_fraction": 0.2, "label_distribution": {"name": "uniform", "max_kl": 0.1}}
-        task["validate"]["domain"] |= {"profile": "unknown", "run_base": False}
-        elsewhere.write_params(folder, params["sources"], {"texts": task})
+        table = pd.DataFrame({"text": texts, "label": np.array(["a", "b"])[np.arange(rows) % 2]}).to_csv(index=False).encode()
+        loose = {"max_group_fraction": 1.0, "max_bad_fraction": 0.2, "label_distribution": {"name": "uniform", "max_kl": 0.1}}
+        elsewhere.texts(folder, table, {"x": "text", "y": "label"}, validate=loose)
         began = time.perf_counter()
         elsewhere.run(folder, "stages.validate", "texts")
         seconds = time.perf_counter() - began

@@ -19,6 +19,22 @@ def write_params(folder: Path, sources: Any, tasks: Any) -> None:
     YAML().dump({"sources": sources, "tasks": tasks}, folder / "params.yaml")
 
 
+def texts(folder: Path, table: bytes, columns: dict[str, str], **changed: dict[str, Any]) -> None:
+    """Lay out a task `texts` over a table of texts, made of `questions`, with other values in its sections; no base model is there to be run."""
+    (folder / "data/raw/texts").mkdir(parents=True)
+    (folder / "data/raw/texts/train.csv").write_bytes(table)
+    params = read_params()
+    task = params["tasks"]["questions"]
+    (folder / "data/raw" / task["base"]).mkdir()
+    task["problem"]["labels"] = None
+    files = [{"path": "train.csv", "part": None, "rows": None}]
+    task["data"] = {"source": "texts", "encoding": "utf-8", "layout": {"name": "table", "files": files, "columns": columns, "dialect": None}}
+    for section, values in changed.items():
+        task[section] |= values
+    task["validate"]["domain"] |= {"profile": "unknown", "run_base": False}
+    write_params(folder, params["sources"], {"texts": task})
+
+
 def read_params(folder: Path = ROOT) -> Any:
     """Return params.yaml as plain values."""
     return YAML(typ="safe").load(folder / "params.yaml")

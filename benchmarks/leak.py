@@ -19,23 +19,14 @@ def leaked(train: Path, test: Path, columns: dict[str, str], copies: int) -> dic
     split (refit), whose test part holds originals alone.
     """
     with tempfile.TemporaryDirectory() as made:
-        folder = Path(made)
-        source = folder / "data/raw/texts"
-        source.mkdir(parents=True)
-        (source / "train.csv").write_bytes(train.read_bytes())
-        params = elsewhere.read_params()
-        task = params["tasks"]["questions"]
-        (folder / "data/raw" / task["base"]).mkdir()
-        rows = pd.read_csv(train)
-        task["problem"]["labels"] = None
-        files = [{"path": "train.csv", "part": None, "rows": None}]
-        task["data"] = {"source": "texts", "encoding": "utf-8", "layout": {"name": "table", "files": files, "columns": columns, "dialect": None}}
-        task["validate"] |= {"min_rows_per_label": 3, "max_label_ratio": 1000.0, "max_group_fraction": 1.0, "max_bad_fraction": 0.2}
-        task["validate"]["label_distribution"] = {"name": "declared", "weights": rows[columns["y"]].value_counts().astype(float).to_dict(), "max_kl": 1.0}
-        task["validate"]["domain"] |= {"profile": "unknown", "run_base": False}
-        task["augment"] |= {"share": 1.0, "copies": copies, "transforms": [KEYBOARD]}
-        task["split"] |= {"validation": 0.1, "test": 0.2}
-        elsewhere.write_params(folder, params["sources"], {"texts": task})
+        folder, rows = Path(made), pd.read_csv(train)
+        weights = rows[columns["y"]].value_counts().astype(float).to_dict()
+        loose = {"min_rows_per_label": 3, "max_label_ratio": 1000.0, "max_group_fraction": 1.0, "max_bad_fraction": 0.2}
+        elsewhere.texts(
+            folder, train.read_bytes(), columns,
+            validate=loose | {"label_distribution": {"name": "declared", "weights": weights, "max_kl": 1.0}},
+            augment={"share": 1.0, "copies": copies, "transforms": [KEYBOARD]}, split={"validation": 0.1, "test": 0.2},
+        )  # fmt: skip
         for stage in ("validate", "augment", "split"):
             elsewhere.run(folder, f"stages.{stage}", "texts")
         augmented = manifest.read(folder / "data/augment/texts/manifest.parquet")

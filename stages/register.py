@@ -111,8 +111,7 @@ def _drift(job: Job, opponent: registry.Version | None, settings: dict[str, Any]
     """Return how far this data is from that of the version judged against, by the profiles of both; null where that is none, or left none."""
     if opponent is None:
         return None
-    with TemporaryDirectory(dir=job.work) as folder:
-        logged = registry.artifact(opponent, "domain/profile.json", Path(folder))
+    with registry.artifact(opponent, "domain/profile.json") as logged:
         if logged is None:
             return None
         reference = profiles.read(logged)

@@ -14,6 +14,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pandas as pd
@@ -109,13 +110,14 @@ def download(version: Version, into: Path) -> Path:
         return Path(download_artifacts(artifact_uri=f"models:/{version.name}/{version.number}", dst_path=str(into)))
 
 
-def artifact(version: Version, name: str, into: Path) -> Path | None:
-    """Copy a file that was logged with a version's run below `into` and return it; null where the run has none of that name."""
-    with _answering() as client:
-        folder, _, _ = name.rpartition("/")
-        if name not in [of.path for of in client.list_artifacts(version.run_id, folder or None)]:
-            return None
-        return Path(client.download_artifacts(version.run_id, name, str(into)))
+@contextmanager
+def artifact(version: Version, name: str) -> Generator[Path | None]:
+    """Yield a copy, for the time being, of a file that was logged with a version's run; null where the run has none of that name."""
+    with TemporaryDirectory(prefix="refit-") as into:
+        with _answering() as client:
+            held = [of.path for of in client.list_artifacts(version.run_id, name.rpartition("/")[0] or None)]
+            copied = Path(client.download_artifacts(version.run_id, name, into)) if name in held else None
+        yield copied
 
 
 def record(candidate: Candidate) -> Version:

@@ -8,14 +8,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from stages.checks import activations, profiles
-from stages.checks.activations import Seen
+from stages.checks.activations import RESAMPLES, Seen
 from stages.checks.profiles import Profile
 from stages.contract.escape import one_line
 
 Array = NDArray[Any]
 
 LEAST_ROWS = 25  # of fewer nothing is said
-RESAMPLES = 500
 FAMILIES = 3  # labels, rows, activations: each may be wrong at a third of the rate
 DECILES = np.linspace(0.1, 0.9, 9)
 JENSEN_SHANNON, KULLBACK_LEIBLER = "Jensen-Shannon, nats", "Kullback-Leibler, nats"
@@ -166,20 +165,15 @@ class _Cloud:
     """Embeddings (rows, width) of the reference and of new rows. A draw is a weight for each row."""
 
     def __init__(self, reference: Array, new: Array, modality: str) -> None:
-        self.reference, self.new = reference, new
+        self.reference, self.found = reference, _between(reference, new)
         self.seen = f"{len(new)} rows here, {len(reference)} of the reference"
         if of_benchmark := LOST.get(modality):
-            distance = self.distances()["frechet"]
-            lost = [loss for _, loss in sorted(of_benchmark, key=lambda of: abs(of[0] - distance))[:NEAREST]]
+            lost = [loss for _, loss in sorted(of_benchmark, key=lambda of: abs(of[0] - self.found["frechet"]))[:NEAREST]]
             self.seen += f"; the {NEAREST} sets about as far in the benchmark lost {min(lost):.2f} to {max(lost):.2f} of macro-F1"
 
     def distances(self) -> dict[str, float]:
-        """Return both distances of the new rows; the classifier learns on every other row."""
-        halves = [np.stack([np.arange(len(of)) % 2 == side for side in (0, 1)])[:, None].astype(float) for of in (self.reference, self.new)]
-        return {
-            "frechet": float(frechet(_gaussians(self.reference, halves[0].sum(0)), _gaussians(self.new, halves[1].sum(0)))[0]),
-            "two_samples": float(two_samples(self.reference, halves[0], self.new, halves[1])[0]),
-        }
+        """Return both distances of the new rows."""
+        return self.found
 
     def draws(self, among: Array, m: int, n: int, drawn: np.random.Generator) -> Array:
         """Return both distances (2, RESAMPLES) of n rows drawn from a group of the reference, from m drawn from all of it."""
@@ -189,6 +183,15 @@ class _Cloud:
         ]
         whole, part = (_gaussians(self.reference, of.sum(0)) for of in halves)
         return np.stack([frechet(whole, part), two_samples(self.reference, halves[0], self.reference, halves[1])])
+
+
+def _between(reference: Array, new: Array) -> dict[str, float]:
+    """Return both distances of two clouds; the classifier learns on every other row."""
+    halves = [np.stack([np.arange(len(of)) % 2 == side for side in (0, 1)])[:, None].astype(float) for of in (reference, new)]
+    return {
+        "frechet": float(frechet(_gaussians(reference, halves[0].sum(0)), _gaussians(new, halves[1].sum(0)))[0]),
+        "two_samples": float(two_samples(reference, halves[0], new, halves[1])[0]),
+    }
 
 
 def _gaussians(rows: Array, weights: Array) -> tuple[Array, Array]:

@@ -56,13 +56,13 @@ def survey(
     """Return how far samples (same index: label, looked) are from what validate.domain names; raises ProfileError and ParamsError."""
     want = validate.domain
     reference = profiles.read(profiles.FOLDER / f"{want.profile}.json")
-    if reference.modality:
-        if plugins.like(reference.modality["name"]) != plugins.like(settings[0].name):
-            raise ParamsError(f"validate.domain.profile: {want.profile} is one of the modality {reference.modality['name']}; take another, or `unknown`")
-        settings = plugins.settings(reference.modality), settings[1]  # the base model is asked as it was when the profile was made
-    chosen = samples.sort_values("id").sample(min(len(samples), want.sample), random_state=want.seed).assign(group=0)
+    if reference.modality and plugins.like(reference.modality["name"]) != plugins.like(settings[0].name):
+        raise ParamsError(f"validate.domain.profile: {want.profile} is one of the modality {reference.modality['name']}; take another, or `unknown`")
+    drawn = samples["id"].sort_values().sample(min(len(samples), want.sample), random_state=want.seed).index
+    chosen = samples.loc[drawn].assign(group=0)
     made = {"of": "the validated rows of a task", "seed": str(want.seed), "rows": str(len(samples))}
-    taken, seen = profiles.take(made, chosen, looked.loc[chosen.index], of, base, settings, want.run_base)
+    how = (profiles.asked_as(reference, settings[0]), settings[1])
+    taken, seen = profiles.take(made, chosen, looked.loc[drawn], of, base, how, want.run_base)
     rows = {name: int((label == name).sum()) for name in labels}
     own = replace(taken, labels={name: float(n) for name, n in rows.items()})
     kind, weights = validate.label_distribution.name, _weights(validate.label_distribution, labels, reference)

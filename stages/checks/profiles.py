@@ -13,7 +13,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from stages.checks import activations
 from stages.checks.activations import Seen
-from stages.contract import receipts
+from stages.contract import plugins, receipts
 from stages.contract.errors import ProfileError
 from stages.contract.escape import one_line
 from stages.contract.params import Compute
@@ -94,6 +94,12 @@ def take(
     seen = activations.see(base, rows, *of, *settings) if run_base else None
     embeddings = encoded(project(seen.embeddings)) if seen else None
     return Profile(made, _sha256(base), json.loads(json.dumps(asdict(settings[0]))), None, rows["group"].tolist(), columns, embeddings, None), seen
+
+
+def asked_as(reference: Profile, settings: Any) -> Any:
+    """Return the modality's settings with which rows are measured that a reference is compared with: the reference's own, if it has such."""
+    like = reference.modality and plugins.like(reference.modality["name"]) == plugins.like(settings.name)
+    return plugins.settings(reference.modality) if reference.modality and like else settings
 
 
 def _sha256(base: Path) -> str:

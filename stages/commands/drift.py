@@ -2,15 +2,13 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from stages import registry
 from stages.checks import domain, profiles
 from stages.checks.distances import Measure
 from stages.commands import rows
-from stages.contract import plugins, runner, settings
-from stages.contract.errors import DataError, ParamsError, ProfileError
-from stages.contract.escape import extract
+from stages.contract import runner, settings
+from stages.contract.errors import ProfileError
 
 
 @dataclass(frozen=True)
@@ -27,33 +25,18 @@ class Result:
 def drift(task: str, source: Path | None, column: str | None) -> Result:
     """Compare the task's validated data, or the rows of a file, with the data of its champion; raises ProfileError where it left no profile."""
     runner.quiet()
-    tasks = settings.load().tasks
-    if task not in tasks:
-        raise ParamsError(f"params.yaml: there is no task '{extract(task)}'; have: {', '.join(tasks) or 'none'}")
+    of = settings.task(task)
     runner.ping_tracking()
-    of, champion = tasks[task], registry.version(task, None)
-    with TemporaryDirectory(prefix="refit-") as folder:
-        logged = registry.artifact(champion, "domain/profile.json", Path(folder))
+    champion, want = registry.version(task, None), of.validate.domain
+    with registry.artifact(champion, "domain/profile.json") as logged:
         if logged is None:
             raise ProfileError(f"{task}@{champion.number}: was registered without a profile of its data; train and register it anew")
         reference = profiles.read(logged)
+    here = source or Path("data/validate", task, "profile.json")
     if source is None:
-        here = Path("data/validate", task, "profile.json")
         new = profiles.read(here)
     else:
-        here, of_x = source, plugins.modality(of.modality.name)
-        found = rows.read(source, column, of, of.modality.name)
-        found = found[found["code"].isna()]
-        want = of.validate.domain
-        found = found.sample(min(len(found), want.sample), random_state=want.seed).assign(group=0)
-        looked = of_x.look(found["x"], of.modality)
-        good = looked["code"].isna()
-        if not good.any():
-            raise DataError(f"{extract(str(source))}: not one row is fit to be compared")
-        base = Path("data/raw", of.base)
-        settings_of_x = plugins.settings(reference.modality) if reference.modality and reference.modality["name"] == of.modality.name else of.modality
-        plugs = (of_x, plugins.problem(of.problem.name))
-        run_base = want.run_base and reference.embeddings is not None
-        new, _ = profiles.take({}, found[good], looked[good], plugs, base, (settings_of_x, of.compute), run_base)
-    measures = domain.drift(reference, new, of.validate.domain.false_alarms, of.validate.domain.seed)
+        how, run_base = profiles.asked_as(reference, of.modality), want.run_base and reference.embeddings is not None
+        new, _ = rows.measured([source], column, of, how, run_base)
+    measures = domain.drift(reference, new, want.false_alarms, want.seed)
     return Result(f"{task}@{champion.number}", str(here), len(new.group), measures, [one.measure for one in measures if one.far])

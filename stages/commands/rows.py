@@ -1,13 +1,17 @@
-"""Reads rows that have no label: a table of texts, or the pictures of a folder."""
+"""Reads rows that have no label, a table of texts or the pictures of a folder, and measures them as validate does."""
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
+from stages.checks import profiles
+from stages.checks.activations import Seen
+from stages.checks.profiles import Profile
 from stages.commands import guess, walk
 from stages.contract import plugins
-from stages.contract.errors import TableError
-from stages.contract.escape import extract
+from stages.contract.errors import DataError, ProfileError, TableError
+from stages.contract.escape import extract, one_line
 from stages.contract.params import Encoding, Table, Task
 from stages.layouts import table
 
@@ -25,6 +29,34 @@ def read(source: Path, column: str | None, task: Task, modality: str) -> pd.Data
     if files.empty:
         raise TableError(f"{extract(source)}: holds no picture ({', '.join(guess.PICTURES)})")
     return of_x.read(files, task.data.encoding).assign(y="", origin=[path.relative_to(root).as_posix() for path in files], meta="{}")
+
+
+def measured(sources: list[Path], column: str | None, of: Task, settings: Any, run_base: bool) -> tuple[Profile, Seen | None]:
+    """Return the profile of a sample of the sources' rows, a group each, and what the task's base model saw of it if it is run.
+
+    settings are those of the modality that the base model is asked with.
+    """
+    base = Path("data/raw", of.base)
+    if not base.is_dir():
+        raise ProfileError(f"{base}: the base model is not here; run `dvc repro fetch@{of.base}` or `dvc pull`")
+    of_x = plugins.modality(of.modality.name)
+    taken = pd.concat([_drawn(source, column, of, len(sources)).assign(group=i) for i, source in enumerate(sources)], ignore_index=True)
+    looked = of_x.look(taken["x"], of.modality)
+    good = looked["code"].isna()
+    if not good.any():
+        raise DataError(f"{extract(str(sources[0]))}: not one row is fit ({one_line(looked['reason'].iloc[0], 200)})")
+    return profiles.take({}, taken[good], looked[good], (of_x, plugins.problem(of.problem.name)), base, (settings, of.compute), run_base)
+
+
+def _drawn(source: Path, column: str | None, of: Task, sources: int) -> pd.DataFrame:
+    """Return this source's share of the sample."""
+    if not source.exists():
+        raise DataError(f"{extract(str(source))}: is not there")
+    found = read(source, column, of, of.modality.name)
+    good = found[found["code"].isna()]
+    if good.empty:
+        raise DataError(f"{extract(str(source))}: holds not one row that can be read")
+    return good.sample(min(len(good), of.validate.domain.sample // sources), random_state=of.validate.domain.seed)
 
 
 def _column(source: Path, encoding: Encoding, task: Task) -> str:

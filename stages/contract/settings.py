@@ -12,8 +12,8 @@ from ruamel.yaml.error import YAMLError
 from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent
 
 from stages.contract.errors import ParamsError
-from stages.contract.escape import one_line
-from stages.contract.params import Params
+from stages.contract.escape import extract, one_line
+from stages.contract.params import Params, Task
 
 MAX_BYTES = 1_000_000  # of params.yaml: more is an accident or an attack
 MAX_DEPTH = 20
@@ -62,6 +62,14 @@ def load(path: Path = Path("params.yaml")) -> Params:
     if missing:
         raise _all_of(path, missing)
     return params
+
+
+def task(key: str) -> Task:
+    """Return a task of params.yaml; raises ParamsError, which names those that there are."""
+    tasks = load().tasks
+    if key not in tasks:
+        raise ParamsError(f"params.yaml: there is no task '{extract(key)}'; have: {', '.join(tasks) or 'none'}")
+    return tasks[key]
 
 
 def is_key(name: str) -> bool:
