@@ -38,7 +38,8 @@ def validate(job: Job, modality: Modality, problem: Classification, base: str, d
     good["id"] = duplicates.identify(looked["exact"], good["y"])
     samples = good.assign(source_id=good["id"], content=duplicates.digest(looked["normal"]), group=duplicates.group(good["id"], of_x.alike(looked)))
     findings = duplicates.summarise(samples)
-    notes = [f"{origin}: {note}" for origin, note in zip(samples["origin"], looked["note"], strict=True) if note]
+    noted = looked["note"].notna()
+    notes = [f"{origin}: {note}" for origin, note in zip(samples.loc[noted, "origin"], looked.loc[noted, "note"], strict=True)]
     receipts.write_json(job.out / "findings.json", findings | {"notes": notes, "skipped": skipped})
     labels = sorted(set(problem.labels.values())) if problem.labels else of_y.labels(samples["y"])
     largest = findings["largest"]["rows"] if findings["largest"]["rows"] > 1 else 0

@@ -27,8 +27,11 @@ def confirmed(rows: int, proposals: Iterable[Rows], confirm: Callable[[Rows], Ro
     together, joined = np.arange(rows), np.empty((0, 2), np.intp)
     for proposed in proposals:
         fresh = proposed[together[proposed[:, 0]] != together[proposed[:, 1]]]
-        joined = np.concatenate([joined, *(confirm(some) for some in chunks(fresh))])
-        together = linked(rows, joined)
+        near = np.concatenate([np.empty((0, 2), np.intp), *(confirm(some) for some in chunks(fresh))])
+        ends, code = np.unique(together[near], return_inverse=True)
+        group = np.arange(rows)
+        group[ends] = ends[linked(len(ends), code.reshape(-1, 2))]
+        together, joined = group[together], np.concatenate([joined, near])
     return joined
 
 

@@ -57,11 +57,14 @@ def check(samples: pd.DataFrame, path: Path) -> None:
             raise ManifestError(f"{path}: {int(bad.sum())} row(s), first {extract(first)}: {fact}")
 
     refuse(samples["id"].duplicated(), "the id stands twice")
-    refuse(~samples["source_id"].isin(samples["id"]), "its original is not here")
+    of_original = samples["group"].where(samples["source_id"] == samples["id"])
+    copies = of_original.isna()
+    if copies.any():
+        of_original[copies] = samples.loc[copies, "source_id"].map(samples.set_index("id")["group"])
+    refuse(of_original.isna(), "its original is not here")
     refuse(samples["given_part"].notna() & ~samples["given_part"].isin(PARTS), f"given_part is not one of {PARTS}")
-    refuse(samples["y"].str.len() == 0, "y is empty")
-    group_of_original = samples["source_id"].map(samples.set_index("id")["group"])
-    refuse(group_of_original != samples["group"], "a copy is not in the group of its original")
+    refuse(~samples["y"].astype(bool), "y is empty")
+    refuse(of_original != samples["group"], "a copy is not in the group of its original")
     if not samples["id"].is_monotonic_increasing:
         raise ManifestError(f"{path}: rows are not in the order of their ids")
 

@@ -38,6 +38,7 @@ DELIMITERS: dict[str, dict[str, Any]] = {
     "comma": CSV, "semicolon": CSV | {"delimiter": ";"}, "tab": TSV, "spaces": CSV | {"delimiter": " ", "skipinitialspace": True},
 }  # fmt: skip
 
+ENCODE = json.JSONEncoder(ensure_ascii=False).encode
 Row = tuple[Any, ...]  # line, x, y, meta, code, reason; y repeats x where x alone is wanted
 
 
@@ -231,12 +232,12 @@ def _delimited_rows(path: Path, wanted: list[str], encoding: Encoding, dialect: 
             names = list(header) if header else next(reader, [])
             at = [column(names, name, path) for name in wanted]
             x, y = at[0], at[-1]
-            others = [(i, name) for i, name in enumerate(names) if i not in at]
+            others = [(i, name) for i, name in enumerate(names) if name and i not in at]
             began = reader.line_num + 1
             for row in reader:
                 if row:
                     if len(row) == len(names):
-                        meta = json.dumps({name: row[i] for i, name in others if name}, ensure_ascii=False)
+                        meta = ENCODE({name: row[i] for i, name in others}) if others else "{}"
                         yield began, row[x], row[y], meta, None, None
                     else:
                         yield began, "", "", "{}", "field_count", f"{len(row)} fields where the header has {len(names)}"
@@ -269,7 +270,7 @@ def _jsonl_rows(path: Path, wanted: list[str], encoding: Encoding) -> Iterator[R
                 if lacking:
                     code, reason = "missing_value", f"'{extract(lacking[0])}' is missing or not a string or number"
                 else:
-                    x, y, meta = found[wanted[0]], found[wanted[-1]], json.dumps(row, ensure_ascii=False)
+                    x, y, meta = found[wanted[0]], found[wanted[-1]], ENCODE(row)
             yield line, x, y, meta, code, reason
     absent = [name for name in wanted if name not in seen]
     if absent:

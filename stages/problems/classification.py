@@ -24,7 +24,7 @@ def label(y: "pd.Series[str]", settings: Classification) -> pd.DataFrame:
     """Return y as a list of its one label's name, with code and reason where the label is empty or not declared."""
     names = settings.labels
     named = y if names is None else y.map(names)
-    found = pd.DataFrame({"y": [[str(n)] for n in named], "code": None, "reason": None}, index=y.index, dtype=object)
+    found = pd.DataFrame({"y": [[str(n)] for n in named.tolist()], "code": None, "reason": None}, index=y.index, dtype=object)
     found.loc[named.isna(), "code"] = "unknown_label"
     found.loc[named.isna(), "reason"] = [f"label '{extract(value)}' is not in problem.labels" for value in y[named.isna()]]
     found.loc[y.str.strip() == "", ["code", "reason"]] = ["no_label", "the label is empty"]
@@ -38,7 +38,7 @@ def strata(y: "pd.Series[Any]") -> "pd.Series[str]":
 
 def labels(y: "pd.Series[Any]") -> list[str]:
     """Return the labels in the order of the model's outputs: sorted."""
-    return sorted(set(strata(y)))
+    return sorted(strata(y).unique())
 
 
 def load(folder: Path, modality: str, labels: list[str], new_head: bool) -> tuple[Any, frozenset[str]]:
