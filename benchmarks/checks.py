@@ -147,7 +147,7 @@ def validate(options: argparse.Namespace) -> None:
 def leak(options: argparse.Namespace) -> None:
     """Print macro-F1 on rows that were held out after augmentation, naively and by split, beside untouched rows."""
     columns = {"x": "text", "y": "category"}
-    print(json.dumps(leaked(options.folder / "train.csv", options.folder / "test.csv", columns, copies=3), indent=2))
+    print(json.dumps(leaked(options.folder / "train.csv", options.folder / "test.csv", columns, options.copies, options.words), indent=2))
 
 
 def alarms(options: argparse.Namespace) -> None:
@@ -199,6 +199,8 @@ def main() -> None:
     command.set_defaults(run=validate)
     command = commands.add_parser("leak", help=leak.__doc__)
     command.add_argument("folder", type=Path)
+    command.add_argument("--copies", type=int, default=3, help="of each row")
+    command.add_argument("--words", type=float, default=0.2, metavar="SHARE", help="of the words gets typing errors")
     command.set_defaults(run=leak)
     for run in (alarms, shifts, losses):
         command = commands.add_parser(run.__name__, help=run.__doc__)

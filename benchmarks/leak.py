@@ -7,43 +7,55 @@ from typing import Any
 import pandas as pd
 
 from benchmarks import elsewhere
+from stages.checks import groups, near_texts
 from stages.contract import manifest
+from stages.modalities import text
 
-KEYBOARD = {"name": "keyboard", "words": 0.2, "characters": 0.2}
 
-
-def leaked(train: Path, test: Path, columns: dict[str, str], copies: int) -> dict[str, Any]:
+def leaked(train: Path, test: Path, columns: dict[str, str], copies: int, words: float) -> dict[str, Any]:
     """Return macro-F1 of cheap models on TF-IDF, on held-out rows and on the untouched table `test`, for both ways to part.
 
-    All rows of `train` get copies with typing errors by the real stages; then rows are parted at random (naive), or by
-    split (refit), whose test part holds originals alone.
+    All rows of `train` get copies with typing errors in a share of their words, by the real stages; then rows are parted
+    at random (naive), or by split (refit), whose test part holds originals alone. Of the untouched rows those are
+    scored once more by themselves that are near to no row of `train`, as split's test part is.
     """
     with tempfile.TemporaryDirectory() as made:
         folder, rows = Path(made), pd.read_csv(train)
         weights = rows[columns["y"]].value_counts().astype(float).to_dict()
-        loose = {"min_rows_per_label": 3, "max_label_ratio": 1000.0, "max_group_fraction": 1.0, "max_bad_fraction": 0.2}
+        loose = {"min_rows": 1, "min_rows_per_label": 3, "max_label_ratio": 1000.0, "max_group_fraction": 1.0, "max_bad_fraction": 0.2}
         elsewhere.texts(
             folder, train.read_bytes(), columns,
             validate=loose | {"label_distribution": {"name": "declared", "weights": weights, "max_kl": 1.0}},
-            augment={"share": 1.0, "copies": copies, "transforms": [KEYBOARD]}, split={"validation": 0.1, "test": 0.2},
+            augment={"share": 1.0, "copies": copies, "transforms": [{"name": "keyboard", "words": words, "characters": 0.2}]},
+            split={"validation": 0.1, "test": 0.2},
         )  # fmt: skip
         for stage in ("validate", "augment", "split"):
             elsewhere.run(folder, f"stages.{stage}", "texts")
         augmented = manifest.read(folder / "data/augment/texts/manifest.parquet")
         parts = {name: manifest.read(folder / f"data/split/texts/{name}.parquet") for name in ("train", "test")}
     untouched = pd.read_csv(test).rename(columns={columns["x"]: "x", columns["y"]: "y"})[["x", "y"]]
+    tests = {"untouched": untouched, "untouched_and_new": untouched[new(rows[columns["x"]], untouched["x"])]}
     shuffled = augmented.assign(y=augmented["y"].str[0]).sample(frac=1, random_state=0)
     held = len(shuffled) // 5
     parts = {name: of.assign(y=of["y"].str[0]) for name, of in parts.items()}
     return {
         "originals": int((augmented["id"] == augmented["source_id"]).sum()), "copies": int((augmented["id"] != augmented["source_id"]).sum()),
-        "naive": scores(shuffled.iloc[held:], shuffled.iloc[:held], untouched),
-        "refit": scores(parts["train"], parts["test"], untouched),
+        "untouched": len(untouched), "untouched_and_new": len(tests["untouched_and_new"]),
+        "naive": scores(shuffled.iloc[held:], {"held_out": shuffled.iloc[:held], **tests}),
+        "refit": scores(parts["train"], {"held_out": parts["test"], **tests}),
     }  # fmt: skip
 
 
-def scores(train: pd.DataFrame, held: pd.DataFrame, untouched: pd.DataFrame) -> dict[str, dict[str, float]]:
-    """Return macro-F1 on the rows that were held out, and on untouched ones, of a linear model and of the nearest neighbour."""
+def new(known: "pd.Series[str]", x: "pd.Series[str]") -> "pd.Series[bool]":
+    """Return which texts are near to no known one, and equal to none."""
+    both = text.normalise(pd.concat([known, x], ignore_index=True))
+    code, distinct = pd.factorize(both, sort=True)
+    group = groups.linked(len(distinct), near_texts.pairs(distinct.tolist()))[code]
+    return ~pd.Series(group[len(known) :], index=x.index).isin(group[: len(known)])
+
+
+def scores(train: pd.DataFrame, tests: dict[str, pd.DataFrame]) -> dict[str, dict[str, float]]:
+    """Return macro-F1 on each set of rows, of a linear model and of the nearest neighbour."""
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.metrics import f1_score
     from sklearn.neighbors import KNeighborsClassifier
@@ -53,6 +65,5 @@ def scores(train: pd.DataFrame, held: pd.DataFrame, untouched: pd.DataFrame) -> 
     learned, found = vectors.fit_transform(train["x"]), dict[str, dict[str, float]]()
     for name, model in (("linear", LinearSVC()), ("nearest_neighbour", KNeighborsClassifier(1, metric="cosine"))):
         model.fit(learned, train["y"])
-        parts = (("held_out", held), ("untouched", untouched))
-        found[name] = {part: round(float(f1_score(of["y"], model.predict(vectors.transform(of["x"])), average="macro")), 4) for part, of in parts}
+        found[name] = {part: round(float(f1_score(of["y"], model.predict(vectors.transform(of["x"])), average="macro")), 4) for part, of in tests.items()}
     return found

@@ -3,9 +3,11 @@
 import zipfile
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 
-from benchmarks import images
+from benchmarks import checks, images, leak
 from tests.conftest import ROOT
 from tests.test_formats import brought, converted  # noqa: F401  (fixtures)
 
@@ -32,3 +34,17 @@ def test_a_linear_probe_gains_from_pretraining(tmp_path: Path, converted: dict[s
     assert pretrained["test_rows"] == random["test_rows"] == 50
     assert pretrained["accuracy"] >= 0.88
     assert random["accuracy"] <= 0.75
+
+
+def test_labels_that_are_noise_are_learned_only_where_copies_leak(tmp_path: Path) -> None:
+    drawn = np.random.default_rng(0)
+    texts = checks.written(600, drawn)
+    for name, rows in (("train", texts[:450]), ("test", texts[450:])):
+        pd.DataFrame({"text": rows, "label": drawn.choice(["a", "b", "c"], len(rows))}).to_csv(tmp_path / f"{name}.csv", index=False)
+
+    found = leak.leaked(tmp_path / "train.csv", tmp_path / "test.csv", {"x": "text", "y": "label"}, copies=2, words=0.1)
+
+    naive, refit = (found[name]["nearest_neighbour"] for name in ("naive", "refit"))
+    assert naive["held_out"] > 0.8  # a copy of it stands in train
+    assert naive["untouched"] < 0.5
+    assert refit["held_out"] < 0.5

@@ -15,6 +15,7 @@ from stages.contract.plugins import Modality, Problem
 
 Floats = NDArray[np.float32]
 
+AT_ONCE = 16  # rows: what the layers of a picture hold takes a hundred times its memory
 RESAMPLES = 500
 SIZES = (25, 50, 100, 200, 500, 1000)  # of the draws that a profile knows
 
@@ -47,7 +48,7 @@ def see(folder: Path, samples: pd.DataFrame, of_x: Modality, of_y: Problem, moda
     encoded = of_x.encode(samples, processor, modality)
     rows, moments = [np.empty(0)] * len(samples), [np.empty(0)] * len(samples)
     with torch.inference_mode():
-        for batch, inputs in device.batches(encoded, of_x.lengths(encoded), of_x.collate(processor), compute.batch_size):
+        for batch, inputs in device.batches(encoded, of_x.lengths(encoded), of_x.collate(processor), min(compute.batch_size, AT_ONCE)):
             with device.arithmetic(compute):
                 embedded = _pooled(model(**inputs).last_hidden_state.float(), inputs.get("attention_mask"))
             stacked = torch.stack([torch.cat(of, 1) for of in zip(*reached, strict=True)], 1) if norms else embedded[:, None, :0].repeat(1, 2, 1)
@@ -75,8 +76,10 @@ def _keeper(reached: list[Any], i: int) -> Callable[[Any, Any], None]:
 
 def _moments(reached: Any) -> tuple[Any, Any]:
     """Return mean and mean square of each channel of (rows, channels, height, width)."""
-    values = reached.float()
-    return values.mean((2, 3)), values.square().mean((2, 3))
+    import torch
+
+    variance, mean = torch.var_mean(reached.float(), (2, 3), correction=0)  # squares would take as much memory again
+    return mean, variance + mean**2
 
 
 def _pooled(hidden: Any, mask: Any) -> Any:
