@@ -1,5 +1,6 @@
 """How far data lies from a reference: limits that hold at their rate, shifts that are found, labels of pretraining, drift."""
 
+import dataclasses
 import json
 import sys
 from collections.abc import Callable
@@ -45,6 +46,13 @@ def test_rows_of_the_same_domain_are_far_no_oftener_than_said(size: int) -> None
 def test_a_shift_is_found_where_it_is() -> None:
     assert far(made(1000, 1), made(1000, 2, mean=0.5)) == {"characters", "frechet", "two_samples"}
     assert far(made(1000, 1), made(1000, 2, script="CJK")) == {"script"}
+
+
+@pytest.mark.parametrize(("here", "is_far"), [(32.0, True), (300.0, True), (256.0, False)])
+def test_a_trait_that_hardly_varies_in_the_reference_is_compared_too(here: float, is_far: bool) -> None:
+    reference, new = made(300, 1), made(300, 2)
+    sides = {"shorter_side": [*range(137, 146), *[256.0] * 291]}, {"shorter_side": [*range(137, 146), *[here] * 291]}
+    assert ("shorter_side" in far(*(dataclasses.replace(of, traits=side) for of, side in zip((reference, new), sides, strict=True)))) == is_far
 
 
 def test_rows_like_one_of_the_groups_of_a_reference_are_near_and_others_far() -> None:

@@ -138,7 +138,8 @@ class _Trait:
                 ", ".join(f"{one_line(k, 20)} {v:.1%}" for k, v in pd.Series(of).value_counts(normalize=True)[:3].items()) for of in (new, reference)
             )
         else:
-            edges = np.unique(np.quantile(reference, DECILES))
+            deciles, times = np.unique(np.quantile(reference, DECILES), return_counts=True)
+            edges = np.union1d(deciles, np.nextafter(deciles[times > 1], -np.inf))  # a value that many rows have is a bin of its own
             self.codes = [np.searchsorted(edges, of, side="left") for of in (reference, new)]
             self.bins = len(edges) + 1
             here, there = (f"{np.mean(of):.3g}" for of in (new, reference))
