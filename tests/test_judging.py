@@ -14,6 +14,7 @@ from benchmarks import judging
 from stages.contract.params import BeatsBaseline, Calibration, EachLabel, Floor
 from stages.judging import card, gates, ledger, statistics
 from stages.problems import classification
+from tests.conftest import ROOT
 
 LABELS = ["a", "b", "c", "d"]
 GATE = BeatsBaseline(name="beats_baseline", margin=0.0, alpha=0.1)
@@ -152,6 +153,13 @@ def test_a_later_use_of_the_same_rows_asks_for_more() -> None:
     assert "label fresh test rows" in tenth["reason"] and "label fresh test rows" not in first["reason"]
 
 
+def test_the_worked_example_of_the_page_is_what_the_gate_says() -> None:
+    rows, page = scored(2000, 2, candidate=0.86, champion=0.83), (ROOT / "docs/judging.md").read_text()
+    for number, use in ((400, 1), (2000, 1), (2000, 2)):
+        verdict = judge(rows.iloc[:number], use=use)
+        assert f"> {verdict['outcome']}: {verdict['reason']}\n" in page
+
+
 ROWS = scored(200, 3, candidate=0.9, champion=0.5).assign(confidence=0.9)
 EACH, CALIBRATED = EachLabel("each_label", 0.5), Calibration("calibration", 10, 0.1)
 
@@ -274,7 +282,7 @@ def test_the_bounds_are_near_those_of_a_plain_bootstrap_over_rows() -> None:
         score = [f1_score(drawn["y"], drawn[name], labels=LABELS, average="macro", zero_division=0.0) for name in ("candidate", "champion")]
         return float(score[0] - score[1])
 
-    plain = [difference(draw.integers(0, 200, 200)) for _ in range(300)]
+    plain = [difference(draw.integers(0, 200, 200)) for _ in range(500)]
     found = compare(rows)
     assert found.lower == pytest.approx(np.quantile(plain, 0.05), abs=0.015)
     assert found.upper == pytest.approx(np.quantile(plain, 0.95), abs=0.015)
