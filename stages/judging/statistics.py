@@ -1,17 +1,19 @@
 """Says how sure one may be that one model is better than another on the same rows."""
 
 from dataclasses import dataclass
+from math import ceil
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-CHUNK = 2_000  # resamples at a time: bounds memory
+Array = np.ndarray[Any, Any]
+POWER = 0.8  # with which a difference is shown that these rows, or so many more, "can show"
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Macro-F1 of candidate minus baseline: its bounds are one-sided, each at level alpha."""
+    """Macro-F1 of candidate minus baseline: its bounds are one-sided, each at the level that the use of these rows has."""
 
     candidate: float
     baseline: float
@@ -20,6 +22,7 @@ class Comparison:
     upper: float
     p_value: float
     smallest_detectable: float
+    more_rows: int | None
     by_label: dict[str, dict[str, float]]
     mcnemar_p: float
 
@@ -43,52 +46,78 @@ class Intervals:
 
 
 def compare(y: "pd.Series[str]", candidate: "pd.Series[str]", baseline: "pd.Series[str]", labels: list[str], *,
-            margin: float, alpha: float, resamples: int, seed: int) -> Comparison:  # fmt: skip
-    """Compare two models' predictions on the same rows by the paired bootstrap of the difference in macro-F1.
+            margin: float, level: float) -> Comparison:  # fmt: skip
+    """Compare two models' predictions on the same rows: the difference in macro-F1, and its bounds by the delta method (contrast).
 
-    Rows are drawn with replacement, both models scored on each draw (Efron & Tibshirani 1993, percentile bounds). Rows
-    with equal (y, candidate, baseline) are exchangeable, so a draw is one multinomial over those cells. p_value is
-    the share of draws whose difference is at most the margin (with the observed one counted). smallest_detectable is
-    the difference that would have been detected at level alpha with power 0.8 under the bootstrap's standard error.
+    p_value is one-sided, of a difference of at most the margin. smallest_detectable is the difference that these rows
+    would have shown with probability POWER. more_rows is how many more such rows would show the observed difference
+    with that probability at this level, as the standard error falls with the root of their number: 0 where it is shown
+    already, None where it is at most the margin, so that no number of rows can be expected to show it.
     """
     code = {name: i for i, name in enumerate(labels)}
     rows = pd.DataFrame({"y": y.map(code), "a": candidate.map(code), "b": baseline.map(code)}).fillna(-1).astype(int)
-    cells = rows.value_counts().sort_index()
-    y_, a_, b_ = (cells.index.get_level_values(name).to_numpy() for name in ("y", "a", "b"))
-    counts = cells.to_numpy()
-    generator = np.random.default_rng(seed)
+    found = rows.value_counts().sort_index()
+    cells = np.stack([found.index.get_level_values(name).to_numpy() for name in ("y", "a", "b")])
+    f1, covariance = (of[0] for of in contrast(found.to_numpy()[None, :].astype(float), cells, len(labels)))
 
-    observed_a, observed_b = (_f1(counts[None, :], y_, p, len(labels))[0] for p in (a_, b_))
-    by_label = np.concatenate([
-        _f1(draw, y_, a_, len(labels)) - _f1(draw, y_, b_, len(labels))
-        for size in _chunks(resamples)
-        for draw in [generator.multinomial(counts.sum(), counts / counts.sum(), size=size)]
-    ])  # fmt: skip
-    macro = by_label.mean(axis=1)
-    spread = macro.std(ddof=1)
-    share = [float(np.cov(by_label[:, i] / len(labels), macro)[0, 1] / spread**2) if spread > 0 else 0.0 for i in range(len(labels))]
-    bounds = np.quantile(by_label, [alpha, 1 - alpha], axis=0)
+    of_labels = f1[0] - f1[1]
+    difference, spread = float(of_labels.mean()), float(np.sqrt(covariance.sum()) / len(labels))
+    reach = _z(1 - level)
+    smallest = margin + (reach + _z(POWER)) * spread
+    lower = difference - reach * spread
+    more_rows = None
+    if difference > margin:
+        more_rows = 0 if lower > margin else ceil(len(rows) * (((smallest - margin) / (difference - margin)) ** 2 - 1))
+    half = reach * np.sqrt(covariance.diagonal())
+    share = covariance.sum(axis=1) / covariance.sum()
     return Comparison(
-        candidate=float(observed_a.mean()),
-        baseline=float(observed_b.mean()),
-        difference=float((observed_a - observed_b).mean()),
-        lower=float(np.quantile(macro, alpha)),
-        upper=float(np.quantile(macro, 1 - alpha)),
-        p_value=float(((macro <= margin).sum() + 1) / (resamples + 1)),
-        smallest_detectable=float(margin + (_z(1 - alpha) + _z(0.8)) * spread),
+        candidate=float(f1[0].mean()),
+        baseline=float(f1[1].mean()),
+        difference=difference,
+        lower=lower,
+        upper=difference + reach * spread,
+        p_value=_above((difference - margin) / spread),
+        smallest_detectable=smallest,
+        more_rows=more_rows,
         by_label={
             name: {
                 "rows": int((rows["y"] == i).sum()),
-                "candidate_f1": float(observed_a[i]),
-                "baseline_f1": float(observed_b[i]),
-                "lower": float(bounds[0, i]),
-                "upper": float(bounds[1, i]),
-                "share_of_variance": share[i],
+                "candidate_f1": float(f1[0, i]),
+                "baseline_f1": float(f1[1, i]),
+                "lower": float(of_labels[i] - half[i]),
+                "upper": float(of_labels[i] + half[i]),
+                "share_of_variance": float(share[i]),
             }
             for name, i in code.items()
         },
         mcnemar_p=mcnemar(candidate == y, baseline == y),
     )
+
+
+def contrast(counts: Array, cells: Array, labels: int) -> tuple[Array, Array]:
+    """Return F1 of both models (draws, 2, labels), and the covariance of its differences (draws, labels, labels).
+
+    counts: rows (draws, cells). cells: index of the label of y, candidate and baseline (3, cells), -1 for any other label.
+    A row's influence on F1 = 2 both / total is (2 [both] - F1 [each]) / total; covariances are sums of its products over
+    rows (the delta method: Efron & Tibshirani 1993, ch. 21-22). Rows tell too little of a label that has few, or of models that
+    differ nowhere: so for the covariance each label gets one more row, on which the models differ as often as on all
+    rows, either being the right one (as Agresti & Min 2005 add rows to a paired table). docs/measured.md compares it with
+    the bootstrap.
+    """
+    f1 = np.stack([_f1(counts, cells[0], side, labels)[0] for side in cells[1:]], axis=1)
+    differing = (counts[:, cells[1] != cells[2]].sum(axis=1) + 1) / (counts.sum(axis=1) + 2)
+    each, other = np.arange(labels), np.full(labels, -1)
+    cells = np.hstack([cells, [each, each, other], [each, other, each]])
+    counts = np.hstack([counts, np.repeat(differing[:, None] / 2, 2 * labels, axis=1)])
+    influence = _influence(counts, cells[0], cells[1], labels) - _influence(counts, cells[0], cells[2], labels)
+    return f1, np.swapaxes(influence * counts[:, :, None], 1, 2) @ influence
+
+
+def calibration_error(confidence: "pd.Series[float]", right: "pd.Series[bool]", bins: int) -> float:
+    """Return the expected calibration error over bins of equally many rows (Nguyen & O'Connor 2015); equal confidences share a bin."""
+    rank = (confidence.rank(method="average") - 0.5) / len(confidence)
+    of_bins = (right - confidence).groupby((rank * bins).astype(int)).sum()
+    return float(of_bins.abs().sum() / len(confidence))
 
 
 def intervals(y: "pd.Series[str]", predicted: "pd.Series[str]", labels: list[str], *, alpha: float) -> Intervals:
@@ -141,15 +170,32 @@ def mcnemar(candidate_right: "pd.Series[bool]", baseline_right: "pd.Series[bool]
     return float(binomtest(better, better + worse).pvalue) if better + worse else 1.0
 
 
-def _f1(counts: "np.ndarray[Any, Any]", y: "np.ndarray[Any, Any]", predicted: "np.ndarray[Any, Any]", labels: int) -> "np.ndarray[Any, Any]":
-    """Return F1 (draws, labels) for counts (draws, cells); 0 where a label is neither there nor predicted."""
+def _f1(counts: Array, y: Array, predicted: Array, labels: int) -> tuple[Array, Array]:
+    """Return F1 and the rows that it is over, true and predicted (draws, labels); F1 is 0 where a label is neither there nor predicted."""
+    both, each = _marks(y, predicted, labels)
+    total = counts @ each
+    return _ratio(2 * (counts @ both), total), total
+
+
+def _influence(counts: Array, y: Array, predicted: Array, labels: int) -> Array:
+    """Return what one row of each cell adds to F1 (draws, cells, labels)."""
+    both, each = _marks(y, predicted, labels)
+    f1, total = _f1(counts, y, predicted, labels)
+    return _ratio(2 * both - f1[:, None, :] * each, np.broadcast_to(total[:, None, :], (len(counts), *each.shape)))
+
+
+def _marks(y: Array, predicted: Array, labels: int) -> tuple[Array, Array]:
+    """Return (cells, labels): 1 where a label is true and predicted, and the times that it is either."""
     each = np.arange(labels)
     is_y, is_p = (y[:, None] == each).astype(float), (predicted[:, None] == each).astype(float)
-    both, total = counts @ (is_y * is_p), counts @ (is_y + is_p)
-    return np.divide(2 * both, total, out=np.zeros_like(total), where=total > 0)
+    return is_y * is_p, is_y + is_p
 
 
-def _wilson(right: "np.ndarray[Any, Any]", wrong: "np.ndarray[Any, Any]", alpha: float) -> "tuple[np.ndarray[Any, Any], ...]":
+def _ratio(above: Array, below: Array) -> Array:
+    return np.divide(above, below, out=np.zeros_like(above), where=below > 0)
+
+
+def _wilson(right: Array, wrong: Array, alpha: float) -> tuple[Array, ...]:
     """Return shares and their score intervals (Wilson 1927); without a row the share is 0, and anything from 0 to 1."""
     rows = right + wrong
     n, z = np.maximum(rows, 1), _z(1 - alpha / 2)
@@ -160,11 +206,13 @@ def _wilson(right: "np.ndarray[Any, Any]", wrong: "np.ndarray[Any, Any]", alpha:
     return share, np.clip(low, 0, share), np.clip(high, share, 1)  # a bound that is the share itself may miss it by an ulp
 
 
-def _chunks(resamples: int) -> list[int]:
-    return [min(CHUNK, resamples - at) for at in range(0, resamples, CHUNK)]
-
-
 def _z(level: float) -> float:
     from scipy.stats import norm
 
     return float(norm.ppf(level))
+
+
+def _above(z: float) -> float:
+    from scipy.stats import norm
+
+    return float(norm.sf(z))
