@@ -173,7 +173,7 @@ def history(model: Model, as_json: AsJson = False) -> None:
         return _json(found)
     for move in found.moves:
         print(_moved(move))
-    print(f"{found.model}: {f'version {found.champion} is champion' if found.champion else 'no champion'}, {len(found.moves)} moves")
+    print(f"{found.model}: {f'version {found.champion} is champion' if found.champion else 'no champion'}, {len(found.moves)} moves of the alias")
     return None
 
 

@@ -34,8 +34,9 @@ from stages.contract.errors import ModelError, RegistryError, UnreachableError
 from stages.contract.escape import one_line, redact
 
 ALIAS = "champion"
-SHA256, AGAINST, OUTCOME, DECISION = "refit.model_sha256", "refit.judged_against", "refit.outcome", "refit.decision"
-WITHDRAWN, DATA_MD5 = "refit.withdrawn", "refit.data_md5"
+SHA256, DATA_MD5, LOCK_SHA256 = "refit.model_sha256", "refit.data_md5", "refit.dvc_lock_sha256"
+AGAINST, OUTCOME, WITHDRAWN = "refit.judged_against", "refit.outcome", "refit.withdrawn"
+DECISION, DECISION_SHA256 = "refit.decision", "refit.decision_sha256"  # where the last decision.json lies, and its bytes
 MOVE, USE = "refit.move.", "refit.use."  # and a number of six digits
 OUTSIDE = "unknown, outside Refit"
 MODEL = "model"
@@ -114,7 +115,7 @@ class Verdict:
     """All that is recorded of a judgement.
 
     champion is the number of the version that held the alias when it was made; description is Markdown; artifacts are
-    the files of the decision, in one folder.
+    files of one folder, decision.json first.
     """
 
     version: Version
@@ -237,7 +238,8 @@ def decide(verdict: Verdict) -> bool:
         if verdict.metrics:
             mlflow.log_metrics(verdict.metrics, run_id=version.run_id)
         _record_use(client, version, tags, verdict.use)
-        for key, value in ((OUTCOME, verdict.outcome), (AGAINST, verdict.against), (DECISION, folder)):
+        decided = {OUTCOME: verdict.outcome, AGAINST: verdict.against, DECISION: f"{folder}/{paths[0].name}", DECISION_SHA256: receipts.sha256(paths[0])}
+        for key, value in decided.items():
             client.set_model_version_tag(name, number, key, value)
             client.set_tag(version.run_id, key, value)
         client.update_model_version(name, number, verdict.description)

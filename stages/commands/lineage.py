@@ -1,5 +1,6 @@
 """Tells what a registered version was made from, and whether all of that is still there, byte for byte."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -45,28 +46,27 @@ def lineage(model: str) -> Result:
     """Read what was recorded of MODEL, MODEL@champion or MODEL@NUMBER, and hold every sha256 and DVC hash to it."""
     version = versions.find(model)
     name, damaged = f"{version.name}@{version.number}", list[str]()
-    lock = _read(version, LOCK, damaged) or {}
-    if receipts.digest(lock) != version.tags.get("refit.dvc_lock_sha256"):
-        damaged.append(f"{name}: {LOCK} is not the excerpt of dvc.lock that was registered")
+    tags = version.tags
+    lock = _read(version, LOCK, damaged, lambda file: _is_excerpt(file, tags.get(registry.LOCK_SHA256))) or {}
     try:
         versions.require_whole(version)
     except ModelError as error:
         damaged.append(str(error))
-    provenance, checked, store = _read(version, PROVENANCE, damaged) or {}, _read(version, EXPECTATIONS, damaged), hashes.store()
-    met = sum(expectation["success"] for expectation in checked or ())
-    decided = version.tags.get(registry.DECISION)
+    provenance, checked = _read(version, PROVENANCE, damaged) or {}, _read(version, EXPECTATIONS, None)
+    met, store = sum(expectation["success"] for expectation in checked or ()), hashes.store()
+    decided = tags.get(registry.DECISION)
     return Result(
         model=name,
         run_id=version.run_id,
         sha256=version.sha256,
         withdrawn=version.withdrawn,
-        commit=version.tags.get("refit.git_commit", "unknown"),
+        commit=tags.get("refit.git_commit", "unknown"),
         data=[_data(path, md5, lock, store, damaged) for path, md5 in _inputs(lock).items()],
         lock=lock,
         params={key: value for stage in provenance.values() for key, value in stage["params"].items()},
         environment=provenance.get("finetune", {}).get("versions", {}),
         expectations=None if checked is None else {"met": met, "failed": len(checked) - met},
-        decision=_read(version, f"{decided}/decision.json", damaged) if decided else None,
+        decision=_read(version, decided, damaged, lambda file: receipts.sha256(file) == tags.get(registry.DECISION_SHA256)) if decided else None,
         damaged=damaged,
     )
 
@@ -89,20 +89,30 @@ def told(found: Result) -> list[str]:
     ]
 
 
-def _read(version: registry.Version, name: str, damaged: list[str]) -> Any:
-    """Return a JSON file of the version's run, null if there is none; bytes that receipts.write_json would not write are damage."""
-    with registry.artifact(version, name) as logged, TemporaryDirectory(prefix="refit-") as folder:
+def _read(version: registry.Version, name: str, damaged: list[str] | None, right: Callable[[Path], bool] = lambda _: True) -> Any:
+    """Return a JSON file of the version's run, null where it is gone or wrong, which is damage; no list of damage where it need not be there."""
+    with registry.artifact(version, name) as logged:
         if logged is None:
-            return None
+            fact = "is gone from the run that it was logged with"
+        else:
+            try:
+                if right(logged):
+                    return receipts.read_json(logged)
+            except ValueError:
+                pass  # no JSON any more
+            fact = "is not what was logged: its bytes were changed"
+        if damaged is not None:
+            damaged.append(f"{version.name}@{version.number}: {name} {fact}")
+        return None
+
+
+def _is_excerpt(file: Path, sha256: str | None) -> bool:
+    """Say whether a file is the excerpt of dvc.lock of this digest, byte for byte: JSON may be written in more ways than one."""
+    document = receipts.read_json(file)
+    with TemporaryDirectory(prefix="refit-") as folder:
         again = Path(folder, "again.json")
-        try:
-            document = receipts.read_json(logged)
-            receipts.write_json(again, document)
-        except ValueError:
-            document = None
-        if document is None or again.read_bytes() != logged.read_bytes():
-            damaged.append(f"{version.name}@{version.number}: {name} was changed since it was logged")
-        return document
+        receipts.write_json(again, document)
+        return receipts.digest(document) == sha256 and again.read_bytes() == file.read_bytes()
 
 
 def _inputs(lock: dict[str, Any]) -> dict[str, str]:

@@ -34,5 +34,6 @@ def require_whole(version: registry.Version) -> None:
     """Raise ModelError unless the registry holds the very bytes that were registered."""
     with TemporaryDirectory(prefix="refit-") as folder:
         copied = registry.download(version, Path(folder))
-        if scoring.identity(copied) != version.sha256:
+        there = (copied / "model").is_dir() and (copied / "model.json").is_file()
+        if not there or scoring.identity(copied) != version.sha256:
             raise ModelError(f"{version.name}@{version.number}: the model's bytes are not those that were registered; restore them, or name another version")
