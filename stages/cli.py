@@ -23,6 +23,10 @@ app = typer.Typer(
 AsJson = Annotated[bool, typer.Option("--json", help="Write one JSON document to stdout, for a machine.")]
 
 
+Model = Annotated[str, typer.Argument(help="The name of a registered model, which is that of its task.")]
+OneVersion = Annotated[str, typer.Argument(help="MODEL (its champion), MODEL@champion or MODEL@N.")]
+
+
 @app.callback()
 def refit() -> None:
     """Fine-tune pretrained models reproducibly: from labelled data to a champion that earned its place."""
@@ -158,6 +162,109 @@ def profile(
     return None
 
 
+@app.command(epilog=EPILOG)
+def history(model: Model, as_json: AsJson = False) -> None:
+    """Tell who was champion when: every move of the alias, who made it and why."""
+    from stages.commands import history as command
+
+    with _busy("asking MLflow"):
+        found = command.history(model)
+    if as_json:
+        return _json(found)
+    for move in found.moves:
+        print(_moved(move))
+    print(f"{found.model}: {f'version {found.champion} is champion' if found.champion else 'no champion'}, moves of the alias: {len(found.moves)}")
+    return None
+
+
+@app.command(epilog=EPILOG)
+def rollback(
+    model: Model,
+    to: Annotated[int | None, typer.Option(min=1, help="The version to go back to; else the champion before this one that was not withdrawn.")] = None,
+    why: Annotated[str, typer.Option(help="The reason, for the history.")] = "rollback",
+    as_json: AsJson = False,
+) -> None:
+    """Go back to an earlier champion; the version that is left is withdrawn and never returns by itself."""
+    from stages.commands import rollback as command
+
+    with _busy("verifying the model"):
+        done = command.rollback(model, to, why)
+    return _json(done) if as_json else print(f"{done.model}: {_moved(done.move)}")
+
+
+@app.command(epilog=EPILOG)
+def promote(
+    model: Model,
+    number: Annotated[int, typer.Argument(metavar="N", min=1, help="The number of the version.")],
+    why: Annotated[str, typer.Option(help="The reason, for the history.")],
+    as_json: AsJson = False,
+) -> None:
+    """Make a version champion by hand, a withdrawn one too; it stays so until a candidate beats it."""
+    from stages.commands import promote as command
+
+    with _busy("verifying the model"):
+        done = command.promote(model, number, why)
+    return _json(done) if as_json else print(f"{done.model}: {_moved(done.move)}")
+
+
+@app.command(epilog=EPILOG)
+def lineage(model: OneVersion, as_json: AsJson = False) -> None:
+    """Tell what a version was made from, and verify that it is all there; exits with 2 where a byte was changed."""
+    from stages.commands import lineage as command
+
+    with _busy("verifying model and data"):
+        found = command.lineage(model)
+    if as_json:
+        _json(found)
+    else:
+        print(found.model)
+        for line in command.told(found):
+            print(f"  {one_line(line)}")
+    if found.damaged:
+        raise typer.Exit(2)
+
+
+@app.command(epilog=EPILOG)
+def impact(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="data/raw/SOURCE, a file below it, or a copy of either.")],
+    as_json: AsJson = False,
+) -> None:
+    """Find every registered version that was trained on a file or folder of data."""
+    from stages.commands import impact as command
+
+    with _busy("asking MLflow"):
+        done = command.impact(file)
+    if as_json:
+        return _json(done)
+    for found in done.found:
+        print(f"{one_line(found.version, 80)}{' (champion)' if found.champion else ''}: {one_line(found.source, 200)} {one_line(found.md5, 60)}")
+    for md5, names in done.untold.items():
+        print(f"cannot tell: {one_line(', '.join(names), 300)}: the list of files of {one_line(md5, 60)} is not in DVC's cache here; `dvc fetch` at its commit")
+    print(f"{one_line(done.file, 200)} ({done.md5}): {len(done.found)} versions were trained on it")
+    return None
+
+
+@app.command(epilog=EPILOG)
+def compare(
+    candidate: OneVersion,
+    baseline: OneVersion,
+    data: Annotated[Path | None, typer.Option(metavar="TABLE", help="Labelled rows, with the task's own columns; else the task's test rows.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare two versions on the same rows, with the evidence that the gate asks for."""
+    from stages.commands import compare as command
+
+    with _busy("scoring both"):
+        found = command.compare(candidate, baseline, data)
+    if as_json:
+        return _json(found)
+    of, out = found.evidence, f", {found.left_out:,} left out" if found.left_out else ""
+    print(f"{one_line(found.data, 200)}: {found.rows:,} rows{out}")
+    print(f"macro-F1: {found.candidate} {of.candidate:.4f}, {found.baseline} {of.baseline:.4f}, difference {of.difference:+.4f}")
+    print(f"with {1 - found.level:.1%} confidence at least {of.lower:+.4f}, and with the same at most {of.upper:+.4f}; the gate's margin is {found.margin:g}")
+    return None
+
+
 def main() -> None:
     """Run the command; what the user can mend is one line on stderr and an exit code."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a command takes away what it has half made
@@ -184,6 +291,12 @@ def _busy(what: str) -> Generator[None]:
 
     with Console(stderr=True).status(Text(what)):
         yield
+
+
+def _moved(move: dict[str, Any]) -> str:
+    """Return a move of the alias as a line."""
+    left, reached = (f"version {move[key]}" if move[key] else "none" for key in ("from", "to"))
+    return one_line(f"{move['when']}  {left} -> {reached}  by {move['who']}: {move['why']}")
 
 
 def _json(found: Any) -> None:

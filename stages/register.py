@@ -1,5 +1,6 @@
 """Registers the candidate, judges it against the champion on the same test rows, and promotes it only if it is better."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -9,12 +10,26 @@ import pandas as pd
 from stages import lineage, registry
 from stages.checks import domain, profiles
 from stages.contract import manifest, plugins, receipts, runner
+from stages.contract.errors import ModelError, RegistryError
 from stages.contract.params import Classification, Compute, Data, Register
 from stages.contract.runner import Job
-from stages.judging import card, gates, scoring
+from stages.judging import card, gates, ledger, scoring
 
 STAGES = lineage.UPSTREAM
 SHOWN = ("report.html", "confusion.png", "confusion.csv", "report.json", "metrics.json", "predictions.parquet")
+
+
+@dataclass(frozen=True)
+class Opponent:
+    """Whom a candidate is judged against, by its name and its predictions of the test rows; the cheap baselines where there is no version.
+
+    damaged says why a version that should have been asked cannot be.
+    """
+
+    name: str
+    version: registry.Version | None
+    predicted: "pd.Series[str] | None"
+    damaged: str | None
 
 
 def register(job: Job, problem: Classification, base: str, data: Data, compute: Compute, register: Register) -> str:
@@ -23,31 +38,24 @@ def register(job: Job, problem: Classification, base: str, data: Data, compute: 
     model = receipts.read_json(job.take("finetune", "model.json"))
     shown = {name: job.take("evaluate", name) for name in SHOWN}
     metrics, report = (receipts.read_json(shown[name]) for name in ("metrics.json", "report.json"))
+    predictions = manifest.read_table(shown["predictions.parquet"])
+    labels = sorted(set(model["labels"]) | set(plugins.problem(problem.name).labels(parts["test"]["y"])))
     origin = lineage.read(job.key, data.source, base)
 
-    folder, champion = job.take("finetune", "model").parent, registry.champion(job.key)
+    folder, made_from = job.take("finetune", "model").parent, {stage: job.provenance(stage) for stage in STAGES}
     sha256 = scoring.identity(folder)
-    opponent = _opponent(job.key, champion, sha256)
-    predictions, against = _against(job, opponent, manifest.read_table(shown["predictions.parquet"]), parts["test"], compute)
-    labels = sorted(set(model["labels"]) | set(plugins.problem(problem.name).labels(parts["test"]["y"])))
-    opponents = list(metrics["baselines"]) if against == "baselines" else [against]
-    verdicts = [gates.judge(gate, predictions, metrics, opponents, labels) for gate in register.gates]
-    outcome = gates.together(verdicts)
-
     receipts.write_json(job.out / "dvc_lock.json", origin.lock)
-    made_from = {stage: job.provenance(stage) for stage in STAGES}
-    history = receipts.read_json(job.take("finetune", "history.json"))
-    version = registry.find(job.key, sha256) or registry.record(
+    made = registry.record(
         registry.Candidate(
             name=job.key,
             sha256=sha256,
             folder=folder,
             params={name: value for stage in STAGES for name, value in made_from[stage]["params"].items()},
             metrics=metrics,
-            history=history,
+            history=receipts.read_json(job.take("finetune", "history.json")),
             datasets=_datasets(data.source, origin, parts),
             artifacts={
-                "lineage": [job.out / "dvc_lock.json"],
+                "lineage": [job.out / "dvc_lock.json", job.unsigned("validate", "expectations.json")],
                 "evaluate": list(shown.values()),
                 "augment": sorted(job.take("augment", "preview").iterdir()),
                 "data_docs": sorted(job.unsigned("validate", "data_docs").iterdir()),
@@ -64,47 +72,81 @@ def register(job: Job, problem: Classification, base: str, data: Data, compute: 
             },
         )
     )
-    decision = {
-        "task": job.key,
-        "outcome": outcome,
-        "against": against,
-        "candidate": {"version": version.number, "run_id": version.run_id, "model_sha256": sha256},
-        "data": {"source": data.source, "md5": origin.data, "test_rows": len(predictions)},
-        "lineage": {"git_commit": origin.commit, "dvc_lock_sha256": origin.lock_sha256},
-        "verdicts": verdicts,
-        "drift": _drift(job, opponent, made_from["validate"]["params"]["validate"]["domain"]),
-    }
-    receipts.write_json(job.out / "decision.json", decision)
-    (job.out / "model_card.md").write_text(card.write(decision, model, report), "utf-8")
-    written = [job.out / name for name in ("decision.json", "model_card.md", "dvc_lock.json")]
-    registry.decide(version, outcome, against, champion.number if champion else None, card.summary(decision, model), written, _metrics(decision))
-    return f"version {version.number}: {outcome}; " + "; ".join(v["reason"] for v in verdicts)
+
+    while True:  # until the registry stood still while the candidate was judged
+        champion, version = registry.champion(job.key), registry.version(job.key, str(made.number))
+        opponent = _opponent(job, champion, sha256, parts["test"], compute)
+        opponents = [opponent.name] if opponent.version else list(metrics["baselines"])
+        use = ledger.Use(sha256, opponent.version.sha256 if opponent.version else opponent.name, frozenset(predictions["id"]))
+        number, beside = ledger.number(use, uses := registry.uses(job.key)), _beside(predictions, opponent)
+        verdicts = [gates.judge(gate, beside, metrics, opponents, labels, use=number) for gate in register.gates]
+        verdicts += _withdrawn(version)
+        outcome = gates.together(verdicts)
+        decision = {
+            "task": job.key,
+            "outcome": outcome,
+            "against": opponent.name,
+            "damaged": opponent.damaged,
+            "candidate": {"version": version.number, "run_id": version.run_id, "model_sha256": sha256},
+            "data": {"source": data.source, "md5": origin.data, "test_rows": len(predictions)},
+            "lineage": {"git_commit": origin.commit, "dvc_lock_sha256": origin.lock_sha256},
+            "verdicts": verdicts,
+            "drift": _drift(job, opponent.version, made_from["validate"]["params"]["validate"]["domain"]),
+        }
+        receipts.write_json(job.out / "decision.json", decision)
+        (job.out / "model_card.md").write_text(card.write(decision, model, report), "utf-8")
+        if registry.decide(
+            registry.Verdict(
+                version=version,
+                champion=champion.number if champion else None,
+                earlier=len(uses),
+                outcome=outcome,
+                against=opponent.name,
+                why=f"register: it beats {opponent.name}",
+                use=use,
+                description=card.summary(decision, model),
+                artifacts=[job.out / name for name in ("decision.json", "model_card.md", "dvc_lock.json")],
+                metrics=_metrics(decision),
+            )
+        ):
+            break
+    damage = f"{opponent.damaged}, so it was judged against the cheap baselines; " if opponent.damaged else ""
+    return f"version {version.number}: {outcome}; {damage}" + "; ".join(v["reason"] for v in verdicts)
 
 
-def _opponent(name: str, champion: registry.Version | None, sha256: str) -> registry.Version | None:
-    """Return the version to judge against: the champion, if there is one.
+def _opponent(job: Job, champion: registry.Version | None, sha256: str, test: pd.DataFrame, compute: Compute) -> Opponent:
+    """Return the champion, scored anew on these rows, or the cheap baselines where there is none or its bytes are lost.
 
     A candidate that is the champion already is judged again against whom it was judged then, so that repeating this
     stage repeats its decision.
     """
-    if champion and champion.sha256 == sha256:
-        before = champion.judged_against.removeprefix("version_")
-        return registry.version(name, before) if before.isdecimal() else None
-    return champion
+    if champion is None:
+        return Opponent("baselines", None, None, None)
+    number = str(champion.number)
+    if champion.sha256 == sha256:
+        number = champion.judged_against.removeprefix("version_")
+        if not number.isdecimal():
+            return Opponent("baselines", None, None, None)
+    try:
+        version = registry.version(job.key, number)
+        with TemporaryDirectory(dir=job.work) as folder:
+            scored = scoring.predict(registry.download(version, Path(folder)), test, compute, sha256=version.sha256)
+    except (ModelError, RegistryError) as error:
+        return Opponent("baselines", None, None, f"version_{number} cannot be asked ({error})")
+    return Opponent(f"version_{number}", version, pd.Series(scored["predicted"].to_numpy(), index=test["id"]), None)
 
 
-def _against(job: Job, opponent: registry.Version | None, predictions: pd.DataFrame, test: pd.DataFrame, compute: Compute) -> tuple[pd.DataFrame, str]:
-    """Return predictions with a column for the opponent, scored anew on these rows, and whom to judge against.
+def _beside(predictions: pd.DataFrame, opponent: Opponent) -> pd.DataFrame:
+    """Return predictions with a column for the opponent, unless it is the baselines, which have theirs."""
+    return predictions if opponent.predicted is None else predictions.assign(**{opponent.name: predictions["id"].map(opponent.predicted)})
 
-    Without one the cheap baselines are the opponents.
-    """
-    if opponent is None:
-        return predictions, "baselines"
-    with TemporaryDirectory(dir=job.work) as folder:
-        scored = scoring.predict(registry.download(opponent, Path(folder)), test, compute, sha256=opponent.sha256)
-    name = f"version_{opponent.number}"
-    by_id = pd.Series(scored["predicted"].to_numpy(), index=test["id"])
-    return predictions.assign(**{name: predictions["id"].map(by_id)}), name
+
+def _withdrawn(version: registry.Version) -> list[gates.Verdict]:
+    """Return the rejection of a version that was withdrawn, however good it is."""
+    if not version.withdrawn:
+        return []
+    reason = f"version {version.number} was withdrawn {version.withdrawn}; only `refit promote` brings it back"
+    return [{"gate": "not_withdrawn", "outcome": "reject", "reason": reason}]
 
 
 def _drift(job: Job, opponent: registry.Version | None, settings: dict[str, Any]) -> dict[str, Any] | None:

@@ -245,11 +245,24 @@ def test_commands_of_the_readme_run(finished: Project, tmp_path: Path) -> None:
     write_texts(tmp_path / "reviews", 240)
     write_csv(tmp_path / "new.csv", rows(9))
     commands = [c for c in readme_commands() if c.startswith(("dvc ", "refit ")) and "completion" not in c]
-    assert {c.split()[1] for c in commands} >= {"repro", "dag", "metrics", "params", "add", "check", "status", "predict", "drift"}
+    assert {c.split()[1] for c in commands} >= {
+        "repro",
+        "dag",
+        "metrics",
+        "params",
+        "add",
+        "check",
+        "status",
+        "predict",
+        "drift",
+        "history",
+        "lineage",
+        "impact",
+    }
     said = {}
     for command in commands:
         command = command.replace("add reviews ~/reviews", f"add mine {tmp_path}/reviews --base tiny_bert").replace("new.csv", f"{tmp_path}/new.csv")
-        words = re.sub("(predict|drift) reviews", r"\1 tiny", command).split()
+        words = re.sub("(predict|drift|history|lineage) reviews", r"\1 tiny", command).split()
         ran = project.run(*([str(Path(sys.executable).with_name("refit")), *words[1:]] if words[0] == "refit" else words))
         said[" ".join(words[:2])] = ran.stdout
     assert "240 rows of 3 labels" in said["refit add"]

@@ -314,6 +314,7 @@ def test_a_card_escapes_what_comes_from_data() -> None:
         "task": "tiny",
         "outcome": verdict["outcome"],
         "against": "baselines",
+        "damaged": "version_1 <b>",
         "verdicts": [verdict],
         "drift": {"against": "version_1", "measures": [{"measure": "script", "distance": 0.5, "limit": 0.1, "far": True, "seen": "<b>LATIN</b>"}]},
         "candidate": {"model_sha256": "0" * 64},

@@ -125,6 +125,7 @@ def test_a_worse_candidate_is_judged_against_the_champion_and_going_back_judges_
     decision = load(project, "register/tiny/decision.json")
     assert (decision["outcome"], decision["against"], decision["candidate"]["version"]) == ("reject", "version_1", 2)
     assert decision["drift"]["against"] == "version_1" and {of["measure"] for of in decision["drift"]["measures"]} >= {"labels", "characters", "script"}
+    assert decision["verdicts"][0]["use"] == 2
     versus = decision["verdicts"][0]["against"]["version_1"]
     assert versus["baseline"] > versus["candidate"]
     assert client(project).get_model_version_by_alias("tiny", "champion").version == 1
@@ -132,10 +133,11 @@ def test_a_worse_candidate_is_judged_against_the_champion_and_going_back_judges_
     project.params(lambda p: p["tasks"]["tiny"]["finetune"].update(learning_rate=0.01, epochs=3))
     output = project.repro().stdout
     assert "Running stage 'register@tiny'" in output
-    assert load(project, "register/tiny/decision.json")["candidate"]["version"] == 1
+    decision = load(project, "register/tiny/decision.json")
+    assert (decision["candidate"]["version"], decision["verdicts"][0]["use"]) == (1, 1)
 
 
-def test_a_champion_whose_files_were_written_over_is_not_loaded(done: Project, tmp_path: Path) -> None:
+def test_a_champion_whose_files_were_written_over_is_not_loaded_and_the_candidate_meets_the_cheap_baselines(done: Project, tmp_path: Path) -> None:
     project = done.copy(tmp_path / "project")
     weights = next((project.root / "mlruns").rglob("model.safetensors"))
     damaged = bytearray(weights.read_bytes())
@@ -144,10 +146,12 @@ def test_a_champion_whose_files_were_written_over_is_not_loaded(done: Project, t
     project.params(lambda p: p["tasks"]["tiny"]["finetune"].update(seed=5))
     project.stage("finetune")
     project.stage("evaluate")
-    failed = project.stage("register", ok=False)
-    assert failed.returncode == 2
-    assert "the model's bytes are not those that were registered" in failed.stderr
-    assert len(client(project).search_model_versions("name = 'tiny'")) == 1
+    said = project.stage("register").stdout
+    decision = load(project, "register/tiny/decision.json")
+    assert (decision["outcome"], decision["against"]) == ("promote", "baselines")
+    assert "version_1 cannot be asked" in decision["damaged"]
+    assert f"{decision['damaged']}, so it was judged against the cheap baselines" in said
+    assert "cannot be asked" in (project.root / "data/register/tiny/model_card.md").read_text()
 
 
 def test_a_flipped_bit_stops_at_the_next_stage(done: Project) -> None:
@@ -215,16 +219,16 @@ def test_the_hash_of_the_lineage_is_that_of_the_excerpt(done: Project) -> None:
     assert set(excerpt) == {f"{stage}@tiny" for stage in STAGES[:-1]}
 
 
-def test_a_champion_that_moved_while_a_candidate_was_judged_is_not_overrun(done: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    from stages import registry
-    from stages.contract.errors import RegistryError
-
-    monkeypatch.chdir(done.root)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{done.root}/mlflow.db")
-    holder = registry.champion("tiny")
-    assert holder is not None
-    with pytest.raises(RegistryError, match="the champion moved"):
-        registry.decide(holder, "promote", "version_9", 9, "", [], {})
+def test_a_withdrawn_version_is_refused_however_good_it_is_until_a_person_promotes_it(done: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    project = done.copy(tmp_path / "project")
+    client(project).set_model_version_tag("tiny", "1", "refit.withdrawn", "2026-01-01 by a person: it swears")
+    client(project).delete_registered_model_alias("tiny", "champion")
+    project.stage("register")
+    decision = load(project, "register/tiny/decision.json")
+    assert decision["outcome"] == "reject"
+    assert [verdict["outcome"] for verdict in decision["verdicts"]] == ["promote", "promote", "reject"]
+    assert decision["verdicts"][-1]["reason"] == "version 1 was withdrawn 2026-01-01 by a person: it swears; only `refit promote` brings it back"
+    assert "champion" not in client(project).get_registered_model("tiny").aliases
 
 
 def test_a_base_model_that_lacks_weights_or_a_tokenizer_is_refused(done: Project, tmp_path: Path) -> None:

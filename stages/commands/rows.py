@@ -1,5 +1,6 @@
-"""Reads rows that have no label, a table of texts or the pictures of a folder, and measures them as validate does."""
+"""Reads rows of a table of texts or the pictures of a folder, and measures them as validate does."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,19 @@ def read(source: Path, column: str | None, task: Task, modality: str) -> pd.Data
     if files.empty:
         raise TableError(f"{extract(source)}: holds no picture ({', '.join(guess.PICTURES)})")
     return of_x.read(files, task.data.encoding).assign(y="", origin=[path.relative_to(root).as_posix() for path in files], meta="{}")
+
+
+def labelled(source: Path, task: Task, label: str) -> pd.DataFrame:
+    """Return the rows of a table with y as the task's problem names labels; a row that validate would set aside has code and reason."""
+    found = read(source, None, task, task.modality.name)
+    cells = found["meta"].map(json.loads)
+    if not any(label in of for of in cells):
+        raise TableError(f"{extract(source)}: has no column '{extract(label)}', which holds the label where the task learned from")
+    y = pd.Series([of.get(label) for of in cells], found.index, dtype=object)
+    named = plugins.problem(task.problem.name).label(y.fillna("").astype(str), task.problem)
+    looked = plugins.modality(task.modality.name).look(found.loc[found["code"].isna(), "x"], task.modality)
+    wrong = found[["code", "reason"]].combine_first(named[["code", "reason"]]).combine_first(looked[["code", "reason"]])
+    return found.assign(y=named["y"], **{name: wrong[name] for name in ("code", "reason")})
 
 
 def measured(sources: list[Path], column: str | None, of: Task, settings: Any, run_base: bool) -> tuple[Profile, Seen | None]:

@@ -16,7 +16,7 @@ def summary(decision: dict[str, Any], model: dict[str, Any]) -> str:
 A {_safe(model["modality"]["name"])} {_safe(model["problem"])} model, fine-tuned from `{model["base"]["source"]}`.
 Model sha256 `{decision["candidate"]["model_sha256"]}`. Data `{data["source"]}` (DVC md5 `{data["md5"]}`), {data["test_rows"]} test rows.
 
-**Decision: {decision["outcome"]}**, judged against {_safe(decision["against"])}.
+**Decision: {decision["outcome"]}**, judged against {_safe(decision["against"])}.{_damage(decision["damaged"])}
 
 {reasons}
 """
@@ -40,6 +40,11 @@ def write(decision: dict[str, Any], model: dict[str, Any], report: dict[str, Any
 
 {_drift(decision["drift"])}
 """
+
+
+def _damage(damaged: str | None) -> str:
+    """Return why it was not judged against the version that it should have been."""
+    return f" {_safe(damaged)}." if damaged else ""
 
 
 def _drift(drift: dict[str, Any] | None) -> str:

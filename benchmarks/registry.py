@@ -1,0 +1,157 @@
+"""Measures the registry: who wins when two promotions meet, and the seconds of rollback, lineage and impact.
+
+`races` and `seconds` register tiny models in a folder of their own; `seconds --task TASK` asks this project's registry.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from stages import registry
+from stages.commands import hashes, impact, lineage, rollback
+from stages.contract import receipts, runner
+from stages.judging import ledger, scoring
+
+TEXTS = Path("data/raw/texts")
+
+
+def register(name: str, score: float, folder: Path, **tags: str) -> registry.Version:
+    """Register a model of a few bytes with all that a run holds; a tag holds its score."""
+    made = folder / f"{name}_{score}"
+    (made / "model").mkdir(parents=True, exist_ok=True)
+    (made / "model/model.safetensors").write_bytes(b"weights of " + str(score).encode())
+    receipts.write_json(made / "model.json", {"score": score})
+    data = tags.get("refit.data_md5", "0" * 32)
+    lock = {f"validate@{name}": {"deps": [{"path": str(TEXTS), "md5": data}]}}
+    receipts.write_json(made / "dvc_lock.json", lock)
+    return registry.record(
+        registry.Candidate(
+            name=name,
+            sha256=scoring.identity(made),
+            folder=made,
+            params={"seed": 1},
+            metrics={"macro_f1": score},
+            history=[{"step": 1, "loss": 0.5}],
+            datasets=[registry.Dataset("texts", "test", data, pd.DataFrame({"x": ["a"], "y": ["b"]}))],
+            artifacts={"lineage": [made / "dvc_lock.json"]},
+            provenance={"finetune": {"params": {"finetune": {"seed": 1}}, "versions": {"python": "3.11"}}},
+            tags={"refit.data": str(TEXTS), "refit.dvc_lock_sha256": receipts.digest(lock), "score": str(score)} | tags,
+        )
+    )
+
+
+def verdict(version: registry.Version, champion: registry.Version | None, earlier: int, outcome: str, ids: tuple[str, ...] = ("r1", "r2")) -> registry.Verdict:
+    """Return a verdict on a version, with a decision.json of its own."""
+    against = f"version_{champion.number}" if champion else "baselines"
+    folder = Path("decided", f"{version.name}_{version.number}_{against}")
+    folder.mkdir(parents=True, exist_ok=True)
+    receipts.write_json(folder / "decision.json", {"outcome": outcome, "against": against, "verdicts": [{"reason": "its score"}]})
+    use = ledger.Use(version.sha256, champion.sha256 if champion else against, frozenset(ids))
+    held = champion.number if champion else None
+    return registry.Verdict(version, held, earlier, outcome, against, f"it beats {against}", use, "", [folder / "decision.json"], {})
+
+
+def judge(name: str, number: int, meanwhile: Callable[[], object] = lambda: None) -> int:
+    """Judge a version by its score until the champion stands still, as register does; return how often that was. meanwhile is called at first."""
+    times = 0
+    while True:
+        champion, earlier, version = registry.champion(name), len(registry.uses(name)), registry.version(name, str(number))
+        better = not version.withdrawn and (champion is None or _score(version) > _score(champion))
+        if times == 0:
+            meanwhile()
+        times += 1
+        if registry.decide(verdict(version, champion, earlier, "promote" if better else "reject")):
+            return times
+
+
+def races(tries: int, folder: Path) -> dict[str, Any]:
+    """Let two processes judge two versions at once, each having read the champion before the other decides; half of the models have a champion."""
+    names = [f"race_{i}" for i in range(tries)]
+    for i, name in enumerate(names):
+        for score in (0.5, *((0.7, 0.9) if i % 4 < 2 else (0.9, 0.7))):
+            register(name, score, folder)
+        if i % 2:
+            judge(name, 1)
+    context = multiprocessing.get_context("spawn")
+    barrier, ended = context.Barrier(2), context.Queue()
+    racers = [context.Process(target=_race, args=(names, number, barrier, ended)) for number in (2, 3)]
+    for racer in racers:
+        racer.start()
+    for racer in racers:
+        racer.join()
+    champions = [registry.champion(name) for name in names]
+    moves = [registry.history(name) for name in names]
+    return {
+        "tries": tries,
+        "better_version_is_champion": sum(of is not None and _score(of) == 0.9 for of in champions),
+        "processes_ended_cleanly": sum(racer.exitcode == 0 for racer in racers),
+        "judged_anew": sum(ended.get() - tries for _ in racers),
+        "moves_outside_refit": sum(move.who == registry.OUTSIDE for of in moves for move in of),
+    }
+
+
+def _race(names: list[str], number: int, barrier: Any, ended: Any) -> None:
+    ended.put(sum(judge(name, number, barrier.wait) for name in names))
+
+
+def seconds(folder: Path) -> dict[str, float]:
+    """Return the seconds of each command among 100 versions of a model, imports left out."""
+    TEXTS.mkdir(parents=True)
+    for i in range(200):
+        (TEXTS / f"{i}.txt").write_text(f"a text {i}")
+    md5 = hashes.of(TEXTS)[0]
+    for i in range(100):
+        register("many", i / 100, folder, **{"refit.data_md5": md5})
+    judge("many", 50)
+    judge("many", 100)
+    return {
+        "lineage": _took(lambda: lineage.lineage("many@champion")),
+        "impact_folder": _took(lambda: impact.impact(TEXTS)),
+        "impact_file": _took(lambda: impact.impact(TEXTS / "7.txt")),
+        "rollback": _took(lambda: rollback.rollback("many", None, "measured")),
+    }
+
+
+def of_task(task: str, source: str) -> dict[str, float]:
+    """Return the seconds of lineage and impact of a task of this project."""
+    registry.versions()  # opens the store, whose schema MLflow looks at once a process
+    return {"lineage": _took(lambda: lineage.lineage(task)), "impact": _took(lambda: impact.impact(Path("data/raw", source)))}
+
+
+def _took(call: Callable[[], object]) -> float:
+    began = time.monotonic()
+    call()
+    return round(time.monotonic() - began, 3)
+
+
+def _score(version: registry.Version) -> float:
+    return float(version.tags["score"])
+
+
+def main() -> None:
+    """Print what was measured as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=("races", "seconds"))
+    parser.add_argument("--tries", type=int, default=50)
+    parser.add_argument("--task", nargs=2, metavar=("TASK", "SOURCE"))
+    arguments = parser.parse_args()
+    runner.quiet()
+    if arguments.task:
+        print(json.dumps(of_task(*arguments.task), indent=1))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder}/mlflow.db"
+        print(json.dumps(races(arguments.tries, Path(folder, "made")) if arguments.what == "races" else seconds(Path(folder, "made")), indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+"""Compares two versions of a model on any labelled rows, with the evidence that the gate asks for."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pandas as pd
+
+from stages import registry
+from stages.commands import rows, versions
+from stages.contract import manifest, plugins, settings
+from stages.contract.errors import DataError, ParamsError, RegistryError
+from stages.contract.escape import extract
+from stages.contract.params import BeatsBaseline, Table, Task
+from stages.judging import ledger, scoring, statistics
+
+
+@dataclass(frozen=True)
+class Result:
+    """Macro-F1 of `candidate` minus that of `baseline` on so many rows; left_out are rows that cannot be read or have no known label."""
+
+    candidate: str
+    baseline: str
+    data: str
+    rows: int
+    left_out: int
+    margin: float
+    level: float
+    evidence: statistics.Comparison
+
+
+def compare(candidate: str, baseline: str, data: Path | None) -> Result:
+    """Score both versions on the task's test rows, or on the rows of a labelled table, and compare them as its gate does."""
+    pair = [versions.find(model) for model in (candidate, baseline)]
+    first, second = pair
+    if first.name != second.name:
+        raise RegistryError(f"{first.name} and {second.name}: are two models; compare two versions of one")
+    task, where = settings.task(first.name), data or Path("data/split", first.name, "test.parquet")
+    gate = next((gate for gate in task.register.gates if isinstance(gate, BeatsBaseline)), None)
+    if gate is None:
+        raise ParamsError(f"params.yaml: tasks.{first.name}.register.gates has no beats_baseline, whose margin and alpha are meant")
+    samples, left_out = _test_rows(where) if data is None else _labelled(data, task)
+    y = plugins.problem(task.problem.name).strata(samples["y"])
+    predicted = [_predicted(version, samples, task) for version in pair]
+    level = ledger.level(gate.alpha, use=1)
+    labels = sorted(set(y) | set(predicted[0]) | set(predicted[1]))
+    evidence = statistics.compare(y, predicted[0], predicted[1], labels, margin=gate.margin, level=level)
+    names = [f"{version.name}@{version.number}" for version in pair]
+    return Result(names[0], names[1], str(where), len(samples), left_out, gate.margin, level, evidence)
+
+
+def _test_rows(path: Path) -> tuple[pd.DataFrame, int]:
+    if not path.is_file():
+        raise DataError(f"{path}: is not there; run `dvc repro split@{path.parent.name}`, or name a table: --data TABLE")
+    return manifest.read(path), 0
+
+
+def _labelled(path: Path, task: Task) -> tuple[pd.DataFrame, int]:
+    """Return the rows of a table that can be read and have a label the task knows, and how many others there are."""
+    layout = task.data.layout
+    if not isinstance(layout, Table):
+        raise ParamsError("params.yaml: the task's data is a folder a label, so no column of a table is its label; compare on the test rows")
+    if not path.is_file():
+        raise DataError(f"{extract(path)}: is not there; name a table with the columns that the task learned from")
+    found = rows.labelled(path, task, layout.columns.y)
+    good = found[found["code"].isna()]
+    if good.empty:
+        raise DataError(f"{extract(path)}: not one of {len(found):,} rows is fit ({extract(found['reason'].iloc[0])})")
+    return good.reset_index(drop=True), len(found) - len(good)
+
+
+def _predicted(version: registry.Version, samples: pd.DataFrame, task: Task) -> "pd.Series[str]":
+    with TemporaryDirectory(prefix="refit-") as folder:
+        return scoring.predict(registry.download(version, Path(folder)), samples, task.compute, version.sha256)["predicted"]

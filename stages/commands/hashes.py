@@ -1,0 +1,73 @@
+"""Hashes files as DVC does, and looks into its cache: whether data of a given hash is still there, byte for byte."""
+
+import configparser
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stages import lineage
+from stages.contract.errors import DataError
+from stages.contract.escape import extract
+from stages.contract.settings import read_yaml
+
+
+@dataclass(frozen=True)
+class Store:
+    """What this project's DVC knows: its cache, whether it has a remote, and the hash of each path it tracks now."""
+
+    cache: Path
+    remote: bool
+    tracked: dict[str, str]
+
+
+def store() -> Store:
+    """Read DVC's files of this project: its settings, dvc.lock and data/raw/NAME.dvc."""
+    config = configparser.ConfigParser(interpolation=None)
+    config.read([".dvc/config", ".dvc/config.local"], "utf-8")
+    tracked = {f"data/raw/{out['path']}": out.get("md5", "") for file in sorted(Path("data/raw").glob("*.dvc")) for out in read_yaml(file)["outs"]}
+    lock = (read_yaml(Path("dvc.lock"), lineage.MAX_BYTES) or {}) if Path("dvc.lock").exists() else {}
+    tracked |= {out["path"]: out["md5"] for stage in lock.get("stages", {}).values() for out in stage.get("outs", ())}
+    cache = Path(".dvc", config.get("cache", "dir", fallback="cache"), "files/md5")
+    return Store(cache, any("remote" in section for section in config.sections()), tracked)
+
+
+def of(path: Path) -> tuple[str, frozenset[str]]:
+    """Return DVC's hash of a file or folder (that of a folder ends in .dir), and the md5 of every file in it."""
+    if not path.exists():
+        raise DataError(f"{extract(path)}: is not there; name a file or a folder of data")
+    if path.is_file():
+        md5 = _md5(path)
+        return md5, frozenset([md5])
+    files = sorted(p.relative_to(path).as_posix() for p in path.rglob("*") if p.is_file())
+    listed = [{"md5": _md5(path / file), "relpath": file} for file in files]
+    return hashlib.md5(json.dumps(listed, sort_keys=True).encode()).hexdigest() + ".dir", frozenset(file["md5"] for file in listed)  # noqa: S324  (DVC's)
+
+
+def listed(cache: Path, md5: str) -> frozenset[str] | None:
+    """Return the md5 of every file of a folder, by the list that DVC's cache keeps of it; null where it is not there or damaged."""
+    path = _object(cache, md5)
+    if not path.is_file() or f"{_md5(path)}.dir" != md5:
+        return None
+    found: list[dict[str, Any]] = json.loads(path.read_text("utf-8"))
+    return frozenset(file["md5"] for file in found)
+
+
+def cached(cache: Path, md5: str) -> tuple[bool, list[str]]:
+    """Say whether the cache holds all of a hash, and name the objects in it whose bytes are not those of their name."""
+    path = _object(cache, md5)
+    inside = listed(cache, md5) if md5.endswith(".dir") else frozenset[str]()
+    objects = [path, *(_object(cache, file) for file in sorted(inside or ()))]
+    there = [of for of in objects if of.is_file()]
+    damaged = [str(of) for of in there if _md5(of) != of.parent.name + of.name.removesuffix(".dir")]
+    return len(there) == len(objects) and not damaged, damaged
+
+
+def _object(cache: Path, md5: str) -> Path:
+    return cache / md5[:2] / md5[2:]
+
+
+def _md5(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "md5").hexdigest()

@@ -1,0 +1,22 @@
+"""Tells who was champion when: every move of the alias, from the registry's own record."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from stages import registry
+from stages.commands import versions
+
+
+@dataclass(frozen=True)
+class Result:
+    """Every move (from, to, who, when, why), the first one first; champion is the version that the last one made so."""
+
+    model: str
+    champion: int | None
+    moves: list[dict[str, Any]]
+
+
+def history(model: str) -> Result:
+    """Return the moves of a model's alias; those made outside Refit are found and recorded first."""
+    moves = registry.history(versions.name(model))
+    return Result(model, moves[-1].after if moves else None, [move.document() for move in moves])

@@ -1,0 +1,49 @@
+"""Finds every registered version that was trained on a file or folder of data, by DVC's hash of it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from stages import registry
+from stages.commands import hashes
+from stages.contract import runner
+
+
+@dataclass(frozen=True)
+class Found:
+    """A version that was trained on the data; source is the folder it was in, under that hash."""
+
+    version: str
+    champion: bool
+    source: str
+    md5: str
+
+
+@dataclass(frozen=True)
+class Result:
+    """The versions, of all models. untold are hashes of folders whose list of files is not in DVC's cache here, and their versions."""
+
+    file: str
+    md5: str
+    found: list[Found]
+    untold: dict[str, list[str]]
+
+
+def impact(file: Path) -> Result:
+    """Compare the hash of a file or folder, and of every file in it, with what each registered version was trained on."""
+    runner.quiet()
+    md5, inside = hashes.of(file)
+    runner.ping_tracking()
+    all_of, cache = registry.versions(), hashes.store().cache
+    trained = {of.tags[registry.DATA_MD5] for of in all_of if registry.DATA_MD5 in of.tags}
+    files = {of: inside if of == md5 else hashes.listed(cache, of) for of in trained}
+    champions = {name: registry.champion(name) for name in {of.name for of in all_of}}
+    found, untold = list[Found](), dict[str, list[str]]()
+    for version in all_of:
+        data, shown = version.tags.get(registry.DATA_MD5, ""), f"{version.name}@{version.number}"
+        held, champion = files.get(data, frozenset[str]()), champions[version.name]
+        if held is None:
+            untold.setdefault(data, []).append(shown)
+        elif inside and inside <= held:
+            is_champion = champion is not None and champion.number == version.number
+            found.append(Found(shown, is_champion, version.tags.get("refit.data", ""), data))
+    return Result(str(file), md5, found, untold)

@@ -1,0 +1,373 @@
+"""The registry: the better version is champion whoever comes last, every move is recorded, and a withdrawn version stays away."""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.registry import TEXTS, judge, races, register, verdict
+from stages import registry
+from stages.commands import hashes
+from stages.commands.history import history
+from stages.commands.impact import impact
+from stages.commands.lineage import lineage
+from stages.commands.promote import promote
+from stages.commands.rollback import rollback
+from stages.contract.errors import DataError, ModelError, RefitError, RegistryError
+from tests.conftest import Project, rows, write_csv
+
+
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with a store in which nothing is registered: making one takes seconds."""
+    import mlflow
+
+    folder = tmp_path_factory.mktemp("store")
+    mlflow.MlflowClient(f"sqlite:///{folder}/mlflow.db").search_registered_models()
+    return folder / "mlflow.db"
+
+
+@pytest.fixture
+def store(empty: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    shutil.copy(empty, tmp_path / "mlflow.db")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    return tmp_path
+
+
+def client() -> Any:
+    import mlflow
+
+    return mlflow.MlflowClient()
+
+
+def three(folder: Path, **tags: str) -> None:
+    """Register three versions of `tiny`, each better than the one before, and let each be champion in turn."""
+    for number, score in enumerate((0.5, 0.7, 0.9), 1):
+        register("tiny", score, folder / "made", **tags)
+        judge("tiny", number)
+
+
+def champion() -> int | None:
+    found = registry.champion("tiny")
+    return found.number if found else None
+
+
+def moves() -> list[tuple[int | None, int | None]]:
+    return [(move.before, move.after) for move in registry.history("tiny")]
+
+
+def test_registering_the_same_bytes_again_makes_no_second_version(store: Path) -> None:
+    first, again, other = (register("tiny", score, store / "made").number for score in (0.5, 0.5, 0.7))
+    assert (first, again, other) == (1, 1, 2)
+    assert len(client().search_runs([client().get_experiment_by_name("tiny").experiment_id])) == 2
+
+
+def test_of_two_promotions_at_once_the_better_version_stays_champion(store: Path) -> None:
+    """Two processes have both read the champion before either decides; without the second reading the last one wins."""
+    found = races(4, store / "made")
+    assert (found["better_version_is_champion"], found["processes_ended_cleanly"], found["moves_outside_refit"]) == (4, 2, 0)
+    assert found["judged_anew"] >= 4
+
+
+def test_a_verdict_about_another_champion_writes_nothing(store: Path) -> None:
+    for score in (0.5, 0.7, 0.9):
+        register("tiny", score, store / "made")
+    judge("tiny", 1)
+    seen = registry.champion("tiny")
+    judge("tiny", 2)
+    assert not registry.decide(verdict(registry.version("tiny", "3"), seen, 2, "promote"))
+    assert "refit.outcome" not in registry.version("tiny", "3").tags
+    assert champion() == 2
+    assert len(registry.uses("tiny")) == 2
+
+
+def test_every_move_says_who_when_why_from_and_to(store: Path) -> None:
+    three(store)
+    found = history("tiny")
+    assert [(move["from"], move["to"], move["why"]) for move in found.moves] == [
+        (None, 1, "it beats baselines"), (1, 2, "it beats version_1"), (2, 3, "it beats version_2"),
+    ]  # fmt: skip
+    assert found.champion == 3
+    assert all("@" in move["who"] and move["when"].endswith("+00:00") for move in found.moves)
+    tags = client().get_registered_model("tiny").tags
+    assert json.loads(tags["refit.move.000002"]) == found.moves[1]
+
+
+def test_judging_the_champion_again_is_no_move_and_no_use(store: Path) -> None:
+    three(store)
+    register("tiny", 0.6, store / "made")
+    for _ in range(2):
+        judge("tiny", 4)
+    assert moves() == [(None, 1), (1, 2), (2, 3)]
+    assert [(use.against == registry.version("tiny", "3").sha256, sorted(use.rows)) for use in registry.uses("tiny")][-1] == (True, ["r1", "r2"])
+    assert len(registry.uses("tiny")) == 4
+
+
+def test_a_verdict_that_knows_nothing_of_a_use_made_meanwhile_is_not_recorded(store: Path) -> None:
+    first, second = (register("tiny", score, store / "made") for score in (0.5, 0.7))
+    known = len(registry.uses("tiny"))
+    assert registry.decide(verdict(first, None, known, "reject"))
+    assert not registry.decide(verdict(second, None, known, "promote"))
+    assert champion() is None
+    assert registry.decide(verdict(second, None, known + 1, "promote"))
+
+
+def test_the_same_candidate_on_other_rows_is_another_use_and_lost_ids_are_no_fresh_rows(store: Path) -> None:
+    version = register("tiny", 0.5, store / "made")
+    for ids in (("a", "b"), ("b", "a"), ("b", "c")):
+        assert registry.decide(verdict(version, None, len(registry.uses("tiny")), "reject", ids))
+    assert [sorted(use.rows) for use in registry.uses("tiny")] == [["a", "b"], ["b", "c"]]
+    assert {(use.candidate, use.against) for use in registry.uses("tiny")} == {(version.sha256, "baselines")}
+    for path in (store / "mlruns").rglob("ledger/*.json"):
+        path.write_text('["z"]')
+    with pytest.raises(RegistryError, match=r"ledger/\w+.json of run \w+ is gone or was changed"):
+        registry.uses("tiny")
+
+
+@pytest.mark.parametrize("by_hand", [2, None])
+def test_a_move_made_in_mlflow_itself_is_found_and_recorded(store: Path, by_hand: int | None) -> None:
+    three(store)
+    if by_hand:
+        client().set_registered_model_alias("tiny", registry.ALIAS, str(by_hand))
+    else:
+        client().delete_registered_model_alias("tiny", registry.ALIAS)
+    last = history("tiny").moves[-1]
+    assert (last["from"], last["to"], last["who"]) == (3, by_hand, "unknown, outside Refit")
+    assert history("tiny").moves[-1] == last
+    assert len(history("tiny").moves) == 4
+
+
+def test_a_move_made_in_mlflow_itself_is_found_by_register_too(store: Path) -> None:
+    three(store)
+    client().set_registered_model_alias("tiny", registry.ALIAS, "1")
+    register("tiny", 0.8, store / "made")
+    judge("tiny", 4)
+    assert moves()[-2:] == [(3, 1), (1, 4)]
+
+
+def test_rollback_goes_to_the_champion_before_and_past_those_that_were_withdrawn(store: Path) -> None:
+    three(store)
+    done = rollback("tiny", None, "it swears")
+    assert (done.move["from"], done.move["to"], done.move["why"], champion()) == (3, 2, "it swears", 2)
+    assert registry.version("tiny", "3").withdrawn == f"{done.move['when']} by {done.move['who']}: it swears"
+    rollback("tiny", None, "so does this")
+    assert champion() == 1
+    with pytest.raises(RegistryError, match="no earlier champion to go back to; `refit promote tiny N`"):
+        rollback("tiny", None, "again")
+
+
+def test_rollback_to_a_version_names_what_is_wrong_with_it(store: Path) -> None:
+    three(store)
+    register("tiny", 0.1, store / "made")
+    for to, fact in ((4, "version 4 has never been champion"), (3, "version 3 is the champion already"), (9, "has no version 9; it has: 1, 2, 3, 4")):
+        with pytest.raises(RegistryError, match=fact):
+            rollback("tiny", to, "x")
+    rollback("tiny", 1, "x")
+    with pytest.raises(RegistryError, match="version 3 was withdrawn 2"):
+        rollback("tiny", 3, "x")
+    assert champion() == 1
+
+
+def test_a_withdrawn_version_never_returns_by_itself_and_promote_brings_it_back(store: Path) -> None:
+    three(store)
+    rollback("tiny", None, "it swears")
+    assert register("tiny", 0.9, store / "made").number == 3
+    judge("tiny", 3)
+    assert (champion(), registry.version("tiny", "3").tags["refit.outcome"]) == (2, "reject")
+    move = promote("tiny", 3, "it was the other one").move
+    assert (champion(), registry.version("tiny", "3").withdrawn) == (3, "")
+    assert move["why"].startswith("it was the other one (brought back: was withdrawn 2") and "it swears" in move["why"]
+
+
+def test_a_version_withdrawn_while_it_was_judged_is_judged_anew(store: Path) -> None:
+    three(store)
+    seen, at = registry.version("tiny", "3"), registry.version("tiny", "2")
+    rollback("tiny", None, "it swears")
+    assert not registry.decide(verdict(seen, at, len(registry.uses("tiny")), "promote"))
+    assert champion() == 2
+
+
+def test_a_manual_promotion_stands_until_a_candidate_beats_it(store: Path) -> None:
+    three(store)
+    promote("tiny", 1, "the others are too slow")
+    judge("tiny", 1)
+    assert champion() == 1
+    with pytest.raises(RegistryError, match="version 1 is the champion already"):
+        promote("tiny", 1, "again")
+    with pytest.raises(RegistryError, match="say why"):
+        promote("tiny", 2, " ")
+    register("tiny", 0.6, store / "made")
+    judge("tiny", 4)
+    assert champion() == 4
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda path: path.write_bytes(path.read_bytes()[:-1] + b"!"), lambda path: path.unlink(), lambda path: shutil.rmtree(path.parents[1])]
+)
+def test_no_one_goes_back_to_a_damaged_version(store: Path, damage: Callable[[Path], object]) -> None:
+    three(store)
+    run = client().get_model_version("tiny", "2")
+    damage(next(path for path in (store / "mlruns").rglob("model.safetensors") if b"0.7" in path.read_bytes()))
+    for call in (lambda: rollback("tiny", None, "x"), lambda: promote("tiny", 2, "x")):
+        with pytest.raises(ModelError, match="tiny@2: the"):
+            call()
+    assert (champion(), run.version) == (3, 2)
+
+
+BAD = ["a/b", "../tiny", "tiny'", "Tiny", "a\nb", "\x1b[31m", "", "tiny@0", "tiny@x", "tiny@1@2", "x" * 61]
+
+
+@pytest.mark.parametrize("name", BAD)
+@pytest.mark.parametrize("call", [history, lambda name: rollback(name, None, "x"), lambda name: promote(name, 1, "x"), lineage])
+def test_a_name_that_is_none_is_said_in_one_line(store: Path, call: Callable[[str], object], name: str) -> None:
+    with pytest.raises(RegistryError) as error:
+        call(name)
+    assert str(error.value).isprintable()
+    assert error.value.exit_code == 2
+
+
+@pytest.mark.parametrize("call", [history, lambda name: rollback(name, None, "x"), lambda name: promote(name, 1, "x"), lineage])
+def test_a_model_that_is_not_there_names_those_that_are(store: Path, call: Callable[[str], object]) -> None:
+    register("tiny", 0.5, store / "made")
+    with pytest.raises(RegistryError, match="nobody: the registry has no model of this name; it has: tiny"):
+        call("nobody")
+
+
+def test_a_move_that_a_person_edited_is_said(store: Path) -> None:
+    three(store)
+    client().set_registered_model_tag("tiny", "refit.move.000002", "?")
+    with pytest.raises(RegistryError, match=r"tag refit.move.000002 is not what Refit wrote"):
+        history("tiny")
+
+
+def test_impact_finds_every_version_by_a_folder_a_file_and_a_copy(store: Path) -> None:
+    for name in ("a", "b"):
+        (store / TEXTS / name).parent.mkdir(parents=True, exist_ok=True)
+        (store / TEXTS / name).write_text(name)
+    shutil.copytree(store / TEXTS, store / "copy")
+    three(store, **{"refit.data_md5": hashes.of(TEXTS)[0]})
+    register("other", 0.5, store / "made", **{"refit.data_md5": "0" * 32 + ".dir"})
+    found = impact(TEXTS)
+    assert [of.version for of in found.found] == ["tiny@1", "tiny@2", "tiny@3"]
+    assert [of.champion for of in found.found] == [False, False, True]
+    assert found.untold == {"0" * 32 + ".dir": ["other@1"]}
+    assert impact(Path("copy")).found == found.found
+    (store / "copy/a").write_text("b")
+    assert impact(Path("copy")).found == []
+    with pytest.raises(DataError, match="gone: is not there"):
+        impact(Path("gone"))
+
+
+# ---- in a project, with DVC's own cache and hashes -------------------------------------------------------------------
+
+
+@pytest.fixture
+def here(done: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    project = done.copy(tmp_path / "project")
+    monkeypatch.chdir(project.root)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{project.root}/mlflow.db")
+    return project
+
+
+def test_lineage_tells_all_and_finds_it_whole(here: Project) -> None:
+    found = lineage("tiny@champion")
+    assert found.damaged == []
+    assert found.commit == here.run("git", "rev-parse", "HEAD").stdout.strip()
+    data = {of.path: of for of in found.data}
+    assert data.keys() == {"data/raw/reviews", "data/raw/tiny_bert", *(f"data/split/tiny/{part}.parquet" for part in ("train", "validation", "test"))}
+    assert all(of.places == ["workspace", "cache"] for of in data.values())
+    assert data["data/raw/reviews"].md5 in (here.root / "data/raw/reviews.dvc").read_text()
+    assert found.params["finetune"]["learning_rate"] == 0.01
+    assert found.environment["torch"]
+    assert found.expectations and found.expectations["met"] > 5 and found.expectations["failed"] == 0
+    assert found.decision and found.decision["outcome"] == "promote"
+    assert set(found.lock) == {f"{stage}@tiny" for stage in ("validate", "augment", "split", "finetune", "evaluate")}
+
+
+PLACES = {
+    "data/raw/reviews/train.csv": "data/raw/reviews: its bytes are not those of",
+    "data/split/tiny/test.parquet": "test.parquet: its bytes are not those of",
+    ".dvc/cache/files/md5/*/*.dir": ".dir: its bytes are not those of its name",
+    "mlruns/**/model.safetensors": "tiny@1: the model's bytes are not those that were registered",
+    "mlruns/**/model.json": "tiny@1: the model's bytes are not those that were registered",
+    "mlruns/**/lineage/dvc_lock.json": "lineage/dvc_lock.json is not what was logged",
+    "mlruns/**/decisions/*/decision.json": "decision.json is not what was logged",
+}
+
+
+def test_lineage_reports_one_flipped_byte_and_what_is_gone(here: Project) -> None:
+    tracked = (here.root / "data/raw/reviews.dvc").read_text()
+    for pattern, fact in PLACES.items():
+        path = next(p for p in here.root.glob(pattern) if p.suffix != ".dir" or p.parent.name + p.name in tracked)
+        kept, mode = path.read_bytes(), path.stat().st_mode
+        path.chmod(0o644)
+        for at in (0, len(kept) // 2, len(kept) - 1):
+            path.write_bytes(kept[:at] + bytes([kept[at] ^ 1]) + kept[at + 1 :])
+            assert any(fact in line for line in lineage("tiny").damaged), (pattern, at)
+        path.write_bytes(kept)
+        path.chmod(mode)
+    next(here.root.glob("mlruns/**/lineage/dvc_lock.json")).unlink()
+    assert lineage("tiny").damaged == ["tiny@1: lineage/dvc_lock.json is gone from the run that it was logged with"]
+
+
+def test_data_that_went_on_can_be_restored_from_the_cache_and_else_from_nowhere(here: Project) -> None:
+    write_csv(here.root / "data/raw/reviews/train.csv", rows(100))
+    here.run("dvc", "add", "-q", "data/raw/reviews")
+    of = next(of for of in lineage("tiny").data if of.path == "data/raw/reviews")
+    assert of.places == ["cache"]
+    shutil.rmtree(here.root / ".dvc/cache")
+    found = lineage("tiny")
+    assert next(of for of in found.data if of.path == "data/raw/reviews").places == []
+    assert found.damaged == []
+    here.run("dvc", "remote", "add", "-d", "far", "/nowhere")
+    assert next(of for of in lineage("tiny").data if of.path == "data/raw/reviews").places == ["a remote, which was not asked"]
+
+
+def test_impact_knows_the_files_of_data_as_dvc_hashes_them(here: Project, tmp_path: Path) -> None:
+    shutil.copy(here.root / "data/raw/reviews/train.csv", tmp_path / "renamed.csv")
+    write_csv(here.root / "data/raw/reviews/train.csv", rows(100))
+    assert [of.version for of in impact(tmp_path / "renamed.csv").found] == ["tiny@1"]
+    assert impact(here.root / "data/raw/reviews/train.csv").found == []
+    here.run("dvc", "checkout", "-q", "--force", "data/raw/reviews")
+    assert [(of.version, of.champion, of.source) for of in impact(Path("data/raw/reviews")).found] == [("tiny@1", True, "data/raw/reviews")]
+
+
+def test_compare_gives_the_gate_s_evidence_on_test_rows_and_on_any_table(here: Project, tmp_path: Path) -> None:
+    from stages.commands.compare import compare
+
+    here.params(lambda p: p["tasks"]["tiny"]["finetune"].update(learning_rate=1e-9, epochs=1))
+    for stage in ("finetune", "evaluate"):
+        here.stage(stage)
+    here.run("dvc", "commit", "-q", "-f", "finetune@tiny", "evaluate@tiny")
+    here.stage("register")
+    said = json.loads((here.root / "data/register/tiny/decision.json").read_text())["verdicts"][0]["against"]["version_1"]
+    found = compare("tiny@2", "tiny@champion", None)
+    assert (found.evidence.difference, found.evidence.lower) == pytest.approx((said["difference"], said["lower"]))
+    table = [{"text": row["text"], "label": row["label"]} for row in rows(40, seed=9)]
+    write_csv(tmp_path / "new.csv", [*table, {"text": "good", "label": ""}])
+    found = compare("tiny@1", "tiny@2", tmp_path / "new.csv")
+    assert (found.rows, found.left_out) == (40, 1)
+    assert found.evidence.difference > 0
+    write_csv(tmp_path / "bare.csv", [{"text": "good", "other": "a"}])
+    with pytest.raises(RefitError, match="has no column 'label'"):
+        compare("tiny@1", "tiny@2", tmp_path / "bare.csv")
+
+
+def test_the_commands_say_one_line_and_give_json(here: Project) -> None:
+    def refit(*words: str) -> "subprocess.CompletedProcess[str]":
+        return here.run(str(Path(sys.executable).with_name("refit")), *words, ok=False)
+
+    assert json.loads(refit("history", "tiny", "--json").stdout)["moves"][0]["to"] == 1
+    assert "sha256" in refit("lineage", "tiny@1").stdout
+    (here.root / "data/raw/reviews/train.csv").write_text("changed")
+    found = refit("lineage", "tiny")
+    assert found.returncode == 2 and "WRONG" in found.stdout
+    for words in (("rollback", "tiny"), ("promote", "tiny", "9", "--why", "x"), ("history", "a/b"), ("compare", "tiny@1", "tiny@9")):
+        done = refit(*words)
+        assert (done.returncode, done.stderr.count("\n"), done.stderr[:7]) == (2, 1, "refit: "), done.stderr
