@@ -348,7 +348,8 @@ def test_compare_gives_the_gate_s_evidence_on_test_rows_and_on_any_table(here: P
     here.stage("register")
     said = json.loads((here.root / "data/register/tiny/decision.json").read_text())["verdicts"][0]["against"]["version_1"]
     found = compare("tiny@2", "tiny@champion", None)
-    assert (found.evidence.difference, found.evidence.lower) == pytest.approx((said["difference"], said["lower"]))
+    assert (found.evidence.difference, found.evidence.mcnemar_p) == pytest.approx((said["difference"], said["mcnemar_p"]))
+    assert found.evidence.lower > said["lower"]  # that was the second use of these rows, at a lower level
     table = [{"text": row["text"], "label": row["label"]} for row in rows(40, seed=9)]
     write_csv(tmp_path / "new.csv", [*table, {"text": "good", "label": ""}])
     found = compare("tiny@1", "tiny@2", tmp_path / "new.csv")
