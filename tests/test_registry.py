@@ -262,6 +262,9 @@ def test_impact_finds_every_version_by_a_folder_a_file_and_a_copy(store: Path) -
     assert impact(Path("copy")).found == []
     with pytest.raises(DataError, match="gone: is not there"):
         impact(Path("gone"))
+    register("edited", 0.5, store / "made", **{"refit.data_md5": "../../outside"})
+    with pytest.raises(DataError, match="outside: is no hash of DVC's"):
+        impact(TEXTS)
 
 
 # ---- in a project, with DVC's own cache and hashes -------------------------------------------------------------------

@@ -3,6 +3,7 @@
 import configparser
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,9 @@ def cached(cache: Path, md5: str) -> tuple[bool, list[str]]:
 
 
 def _object(cache: Path, md5: str) -> Path:
+    """Return where the cache keeps a hash, which a tag or a list names that anybody may have written."""
+    if not re.fullmatch(r"[0-9a-f]{32}(\.dir)?", md5):
+        raise DataError(f"{extract(md5)}: is no hash of DVC's; look at who wrote the version's tags, or the list in DVC's cache")
     return cache / md5[:2] / md5[2:]
 
 
