@@ -16,7 +16,7 @@ import numpy as np
 from scipy.stats import norm, t
 
 from stages.judging import ledger
-from stages.judging.statistics import contrast
+from stages.judging.statistics import contrast, influence
 
 Array = np.ndarray[Any, Any]
 ALPHA, PLAIN = 0.10, 0.05  # in all; and what a gate without a ledger spends each time
@@ -135,22 +135,16 @@ def coverage(draws: int) -> Iterator[dict[str, Any]]:
 
 def plain(counts: Array, cells: Array, labels: int) -> tuple[Array, Array, Array]:
     """Return differences, and the influence of each cell (draws, cells) on them as the rows show it, none added; and standard errors."""
-    difference, influence = np.zeros(len(counts)), np.zeros(counts.shape)
-    for side, sign in ((cells[1], 1), (cells[2], -1)):
-        is_y, is_p = (np.equal.outer(of, np.arange(labels)).astype(float) for of in (cells[0], side))
-        both, total = counts @ (is_y * is_p), counts @ (is_y + is_p)
-        inverse = np.divide(1, total, out=np.zeros_like(total), where=total > 0)
-        f1 = 2 * both * inverse
-        difference += sign * f1.mean(axis=1)
-        influence += sign * ((2 * inverse) @ (is_y * is_p).T - (f1 * inverse) @ (is_y + is_p).T) / labels
-    return difference, influence, np.sqrt((counts * influence**2).sum(axis=1))
+    f1, _ = contrast(counts, cells, labels)
+    of_cell = (influence(counts, cells[0], cells[1], labels) - influence(counts, cells[0], cells[2], labels)).mean(axis=2)
+    return (f1[:, 0] - f1[:, 1]).mean(axis=1), of_cell, np.sqrt((counts * of_cell**2).sum(axis=1))
 
 
 def student(counts: Array, of: Population, level: float) -> tuple[Array, Array]:
     """Return bounds by t without added rows; degrees of freedom from the kurtosis of the influences (Satterthwaite 1946)."""
-    difference, influence, spread = plain(counts, of.cells, of.labels)
+    difference, of_cell, spread = plain(counts, of.cells, of.labels)
     rows, squared = counts.sum(axis=1), spread**2
-    fourth = (counts * influence**4).sum(axis=1)
+    fourth = (counts * of_cell**4).sum(axis=1)
     kurtosis = np.divide(fourth * rows, squared**2, out=np.full_like(rows, 3.0), where=squared > 0)
     reach = t.ppf(1 - level, np.maximum(2 * rows / np.maximum(kurtosis - 1, 1e-9), 1)) * spread
     return difference - reach, difference + reach
@@ -167,14 +161,14 @@ def resampled(counts: Array, of: Population, level: float) -> dict[str, tuple[Ar
     drawn, z = np.random.default_rng(1), norm.ppf(1 - level)
     found = {name: np.empty((2, len(counts))) for name in ("percentile", "BCa", "bootstrap-t")}
     differences, influences, spreads = plain(counts, of.cells, of.labels)
-    for i, (row, difference, influence, spread) in enumerate(zip(counts, differences, influences, spreads, strict=True)):
+    for i, (row, difference, of_cell, spread) in enumerate(zip(counts, differences, influences, spreads, strict=True)):
         there = row > 0
         resamples = drawn.multinomial(int(row.sum()), row[there] / row.sum(), size=RESAMPLES).astype(float)
         again, _, spread_again = plain(resamples, of.cells[:, there], of.labels)
         found["percentile"][:, i] = np.quantile(again, [level, 1 - level])
         below = ((again < difference - 1e-12).mean() + (again <= difference + 1e-12).mean()) / 2
         bias = norm.ppf(np.clip(below, 1 / RESAMPLES, 1 - 1 / RESAMPLES))
-        skew = (row * influence**3).sum() / (6 * spread**3) if spread > 0 else 0.0
+        skew = (row * of_cell**3).sum() / (6 * spread**3) if spread > 0 else 0.0
         at = norm.cdf([bias + (bias + q) / (1 - skew * (bias + q)) for q in (-z, z)])
         found["BCa"][:, i] = np.quantile(again, at)
         known = spread_again > 0

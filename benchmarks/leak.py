@@ -7,7 +7,6 @@ from typing import Any
 import pandas as pd
 
 from benchmarks import elsewhere
-from stages.checks import groups, near_texts
 from stages.contract import manifest
 from stages.modalities import text
 
@@ -48,10 +47,8 @@ def leaked(train: Path, test: Path, columns: dict[str, str], copies: int, words:
 
 def new(known: "pd.Series[str]", x: "pd.Series[str]") -> "pd.Series[bool]":
     """Return which texts are near to no known one, and equal to none."""
-    both = text.normalise(pd.concat([known, x], ignore_index=True))
-    code, distinct = pd.factorize(both, sort=True)
-    group = groups.linked(len(distinct), near_texts.pairs(distinct.tolist()))[code]
-    return ~pd.Series(group[len(known) :], index=x.index).isin(group[: len(known)])
+    group = text.alike(pd.DataFrame({"normal": text.normalise(pd.concat([known, x], ignore_index=True))}))
+    return ~group[len(known) :].set_axis(x.index).isin(group[: len(known)])
 
 
 def scores(train: pd.DataFrame, tests: dict[str, pd.DataFrame]) -> dict[str, dict[str, float]]:

@@ -32,6 +32,9 @@ class Opponent:
     damaged: str | None
 
 
+BASELINES = Opponent("baselines", None, None, None)
+
+
 def register(job: Job, problem: Classification, base: str, data: Data, compute: Compute, register: Register) -> str:
     """Write the decision and the model card, and record both, the model and its lineage in MLflow."""
     parts = {name: manifest.read(job.take("split", f"{name}.parquet")) for name in manifest.PARTS}
@@ -121,12 +124,12 @@ def _opponent(job: Job, champion: registry.Version | None, sha256: str, test: pd
     stage repeats its decision.
     """
     if champion is None:
-        return Opponent("baselines", None, None, None)
+        return BASELINES
     number = str(champion.number)
     if champion.sha256 == sha256:
         number = champion.judged_against.removeprefix("version_")
         if not number.isdecimal():
-            return Opponent("baselines", None, None, None)
+            return BASELINES
     try:
         version = registry.version(job.key, number)
         with TemporaryDirectory(dir=job.work) as folder:

@@ -19,7 +19,7 @@ import os
 import re
 import socket
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -298,14 +298,8 @@ def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _look_up(client: Any, name: str, number: str | None = None) -> Version | None:
     """Return a version by its number or, without one, the champion, if there is such."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        return _version(client.get_model_version(name, number) if number else client.get_model_version_by_alias(name, ALIAS))
-    except MlflowException as error:
-        if _is_absent(error):
-            return None
-        raise
+    found = _if_there(lambda: client.get_model_version(name, number) if number else client.get_model_version_by_alias(name, ALIAS))
+    return _version(found) if found else None
 
 
 def _require(client: Any, name: str, number: str | None) -> Version:
@@ -345,6 +339,18 @@ def _find(client: Any, name: str, sha256: str) -> Version | None:
     return found[0] if found else None
 
 
+def _if_there(ask: Callable[[], Any]) -> Any:
+    """Return what MLflow answers, or null where it has no such thing."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return ask()
+    except MlflowException as error:
+        if _is_absent(error):
+            return None
+        raise
+
+
 def _is_absent(error: Any) -> bool:
     """Say whether MLflow has no such model, version, alias, run or file: it has more than one code for that."""
     from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, RESOURCE_DOES_NOT_EXIST, ErrorCode
@@ -357,14 +363,8 @@ def _is_absent(error: Any) -> bool:
 
 def _tags(client: Any, name: str) -> dict[str, str]:
     """Return the tags of a registered model; none where there is no such model."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        return client.get_registered_model(name).tags
-    except MlflowException as error:
-        if _is_absent(error):
-            return {}
-        raise
+    model = _if_there(lambda: client.get_registered_model(name))
+    return model.tags if model else {}
 
 
 def _synchronised(client: Any, name: str) -> tuple[int | None, dict[str, str]]:
@@ -420,15 +420,9 @@ def _ids(client: Any, name: str, run_id: str, digest: str) -> frozenset[str]:
 
 def _copied(client: Any, run_id: str, name: str, into: str) -> Path | None:
     """Return a copy of a file that was logged with a run, if it has one of that name."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        held = [of.path for of in client.list_artifacts(run_id, name.rpartition("/")[0] or None)]
-        return Path(client.download_artifacts(run_id, name, into)) if name in held else None
-    except MlflowException as error:
-        if _is_absent(error):
-            return None
-        raise
+    held = _if_there(lambda: client.list_artifacts(run_id, name.rpartition("/")[0] or None)) or []
+    copied = _if_there(lambda: client.download_artifacts(run_id, name, into)) if name in [of.path for of in held] else None
+    return Path(copied) if copied else None
 
 
 def _numbered(name: str, tags: dict[str, str], prefix: str, keys: tuple[str, ...]) -> list[dict[str, Any]]:

@@ -109,8 +109,15 @@ def contrast(counts: Array, cells: Array, labels: int) -> tuple[Array, Array]:
     each, other = np.arange(labels), np.full(labels, -1)
     cells = np.hstack([cells, [each, each, other], [each, other, each]])
     counts = np.hstack([counts, np.repeat(differing[:, None] / 2, 2 * labels, axis=1)])
-    influence = _influence(counts, cells[0], cells[1], labels) - _influence(counts, cells[0], cells[2], labels)
-    return f1, np.swapaxes(influence * counts[:, :, None], 1, 2) @ influence
+    of_row = influence(counts, cells[0], cells[1], labels) - influence(counts, cells[0], cells[2], labels)
+    return f1, np.swapaxes(of_row * counts[:, :, None], 1, 2) @ of_row
+
+
+def influence(counts: Array, y: Array, predicted: Array, labels: int) -> Array:
+    """Return what one row of each cell adds to F1 (draws, cells, labels)."""
+    both, each = _marks(y, predicted, labels)
+    f1, total = _f1(counts, y, predicted, labels)
+    return _ratio(2 * both - f1[:, None, :] * each, np.broadcast_to(total[:, None, :], (len(counts), *each.shape)))
 
 
 def calibration_error(confidence: "pd.Series[float]", right: "pd.Series[bool]", bins: int) -> float:
@@ -175,13 +182,6 @@ def _f1(counts: Array, y: Array, predicted: Array, labels: int) -> tuple[Array, 
     both, each = _marks(y, predicted, labels)
     total = counts @ each
     return _ratio(2 * (counts @ both), total), total
-
-
-def _influence(counts: Array, y: Array, predicted: Array, labels: int) -> Array:
-    """Return what one row of each cell adds to F1 (draws, cells, labels)."""
-    both, each = _marks(y, predicted, labels)
-    f1, total = _f1(counts, y, predicted, labels)
-    return _ratio(2 * both - f1[:, None, :] * each, np.broadcast_to(total[:, None, :], (len(counts), *each.shape)))
 
 
 def _marks(y: Array, predicted: Array, labels: int) -> tuple[Array, Array]:
