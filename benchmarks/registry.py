@@ -1,12 +1,14 @@
-"""Measures the registry: who wins when two promotions meet, and the seconds of rollback, lineage and impact.
+"""Measures the registry: who wins when two promotions meet, the seconds of rollback, lineage and impact, and a champion made anew.
 
-`races` and `seconds` register tiny models in a folder of their own; `seconds --task TASK` asks this project's registry.
+`races` and `seconds` register tiny models in a folder of their own; `seconds --task TASK SOURCE` asks this project's registry;
+`rebuild --model MODEL` trains a version of it anew in a clean clone.
 """
 
 import argparse
 import json
 import multiprocessing
 import os
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable
@@ -16,8 +18,8 @@ from typing import Any
 import pandas as pd
 
 from stages import registry
-from stages.commands import hashes, impact, lineage, rollback
-from stages.contract import receipts, runner
+from stages.commands import hashes, impact, lineage, rollback, versions
+from stages.contract import manifest, receipts, runner, settings
 from stages.judging import ledger, scoring
 
 TEXTS = Path("data/raw/texts")
@@ -126,6 +128,41 @@ def of_task(task: str, source: str) -> dict[str, float]:
     return {"lineage": _took(lambda: lineage.lineage(task)), "impact": _took(lambda: impact.impact(Path("data/raw", source)))}
 
 
+def rebuild(model: str, into: Path) -> dict[str, Any]:
+    """Clone the commit that a version was made at, bring its data back, train anew, and hold the model and its predictions to it.
+
+    DVC's cache here serves as the clone's remote for what `dvc add` tracks; what fetch brings is fetched.
+    """
+    version, told = versions.find(model), lineage.lineage(model)
+    name, clone = version.name, into / "clone"
+    began = time.monotonic()
+    _run(Path(), "git", "clone", "--quiet", ".", str(clone))
+    _run(clone, "git", "checkout", "--quiet", told.commit)
+    _run(clone, "dvc", "config", "--local", "core.site_cache_dir", str(clone / ".dvc/site"))
+    if tracked := [str(path.relative_to(clone)) for path in clone.glob("data/raw/*.dvc")]:
+        _run(clone, "dvc", "remote", "add", "--local", "--default", "here", str(Path(".dvc/cache").absolute()))
+        _run(clone, "dvc", "pull", "--quiet", *tracked)
+    _run(clone, "dvc", "repro", "--no-run-cache", f"finetune@{name}")
+    took, made = round(time.monotonic() - began), clone / "data/finetune" / name
+    test, compute = manifest.read(Path("data/split", name, "test.parquet")), settings.task(name).compute
+    with tempfile.TemporaryDirectory() as folder:
+        registered = scoring.predict(registry.download(version, Path(folder)), test, compute, version.sha256)
+    again = scoring.predict(made, test, compute)
+    return {
+        "version": told.model,
+        "commit": told.commit,
+        "same_bytes": scoring.identity(made) == version.sha256,
+        "test_rows": len(test),
+        "same_labels": int((again["predicted"] == registered["predicted"]).sum()),
+        "same_confidences": int((again["confidence"] == registered["confidence"]).sum()),
+        "seconds": took,
+    }
+
+
+def _run(folder: Path, *command: str) -> None:
+    subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL)
+
+
 def _took(call: Callable[[], object]) -> float:
     began = time.monotonic()
     call()
@@ -139,8 +176,9 @@ def _score(version: registry.Version) -> float:
 def main() -> None:
     """Print what was measured as JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=("races", "seconds"))
+    parser.add_argument("what", choices=("races", "seconds", "rebuild"))
     parser.add_argument("--tries", type=int, default=50)
+    parser.add_argument("--model")
     parser.add_argument("--task", nargs=2, metavar=("TASK", "SOURCE"))
     arguments = parser.parse_args()
     runner.quiet()
@@ -148,6 +186,9 @@ def main() -> None:
         print(json.dumps(of_task(*arguments.task), indent=1))
         return
     with tempfile.TemporaryDirectory() as folder:
+        if arguments.what == "rebuild":
+            print(json.dumps(rebuild(arguments.model, Path(folder)), indent=1))
+            return
         os.chdir(folder)
         os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder}/mlflow.db"
         print(json.dumps(races(arguments.tries, Path(folder, "made")) if arguments.what == "races" else seconds(Path(folder, "made")), indent=1))

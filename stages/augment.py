@@ -13,8 +13,8 @@ PREVIEWED = 3  # originals a label
 def augment(job: Job, modality: Modality, problem: Classification, split: Split, augment: Augment) -> str:
     """Write the manifest with its copies, their files if they have any, and a preview of originals beside their copies."""
     of_x, of_y = plugins.modality(modality.name), plugins.problem(problem.name)
-    if faults := of_x.faults(augment):
-        raise ParamsError(f"params.yaml: tasks.{job.key}.{'; '.join(faults)}")
+    if faults := of_x.faults(augment.transforms):
+        raise ParamsError(f"params.yaml: tasks.{job.key}.augment.{'; '.join(faults)}")
     samples = manifest.read(job.take("validate", "manifest.parquet"))
     parting = parts.assign(samples, of_y.strata(samples["y"]), split)
     train = samples[parting.part == "train"]

@@ -208,6 +208,23 @@ def promote(
 
 
 @app.command(epilog=EPILOG)
+def adopt(
+    task: Annotated[str, typer.Argument(metavar="TASK", help="A task that evaluate has run for.")],
+    baseline: Annotated[str, typer.Argument(metavar="BASELINE", help="One of its evaluate.baselines, such as tfidf_logistic.")],
+    as_json: AsJson = False,
+) -> None:
+    """Register a cheap baseline as a version of the task's model; `refit promote` makes it champion."""
+    from stages.commands import adopt as command
+
+    with _busy("fitting and registering"):
+        done = command.adopt(task, baseline)
+    if as_json:
+        return _json(done)
+    number = done.model.partition("@")[2]
+    return print(f"{done.model}: {done.baseline}, macro-F1 {done.macro_f1:.4f} on the test rows; `refit promote {task} {number} --why TEXT` makes it champion")
+
+
+@app.command(epilog=EPILOG)
 def lineage(model: OneVersion, as_json: AsJson = False) -> None:
     """Tell what a version was made from, and verify that it is all there; exits with 2 where a byte was changed."""
     from stages.commands import lineage as command

@@ -2,63 +2,96 @@
 
 import csv
 from dataclasses import asdict
+from typing import Any
 
 import pandas as pd
 
+from stages.checks import domain
 from stages.contract import manifest, plugins, receipts, runner
+from stages.contract.errors import ParamsError
 from stages.contract.escape import cell
 from stages.contract.params import Classification, Compute, Evaluate
 from stages.contract.runner import Job
-from stages.judging import baselines, mistakes, plots, report, scoring, statistics
+from stages.judging import baselines, calibration, cost, mistakes, plots, report, robustness, scoring, slices, statistics
 
 CONFIDENCE = 0.95  # of the intervals that are shown
+ALPHA = 1 - CONFIDENCE
 
 
-def evaluate(job: Job, problem: Classification, compute: Compute, evaluate: Evaluate) -> str:
+def evaluate(job: Job, problem: Classification, base: str, compute: Compute, evaluate: Evaluate) -> str:
     """Write metrics.json, the full report as JSON and as a page, every prediction, and the confusion matrix as data and as a picture."""
     of_y = plugins.problem(problem.name)
     train, validation, test = (manifest.read(job.take("split", f"{name}.parquet")) for name in manifest.PARTS)
-    model_json, _ = job.take("finetune", "model.json"), job.take("finetune", "model")
+    scorer = scoring.load(folder := job.take("finetune", "model").parent, compute)
     history, kept = receipts.read_json(job.take("finetune", "history.json")), receipts.read_json(job.take("finetune", "metrics.json"))["best_epoch"]
-    labels, found = receipts.read_json(model_json)["labels"], receipts.read_json(job.unsigned("split", "label_issues.json"))
+    issues = receipts.read_json(job.unsigned("split", "label_issues.json"))
+    job.take("finetune", "model.json")
+    of_x, labels, (pretrained, _) = plugins.modality(scorer.card["modality"]["name"]), scorer.card["labels"], job.raw(base)
+    if faults := of_x.faults(evaluate.robustness.transforms):
+        raise ParamsError(f"params.yaml: tasks.{job.key}.evaluate.robustness.{'; '.join(faults)}")
     y = of_y.strata(test["y"])
 
-    scored = scoring.predict(model_json.parent, test, compute)
-    predictions = pd.DataFrame({"id": test["id"], "y": y, "candidate": scored["predicted"], "confidence": scored["confidence"]})
-    known = pd.concat([train[train["id"] == train["source_id"]], validation])  # a baseline tunes nothing on validation
-    for baseline in evaluate.baselines:
-        predictions[baseline.name] = baselines.predict(baseline, known, of_y.strata(known["y"]), test)
+    logits = scoring.score(scorer, test)
+    predictions = scorer.decode(logits, test).rename(columns={"predicted": "candidate"}).assign(id=test["id"], y=y)
+    known = baselines.known(train, validation)
+    frozen = baselines.Frozen(pretrained, of_x, of_y, scorer.settings, compute)
+    cheap = {of.name: baselines.score(of, known, of_y.strata(known["y"]), test, frozen) for of in evaluate.baselines}
+    predictions = predictions.assign(**{name: of.predicted for name, of in cheap.items()})
+    models = {name: _measured(of_y, y, predictions[name], labels) for name in ("candidate", *cheap)}
 
-    names = ["candidate", *(b.name for b in evaluate.baselines)]
-    measured = {name: of_y.measure(y.tolist(), predictions[name].tolist(), labels) for name in names}
-    headlines = {name: of_y.headlines(of) for name, of in measured.items()}
-    cheap = {b.name: dict(list(headlines[b.name].items())[:1]) for b in evaluate.baselines}
-    receipts.write_json(job.hand_on("metrics.json"), {**headlines["candidate"], "baselines": cheap, "rows": len(test)})
-    intervals = statistics.intervals(y, predictions["candidate"], labels, alpha=1 - CONFIDENCE)
-    measured["candidate"]["intervals"] = {"confidence": CONFIDENCE, **asdict(intervals)}
-    receipts.write_json(job.hand_on("report.json"), measured)
-    manifest.write_table(predictions, job.hand_on("predictions.parquet"), manifest.predictions_schema(names))
+    right, temperature = y == predictions["candidate"], calibration.temperature(scoring.score(scorer, validation), of_y.targets(validation["y"], labels))
+    profile = receipts.read_json(job.unsigned("validate", "domain.json"))["profile"]
+    features = of_x.look(test["x"], scorer.settings).select_dtypes("number")
+    features["domain distance"] = domain.distances_of_rows(profile, test, (of_x, of_y), pretrained, (scorer.settings, compute))
+    sliced = slices.columns(features, test["meta"], evaluate.slices)
+    found: dict[str, Any] = {
+        "models": models,
+        "beside": {name: asdict(statistics.compare(y, predictions["candidate"], predictions[name], labels, margin=0, level=ALPHA / 2)) for name in cheap},
+        "calibration": {of: calibration.examine(logits, right, t, evaluate.bins, ALPHA) for of, t in (("as_it_is", 1.0), ("scaled", temperature))},
+        "slices": slices.measure(sliced, y, predictions["candidate"], of_y, evaluate.slices, CONFIDENCE),
+        "robustness": robustness.measure(scorer, test, y, predictions["candidate"], evaluate.robustness, ALPHA),
+    }
+    job.cost["models"] = {name: {"milliseconds_a_row": of.milliseconds, "megabytes": of.megabytes} for name, of in cheap.items()}
+    if evaluate.cost_rows:
+        job.cost["models"]["candidate"] = asdict(cost.measure(folder, test.head(evaluate.cost_rows), compute))
+
+    headlines = {name: of_y.headlines(of) for name, of in models.items()}
+    first = next(iter(headlines["candidate"]))
+    receipts.write_json(job.hand_on("metrics.json"), {
+        **headlines["candidate"],
+        "baselines": {name: {first: headlines[name][first]} for name in cheap},
+        "calibration_error": found["calibration"]["as_it_is"]["error"],
+        "rows": len(test),
+    })  # fmt: skip
+    receipts.write_json(job.hand_on("report.json"), found)
+    manifest.write_table(predictions, job.hand_on("predictions.parquet"), manifest.predictions_schema(["candidate", *cheap]))
     _write_confusion(predictions, job)
     plots.confusion(y, predictions["candidate"], labels, job.hand_on("confusion.png"))
-    report.write(job.hand_on("report.html"), report.Findings(
+    report.write(job.out / "report.html", report.Findings(
         task=job.key,
         facts={"test rows": len(test), "labels": len(labels), "train rows": len(train), "validation rows": len(validation)},
         headlines=headlines,
-        labels=measured["candidate"]["labels"],
-        intervals=intervals,
         confidence=CONFIDENCE,
+        found=found,
+        cost=job.cost["models"],
         taken_for=report.taken_for(y, predictions["candidate"]),
         confusion=(job.out / "confusion.png").read_bytes(),
-        curves=plots.learning_curves(history, next(iter(headlines["candidate"])), kept),
-        mistakes=mistakes.collect(model_json.parent, test, predictions),
-        wrong=int((predictions["candidate"] != y).sum()),
-        doubts=mistakes.doubts(model_json.parent, found["issues"]),
-        doubted=len(found["issues"]),
-        judged=found["judged"],
-        agreed=found["accuracy"],
+        curves=plots.learning_curves(history, first, kept),
+        reliability=plots.reliability(found["calibration"]),
+        mistakes=mistakes.collect(scorer, test, predictions),
+        wrong=int((~right).sum()),
+        doubts=mistakes.doubts(scorer, issues["issues"]),
+        doubted=len(issues["issues"]),
+        judged=issues["judged"],
+        agreed=issues["accuracy"],
     ))  # fmt: skip
-    macro = {name: of["macro_f1"] for name, of in measured.items()}
-    return f"{len(test):,} test rows, macro-F1 " + ", ".join(f"{name} {value:.4f}" for name, value in macro.items())
+    return f"{len(test):,} test rows, macro-F1 " + ", ".join(f"{name} {of['macro_f1']:.4f}" for name, of in models.items())
+
+
+def _measured(of_y: plugins.Problem, y: "pd.Series[str]", predicted: "pd.Series[str]", labels: list[str]) -> dict[str, Any]:
+    """Return a model's report, with the intervals of its scores."""
+    intervals = statistics.intervals(y, predicted, labels, alpha=ALPHA)
+    return of_y.measure(y.tolist(), predicted.tolist(), labels) | {"intervals": {"confidence": CONFIDENCE, **asdict(intervals)}}
 
 
 def _write_confusion(predictions: pd.DataFrame, job: Job) -> None:

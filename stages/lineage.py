@@ -10,6 +10,7 @@ from stages.contract.errors import ReceiptError
 from stages.contract.settings import read_yaml
 
 MAX_BYTES = 50_000_000  # of dvc.lock: about 30 kB a task
+TIMED = ("/timing.json", "/report.html")
 UPSTREAM = ("validate", "augment", "split", "finetune", "evaluate")
 
 
@@ -47,8 +48,8 @@ def commit() -> str:
 
 
 def _without_timing(entry: dict[str, Any]) -> dict[str, Any]:
-    """Return an entry of dvc.lock without timing.json, whose hash differs from run to run."""
-    return entry | {"outs": [out for out in entry["outs"] if not out["path"].endswith("/timing.json")]}
+    """Return an entry of dvc.lock without what seconds were written into: its hash differs from run to run."""
+    return entry | {"outs": [out for out in entry["outs"] if not out["path"].endswith(TIMED)]}
 
 
 def _git(*arguments: str) -> str | None:

@@ -1,5 +1,6 @@
 """Registers the candidate, judges it against the champion on the same test rows, and promotes it only if it is better."""
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -7,16 +8,13 @@ from typing import Any
 
 import pandas as pd
 
-from stages import lineage, registry
+from stages import candidate, lineage, registry
 from stages.checks import domain, profiles
 from stages.contract import manifest, plugins, receipts, runner
 from stages.contract.errors import ModelError, RegistryError
-from stages.contract.params import Classification, Compute, Data, Register
+from stages.contract.params import Budget, Classification, Compute, Data, Register
 from stages.contract.runner import Job
-from stages.judging import card, gates, ledger, scoring
-
-STAGES = lineage.UPSTREAM
-SHOWN = ("report.html", "confusion.png", "confusion.csv", "report.json", "metrics.json", "predictions.parquet")
+from stages.judging import card, cost, gates, ledger, scoring
 
 
 @dataclass(frozen=True)
@@ -38,52 +36,25 @@ BASELINES = Opponent("baselines", None, None, None)
 def register(job: Job, problem: Classification, base: str, data: Data, compute: Compute, register: Register) -> str:
     """Write the decision and the model card, and record both, the model and its lineage in MLflow."""
     parts = {name: manifest.read(job.take("split", f"{name}.parquet")) for name in manifest.PARTS}
-    model = receipts.read_json(job.take("finetune", "model.json"))
-    shown = {name: job.take("evaluate", name) for name in SHOWN}
-    metrics, report = (receipts.read_json(shown[name]) for name in ("metrics.json", "report.json"))
-    predictions = manifest.read_table(shown["predictions.parquet"])
-    labels = sorted(set(model["labels"]) | set(plugins.problem(problem.name).labels(parts["test"]["y"])))
-    origin = lineage.read(job.key, data.source, base)
-
-    folder, made_from = job.take("finetune", "model").parent, {stage: job.provenance(stage) for stage in STAGES}
-    sha256 = scoring.identity(folder)
-    receipts.write_json(job.out / "dvc_lock.json", origin.lock)
-    made = registry.record(
-        registry.Candidate(
-            name=job.key,
-            sha256=sha256,
-            folder=folder,
-            params={name: value for stage in STAGES for name, value in made_from[stage]["params"].items()},
-            metrics=metrics,
-            history=receipts.read_json(job.take("finetune", "history.json")),
-            datasets=_datasets(data.source, origin, parts),
-            artifacts={
-                "lineage": [job.out / "dvc_lock.json", job.unsigned("validate", "expectations.json")],
-                "evaluate": list(shown.values()),
-                "augment": sorted(job.take("augment", "preview").iterdir()),
-                "data_docs": sorted(job.unsigned("validate", "data_docs").iterdir()),
-                "domain": [job.unsigned("validate", "domain.json"), job.unsigned("validate", "profile.json")],
-            },
-            provenance=made_from,
-            tags={
-                "refit.data": f"data/raw/{data.source}",
-                "refit.data_md5": origin.data,
-                "refit.base": base,
-                "refit.base_sha256": model["base"]["sha256"],
-                "refit.git_commit": origin.commit,
-                "refit.dvc_lock_sha256": origin.lock_sha256,
-            },
-        )
-    )
+    model, folder = receipts.read_json(job.take("finetune", "model.json")), job.take("finetune", "model").parent
+    metrics, report = (receipts.read_json(job.take("evaluate", name)) for name in ("metrics.json", "report.json"))
+    predictions = manifest.read_table(job.take("evaluate", "predictions.parquet"))
+    of_y, origin, sha256 = plugins.problem(problem.name), lineage.read(job.key, data.source, base), scoring.identity(folder)
+    labels = sorted(set(model["labels"]) | set(of_y.labels(parts["test"]["y"])))
+    candidate.require_same(job, predictions, parts["test"])
+    made = registry.record(candidate.gather(job, folder, sha256, (data.source, base), parts, origin, metrics))
+    budget = next((gate for gate in register.gates if isinstance(gate, Budget)), None)
+    price = cost.measure(folder, parts["test"].head(budget.rows), compute) if budget else None
+    facts = card.Facts({name: Counter(of_y.strata(part["y"])) for name, part in parts.items()}, _farthest(job), price)
 
     while True:  # until the registry stood still while the candidate was judged
         champion, version = registry.champion(job.key), registry.version(job.key, str(made.number))
         opponent = _opponent(job, champion, sha256, parts["test"], compute)
         opponents = [opponent.name] if opponent.version else list(metrics["baselines"])
         use = ledger.Use(sha256, opponent.version.sha256 if opponent.version else opponent.name, frozenset(predictions["id"]))
-        number, beside = ledger.number(use, uses := registry.uses(job.key)), _beside(predictions, opponent)
-        verdicts = [gates.judge(gate, beside, metrics, opponents, labels, use=number) for gate in register.gates]
-        verdicts += _withdrawn(version)
+        number = ledger.number(use, uses := registry.uses(job.key))
+        evidence = gates.Evidence(_beside(predictions, opponent), metrics, report, price, opponents, labels, number)
+        verdicts = [gates.judge(gate, evidence) for gate in register.gates] + _withdrawn(version)
         outcome = gates.together(verdicts)
         decision = {
             "task": job.key,
@@ -94,10 +65,10 @@ def register(job: Job, problem: Classification, base: str, data: Data, compute: 
             "data": {"source": data.source, "md5": origin.data, "test_rows": len(predictions)},
             "lineage": {"git_commit": origin.commit, "dvc_lock_sha256": origin.lock_sha256},
             "verdicts": verdicts,
-            "drift": _drift(job, opponent.version, made_from["validate"]["params"]["validate"]["domain"]),
+            "drift": _drift(job, opponent.version),
         }
         receipts.write_json(job.out / "decision.json", decision)
-        (job.out / "model_card.md").write_text(card.write(decision, model, report), "utf-8")
+        (job.out / "model_card.md").write_text(card.write(decision, model, report, register.card, facts), "utf-8")
         if registry.decide(
             registry.Verdict(
                 version=version,
@@ -152,7 +123,7 @@ def _withdrawn(version: registry.Version) -> list[gates.Verdict]:
     return [{"gate": "not_withdrawn", "outcome": "reject", "reason": reason}]
 
 
-def _drift(job: Job, opponent: registry.Version | None, settings: dict[str, Any]) -> dict[str, Any] | None:
+def _drift(job: Job, opponent: registry.Version | None) -> dict[str, Any] | None:
     """Return how far this data is from that of the version judged against, by the profiles of both; null where that is none, or left none."""
     if opponent is None:
         return None
@@ -160,22 +131,20 @@ def _drift(job: Job, opponent: registry.Version | None, settings: dict[str, Any]
         if logged is None:
             return None
         reference = profiles.read(logged)
-    new = profiles.read(job.unsigned("validate", "profile.json"))
+    new, settings = profiles.read(job.unsigned("validate", "profile.json")), job.provenance("validate")["params"]["validate"]["domain"]
     measures = domain.drift(reference, new, settings["false_alarms"], settings["seed"])
     return {"against": f"version_{opponent.number}", "measures": [of.document() for of in measures]}
+
+
+def _farthest(job: Job) -> list[str]:
+    """Return what validate found to be far from what the base model was pretrained on."""
+    measures = receipts.read_json(job.unsigned("validate", "domain.json"))["measures"]
+    return [f"{of['measure']} {of['distance']:.3g}, at most {of['limit']:.3g} by chance ({of['seen']})" for of in measures if of["far"]]
 
 
 def _metrics(decision: dict[str, Any]) -> dict[str, float]:
     """Return the distances as MLflow shows them."""
     return {f"drift_{of['measure']}": of["distance"] for of in (decision["drift"] or {"measures": []})["measures"]}
-
-
-def _datasets(source: str, origin: lineage.Lineage, parts: dict[str, pd.DataFrame]) -> list[registry.Dataset]:
-    """Return the raw data set and each part of it, under DVC's own hashes."""
-    hashed = {out["path"].rpartition("/")[2]: out["md5"] for out in origin.split["outs"]}
-    rows = {name: part.assign(y=part["y"].str.join(" "))[["x", "y"]] for name, part in parts.items()}
-    of_parts = [registry.Dataset(f"{source}_{name}", name, hashed[f"{name}.parquet"], part) for name, part in rows.items()]
-    return [registry.Dataset(source, "raw", origin.data, None), *of_parts]
 
 
 if __name__ == "__main__":

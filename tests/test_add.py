@@ -64,8 +64,8 @@ def test_the_block_is_complete_and_every_line_of_it_says_what_it_is(project: Pro
     text = (project.root / "params.yaml").read_text()
     assert text.startswith("# mine\nsources: {}\n\ntasks:  # none yet\n  mine:\n")
     block = text[text.index("  mine:\n") + 8 :].splitlines()
-    weights = [line for line in block if line.startswith('          "')]
-    assert [line for line in block if "  # " not in line] == weights
+    of_data = [line for line in block if line.strip().startswith(('"praise"', '"blame"', '"ask"', '"probe_logistic"'))]  # weights, and a margin
+    assert [line for line in block if "  # " not in line] == of_data and len(of_data) == 4
     assert settings.load(project.root / "params.yaml").tasks["mine"].data.layout.name == "folders"
 
 

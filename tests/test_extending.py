@@ -277,10 +277,10 @@ def test_least_recall_rejects_where_one_label_is_missed_or_has_no_row(extended: 
     code = """
 import pandas as pd
 from stages.contract.params import LeastRecall
-from stages.judging.gates import judge
+from stages.judging.gates import Evidence, judge
 for labels, candidate in (["a", "b"], "aabbb"), (["a", "b"], "aaaab"), (["a", "b"], "aaaaa"), (["a", "b", "c"], "aaabb"):
     rows = pd.DataFrame({"y": list("aaabb"), "candidate": list(candidate)})
-    verdict = judge(LeastRecall("least_recall", 0.6), rows, {}, [], labels)
+    verdict = judge(LeastRecall("least_recall", 0.6), Evidence(rows, {}, {}, None, [], labels))
     print(verdict["outcome"], round(min(verdict["recall"].values()), 2))
 """
     assert extended.run(sys.executable, "-c", code).stdout.splitlines() == ["promote 0.67", "reject 0.5", "reject 0.0", "reject 0.0"]

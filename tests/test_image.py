@@ -7,6 +7,7 @@ import os
 import random
 import shutil
 import sys
+from copy import deepcopy
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -68,7 +69,7 @@ def block() -> dict[str, Any]:
     task["split"] |= {"validation": 0.2, "test": 0.3}
     task["finetune"] |= {"epochs": 3, "batch_size": 8, "learning_rate": 0.01, "tune": {"name": "full", "embeddings": True}}
     task["evaluate"]["baselines"] = [{"name": "majority"}]
-    task["register"]["gates"] = [{"name": "beats_baseline", "margin": 0.0, "alpha": 0.10}]
+    task["register"]["gates"] = [{"name": "beats_baseline", "margin": 0.0, "margins": {}, "alpha": 0.10}]
     return task
 
 
@@ -291,19 +292,23 @@ def test_a_wrong_transform_is_said_before_anything_runs(
     project: Project, monkeypatch: pytest.MonkeyPatch, transform: str, arguments: dict[str, Any], words: str
 ) -> None:
     monkeypatch.chdir(project.root)
-    change = [{"name": "albumentations", "transform": transform, "arguments": arguments}]
-    project.params(lambda p: p["tasks"]["tiny"]["augment"].update(transforms=change))
-    (wrong,) = [found for found in check.check() if not found.ok]
-    assert "tasks.tiny.augment" in f"{wrong.what} {wrong.fact}"
-    assert words in wrong.fact
+
+    def alter(document: Any) -> None:
+        task = document["tasks"]["tiny"]
+        for section in (task["augment"], task["evaluate"]["robustness"]):
+            section["transforms"] = [{"name": "albumentations", "transform": transform, "arguments": deepcopy(arguments)}]
+
+    project.params(alter)
+    wrong = [found for found in check.check() if not found.ok]
+    assert [of.what for of in wrong] == ["tasks.tiny.augment", "tasks.tiny.evaluate.robustness"]
+    assert all(words in of.fact for of in wrong)
 
 
 def test_every_transform_of_albumentations_is_taken_or_refused_in_one_line() -> None:
     import albumentations
 
     names = [name for name, of in inspect.getmembers(albumentations, inspect.isclass) if issubclass(of, albumentations.BasicTransform)]
-    augment = Augment(0, 0.0, 0, False, tuple(Albumentations("albumentations", name, {}) for name in names))
-    refused = image.faults(augment)
+    refused = image.faults(tuple(Albumentations("albumentations", name, {}) for name in names))
     assert len(names) > 90
     assert len(refused) < len(names) / 3
     assert all("\n" not in line for line in refused)

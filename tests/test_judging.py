@@ -2,6 +2,8 @@
 
 import math
 import re
+from collections import Counter
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -11,13 +13,14 @@ from scipy.stats import binomtest
 from sklearn.metrics import f1_score
 
 from benchmarks import judging
-from stages.contract.params import BeatsBaseline, Calibration, EachLabel, Floor
+from stages.contract.params import BeatsBaseline, Budget, Calibration, Card, EachLabel, Floor, Robustness, Slices
 from stages.judging import card, gates, ledger, statistics
+from stages.judging.cost import Cost
 from stages.problems import classification
 from tests.conftest import ROOT
 
 LABELS = ["a", "b", "c", "d"]
-GATE = BeatsBaseline(name="beats_baseline", margin=0.0, alpha=0.1)
+GATE = BeatsBaseline(name="beats_baseline", margin=0.0, margins={}, alpha=0.1)
 LEVEL = ledger.level(0.1, 1)
 FLOOR = Floor(name="floor", metric="macro_f1", least=0.5)
 
@@ -32,8 +35,10 @@ def scored(rows: int, seed: int, **accuracy: float) -> pd.DataFrame:
     return pd.DataFrame(found)
 
 
-def judge(predictions: pd.DataFrame, gate: Any = GATE, against: tuple[str, ...] = ("champion",), use: int = 1) -> dict[str, Any]:
-    return gates.judge(gate, predictions, {}, list(against), LABELS, use=use)
+def judge(predictions: pd.DataFrame, gate: Any = GATE, against: tuple[str, ...] = ("champion",), use: int = 1, **found: Any) -> dict[str, Any]:
+    """Answer a gate on predictions; found are more of the evidence (gates.Evidence)."""
+    return gates.judge(gate, gates.Evidence(**({"predictions": predictions, "metrics": {}, "report": {}, "cost": None, "against": list(against),
+                                                "labels": LABELS, "use": use} | found)))  # fmt: skip
 
 
 def compare(rows: pd.DataFrame, **settings: Any) -> statistics.Comparison:
@@ -92,7 +97,7 @@ def test_a_handful_of_rows_is_never_enough(wrong: str) -> None:
     found = statistics.compare(rows["y"], rows["candidate"], rows["champion"], list("abc"), margin=0.0, level=LEVEL)
     assert found.upper - found.lower > 0.4
     same = rows.assign(champion=rows["candidate"])
-    assert gates.judge(BeatsBaseline("beats_baseline", -0.01, 0.1), same, {}, ["champion"], list("abc"))["outcome"] == "inconclusive"
+    assert judge(same, BeatsBaseline("beats_baseline", -0.01, {}, 0.1), labels=list("abc"))["outcome"] == "inconclusive"
 
 
 def test_a_clearly_better_model_is_promoted_and_a_clearly_worse_one_rejected() -> None:
@@ -113,7 +118,7 @@ def test_a_small_test_set_is_inconclusive_and_says_what_it_could_have_shown() ->
 def test_the_difference_must_exceed_the_margin() -> None:
     rows = scored(2000, 1, candidate=0.9, champion=0.85)
     assert judge(rows)["outcome"] == "promote"
-    assert judge(rows, BeatsBaseline("beats_baseline", 0.2, 0.1))["outcome"] == "reject"
+    assert judge(rows, BeatsBaseline("beats_baseline", 0.2, {}, 0.1))["outcome"] == "reject"
 
 
 def test_one_opponent_that_is_not_beaten_is_enough() -> None:
@@ -138,9 +143,9 @@ def test_so_many_more_rows_as_it_says_show_the_difference() -> None:
 def test_a_margin_below_0_asks_whether_the_candidate_is_not_much_worse() -> None:
     rows = scored(2000, 1, candidate=0.85, champion=0.85)
     assert judge(rows)["outcome"] == "inconclusive"
-    verdict = judge(rows, BeatsBaseline("beats_baseline", -0.05, 0.1))
+    verdict = judge(rows, BeatsBaseline("beats_baseline", -0.05, {}, 0.1))
     assert verdict["outcome"] == "promote" and "is not inferior to champion" in verdict["reason"]
-    worse = judge(scored(2000, 1, candidate=0.7, champion=0.85), BeatsBaseline("beats_baseline", -0.05, 0.1))
+    worse = judge(scored(2000, 1, candidate=0.7, champion=0.85), BeatsBaseline("beats_baseline", -0.05, {}, 0.1))
     assert worse["outcome"] == "reject" and "is inferior to champion" in worse["reason"]
 
 
@@ -166,14 +171,14 @@ EACH, CALIBRATED = EachLabel("each_label", 0.5), Calibration("calibration", 10, 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 1.0001, -0.1, "0.9", None])
 def test_a_metric_that_is_no_share_is_refused_by_the_floor(value: Any) -> None:
-    verdict = gates.judge(FLOOR, ROWS, {"macro_f1": value}, [], LABELS)
+    verdict = judge(ROWS, FLOOR, metrics={"macro_f1": value})
     assert verdict["outcome"] == "reject" and "no number from 0 to 1" in verdict["reason"]
-    assert gates.judge(FLOOR, ROWS, {}, [], LABELS) == gates.judge(FLOOR, ROWS, {"macro_f1": None}, [], LABELS)
+    assert judge(ROWS, FLOOR) == judge(ROWS, FLOOR, metrics={"macro_f1": None})
 
 
 @pytest.mark.parametrize(("value", "outcome"), [(0.4999, "reject"), (0.5, "promote"), (1.0, "promote"), (1, "promote")])
 def test_a_metric_must_reach_the_floor(value: float, outcome: str) -> None:
-    assert gates.judge(FLOOR, ROWS, {"macro_f1": value}, [], LABELS)["outcome"] == outcome
+    assert judge(ROWS, FLOOR, metrics={"macro_f1": value})["outcome"] == outcome
 
 
 def test_each_label_must_reach_its_f1() -> None:
@@ -217,6 +222,82 @@ def test_fewer_rows_than_bins_are_refused() -> None:
     assert "cannot fill 10 bins" in judge(ROWS.iloc[:9], CALIBRATED)["reason"]
 
 
+def sliced(value: Any, high: Any) -> dict[str, Any]:
+    return {"column": "meta.shop", "slice": "north", "rows": 40, "accuracy": {"value": value, "low": 0.1, "high": high}}
+
+
+@pytest.mark.parametrize(
+    ("shares", "outcome"),
+    [
+        ([(0.9, 0.95), (0.8, 0.9)], "promote"),
+        ([(0.9, 0.95), (0.799, 0.9)], "inconclusive"),
+        ([(0.9, 0.95), (0.6, 0.799)], "reject"),
+        ([(0.5, 0.9), (0.6, 0.799)], "reject"),
+    ],
+)
+def test_every_slice_must_reach_the_accuracy_or_miss_it_by_chance(shares: list[tuple[float, float]], outcome: str) -> None:
+    verdict = judge(ROWS, Slices("slices", 0.8), report={"slices": [sliced(*share) for share in shares]})
+    assert verdict["outcome"] == outcome
+    assert f"meta.shop north (40 rows): accuracy {shares[-1 if outcome != 'inconclusive' else 1][0]:.4f}" in verdict["reason"]
+
+
+def altered(as_it_is: Any, altered: Any) -> dict[str, Any]:
+    return {"transform": {"name": "keyboard"}, "as_it_is": as_it_is, "altered": altered, "rows": 10}
+
+
+@pytest.mark.parametrize(("after", "outcome"), [(0.75, "promote"), (0.7001, "promote"), (0.6999, "reject"), (0.95, "promote")])
+def test_no_alteration_may_cost_more_than_is_allowed(after: float, outcome: str) -> None:
+    verdict = judge(ROWS, Robustness("robustness", 0.2), report={"robustness": [altered(0.9, 0.89), altered(0.9, after)]})
+    assert verdict["outcome"] == outcome and "macro-F1 drops by" in verdict["reason"]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1.0001, -0.1, "0.9", None])
+def test_evidence_that_is_no_share_is_refused(value: Any) -> None:
+    for report in ({"slices": [sliced(value, 0.9)]}, {"slices": [sliced(0.9, value)]}):
+        verdict = judge(ROWS, Slices("slices", 0.0), report=report)
+        assert verdict["outcome"] == "reject" and "no number from 0 to 1" in verdict["reason"]
+    for pair in ((value, 0.9), (0.9, value)):
+        verdict = judge(ROWS, Robustness("robustness", 1.0), report={"robustness": [altered(*pair)]})
+        assert verdict["outcome"] == "reject" and "no number from 0 to 1" in verdict["reason"]
+
+
+@pytest.mark.parametrize("gate", [Slices("slices", 0.0), Robustness("robustness", 1.0), Budget("budget", 20, 1.0, None, None)], ids=lambda gate: gate.name)
+def test_a_gate_without_its_evidence_is_no_promotion(gate: Any) -> None:
+    for report in ({}, {gate.name: []}, {gate.name: None}):
+        assert judge(ROWS, gate, report=report)["outcome"] == "reject"
+
+
+PRICE = Cost(20, 5.0, 10.0, 200.0, 800.0, 0.0, 90.0)
+
+
+@pytest.mark.parametrize(
+    ("limits", "outcome"),
+    [
+        ((10.0, 800.0, 90.0), "promote"),
+        ((9.99, None, None), "reject"),
+        ((None, 799.0, None), "reject"),
+        ((None, None, 89.0), "reject"),
+        ((None, None, 91.0), "promote"),
+        ((None, None, None), "reject"),
+    ],
+)
+def test_a_budget_is_kept_in_each_limit_that_is_named(limits: tuple[Any, Any, Any], outcome: str) -> None:
+    assert judge(ROWS, Budget("budget", 20, *limits), cost=PRICE)["outcome"] == outcome
+
+
+def test_a_cost_that_is_no_number_is_over_budget() -> None:
+    verdict = judge(ROWS, Budget("budget", 20, 10.0, None, None), cost=replace(PRICE, latency_p95_ms=float("nan")))
+    assert verdict["outcome"] == "reject" and "over 10" in verdict["reason"]
+
+
+def test_a_baseline_may_have_a_margin_of_its_own() -> None:
+    rows = scored(3000, 7, candidate=0.8, champion=0.7).assign(probe=lambda found: found["candidate"])
+    assert judge(rows, against=("champion", "probe"))["outcome"] == "inconclusive"
+    verdict = judge(rows, BeatsBaseline("beats_baseline", 0.0, {"probe": -0.02}, 0.1), against=("champion", "probe"))
+    assert {name: (of["outcome"], of["margin"]) for name, of in verdict["against"].items()} == {"champion": ("promote", 0.0), "probe": ("promote", -0.02)}
+    assert verdict["outcome"] == "promote" and "is not inferior to probe" in verdict["reason"]
+
+
 @pytest.mark.parametrize(
     ("outcomes", "together"),
     [
@@ -240,7 +321,7 @@ def test_nobody_to_beat_is_no_promotion() -> None:
 @pytest.mark.parametrize("gate", [GATE, FLOOR, EACH, CALIBRATED], ids=lambda gate: gate.name)
 def test_an_empty_test_set_is_no_promotion(gate: Any) -> None:
     for empty in (ROWS.iloc[:0], pd.DataFrame()):
-        verdict = gates.judge(gate, empty, {"macro_f1": 1.0}, ["champion"], LABELS)
+        verdict = judge(empty, gate, metrics={"macro_f1": 1.0})
         assert verdict["outcome"] == "reject" and "no test rows" in verdict["reason"]
 
 
@@ -307,8 +388,17 @@ def test_a_card_escapes_what_comes_from_data() -> None:
     draw = np.random.default_rng(1)
     y = pd.Series(draw.choice(evil, 60))
     predictions = pd.DataFrame({"y": y, "candidate": y, "majority": "plain"})
-    verdict = gates.judge(GATE, predictions, {}, ["majority"], evil)
-    report = {name: classification.measure(y.tolist(), predictions[name].tolist(), evil) for name in ("candidate", "majority")}
+    verdict = judge(predictions, against=("majority",), labels=evil)
+    interval = asdict(statistics.intervals(y, y, evil, alpha=0.05)) | {"confidence": 0.95}
+    models = {name: classification.measure(y.tolist(), predictions[name].tolist(), evil) | {"intervals": interval} for name in ("candidate", "majority")}
+    worse = {"value": 0.5, "low": 0.4, "high": 0.6}
+    report = {
+        "models": models,
+        "calibration": {"as_it_is": {"error": 0.1}, "scaled": {"error": 0.05, "temperature": 2.0}},
+        "slices": [{"column": evil[0], "slice": evil[1], "rows": 20, "accuracy": worse}],
+        "robustness": [{"transform": {"name": evil[3]}, "drop": worse}],
+    }
+    stated, facts = Card(intended_use=evil[4], limits=evil[0]), card.Facts({evil[2]: Counter(y)}, [evil[0]], None)
     model = {"modality": {"name": "text"}, "problem": "classification", "base": {"source": "tiny"}, "sha256": "0" * 64}
     decision = {
         "task": "tiny",
@@ -320,13 +410,13 @@ def test_a_card_escapes_what_comes_from_data() -> None:
         "candidate": {"model_sha256": "0" * 64},
         "data": {"source": "s", "md5": "0", "test_rows": 60},
     }
-    written = card.write(decision, model, report)
+    written = card.write(decision, model, report, stated, facts)
     assert "<img" not in written
     assert "`code`" not in written
     assert "[click](http://evil)" not in written
     assert "\n# heading" not in written and "two\nlines" not in written
     tables = [line for line in written.splitlines() if line.startswith("|")]
-    assert len(tables) == 2 + 2 + 2 + len(evil) + 3
-    assert {len(re.findall(r"(?<!\\)\|", line)) for line in tables[-len(evil) - 3 :]} == {6}
+    widths = [len(re.findall(r"(?<!\\)\|", line)) - 1 for line in tables]
+    assert widths == [3] * 3 + [5] * 3 + [3] * 4 + [5] * (2 + len(evil))  # data, drift, models, labels
     assert "<b>" not in written
-    assert "| measure |" not in card.write(decision | {"drift": None}, model, report)
+    assert "| measure |" not in card.write(decision | {"drift": None}, model, report, stated, facts)

@@ -1,16 +1,22 @@
 """The registry: the better version is champion whoever comes last, every move is recorded, and a withdrawn version stays away."""
 
+import contextlib
 import json
+import os
 import shutil
+import signal
+import socket
 import subprocess
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
-from benchmarks.registry import TEXTS, judge, races, register, verdict
+from benchmarks.registry import TEXTS, judge, races, rebuild, register, verdict
 from stages import registry
 from stages.commands import hashes
 from stages.commands.history import history
@@ -375,3 +381,56 @@ def test_the_commands_say_one_line_and_give_json(here: Project) -> None:
     for words in (("rollback", "tiny"), ("promote", "tiny", "9", "--why", "x"), ("history", "a/b"), ("compare", "tiny@1", "tiny@9")):
         done = refit(*words)
         assert (done.returncode, done.stderr.count("\n"), done.stderr[:7]) == (2, 1, "refit: "), done.stderr
+
+
+def test_a_champion_made_anew_in_a_clean_clone_predicts_the_same(finished: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    project = finished.copy(tmp_path / "project")
+    monkeypatch.chdir(project.root)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{project.root}/mlflow.db")
+    found = rebuild("tiny@champion", tmp_path)
+    assert found["same_bytes"]
+    assert found["same_labels"] == found["same_confidences"] == found["test_rows"] > 50
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Generator[str]:
+    """Start MLflow's own server, which keeps the artifacts too, and name it as MLFLOW_TRACKING_URI."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    folder, address = tmp_path / "server", f"http://127.0.0.1:{port}"
+    folder.mkdir()
+    command = ["mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1", "--backend-store-uri", f"sqlite:///{folder}/mlflow.db",
+               "--artifacts-destination", str(folder / "artifacts"), "--allowed-hosts", f"127.0.0.1:{port}"]  # fmt: skip
+    log = (folder / "log").open("w")
+    with (
+        log,
+        subprocess.Popen(
+            command, cwd=folder, env=os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}, stdout=log, stderr=log, start_new_session=True
+        ) as process,
+    ):
+        try:
+            for _ in range(600):
+                with contextlib.suppress(requests.RequestException):
+                    if requests.get(f"{address}/health", timeout=1).ok:
+                        break
+                time.sleep(0.1)
+            monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+            monkeypatch.chdir(tmp_path)
+            yield address
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def test_a_server_over_http_keeps_what_a_file_keeps(server: str, tmp_path: Path) -> None:
+    three(tmp_path / "made")
+    assert moves() == [(None, 1), (1, 2), (2, 3)]
+    assert lineage("tiny@2").damaged == []
+    rollback("tiny", None, "it was slow")
+    assert champion() == 2
+    judge("tiny", 3)
+    assert champion() == 2, "a withdrawn version does not return by itself"
+    client().set_registered_model_alias("tiny", "champion", "1")
+    assert [move.who for move in registry.history("tiny")][-1] == registry.OUTSIDE
+    weights = next((tmp_path / "server/artifacts").rglob("*.safetensors"))
+    weights.write_bytes(b"another")
+    assert sum(bool(lineage(f"tiny@{number}").damaged) for number in (1, 2, 3)) == 1

@@ -1,7 +1,9 @@
 """The evaluation page: it is one file that asks for nothing, data stays data in it, and its numbers are right."""
 
 import io
+import json
 import re
+from dataclasses import asdict
 from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,7 +17,9 @@ from PIL import Image
 from scipy.stats import binomtest
 from sklearn.metrics import accuracy_score, f1_score
 
-from stages.judging import plots, report, saliency, statistics
+from stages.contract import plugins
+from stages.contract.params import Slicing
+from stages.judging import calibration, plots, report, saliency, slices, statistics
 from stages.problems import classification
 
 EVIL = [
@@ -60,18 +64,37 @@ def doubts(*shown: str | bytes) -> list[report.Doubt]:
 def write(path: Path, labels: list[str], mistakes: list[report.Mistake], **other: Any) -> str:
     """Write the page of a task with these labels, and return it."""
     rows = predictions(labels)
-    measured = {name: classification.measure(rows["y"].tolist(), rows[name].tolist(), labels) for name in ("candidate", "majority")}
+    y, right = rows["y"], rows["y"] == rows["candidate"]
+    measured = {name: classification.measure(y.tolist(), rows[name].tolist(), labels) for name in ("candidate", "majority")}
+    headlines = other.get("headlines", {name: classification.headlines(of) for name, of in measured.items()})
+    candidate, *others = headlines
+    interval = asdict(statistics.intervals(y, rows["candidate"], labels, alpha=0.05))
+    models = dict.fromkeys(others, measured["majority"] | {"intervals": interval}) | {candidate: measured["candidate"] | {"intervals": interval}}
+    logits = np.random.default_rng(1).normal(size=(len(rows), len(labels)))
+    cuts = Slicing(bins=2, max_values=len(labels), min_rows=1)
+    sliced = slices.columns(pd.DataFrame({labels[0]: rows["confidence"]}), pd.Series([json.dumps({labels[-1]: label}) for label in y]), cuts)
+    beside = statistics.compare(y, rows["candidate"], rows["majority"], labels, margin=0, level=0.025)
+    evidence: dict[str, Any] = {
+        "models": models,
+        "beside": dict.fromkeys(others, asdict(beside)),
+        "calibration": {name: calibration.examine(logits, right, t, 5, 0.05) for name, t in (("as_it_is", 1.0), ("scaled", 2.0))},
+        "slices": slices.measure(sliced, y, rows["candidate"], plugins.problem("classification"), cuts, 0.95),
+        "robustness": [
+            {"transform": {"name": label, label: label}, "rows": 9, "altered": 0.4, "drop": {"value": 0.1, "low": 0.05, "high": 0.2}} for label in labels
+        ],
+    }
     plots.confusion(rows["y"], rows["candidate"], labels, path.with_suffix(".png"))
     found: dict[str, Any] = {
         "task": "reviews",
         "facts": {"base model": "tiny"},
-        "headlines": {name: classification.headlines(of) for name, of in measured.items()},
-        "labels": measured["candidate"]["labels"],
-        "intervals": statistics.intervals(rows["y"], rows["candidate"], labels, alpha=0.05),
+        "headlines": headlines,
+        "found": evidence,
+        "cost": {name: {"milliseconds_a_row": 0.1, "megabytes": 2.0} for name in others},
         "confidence": 0.95,
         "taken_for": report.taken_for(rows["y"], rows["candidate"]),
         "confusion": path.with_suffix(".png").read_bytes(),
         "curves": plots.learning_curves(HISTORY, "macro_f1", 2.0),
+        "reliability": plots.reliability(evidence["calibration"]),
         "mistakes": mistakes,
         "wrong": len(rows),
         "doubts": doubts(*(mistake.x for mistake in mistakes)),
@@ -139,7 +162,7 @@ def test_the_page_asks_for_nothing_beyond_itself(kind: str, tmp_path: Path) -> N
     page = write(tmp_path / "page.html", ["a", "b", "c"], mistakes)
     elements = Elements(page).found
     addresses = [value for _, attributes in elements for name, value in attributes.items() if name in {"src", "href", "srcset", "data", "action", "poster"}]
-    assert len(addresses) == (3 if kind == "text" else 10)
+    assert len(addresses) == (4 if kind == "text" else 11)
     assert all(str(address).startswith(("data:image/png;base64,", "data:image/jpeg;base64,", "#", "../../validate/")) for address in addresses)
     assert not re.search(r"url\(|@import|https?:", page.replace("http://evil/", ""))
     assert [a["content"] for tag, a in elements if tag == "meta" and a.get("http-equiv") == "Content-Security-Policy"] == [

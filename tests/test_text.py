@@ -13,7 +13,7 @@ from stages.modalities import text
 
 SETTINGS = TextModality(name="text", characters=(3, 20), median_characters=(1, 50), max_tokens=8)
 KEYBOARD = Keyboard(name="keyboard", words=0.5, characters=0.5)
-OPTIONS = {"words": 0.6, "characters": 0.6}
+OPTIONS = {"to": "upper", "words": 0.6, "characters": 0.6}
 ACTIONS = {
     params.RandomCharacter: ["insert", "substitute", "swap", "delete"],
     params.RandomWord: ["swap", "delete", "crop"],

@@ -4,9 +4,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from stages.checks import distances, profiles
+from stages.checks import activations, distances, profiles
 from stages.checks.distances import Measure
 from stages.checks.profiles import Profile
 from stages.contract import plugins
@@ -86,6 +87,22 @@ def drift(reference: Profile, new: Profile, false_alarms: float, seed: int) -> l
         now, before = ({name: int(of.get(name, 0)) for name in names} for of in (new.labels, reference.labels))
         of_labels = [distances.of_labels(now, {name: float(n) for name, n in before.items()}, sum(before.values()), false_alarms, seed)]
     return [*of_labels, *distances.of_rows(reference, new, false_alarms, seed)]
+
+
+def distances_of_rows(profile: str, rows: pd.DataFrame, of: tuple[Modality, Problem], base: Path, settings: tuple[Any, Compute]) -> "pd.Series[float] | None":
+    """Return how far the embedding of each row (x; content where it is known) lies from those of the reference; null where it holds none of this base.
+
+    Mahalanobis distance (1936) in the directions that profiles keep, over the root of their number: 1 is usual in the reference itself.
+    """
+    reference = profiles.read(profiles.FOLDER / f"{profile}.json")
+    if reference.embeddings is None or reference.base != profiles.identity(base):
+        return None
+    seen = activations.see(base, rows, *of, profiles.asked_as(reference, settings[0]), settings[1], norms=False)
+    known, asked = profiles.embeddings(reference), profiles.project(seen.embeddings)
+    spread = np.cov(known, rowvar=False)
+    spread += 1e-3 * np.trace(spread) / len(spread) * np.eye(len(spread))
+    off = asked - known.mean(axis=0)
+    return pd.Series(np.sqrt((off * np.linalg.solve(spread, off.T).T).mean(axis=1)), rows.index)
 
 
 def _weights(distribution: Uniform | Declared | Pretrained, labels: list[str], reference: Profile) -> dict[str, float]:

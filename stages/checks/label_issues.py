@@ -12,7 +12,7 @@ import pandas as pd
 
 from stages.contract import draws
 from stages.contract.params import LabelIssues
-from stages.judging import baselines
+from stages.judging import cheap
 
 DIGITS = 4  # of the probabilities that are written
 COLUMNS = ["id", "part", "origin", "x", "label", "suggested", "probability_of_label", "probability_of_suggested"]
@@ -58,12 +58,12 @@ def _probabilities(rows: pd.DataFrame, labels: list[str], settings: LabelIssues)
     from sklearn.linear_model import SGDClassifier
 
     assert settings.model, "no row is drawn without one"
-    x, believed = baselines.features(settings.model, rows["x"]), np.zeros((len(rows), len(labels)))
+    x, believed = cheap.features(settings.model, rows["x"]), np.zeros((len(rows), len(labels)))
     for fold in range(settings.folds + 1):
         known, asked = (rows["part"] == "train") & (rows["fold"] != fold), rows["fold"] == fold
         if asked.any():
             classifier = SGDClassifier(loss="log_loss", alpha=1 / (settings.model.c * known.sum()), random_state=settings.seed)
-            model = baselines.untrained(settings.model, classifier).fit(x[known], rows["label"][known])
+            model = cheap.untrained(settings.model, classifier).fit(x[known], rows["label"][known])
             believed[np.flatnonzero(asked)[:, None], np.searchsorted(labels, model.classes_)] = model.predict_proba(x[asked])
     return believed
 

@@ -93,7 +93,7 @@ def take(
     columns = {str(name): column.tolist() if column.dtype == object else [float(f"{value:.4g}") for value in column] for name, column in traits.items()}
     seen = activations.see(base, rows, *of, *settings) if run_base else None
     embeddings = encoded(project(seen.embeddings)) if seen else None
-    return Profile(made, _sha256(base), json.loads(json.dumps(asdict(settings[0]))), None, rows["group"].tolist(), columns, embeddings, None), seen
+    return Profile(made, identity(base), json.loads(json.dumps(asdict(settings[0]))), None, rows["group"].tolist(), columns, embeddings, None), seen
 
 
 def asked_as(reference: Profile, settings: Any) -> Any:
@@ -102,7 +102,7 @@ def asked_as(reference: Profile, settings: Any) -> Any:
     return plugins.settings(reference.modality) if reference.modality and like else settings
 
 
-def _sha256(base: Path) -> str:
+def identity(base: Path) -> str:
     """Return one sha256 of what a base model computes with: weights and tokenizer."""
     return receipts.digest(
         receipts.files(base, [path.name for path in sorted(base.iterdir()) if path.suffix == ".safetensors" or path.name == "tokenizer.json"])

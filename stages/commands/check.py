@@ -11,7 +11,7 @@ from stages.commands import tracking, walk
 from stages.contract import paths, plugins, runner, settings
 from stages.contract.errors import ParamsError, RefitError
 from stages.contract.escape import redact
-from stages.contract.params import Data, Params, Table, Task
+from stages.contract.params import Data, Params, Table, Task, Transform
 from stages.layouts import table
 
 COPIES = 6  # of the base model: its cache, a checkpoint and the best one, the result, its cache, the registry's
@@ -40,7 +40,8 @@ def check() -> list[Finding]:
     ]
     for key, task in params.tasks.items():
         findings.append(_look(f"tasks.{key}.validate", lambda task=task: _validate(task)))
-        findings.append(_look(f"tasks.{key}.augment", lambda task=task: _augment(task)))
+        findings.append(_look(f"tasks.{key}.augment", lambda task=task: _transforms(task, task.augment.transforms)))
+        findings.append(_look(f"tasks.{key}.evaluate.robustness", lambda task=task: _transforms(task, task.evaluate.robustness.transforms)))
         if Path("data/raw", task.data.source).exists():
             findings.append(_look(f"tasks.{key}.data", lambda data=task.data: _data(data)))
         if Path("data/raw", task.base).exists():
@@ -92,10 +93,10 @@ def _validate(task: Task) -> str:
     return f"{len(task.validate.expectations)} expectations of your own"
 
 
-def _augment(task: Task) -> str:
-    if faults := plugins.modality(task.modality.name).faults(task.augment):
+def _transforms(task: Task, transforms: tuple[Transform, ...]) -> str:
+    if faults := plugins.modality(task.modality.name).faults(transforms):
         raise ParamsError("; ".join(faults))
-    return f"{len(task.augment.transforms)} transforms"
+    return f"{len(transforms)} transforms"
 
 
 def _base(name: str) -> str:

@@ -412,6 +412,15 @@ class SplitWord(_Strict):
 
 
 @dataclass(frozen=True)
+class Case(_Strict):
+    """Write the whole text in one case."""
+
+    name: Literal["case"]
+    to: Literal["lower", "upper"]
+    """which"""
+
+
+@dataclass(frozen=True)
 class Albumentations(_Strict):
     """A transform of pictures by albumentations; one that reads files or needs other targets is refused."""
 
@@ -422,7 +431,7 @@ class Albumentations(_Strict):
     """of the class, such as {p: 0.5}"""
 
 
-Transform = Annotated[Keyboard | Ocr | RandomCharacter | RandomWord | SplitWord | Albumentations, Field(discriminator="name")]
+Transform = Annotated[Keyboard | Ocr | RandomCharacter | RandomWord | SplitWord | Case | Albumentations, Field(discriminator="name")]
 
 
 @dataclass(frozen=True)
@@ -584,6 +593,17 @@ class TfidfLogistic(_Strict):
 
 
 @dataclass(frozen=True)
+class TfidfCharacters(_Strict):
+    """TF-IDF over characters within words and logistic regression."""
+
+    name: Literal["tfidf_characters"]
+    ngrams: Annotated[tuple[Count, Count], AfterValidator(_ascending)]
+    """[shortest, longest] in characters"""
+    c: Positive
+    """inverse strength of regularisation"""
+
+
+@dataclass(frozen=True)
 class HogLogistic(_Strict):
     """Histograms of oriented gradients and of colours, and logistic regression."""
 
@@ -592,14 +612,26 @@ class HogLogistic(_Strict):
     """inverse strength of regularisation"""
 
 
-Baseline = Majority | TfidfLogistic | HogLogistic
+@dataclass(frozen=True)
+class ProbeLogistic(_Strict):
+    """The base model as it was pretrained, and logistic regression on its embeddings."""
+
+    name: Literal["probe_logistic"]
+    c: Positive
+    """inverse strength of regularisation"""
+    max_rows: Count
+    """of train that it learns from; the base model reads each"""
+
+
+Linear = TfidfLogistic | TfidfCharacters | HogLogistic
+Baseline = Majority | Linear | ProbeLogistic
 
 
 @dataclass(frozen=True)
 class LabelIssues(_Strict):
     """Rows whose label may be wrong: a cheap model that learned from the other rows believes another (confident learning)."""
 
-    model: Annotated[TfidfLogistic | HogLogistic, Field(discriminator="name")] | None
+    model: Annotated[Linear, Field(discriminator="name")] | None
     """says how likely each label is; null looks for none"""
     folds: Annotated[int, Field(ge=2)]
     """train is cut in; a label with fewer groups in train is not judged"""
@@ -612,11 +644,43 @@ class LabelIssues(_Strict):
 
 
 @dataclass(frozen=True)
+class Slicing(_Strict):
+    """Slices of the test rows on which the candidate is measured: by features of x, its distance from the domain, and the columns of meta."""
+
+    bins: Annotated[int, Field(ge=2)]
+    """of equally many rows, for numbers"""
+    max_values: Annotated[int, Field(ge=2)]
+    """a column of words is sliced by its values if it has no more of them"""
+    min_rows: Count
+    """of a slice; a smaller one is left out"""
+
+
+@dataclass(frozen=True)
+class Alterations(_Strict):
+    """Test rows that are altered on purpose: how much does macro-F1 drop?"""
+
+    seed: Seed
+    """draws the rows, and how they are altered"""
+    rows: Count
+    """of the test rows; of more so many are drawn"""
+    transforms: tuple[Transform, ...]
+    """each alone; a picture is altered at shorter_side"""
+
+
+@dataclass(frozen=True)
 class Evaluate(_Strict):
-    """What the candidate is measured beside, on the same test rows."""
+    """What the candidate is measured by and beside, on the same test rows."""
 
     baselines: Annotated[tuple[Annotated[Baseline, Field(discriminator="name")], ...], Field(min_length=1), AfterValidator(_distinct)]
     """cheap models; without a champion they must be beaten"""
+    bins: Count
+    """of equally many rows, in which confidence is compared with the share of rows that are right"""
+    slices: Slicing
+    """of the test rows"""
+    robustness: Alterations
+    """how the candidate bears rows that are worse than these"""
+    cost_rows: Count | None
+    """test rows with which seconds and memory are measured, in a process of its own; null measures neither"""
 
 
 @dataclass(frozen=True)
@@ -626,6 +690,8 @@ class BeatsBaseline(_Strict):
     name: Literal["beats_baseline"]
     margin: Annotated[float, Field(gt=-1, lt=1)]
     """how much better it must be shown to be; below 0: how much worse it may be (non-inferiority)"""
+    margins: dict[Text, Annotated[float, Field(gt=-1, lt=1)]]
+    """baseline, by its name: its own margin"""
     alpha: Annotated[float, Field(gt=0, lt=0.5)]
     """chance of any false promotion over all uses of the same test rows; the first spends .61 of it, the k-th 1 / k^2 of that"""
 
@@ -661,13 +727,58 @@ class Floor(_Strict):
     """what it must reach"""
 
 
-Gate = BeatsBaseline | EachLabel | Calibration | Floor
+@dataclass(frozen=True)
+class Slices(_Strict):
+    """The candidate must be right often enough on every slice of the test rows that evaluate made."""
+
+    name: Literal["slices"]
+    least: Share
+    """accuracy that each must reach; below it by no more than chance allows is inconclusive"""
+
+
+@dataclass(frozen=True)
+class Robustness(_Strict):
+    """No alteration of the test rows may cost the candidate more than so much macro-F1."""
+
+    name: Literal["robustness"]
+    most: Share
+    """that macro-F1 may drop"""
+
+
+@dataclass(frozen=True)
+class Budget(_Strict):
+    """What the candidate may cost, measured by register itself in a process of its own; null is not asked."""
+
+    name: Literal["budget"]
+    rows: Annotated[int, Field(ge=20)]
+    """test rows with which it is measured"""
+    latency_p95_ms: Positive | None
+    """95th percentile of the milliseconds that one row takes alone"""
+    peak_memory_mib: Positive | None
+    """of the process that loads the model and scores the rows"""
+    megabytes: Positive | None
+    """of the model's files (1,000,000 bytes)"""
+
+
+Gate = BeatsBaseline | EachLabel | Calibration | Floor | Slices | Robustness | Budget
+
+
+@dataclass(frozen=True)
+class Card(_Strict):
+    """What the model card says that no stage can know."""
+
+    intended_use: Text
+    """for what, by whom"""
+    limits: Text
+    """for what not"""
 
 
 @dataclass(frozen=True)
 class Register(_Strict):
     """What promotion asks for."""
 
+    card: Card
+    """of the model card"""
     gates: Annotated[tuple[Annotated[Gate, Field(discriminator="name")], ...], Field(min_length=1)]
     """all must say promote"""
 
@@ -703,8 +814,9 @@ class Task(_Strict):
 
     def __post_init__(self) -> None:
         of_pictures, pictures = (Albumentations, HogLogistic), self.modality.name == "image"
-        of_texts = (Keyboard, Ocr, RandomCharacter, RandomWord, SplitWord, TfidfLogistic)
-        named = (*self.augment.transforms, *self.evaluate.baselines, *filter(None, [self.label_issues.model]))
+        of_texts = (Keyboard, Ocr, RandomCharacter, RandomWord, SplitWord, Case, TfidfLogistic, TfidfCharacters)
+        altered = (*self.augment.transforms, *self.evaluate.robustness.transforms)
+        named = (*altered, *self.evaluate.baselines, *filter(None, [self.label_issues.model]))
         foreign = [of.name for of in named if isinstance(of, of_texts if pictures else of_pictures)]
         if foreign:
             raise ValueError(f"{', '.join(foreign)}: not for the modality {self.modality.name}")

@@ -168,10 +168,10 @@ def _executor(workers: int) -> Executor:
     # A fork of this process would copy locks that its threads hold; the fork server is a fresh one.
     context = get_context("forkserver")
     context.set_forkserver_preload([__name__])
-    return ProcessPoolExecutor(workers, context, _begin)
+    return ProcessPoolExecutor(workers, context, end_with_parent)
 
 
-def _begin() -> None:
+def end_with_parent() -> None:
     """Make a worker process end with its parent, kill -9 included."""
     parent = parent_process()
     if parent is not None:

@@ -77,8 +77,8 @@ class Modality(Protocol):
         """Return by what domains are told apart (same index): a column of numbers, or of words, for each trait; base is the base model's folder."""
         ...
 
-    def faults(self, augment: Any) -> list[str]:
-        """Return what is wrong with the transforms: a line each, its place first."""
+    def faults(self, transforms: Any) -> list[str]:
+        """Return what is wrong with transforms: a line each, its place first."""
         ...
 
     def alter(self, samples: "pd.DataFrame", augment: Any, settings: Any, files: Path, below: str) -> "pd.DataFrame":
@@ -106,6 +106,10 @@ class Modality(Protocol):
 
     def encode_anew(self, samples: "pd.DataFrame", processor: Any, settings: Any, augment: Any) -> "Encoded":
         """Return the same of train rows, altered in each epoch anew if augment says so; then it has set_epoch(epoch)."""
+        ...
+
+    def encode_altered(self, samples: "pd.DataFrame", processor: Any, settings: Any, transform: Any, seed: int) -> "Encoded":
+        """Return what encode returns, of samples that one transform alters; a draw depends on (seed, id) and on nothing else."""
         ...
 
     def lengths(self, encoded: "Encoded") -> list[int]:

@@ -63,6 +63,7 @@ class Job:
     taken: dict[str, str] = field(default_factory=dict[str, str])
     handed: list[str] = field(default_factory=list[str])
     facts: dict[str, str] = field(default_factory=dict[str, str])
+    cost: dict[str, Any] = field(default_factory=dict[str, Any])
 
     def take(self, stage: str, name: str) -> Path:
         """Return the file or folder that an earlier stage of this task handed on, its bytes verified."""
@@ -171,7 +172,8 @@ def _publish(job: Job, sections: dict[str, Any], began: float) -> None:
     receipts.write_json(into / "timing.json", {
         "seconds_before_work": round(began - me.create_time(), 3),
         "seconds_of_work": round(now - began, 3),
-        "peak_memory_mib": round(_peak_memory_mib()),
+        "peak_memory_mib": round(peak_memory_mib()),
+        **job.cost,
     })  # fmt: skip
     for path in [*job.out.rglob("*"), job.out]:
         _flush(path)
@@ -242,7 +244,11 @@ def _flush(path: Path) -> None:
         os.close(descriptor)
 
 
-def _peak_memory_mib() -> float:
+def peak_memory_mib() -> float:
+    """Return the most memory that this process has held; Linux tells it apart from that of the process which started it."""
+    status = Path("/proc/self/status")
+    if status.is_file():
+        return int(re.findall(r"^VmHWM:\s+(\d+) kB", status.read_text(), re.M)[0]) / 1024
     import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

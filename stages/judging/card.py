@@ -1,10 +1,15 @@
 """Writes the model card: what the model is, what it learned from, how good it is, and what was decided."""
 
 import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
 from html import escape
 from typing import Any
 
 from stages.contract.escape import one_line
+from stages.contract.params import Card
+from stages.judging.cost import Cost
 
 
 def summary(decision: dict[str, Any], model: dict[str, Any]) -> str:
@@ -22,24 +27,91 @@ Model sha256 `{decision["candidate"]["model_sha256"]}`. Data `{data["source"]}` 
 """
 
 
-def write(decision: dict[str, Any], model: dict[str, Any], report: dict[str, Any]) -> str:
-    """Return the whole card: its head, the models compared, and the candidate's scores by label."""
-    others = "\n".join(f"| {_safe(name)} | {of['accuracy']:.4f} | {of['macro_f1']:.4f} |" for name, of in report.items())
-    rows = "\n".join(
-        f"| {_safe(name)} | {of['precision']:.3f} | {of['recall']:.3f} | {of['f1']:.3f} | {of['support']} |"
-        for name, of in report["candidate"]["labels"].items()
-    )
-    return f"""{summary(decision, model)}
-| model | accuracy | macro-F1 |
-|---|---|---|
-{others}
+@dataclass(frozen=True)
+class Facts:
+    """What the card tells beside decision and report."""
 
-| label | precision | recall | F1 | test rows |
-|---|---|---|---|---|
-{rows}
+    rows: dict[str, Counter[str]]
+    """a part: its labels and their rows"""
+    far: list[str]
+    """what of the data is far from what the base model was pretrained on"""
+    cost: Cost | None
+
+
+def write(decision: dict[str, Any], model: dict[str, Any], report: dict[str, Any], stated: Card, facts: Facts) -> str:
+    """Return the whole card (after Mitchell et al. 2019): its head, what it is for, its data, the models compared, and where it is weak."""
+    candidate = report["models"]["candidate"]
+    models = [(name, f"{of['accuracy']:.4f}", _interval(of["intervals"]["macro_f1"], 4)) for name, of in report["models"].items()]
+    labels = [
+        (name, f"{of['precision']:.3f}", f"{of['recall']:.3f}", _interval(candidate["intervals"]["f1"][name], 3), str(of["support"]))
+        for name, of in candidate["labels"].items()
+    ]
+    parts = [(part, str(rows.total()), ", ".join(f"{label} {n}" for label, n in sorted(rows.items()))) for part, rows in facts.rows.items()]
+    confidence = f"{candidate['intervals']['confidence']:.0%}"
+    return f"""{summary(decision, model)}
+## Intended use
+
+{_safe(stated.intended_use)}
+
+**Limits.** {_safe(stated.limits)}
+
+## Data
+
+{_table(("part", "rows", "labels"), parts)}
+
+Rows that are alike stand in one part; altered copies in train alone. Far from what the base model was pretrained on:
+{_safe("; ".join(facts.far) or "nothing that was measured")}.
 
 {_drift(decision["drift"])}
+
+## Results
+
+On the test rows, with {confidence} intervals:
+
+{_table(("model", "accuracy", "macro-F1"), models)}
+
+{_table(("label", "precision", "recall", "F1", "test rows"), labels)}
+
+## Where it is weak
+
+{_weak(report)}
+{_price(facts.cost)}"""
+
+
+def _weak(report: dict[str, Any]) -> str:
+    """Return the weakest slices, what alterations cost, and how far the confidence can be believed, a line each."""
+    accuracy, calibration = report["models"]["candidate"]["accuracy"], report["calibration"]
+    below = [of for of in report["slices"] if of["accuracy"]["high"] < accuracy]
+    slices = [f"{of['column']} {of['slice']}: accuracy {_interval(of['accuracy'], 3)} on {of['rows']} rows, {accuracy:.3f} on all" for of in below]
+    altered = [f"{of['transform'].get('transform', of['transform']['name'])}: macro-F1 drops by {_interval(of['drop'], 3)}" for of in report["robustness"]]
+    confidence = (
+        f"Its confidence is off by {calibration['as_it_is']['error']:.3f} on average; divided by the temperature {calibration['scaled']['temperature']:.3g}, "
+        f"by {calibration['scaled']['error']:.3f}"
+    )
+    lines = [*(slices or ["No slice of the test rows lies wholly below the accuracy of all"]), *altered, confidence]
+    return "".join(f"- {_safe(line)}.\n" for line in lines)
+
+
+def _price(cost: Cost | None) -> str:
+    """Return what it costs to score with it, where that was measured."""
+    if cost is None:
+        return ""
+    return f"""
+## Cost
+
+Measured by register: one row alone takes {cost.latency_p50_ms:.3g} ms, 95% of rows at most {cost.latency_p95_ms:.3g} ms;
+{cost.rows_per_second:,.0f} rows a second in batches; {cost.peak_memory_mib:,.0f} MiB of memory; {cost.megabytes:.3g} MB of files.
 """
+
+
+def _interval(of: dict[str, float], digits: int) -> str:
+    return f"{of['value']:.{digits}f} ({of['low']:.{digits}f} to {of['high']:.{digits}f})"
+
+
+def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
+    """Return a Markdown table; the head is ours, every cell is escaped."""
+    lines = [head, ("---",) * len(head), *(tuple(map(_safe, row)) for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _damage(damaged: str | None) -> str:
@@ -51,15 +123,8 @@ def _drift(drift: dict[str, Any] | None) -> str:
     """Return how far the data is from that of the version judged against."""
     if drift is None:
         return "There is no earlier version whose data this data could be compared with."
-    rows = "\n".join(
-        f"| {_safe(of['measure'])} | {of['distance']:.3g} | {of['limit']:.3g} | {'**far**' if of['far'] else 'near'} | {_safe(of['seen'])} |"
-        for of in drift["measures"]
-    )
-    return f"""Its data beside that of {_safe(drift["against"])}:
-
-| measure | distance | limit | | seen |
-|---|---|---|---|---|
-{rows}"""
+    rows = [(of["measure"], f"{of['distance']:.3g}", f"{of['limit']:.3g}", "far" if of["far"] else "near", of["seen"]) for of in drift["measures"]]
+    return f"Its data beside that of {_safe(drift['against'])}:\n\n{_table(('measure', 'distance', 'limit', '', 'seen'), rows)}"
 
 
 def _safe(value: object) -> str:

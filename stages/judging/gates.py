@@ -1,35 +1,59 @@
 """Asks the conditions of promotion, one by one; each answers with its numbers, and together they decide."""
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from math import isfinite
 from typing import Any, Literal
 
 import pandas as pd
 
-from stages.contract.params import BeatsBaseline, Calibration, EachLabel, Floor, Gate
+from stages.contract.escape import one_line
+from stages.contract.params import BeatsBaseline, Budget, Calibration, EachLabel, Floor, Gate, Robustness, Slices
 from stages.judging import ledger
+from stages.judging.cost import Cost
 from stages.judging.statistics import Comparison, calibration_error, compare
 
 Outcome = Literal["promote", "reject", "inconclusive"]
 Verdict = dict[str, Any]
 
 
-def judge(gate: Gate, predictions: pd.DataFrame, metrics: dict[str, Any], against: list[str], labels: list[str], *, use: int = 1) -> Verdict:
-    """Answer one gate. predictions: y, candidate, confidence, and a column for each model in `against`, on the same test rows.
+@dataclass(frozen=True)
+class Evidence:
+    """What a candidate is judged by: all of it was measured on the same test rows."""
 
-    use says how many decisions have used these rows, with this one (ledger.number). What cannot be judged is rejected.
-    """
+    predictions: pd.DataFrame
+    """y, candidate, confidence, and a column for each model in `against`"""
+    metrics: dict[str, Any]
+    """metrics.json"""
+    report: dict[str, Any]
+    """report.json"""
+    cost: Cost | None
+    """as register measured it, where a gate asks"""
+    against: list[str]
+    labels: list[str]
+    use: int = 1
+    """how many decisions have used these rows, with this one (ledger.number)"""
+
+
+def judge(gate: Gate, evidence: Evidence) -> Verdict:
+    """Answer one gate. What cannot be judged is rejected."""
+    predictions, against, labels = evidence.predictions, evidence.against, evidence.labels
     if unfit := _unfit(predictions, against):
         return _refuse(gate, unfit)
     match gate:
         case BeatsBaseline():
-            return _beats(gate, predictions, against, labels, use)
+            return _beats(gate, predictions, against, labels, evidence.use)
         case EachLabel():
             return _each_label(gate, predictions, labels)
         case Calibration():
             return _calibration(gate, predictions)
         case Floor():
-            return _floor(gate, metrics.get(gate.metric))
+            return _floor(gate, evidence.metrics.get(gate.metric))
+        case Slices():
+            return _slices(gate, evidence.report.get("slices"))
+        case Robustness():
+            return _robustness(gate, evidence.report.get("robustness"))
+        case Budget():
+            return _budget(gate, evidence.cost)
 
 
 def together(verdicts: list[Verdict]) -> Outcome:
@@ -59,7 +83,7 @@ def _absent(predictions: pd.DataFrame, labels: list[str]) -> str | None:
 
 
 def _floor(gate: Floor, value: object) -> Verdict:
-    if not isinstance(value, int | float) or not isfinite(value) or not 0 <= value <= 1:
+    if not isinstance(value, int | float) or not _number(value):
         return _refuse(gate, f"{gate.metric} is {value!r}, which is no number from 0 to 1")
     passed = value >= gate.least
     reason = f"{gate.metric} {value:.4f} {'reaches' if passed else 'is below'} the floor {gate.least:.4f}"
@@ -90,21 +114,73 @@ def _calibration(gate: Calibration, predictions: pd.DataFrame) -> Verdict:
     return {"gate": gate.name, "outcome": "promote" if passed else "reject", "error": error, "bins": gate.bins, "most": gate.most, "reason": reason}
 
 
+def _slices(gate: Slices, slices: Any) -> Verdict:
+    if not slices:
+        return _refuse(gate, "evaluate made no slices; lower evaluate.slices.min_rows, or leave the gate out")
+    shares = [[of["accuracy"][at] for at in ("value", "high")] for of in slices]
+    if not all(_number(value) for share in shares for value in share):
+        return _refuse(gate, "the accuracy of a slice is missing or no number from 0 to 1; evaluate anew")
+    lowest = min(range(len(slices)), key=lambda i: shares[i])
+    worst = min(range(len(slices)), key=lambda i: shares[i][1])
+    outcome = "reject" if shares[worst][1] < gate.least else "promote" if shares[lowest][0] >= gate.least else "inconclusive"
+    shown = slices[worst if outcome == "reject" else lowest]
+    of, kind = shown["accuracy"], "weakest" if outcome == "promote" else "one that fails"
+    reason = (
+        f"of {len(slices)} slices the {kind} is {one_line(shown['column'], 60)} {one_line(shown['slice'], 60)} ({shown['rows']} rows): "
+        f"accuracy {of['value']:.4f}, at most {of['high']:.4f} by chance; each must reach {gate.least:.4f}"
+    )
+    return {"gate": gate.name, "outcome": outcome, "slice": shown, "least": gate.least, "reason": reason}
+
+
+def _robustness(gate: Robustness, alterations: Any) -> Verdict:
+    if not alterations:
+        return _refuse(gate, "evaluate altered no rows; name transforms in evaluate.robustness, or leave the gate out")
+    if not all(_number(of["as_it_is"]) and _number(of["altered"]) for of in alterations):
+        return _refuse(gate, "macro-F1 of altered rows is missing or no number from 0 to 1; evaluate anew")
+    worst = max(alterations, key=lambda of: of["as_it_is"] - of["altered"])
+    drop = worst["as_it_is"] - worst["altered"]
+    passed = drop <= gate.most
+    name = worst["transform"].get("transform", worst["transform"]["name"])
+    reason = f"{name} costs most: macro-F1 drops by {drop:.4f} to {worst['altered']:.4f}; at most {gate.most:.4f} is allowed"
+    return {"gate": gate.name, "outcome": "promote" if passed else "reject", "worst": worst, "most": gate.most, "reason": reason}
+
+
+def _budget(gate: Budget, cost: Cost | None) -> Verdict:
+    if cost is None:
+        return _refuse(gate, "what the candidate costs was not measured")
+    units = {"latency_p95_ms": "ms at the 95th percentile", "peak_memory_mib": "MiB of memory", "megabytes": "MB of files"}
+    asked = {name: (getattr(cost, name), limit) for name in units if (limit := getattr(gate, name)) is not None}
+    if not asked:
+        return _refuse(gate, "names no limit; state latency_p95_ms, peak_memory_mib or megabytes, or leave the gate out")
+    over = [name for name, (value, limit) in asked.items() if not value <= limit]
+    reason = ", ".join(f"{value:,.4g} {units[name]} ({'over' if name in over else 'within'} {limit:,g})" for name, (value, limit) in asked.items())
+    return {"gate": gate.name, "outcome": "reject" if over else "promote", "cost": asdict(cost), "limits": asdict(gate), "reason": reason}
+
+
+def _number(value: object) -> bool:
+    """Say whether a value is a number from 0 to 1."""
+    return isinstance(value, int | float) and isfinite(value) and 0 <= value <= 1
+
+
 def _beats(gate: BeatsBaseline, predictions: pd.DataFrame, against: list[str], labels: list[str], use: int) -> Verdict:
     if unfit := _absent(predictions, labels) or (None if against else "there is nobody to judge against"):
         return _refuse(gate, unfit)
     spent = ledger.spending(gate.alpha, use)
-    found = {name: compare(predictions["y"], predictions["candidate"], predictions[name], labels, margin=gate.margin, level=spent.level) for name in against}
-    outcomes: dict[str, Outcome] = {name: _outcome(c, gate.margin) for name, c in found.items()}
-    hardest = min(found, key=lambda name: (("reject", "inconclusive", "promote").index(outcomes[name]), found[name].lower))
-    said = [_say(hardest, outcomes[hardest], found[hardest], gate.margin, spent.level), spent.advice]
+    margins = {name: gate.margins.get(name, gate.margin) for name in against}
+    found = {
+        name: compare(predictions["y"], predictions["candidate"], predictions[name], labels, margin=margin, level=spent.level)
+        for name, margin in margins.items()
+    }
+    outcomes: dict[str, Outcome] = {name: _outcome(c, margins[name]) for name, c in found.items()}
+    hardest = min(found, key=lambda name: (("reject", "inconclusive", "promote").index(outcomes[name]), found[name].lower - margins[name]))
+    said = [_say(hardest, outcomes[hardest], found[hardest], margins[hardest], spent.level), spent.advice]
     return {
         "gate": gate.name,
         "outcome": together([{"outcome": o} for o in outcomes.values()]),
         "margin": gate.margin,
         "alpha": gate.alpha,
         **asdict(spent),
-        "against": {name: {"outcome": outcomes[name]} | asdict(c) for name, c in found.items()},
+        "against": {name: {"outcome": outcomes[name], "margin": margins[name]} | asdict(c) for name, c in found.items()},
         "reason": "; ".join(filter(None, said)),
     }
 
@@ -123,7 +199,11 @@ def _say(name: str, outcome: Outcome, c: Comparison, margin: float, level: float
         "reject": "does not beat" if margin >= 0 else "is inferior to",
         "inconclusive": "cannot be told from",
     }[outcome]
-    more = f"about {c.more_rows:,} more rows would settle it" if c.more_rows else "more rows cannot be expected to lead to a promotion"
+    more = (
+        f"about {c.more_rows:,} more rows would settle it (judge them alone: with these, it would be their next use)"
+        if c.more_rows
+        else "more rows cannot be expected to lead to a promotion"
+    )
     return (
         f"macro-F1 {c.candidate:.4f} {verb} {name} {c.baseline:.4f}: the difference is {c.difference:+.4f}, with {1 - level:.2%} "
         f"confidence at least {c.lower:+.4f}, to be above {margin:g}; these rows can show {c.smallest_detectable:.4f} or more; "

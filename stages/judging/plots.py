@@ -8,7 +8,7 @@ import pandas as pd
 
 from stages.contract.escape import one_line
 
-COLOURS = {"train": "#8a94a6", "validation": "#2457a6"}
+COLOURS = {"train": "#8a94a6", "validation": "#2457a6", "interval": "#b9cdec"}
 
 
 def confusion(y: "pd.Series[str]", predicted: "pd.Series[str]", labels: list[str], path: Path) -> None:
@@ -51,11 +51,34 @@ def learning_curves(history: list[dict[str, float]], metric: str, kept: float) -
     for axes in (losses, scores):
         axes.set_xlabel("epoch")
         axes.set_xlim(left=0)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(axis="y", color="#e6e8ec")
-        axes.set_axisbelow(True)
+        _plain(axes)
         axes.xaxis.get_major_locator().set_params(integer=True)
     return _png(figure)
+
+
+def reliability(calibration: dict[str, dict[str, Any]]) -> bytes:
+    """Draw how many rows are right beside how confident the model was, as it is and with the temperature (calibration.examine, twice)."""
+    figure, panels = _figure(2, (9, 3.9))
+    for axes, (name, of) in zip(panels, calibration.items(), strict=True):
+        lowest = min(value for row in of["bins"] for value in (row["confidence"], row["low"]))
+        axes.plot([0, 1], [0, 1], color=COLOURS["train"], linewidth=1, linestyle="--")
+        for row in of["bins"]:
+            axes.plot([row["confidence"]] * 2, [row["low"], row["high"]], color=COLOURS["interval"], linewidth=3)
+        axes.plot([row["confidence"] for row in of["bins"]], [row["right"] for row in of["bins"]], "o", color=COLOURS["validation"], markersize=5)
+        axes.set_title(f"{name.replace('_', ' ')}: temperature {of['temperature']:.3g}, error {of['error']:.4f}", fontsize="medium", parse_math=False)
+        axes.set_xlabel("confidence")
+        axes.set_ylabel("share of rows that are right")
+        axes.set_xlim(max(lowest - 0.03, 0), 1.01)
+        axes.set_ylim(max(lowest - 0.03, 0), 1.01)
+        _plain(axes)
+    return _png(figure)
+
+
+def _plain(axes: Any) -> None:
+    """Leave out what is no data."""
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", color="#e6e8ec")
+    axes.set_axisbelow(True)
 
 
 def _figure(panels: int, size: tuple[float, float]) -> Any:

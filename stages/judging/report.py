@@ -14,11 +14,11 @@ from typing import Any
 import pandas as pd
 
 from stages.contract.escape import one_line
-from stages.judging.statistics import Interval, Intervals
 
 TEMPLATE = Path(__file__).with_name("report.html")
 KINDS = {b"\x89PNG\r\n\x1a\n": "png", b"\xff\xd8\xff": "jpeg"}  # how a file begins: what the page shows as a picture
 TEXT = 600  # characters of a text that is shown
+SLICES = 24  # that are shown
 
 
 @dataclass(frozen=True)
@@ -57,15 +57,17 @@ class Findings:
     """what stands under the title: name, value"""
     headlines: Mapping[str, Mapping[str, float]]
     """a model's metrics by name; the first model is the candidate, the others its baselines"""
-    labels: Mapping[str, Mapping[str, float]]
-    """precision, recall, f1 and support of each label"""
-    intervals: Intervals
     confidence: float
     """of the intervals: 0.95"""
+    found: Mapping[str, Any]
+    """report.json: models, beside, calibration, slices, robustness"""
+    cost: Mapping[str, Mapping[str, float]]
+    """what a model costs, by name, as timing.json has it; the candidate is missing where it was not measured"""
     taken_for: Mapping[str, tuple[str, int]]
     """as taken_for returns it"""
     confusion: bytes
     curves: bytes
+    reliability: bytes
     mistakes: Sequence[Mistake]
     """the most confident first"""
     wrong: int
@@ -88,15 +90,29 @@ def write(path: Path, findings: Findings) -> None:
     page.filters |= {"extract": lambda text: one_line(text, TEXT), "picture": _address, "place": _place}
     page.tests["picture"] = lambda x: isinstance(x, bytes)
     candidate, *baselines = findings.headlines
-    written = page.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+    intervals = findings.found["models"][candidate]["intervals"]
+    written = page.from_string(
+        TEMPLATE.read_text(encoding="utf-8")
+    ).render(
         f=findings,
         candidate=findings.headlines[candidate],
         baselines={name: findings.headlines[name] for name in baselines},
-        of={"macro_f1": findings.intervals.macro_f1, "accuracy": findings.intervals.accuracy},
-        start=min(floor(10 * min((i.low for i in findings.intervals.f1.values()), default=0)), 9) / 10,  # of the scale of F1
-        labels=sorted(findings.labels.items(), key=lambda item: (item[1]["f1"], item[0])),
+        intervals=intervals,
+        start=min(floor(10 * min((of["low"] for of in intervals["f1"].values()), default=0)), 9) / 10,  # of the scale of F1
+        labels=sorted(findings.found["models"][candidate]["labels"].items(), key=lambda item: (item[1]["f1"], item[0])),
+        alone=findings.cost.get(candidate),
+        enough=enough(findings.found["beside"], findings.cost),
+        weak=[of for of in findings.found["slices"] if of["accuracy"]["high"] < findings.found["models"][candidate]["accuracy"]],
+        slices=findings.found["slices"][:SLICES],
+        alterations=[(_call(of["transform"]), of) for of in findings.found["robustness"]],
     )
     path.write_text(written, encoding="utf-8", newline="\n")
+
+
+def enough(beside: Mapping[str, Mapping[str, Any]], cost: Mapping[str, Mapping[str, float]]) -> str | None:
+    """Return the smallest baseline that learned something and that the candidate is not shown to beat, if there is one."""
+    equal = [name for name, of in beside.items() if not of["lower"] > 0 and cost[name]["megabytes"]]
+    return min(equal, key=lambda name: cost[name]["megabytes"], default=None)
 
 
 def most_confident(predictions: pd.DataFrame, number: int) -> pd.DataFrame:
@@ -124,7 +140,15 @@ def _address(picture: bytes) -> str:
     return f"data:image/{kind};base64,{b64encode(picture).decode()}"
 
 
-def _place(interval: Interval, start: float) -> dict[str, str]:
+def _call(transform: Mapping[str, Any]) -> str:
+    """Return how a transform is made, as one writes a call."""
+    settings = dict(transform)
+    name = settings.pop("transform", None) or settings["name"].replace("_", " ")
+    settings = settings.pop("arguments", None) or {key: value for key, value in settings.items() if key != "name"}
+    return f"{name} ({', '.join(f'{key} {value}' for key, value in settings.items() if (key, value) != ('p', 1.0))})"
+
+
+def _place(interval: Mapping[str, float], start: float) -> dict[str, str]:
     """Return where an interval lies on a scale from start to 1, in percent of its length."""
-    low, high, value = (100 * (at - start) / (1 - start) for at in (interval.low, interval.high, interval.value))
+    low, high, value = (100 * (interval[at] - start) / (1 - start) for at in ("low", "high", "value"))
     return {"low": f"{low:.2f}", "width": f"{high - low:.2f}", "value": f"{value:.2f}"}

@@ -1,6 +1,7 @@
 """Scores rows with a model folder that finetune wrote: the candidate's and the champion's in one and the same way."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +12,39 @@ from stages import device
 from stages.contract import plugins, receipts
 from stages.contract.errors import ModelError
 from stages.contract.params import Compute
+from stages.contract.plugins import Encoded
+from stages.judging import cheap
 
 WINDOW = 16_384  # rows that are encoded at a time: what a tokenizer returns takes a hundred times the memory of a text
 
 
-def predict(folder: Path, samples: pd.DataFrame, compute: Compute, sha256: str | None = None, progress: Callable[[int], None] | None = None) -> pd.DataFrame:
-    """Return predicted and confidence for each sample (same index), from folder/model.json and folder/model.
+@dataclass(frozen=True)
+class Scorer:
+    """A model that finetune wrote, loaded and on its device; its own settings hold, not today's."""
 
-    The model's own settings hold, not today's. Its bytes are verified first, against sha256 where the caller knows it
-    (a registry's files can be written over); only safetensors are loaded and no code of the folder is run.
-    progress is called after each batch with the number of its rows.
+    card: dict[str, Any]
+    """model.json"""
+    model: Any
+    processor: Any
+    settings: Any
+    """of the modality, with which x is encoded"""
+    compute: Compute
+
+    def encode(self, samples: pd.DataFrame) -> Encoded:
+        """Return the model's inputs for each sample."""
+        of_x = plugins.modality(self.card["modality"]["name"])
+        return of_x.encode(samples, self.processor, self.settings)
+
+    def decode(self, logits: "np.ndarray[Any, Any]", samples: pd.DataFrame) -> pd.DataFrame:
+        """Return predicted and confidence of the samples (same index) that the logits are of."""
+        return plugins.problem(self.card["problem"]).decode(logits, self.card["labels"]).set_index(samples.index)
+
+
+def load(folder: Path, compute: Compute, sha256: str | None = None) -> Scorer:
+    """Load folder/model.json and folder/model.
+
+    Its bytes are verified first, against sha256 where the caller knows it (a registry's files can be written over); only
+    safetensors are loaded and no code of the folder is run.
     """
     import torch
 
@@ -29,20 +53,43 @@ def predict(folder: Path, samples: pd.DataFrame, compute: Compute, sha256: str |
     of_x, of_y = plugins.modality(card["modality"]["name"]), plugins.problem(card["problem"])
     model = of_y.load(folder / "model", card["modality"]["name"], card["labels"], new_head=False)[0].eval()
     model = model.to(on, memory_format=getattr(torch, compute.memory_format))
-    processor = of_x.processor(folder / "model")
-    modality, collate = plugins.settings(card["modality"]), of_x.collate(processor)
+    return Scorer(card, model, of_x.processor(folder / "model"), plugins.settings(card["modality"]), compute)
 
-    logits = np.empty((len(samples), len(card["labels"])), dtype=np.float32)
+
+def logits(scorer: Scorer, encoded: Encoded, progress: Callable[[int], None] | None = None) -> "np.ndarray[Any, Any]":
+    """Return what the model says of encoded rows (rows, labels), float32: the mean over its views.
+
+    progress is called after each batch with the number of its rows.
+    """
+    import torch
+
+    of_x, settings, compute = plugins.modality(scorer.card["modality"]["name"]), scorer.settings, scorer.compute
+    found = np.empty((len(encoded), len(scorer.card["labels"])), dtype=np.float32)
     with torch.inference_mode():
-        for start in range(0, len(samples), WINDOW):
-            encoded = of_x.encode(samples.iloc[start : start + WINDOW], processor, modality)
-            for batch, inputs in device.batches(encoded, of_x.lengths(encoded), collate, compute.batch_size):
-                with device.arithmetic(compute):
-                    seen = [model(**view).logits.float() for view in of_x.views(inputs, modality)]
-                logits[start + batch] = torch.stack(seen).mean(dim=0).cpu().numpy()
-                if progress:
-                    progress(len(batch))
-    return of_y.decode(logits, card["labels"]).set_index(samples.index)
+        for batch, inputs in device.batches(encoded, of_x.lengths(encoded), of_x.collate(scorer.processor), compute.batch_size):
+            with device.arithmetic(compute):
+                seen = [scorer.model(**view).logits.float() for view in of_x.views(inputs, settings)]
+            found[batch] = torch.stack(seen).mean(dim=0).cpu().numpy()
+            if progress:
+                progress(len(batch))
+    return found
+
+
+def score(scorer: Scorer, samples: pd.DataFrame, progress: Callable[[int], None] | None = None) -> "np.ndarray[Any, Any]":
+    """Return the logits (rows, labels) of samples, which are encoded a window at a time."""
+    found = np.empty((len(samples), len(scorer.card["labels"])), dtype=np.float32)
+    for start in range(0, len(samples), WINDOW):
+        found[start : start + WINDOW] = logits(scorer, scorer.encode(samples.iloc[start : start + WINDOW]), progress)
+    return found
+
+
+def predict(folder: Path, samples: pd.DataFrame, compute: Compute, sha256: str | None = None, progress: Callable[[int], None] | None = None) -> pd.DataFrame:
+    """Return predicted and confidence for each sample (same index), as load and score do it; a cheap model's where the folder holds one."""
+    card = verified(folder, sha256)
+    if "baseline" in card:
+        return plugins.problem(card["problem"]).decode(cheap.score(folder, card, samples["x"]), card["labels"]).set_index(samples.index)
+    scorer = load(folder, compute, sha256)
+    return scorer.decode(score(scorer, samples, progress), samples)
 
 
 def identity(folder: Path) -> str:

@@ -122,9 +122,18 @@ def influence(counts: Array, y: Array, predicted: Array, labels: int) -> Array:
 
 def calibration_error(confidence: "pd.Series[float]", right: "pd.Series[bool]", bins: int) -> float:
     """Return the expected calibration error over bins of equally many rows (Nguyen & O'Connor 2015); equal confidences share a bin."""
-    rank = (confidence.rank(method="average") - 0.5) / len(confidence)
-    of_bins = (right - confidence).groupby((rank * bins).astype(int)).sum()
-    return float(of_bins.abs().sum() / len(confidence))
+    return float((right - confidence).groupby(in_bins(confidence, bins)).sum().abs().sum() / len(confidence))
+
+
+def in_bins(values: "pd.Series[float]", bins: int) -> "pd.Series[int]":
+    """Return the bin (0, 1, ...) of each value: about equally many rows in each, equal values in one; a missing value is in none."""
+    rank = (values.rank(method="average") - 0.5) / values.notna().sum()
+    return (rank * bins).dropna().astype(int)
+
+
+def share(right: int, rows: int, alpha: float) -> Interval:
+    """Return a share of rows and its two-sided score interval (Wilson 1927)."""
+    return Interval(*(float(of[0]) for of in _wilson(np.array([right]), np.array([rows - right]), alpha)))
 
 
 def intervals(y: "pd.Series[str]", predicted: "pd.Series[str]", labels: list[str], *, alpha: float) -> Intervals:
@@ -147,8 +156,7 @@ def intervals(y: "pd.Series[str]", predicted: "pd.Series[str]", labels: list[str
     counts = counts[:-1, :-1]
     right = counts.diagonal()
 
-    share, low, high = _wilson(right, total - 2 * right, alpha)
-    f1, low, high = (2 * j / (1 + j) for j in (share, low, high))
+    f1, low, high = (2 * j / (1 + j) for j in _wilson(right, total - 2 * right, alpha))
     weight = np.divide(f1, total, out=np.zeros_like(f1), where=total > 0)
     covariance = np.outer(weight, weight) * (counts + counts.T)
     of_right = np.divide(2 - 2 * f1, total, out=np.zeros_like(f1), where=total > 0)
@@ -161,9 +169,8 @@ def intervals(y: "pd.Series[str]", predicted: "pd.Series[str]", labels: list[str
     macro = f1.mean()
     half = (high - low) / 2
     reach = np.sqrt(half @ correlation @ half) / len(labels)
-    wrong = len(y) - right.sum()
     return Intervals(
-        accuracy=Interval(*(float(bound[0]) for bound in _wilson(right.sum()[None], wrong[None], alpha))),
+        accuracy=share(int(right.sum()), len(y), alpha),
         macro_f1=Interval(float(macro), float(max(macro - reach, 0)), float(min(macro + reach, 1))),
         f1={name: Interval(float(f1[i]), float(low[i]), float(high[i])) for i, name in enumerate(labels)},
     )

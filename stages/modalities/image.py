@@ -128,14 +128,14 @@ def traits(x: "pd.Series[str]", looked: pd.DataFrame, base: Path) -> pd.DataFram
     return light.assign(aspect=looked["longer_side"] / looked["shorter_side"]).astype(float)
 
 
-def faults(augment: Augment) -> list[str]:
+def faults(transforms: tuple[Transform, ...]) -> list[str]:
     """Return what albumentations' own signatures say against the transforms."""
     wrong = list[str]()
-    for i, transform in enumerate(augment.transforms):
+    for i, transform in enumerate(transforms):
         try:
             _transform(transform)
         except (ValueError, TypeError) as error:
-            wrong.append(f"augment.transforms.{i}: {one_line(error, 300)}")
+            wrong.append(f"transforms.{i}: {one_line(error, 300)}")
     return wrong
 
 
@@ -262,14 +262,14 @@ def processor(folder: Path) -> Any:
 class _Inputs:
     """Rows of pixel_values (3, crop, crop), float32, read when they are asked for."""
 
-    def __init__(self, samples: pd.DataFrame, processor: Any, settings: ImageModality, augment: Augment | None) -> None:
+    def __init__(self, samples: pd.DataFrame, processor: Any, settings: ImageModality, augment: Augment | None, room: int = 0) -> None:
         self.x, self.settings = samples["x"].tolist(), settings
         self.content = samples["content"].tolist() if "content" in samples else [None] * len(samples)
         self.mean = np.array(processor.image_mean, np.float32) / processor.rescale_factor
         self.scale = processor.rescale_factor / np.array(processor.image_std, np.float32)
         self.ids = samples["id"].tolist() if augment else []
         self.augment, self.policy, self.epoch = augment, _Policy(augment) if augment else None, 0
-        self.kept, self.room = dict[int, Rgb](), KEPT_BYTES if augment else 0
+        self.kept, self.room = dict[int, Rgb](), room
 
     def __len__(self) -> int:
         return len(self.x)
@@ -333,7 +333,13 @@ def show(samples: pd.DataFrame, settings: ImageModality) -> list[Rgb]:
 
 def encode_anew(samples: pd.DataFrame, processor: Any, settings: ImageModality, augment: Augment) -> Encoded:
     """Return the same, altered by the transforms at shorter_side, a draw for each (seed, id, epoch), where augment says so."""
-    return _Inputs(samples, processor, settings, augment if augment.on_the_fly and augment.transforms else None)
+    anew = augment.on_the_fly and bool(augment.transforms)
+    return _Inputs(samples, processor, settings, augment if anew else None, KEPT_BYTES if anew else 0)
+
+
+def encode_altered(samples: pd.DataFrame, processor: Any, settings: ImageModality, transform: Transform, seed: int) -> Encoded:
+    """Return rows of pixel_values, each picture altered at shorter_side when its row is asked for."""
+    return _Inputs(samples, processor, settings, Augment(seed, 1.0, 0, on_the_fly=True, transforms=(transform,)))
 
 
 def lengths(encoded: Encoded) -> list[int]:

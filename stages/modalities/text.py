@@ -17,7 +17,7 @@ from stages.checks import duplicates, encodings, groups, near_texts
 from stages.contract import draws, receipts
 from stages.contract.errors import ModelError
 from stages.contract.escape import one_line
-from stages.contract.params import Albumentations, Augment, Encoding, Keyboard, Ocr, RandomCharacter, RandomWord, SplitWord, TextModality, Transform
+from stages.contract.params import Albumentations, Augment, Case, Encoding, Keyboard, Ocr, RandomCharacter, RandomWord, SplitWord, TextModality, Transform
 from stages.contract.plugins import Encoded
 
 VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model")
@@ -114,7 +114,7 @@ def _script_of(letter: str) -> str:
     return unicodedata.name(letter, "UNNAMED").split()[0]
 
 
-def faults(augment: Augment) -> list[str]:  # noqa: ARG001
+def faults(transforms: tuple[Transform, ...]) -> list[str]:  # noqa: ARG001
     """Return nothing: contract/params.py says all there is to say of transforms of texts."""
     return []
 
@@ -153,15 +153,15 @@ def preview(originals: pd.DataFrame, copies: pd.DataFrame, files: Path, below: s
     receipts.write_json(into / "pairs.json", pairs)
 
 
-def _alter_one(text: str, draw: int, transforms: list[Any]) -> str:
+def _alter_one(text: str, draw: int, transforms: list[Callable[[str], Any]]) -> str:
     random.seed(draw)  # nlpaug draws from both global generators
     np.random.seed(draw % 2**32)
-    altered = transforms[draw % len(transforms)].augment(text)
+    altered = transforms[draw % len(transforms)](text)
     return " ".join(altered) if isinstance(altered, list) else str(altered)
 
 
-def _augmenter(transform: Transform) -> Any:
-    """Return the nlpaug augmenter of a transform. nlpaug imports torch by itself, hence the late import."""
+def _augmenter(transform: Transform) -> Callable[[str], Any]:
+    """Return what alters a text. nlpaug imports torch by itself, hence the late import."""
     import nlpaug.augmenter.char as characters
 
     def share(words: float, characters: float) -> dict[str, Any]:
@@ -169,19 +169,21 @@ def _augmenter(transform: Transform) -> Any:
 
     match transform:
         case Keyboard():
-            return characters.KeyboardAug(**share(transform.words, transform.characters))
+            return characters.KeyboardAug(**share(transform.words, transform.characters)).augment
         case Ocr():
-            return characters.OcrAug(**share(transform.words, transform.characters))
+            return characters.OcrAug(**share(transform.words, transform.characters)).augment
         case RandomCharacter():
-            return characters.RandomCharAug(action=transform.action, **share(transform.words, transform.characters))
+            return characters.RandomCharAug(action=transform.action, **share(transform.words, transform.characters)).augment
         case RandomWord():
             import nlpaug.augmenter.word as words
 
-            return words.RandomWordAug(action=transform.action, aug_p=transform.words, aug_max=EVERY_WORD)
+            return words.RandomWordAug(action=transform.action, aug_p=transform.words, aug_max=EVERY_WORD).augment
         case SplitWord():
             import nlpaug.augmenter.word as words
 
-            return words.SplitAug(aug_p=transform.words, aug_max=EVERY_WORD)
+            return words.SplitAug(aug_p=transform.words, aug_max=EVERY_WORD).augment
+        case Case():
+            return str.upper if transform.to == "upper" else str.lower
         case Albumentations():
             raise AssertionError("contract/params.py lets no picture's transform in")
 
@@ -215,6 +217,13 @@ def show(samples: pd.DataFrame, settings: TextModality) -> list[str]:  # noqa: A
 def encode_anew(samples: pd.DataFrame, processor: Any, settings: TextModality, augment: Augment) -> list[dict[str, Any]]:  # noqa: ARG001
     """Return what encode returns: texts are altered in augment alone."""
     return encode(samples, processor, settings)
+
+
+def encode_altered(samples: pd.DataFrame, processor: Any, settings: TextModality, transform: Transform, seed: int) -> list[dict[str, Any]]:
+    """Return what encode returns, of altered texts."""
+    transforms = [_augmenter(transform)]
+    altered = [_alter_one(text, draws.integer("worse", seed, i), transforms) for text, i in zip(samples["x"], samples["id"], strict=True)]
+    return encode(samples.assign(x=altered), processor, settings)
 
 
 def lengths(encoded: Encoded) -> list[int]:

@@ -1,0 +1,121 @@
+"""Linear models on what costs next to nothing: counts of words or characters, histograms of gradients and colours, a frozen base's embeddings."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from pydantic import TypeAdapter
+
+from stages.contract import pictures, receipts
+from stages.contract.params import HogLogistic, Linear, ProbeLogistic, TfidfCharacters, TfidfLogistic
+from stages.contract.pictures import PictureError
+
+Array = np.ndarray[Any, Any]
+
+SIDE, CELL, ANGLES = 64, 8, 9  # pixels of a reduced picture and of a cell; bins of the unsigned direction
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What a linear model has learned, as numbers (float32) and words: nothing in it is code."""
+
+    settings: Linear | ProbeLogistic
+    labels: list[str]
+    numbers: dict[str, Array]
+    """weights (labels, features), bias (labels), and idf (features), or mean and scale (features)"""
+    vocabulary: list[str]
+    """of a text's features, in their order"""
+
+
+def features(model: Linear, x: "pd.Series[str]") -> Array:
+    """Return what the model learns from: the texts, or a row of numbers a picture."""
+    return _picture_features(x) if isinstance(model, HogLogistic) else x.to_numpy()
+
+
+def untrained(model: Linear | ProbeLogistic, classifier: Any) -> Any:
+    """Return a pipeline that ends in the classifier and learns from features, or from embeddings."""
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    first = _vectorizer(model) if isinstance(model, TfidfLogistic | TfidfCharacters) else StandardScaler()
+    return make_pipeline(first, classifier)
+
+
+def fit(model: Linear | ProbeLogistic, known: Array, y: "pd.Series[str]") -> Fitted:
+    """Learn logistic regression from features (or embeddings) and their labels."""
+    from sklearn.linear_model import LogisticRegression
+
+    pipeline = untrained(model, LogisticRegression(C=model.c, max_iter=1000)).fit(known, y)
+    first, last = (step for _, step in pipeline.steps)
+    weights, bias = last.coef_, last.intercept_
+    if len(weights) == 1:  # of two labels scikit-learn keeps the second's alone
+        weights, bias = np.vstack([0 * weights, weights]), np.append(0, bias)
+    numbers, vocabulary = {"weights": weights, "bias": bias}, list[str]()
+    if isinstance(model, TfidfLogistic | TfidfCharacters):
+        numbers, vocabulary = numbers | {"idf": first.idf_}, first.get_feature_names_out().tolist()
+    else:
+        numbers |= {"mean": first.mean_, "scale": first.scale_}
+    return Fitted(model, last.classes_.tolist(), {name: of.astype(np.float32) for name, of in numbers.items()}, vocabulary)
+
+
+def logits(fitted: Fitted, asked: Array) -> Array:
+    """Return the logits (rows, labels) of features, or of embeddings."""
+    of = fitted.numbers
+    if isinstance(fitted.settings, TfidfLogistic | TfidfCharacters):
+        vectorizer = _vectorizer(fitted.settings, fitted.vocabulary)
+        vectorizer.idf_ = of["idf"]
+        return vectorizer.transform(asked) @ of["weights"].T + of["bias"]
+    return (asked - of["mean"]) / of["scale"] @ of["weights"].T + of["bias"]
+
+
+def save(fitted: Fitted, folder: Path, card: dict[str, Any]) -> None:
+    """Write model.json (card, and what it takes to read the rest) and model/ (safetensors and JSON), as finetune does."""
+    from safetensors.numpy import save_file
+
+    (folder / "model").mkdir(parents=True)
+    save_file({name: np.ascontiguousarray(of) for name, of in fitted.numbers.items()}, folder / "model/model.safetensors")
+    receipts.write_json(folder / "model/vocabulary.json", fitted.vocabulary)
+    kept = {"labels": fitted.labels, "baseline": asdict(fitted.settings), "sha256": receipts.digest(receipts.files(folder, ["model"]))}
+    receipts.write_json(folder / "model.json", card | json.loads(json.dumps(kept)))
+
+
+def score(folder: Path, card: dict[str, Any], x: "pd.Series[str]") -> Array:
+    """Return the logits (rows, labels) of the model that save wrote; card is its model.json, the bytes verified."""
+    from safetensors.numpy import load_file
+
+    settings = TypeAdapter(Linear).validate_json(json.dumps(card["baseline"]))
+    fitted = Fitted(settings, card["labels"], load_file(folder / "model/model.safetensors"), receipts.read_json(folder / "model/vocabulary.json"))
+    return logits(fitted, features(settings, x))
+
+
+def _vectorizer(model: TfidfLogistic | TfidfCharacters, vocabulary: list[str] | None = None) -> Any:
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    kind: dict[str, Any] = {"analyzer": "char_wb"} if isinstance(model, TfidfCharacters) else {"token_pattern": r"(?u)\S+"}
+    return TfidfVectorizer(ngram_range=model.ngrams, sublinear_tf=True, vocabulary=vocabulary, **kind)
+
+
+def _picture_features(x: "pd.Series[str]") -> Array:
+    """Return the histograms of oriented gradients (Dalal & Triggs 2005) and of colours of each picture (rows, 1,764 + 96)."""
+    rows = list(pictures.each([Path("data", name) for name in x], _describe))
+    if wrong := next((row for row in rows if isinstance(row, PictureError)), None):
+        raise wrong
+    return np.stack([row for row in rows if not isinstance(row, PictureError)])
+
+
+def _describe(path: Path) -> Array:
+    import cv2
+
+    rgb = np.asarray(cv2.resize(pictures.read(path, pictures.ANY).rgb, (SIDE, SIDE), interpolation=cv2.INTER_AREA))
+    down, across = np.gradient(rgb.mean(axis=2))
+    bins = (np.arctan2(down, across) % np.pi / np.pi * ANGLES).astype(int).clip(max=ANGLES - 1)
+    at = np.arange(SIDE) // CELL * ANGLES
+    cells = np.bincount((at[:, None] * (SIDE // CELL) + at[None, :] + bins).ravel(), np.hypot(down, across).ravel(), (SIDE // CELL) ** 2 * ANGLES)
+    grid = cells.reshape(SIDE // CELL, SIDE // CELL, ANGLES)
+    blocks = np.stack([grid[i : i + SIDE // CELL - 1, j : j + SIDE // CELL - 1] for i in (0, 1) for j in (0, 1)], axis=2)
+    blocks = blocks / np.sqrt((blocks**2).sum(axis=(2, 3), keepdims=True) + 1)
+    colours = [np.histogram(rgb[..., channel], bins=32, range=(0, 256), density=True)[0] for channel in range(3)]
+    return np.concatenate([blocks.ravel(), *colours])

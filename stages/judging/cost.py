@@ -1,0 +1,66 @@
+"""Measures what a model costs where it is used: loaded in a process of its own, a row at a time and in batches."""
+
+import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from stages import device
+from stages.contract import pictures, runner
+from stages.contract.params import Compute
+from stages.judging import scoring
+
+WARM = 5  # rows that are scored before any is timed
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What scoring with a model takes on this machine."""
+
+    rows: int
+    """that were timed"""
+    latency_p50_ms: float
+    """of one row alone"""
+    latency_p95_ms: float
+    rows_per_second: float
+    """in batches of compute.batch_size"""
+    peak_memory_mib: float
+    """of the process, libraries and model in it"""
+    peak_device_memory_mib: float
+    """of the GPU; 0 without one"""
+    megabytes: float
+    """of the model's files (1,000,000 bytes)"""
+
+
+def measure(folder: Path, samples: pd.DataFrame, compute: Compute) -> Cost:
+    """Score samples with folder/model, each alone and then all in batches, in a fresh process that ends with this one."""
+    with ProcessPoolExecutor(1, get_context("spawn"), pictures.end_with_parent) as process:
+        return process.submit(_measure, folder, samples, compute).result()
+
+
+def _measure(folder: Path, samples: pd.DataFrame, compute: Compute) -> Cost:
+    import torch
+
+    scorer = scoring.load(folder, compute)
+    seconds = list[float]()
+    for i in [*range(min(WARM, len(samples))), *range(len(samples))]:
+        began = time.perf_counter()
+        scoring.score(scorer, samples.iloc[[i]])
+        seconds.append(time.perf_counter() - began)
+    alone = 1000 * np.array(seconds[-len(samples) :])
+    began = time.perf_counter()
+    scoring.score(scorer, samples)
+    took = time.perf_counter() - began
+    return Cost(
+        rows=len(samples),
+        latency_p50_ms=float(np.quantile(alone, 0.5)),
+        latency_p95_ms=float(np.quantile(alone, 0.95)),
+        rows_per_second=len(samples) / took,
+        peak_memory_mib=runner.peak_memory_mib(),
+        peak_device_memory_mib=torch.cuda.max_memory_allocated() / 2**20 if device.find() == "cuda" else 0.0,
+        megabytes=sum(path.stat().st_size for path in (folder / "model").rglob("*") if path.is_file()) / 1e6,
+    )
