@@ -18,7 +18,7 @@ def summary(decision: dict[str, Any], model: dict[str, Any]) -> str:
     data = decision["data"]
     return f"""# {_safe(decision["task"])}
 
-A {_safe(model["modality"]["name"])} {_safe(model["problem"])} model, fine-tuned from `{model["base"]["source"]}`.
+Its task: {_safe(model["modality"]["name"])} {_safe(model["problem"])}. Fine-tuned from `{model["base"]["source"]}`.
 Model sha256 `{decision["candidate"]["model_sha256"]}`. Data `{data["source"]}` (DVC md5 `{data["md5"]}`), {data["test_rows"]} test rows.
 
 **Decision: {decision["outcome"]}**, judged against {_safe(decision["against"])}.{_damage(decision["damaged"])}
