@@ -24,7 +24,8 @@ def gather(
     """
     data, base = sources
     model = receipts.read_json(folder / "model.json")
-    made_from = {stage: job.provenance(stage) for stage in STAGES if stage != "finetune" or "baseline" not in model}
+    finetuned = "baseline" not in model
+    made_from = {stage: job.provenance(stage) for stage in STAGES if stage != "finetune" or finetuned}
     receipts.write_json(job.out / "dvc_lock.json", origin.lock)
     return Candidate(
         name=job.key,
@@ -32,7 +33,7 @@ def gather(
         folder=folder,
         params={name: value for of in made_from.values() for name, value in of["params"].items()},
         metrics=metrics,
-        history=receipts.read_json(job.take("finetune", "history.json")) if "baseline" not in model else [],
+        history=receipts.read_json(job.take("finetune", "history.json")) if finetuned else [],
         datasets=_datasets(data, origin, parts),
         artifacts={
             "lineage": [job.out / "dvc_lock.json", job.unsigned("validate", "expectations.json")],

@@ -12,7 +12,7 @@ from stages.checks import activations
 from stages.contract.params import Baseline, Compute, Majority, ProbeLogistic
 from stages.contract.plugins import Modality, Problem
 from stages.judging import cheap
-from stages.judging.cheap import Array, Fitted
+from stages.judging.cheap import Array
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,6 @@ class Scored:
     """a row, all in one batch, from x to label"""
     megabytes: float
     """that it keeps: its numbers and words, and the base model if it needs one (1,000,000 bytes)"""
-    fitted: Fitted | None
-    """what it learned; the majority is no model"""
 
 
 def known(train: pd.DataFrame, validation: pd.DataFrame) -> pd.DataFrame:
@@ -55,7 +53,7 @@ def known(train: pd.DataFrame, validation: pd.DataFrame) -> pd.DataFrame:
 def score(baseline: Baseline, train: pd.DataFrame, y: "pd.Series[str]", test: pd.DataFrame, base: Frozen) -> Scored:
     """Fit on train (manifest rows and their labels y) and score test."""
     if isinstance(baseline, Majority):
-        return Scored(np.full(len(test), y.mode().iloc[0], dtype=object), 0.0, 0.0, None)
+        return Scored(np.full(len(test), y.mode().iloc[0], dtype=object), 0.0, 0.0)
 
     def seen(rows: pd.DataFrame) -> Array:
         return base.embed(rows) if isinstance(baseline, ProbeLogistic) else cheap.features(baseline, rows["x"])
@@ -68,4 +66,4 @@ def score(baseline: Baseline, train: pd.DataFrame, y: "pd.Series[str]", test: pd
     took = time.perf_counter() - began
     size = sum(of.nbytes for of in fitted.numbers.values()) + sum(len(word.encode()) for word in fitted.vocabulary)
     size += base.bytes() if isinstance(baseline, ProbeLogistic) else 0
-    return Scored(np.array(fitted.labels, dtype=object)[best], 1000 * took / len(test), size / 1e6, fitted)
+    return Scored(np.array(fitted.labels, dtype=object)[best], 1000 * took / len(test), size / 1e6)

@@ -13,7 +13,9 @@ RANGE = (-3.0, 3.0)  # of the logarithm of a temperature
 
 def examine(logits: Array, right: "pd.Series[bool]", temperature: float, bins: int, alpha: float) -> dict[str, Any]:
     """Return the calibration error and its bins for the confidence of logits (rows, labels), divided by the temperature."""
-    confidence = pd.Series(_softmax(logits / temperature).max(axis=1), right.index)
+    from scipy.special import softmax
+
+    confidence = pd.Series(softmax(logits.astype(float) / temperature, axis=1).max(axis=1), right.index)
     place = statistics.in_bins(confidence, bins)
     found = list[dict[str, float]]()
     for _, rows in right.groupby(place):
@@ -28,16 +30,12 @@ def temperature(logits: Array, targets: list[int]) -> float:
     Guo, Pleiss, Sun, Weinberger 2017. It moves the confidence, and no prediction.
     """
     from scipy.optimize import minimize_scalar
+    from scipy.special import log_softmax
 
     rows = np.arange(len(logits))
 
     def loss(log_temperature: float) -> float:
-        return -float(np.log(_softmax(logits / np.exp(log_temperature))[rows, targets].clip(1e-30)).mean())
+        return -float(log_softmax(logits.astype(float) / np.exp(log_temperature), axis=1)[rows, targets].mean())
 
     found: Any = minimize_scalar(loss, bounds=RANGE, method="bounded")
     return float(np.exp(found.x))
-
-
-def _softmax(logits: Array) -> Array:
-    exponent = np.exp((logits - logits.max(axis=1, keepdims=True)).astype(float))
-    return exponent / exponent.sum(axis=1, keepdims=True)

@@ -9,6 +9,7 @@ from typing import Any
 
 from stages.contract.escape import one_line
 from stages.contract.params import Card
+from stages.judging import robustness, slices
 from stages.judging.cost import Cost
 
 
@@ -81,14 +82,16 @@ On the test rows, with {confidence} intervals:
 def _weak(report: dict[str, Any]) -> str:
     """Return the weakest slices, what alterations cost, and how far the confidence can be believed, a line each."""
     accuracy, calibration = report["models"]["candidate"]["accuracy"], report["calibration"]
-    below = [of for of in report["slices"] if of["accuracy"]["high"] < accuracy]
-    slices = [f"{of['column']} {of['slice']}: accuracy {_interval(of['accuracy'], 3)} on {of['rows']} rows, {accuracy:.3f} on all" for of in below]
-    altered = [f"{of['transform'].get('transform', of['transform']['name'])}: macro-F1 drops by {_interval(of['drop'], 3)}" for of in report["robustness"]]
+    below = [
+        f"{of['column']} {of['slice']}: accuracy {_interval(of['accuracy'], 3)} on {of['rows']} rows, {accuracy:.3f} on all"
+        for of in slices.weak(report["slices"], accuracy)
+    ]
+    altered = [f"{robustness.name(of['transform'])}: macro-F1 drops by {_interval(of['drop'], 3)}" for of in report["robustness"]]
     confidence = (
         f"Its confidence is off by {calibration['as_it_is']['error']:.3f} on average; divided by the temperature {calibration['scaled']['temperature']:.3g}, "
         f"by {calibration['scaled']['error']:.3f}"
     )
-    lines = [*(slices or ["No slice of the test rows lies wholly below the accuracy of all"]), *altered, confidence]
+    lines = [*(below or ["No slice of the test rows lies wholly below the accuracy of all"]), *altered, confidence]
     return "".join(f"- {_safe(line)}.\n" for line in lines)
 
 

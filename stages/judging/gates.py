@@ -2,13 +2,13 @@
 
 from dataclasses import asdict, dataclass
 from math import isfinite
-from typing import Any, Literal
+from typing import Any, Literal, TypeGuard
 
 import pandas as pd
 
 from stages.contract.escape import one_line
 from stages.contract.params import BeatsBaseline, Budget, Calibration, EachLabel, Floor, Gate, Robustness, Slices
-from stages.judging import ledger
+from stages.judging import ledger, robustness
 from stages.judging.cost import Cost
 from stages.judging.statistics import Comparison, calibration_error, compare
 
@@ -83,7 +83,7 @@ def _absent(predictions: pd.DataFrame, labels: list[str]) -> str | None:
 
 
 def _floor(gate: Floor, value: object) -> Verdict:
-    if not isinstance(value, int | float) or not _number(value):
+    if not _number(value):
         return _refuse(gate, f"{gate.metric} is {value!r}, which is no number from 0 to 1")
     passed = value >= gate.least
     reason = f"{gate.metric} {value:.4f} {'reaches' if passed else 'is below'} the floor {gate.least:.4f}"
@@ -140,8 +140,7 @@ def _robustness(gate: Robustness, alterations: Any) -> Verdict:
     worst = max(alterations, key=lambda of: of["as_it_is"] - of["altered"])
     drop = worst["as_it_is"] - worst["altered"]
     passed = drop <= gate.most
-    name = worst["transform"].get("transform", worst["transform"]["name"])
-    reason = f"{name} costs most: macro-F1 drops by {drop:.4f} to {worst['altered']:.4f}; at most {gate.most:.4f} is allowed"
+    reason = f"{robustness.name(worst['transform'])} costs most: macro-F1 drops by {drop:.4f} to {worst['altered']:.4f}; at most {gate.most:.4f} is allowed"
     return {"gate": gate.name, "outcome": "promote" if passed else "reject", "worst": worst, "most": gate.most, "reason": reason}
 
 
@@ -157,7 +156,7 @@ def _budget(gate: Budget, cost: Cost | None) -> Verdict:
     return {"gate": gate.name, "outcome": "reject" if over else "promote", "cost": asdict(cost), "limits": asdict(gate), "reason": reason}
 
 
-def _number(value: object) -> bool:
+def _number(value: object) -> TypeGuard[float]:
     """Say whether a value is a number from 0 to 1."""
     return isinstance(value, int | float) and isfinite(value) and 0 <= value <= 1
 

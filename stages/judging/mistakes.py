@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from stages.contract import plugins
 from stages.judging import report, saliency
 from stages.judging.report import Doubt, Mistake
 from stages.judging.scoring import Scorer
@@ -35,8 +34,7 @@ def doubts(scorer: Scorer, issues: list[dict[str, Any]]) -> list[Doubt]:
 
 
 def _shown(scorer: Scorer, samples: pd.DataFrame) -> list[Any]:
-    of_x = plugins.modality(scorer.card["modality"]["name"])
-    return of_x.show(samples, scorer.settings)
+    return scorer.of_x.show(samples, scorer.settings)
 
 
 def _small(shown: list[Any]) -> list[Any]:

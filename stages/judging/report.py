@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 
 from stages.contract.escape import one_line
+from stages.judging import slices
 
 TEMPLATE = Path(__file__).with_name("report.html")
 KINDS = {b"\x89PNG\r\n\x1a\n": "png", b"\xff\xd8\xff": "jpeg"}  # how a file begins: what the page shows as a picture
@@ -102,7 +103,7 @@ def write(path: Path, findings: Findings) -> None:
         labels=sorted(findings.found["models"][candidate]["labels"].items(), key=lambda item: (item[1]["f1"], item[0])),
         alone=findings.cost.get(candidate),
         enough=enough(findings.found["beside"], findings.cost),
-        weak=[of for of in findings.found["slices"] if of["accuracy"]["high"] < findings.found["models"][candidate]["accuracy"]],
+        weak=slices.weak(findings.found["slices"], findings.found["models"][candidate]["accuracy"]),
         slices=findings.found["slices"][:SLICES],
         alterations=[(_call(of["transform"]), of) for of in findings.found["robustness"]],
     )

@@ -12,7 +12,7 @@ from stages import device
 from stages.contract import plugins, receipts
 from stages.contract.errors import ModelError
 from stages.contract.params import Compute
-from stages.contract.plugins import Encoded
+from stages.contract.plugins import Encoded, Modality, Problem
 from stages.judging import cheap
 
 WINDOW = 16_384  # rows that are encoded at a time: what a tokenizer returns takes a hundred times the memory of a text
@@ -24,6 +24,8 @@ class Scorer:
 
     card: dict[str, Any]
     """model.json"""
+    of_x: Modality
+    of_y: Problem
     model: Any
     processor: Any
     settings: Any
@@ -32,12 +34,11 @@ class Scorer:
 
     def encode(self, samples: pd.DataFrame) -> Encoded:
         """Return the model's inputs for each sample."""
-        of_x = plugins.modality(self.card["modality"]["name"])
-        return of_x.encode(samples, self.processor, self.settings)
+        return self.of_x.encode(samples, self.processor, self.settings)
 
     def decode(self, logits: "np.ndarray[Any, Any]", samples: pd.DataFrame) -> pd.DataFrame:
         """Return predicted and confidence of the samples (same index) that the logits are of."""
-        return plugins.problem(self.card["problem"]).decode(logits, self.card["labels"]).set_index(samples.index)
+        return self.of_y.decode(logits, self.card["labels"]).set_index(samples.index)
 
 
 def load(folder: Path, compute: Compute, sha256: str | None = None) -> Scorer:
@@ -46,14 +47,18 @@ def load(folder: Path, compute: Compute, sha256: str | None = None) -> Scorer:
     Its bytes are verified first, against sha256 where the caller knows it (a registry's files can be written over); only
     safetensors are loaded and no code of the folder is run.
     """
+    return _loaded(folder, verified(folder, sha256), compute)
+
+
+def _loaded(folder: Path, card: dict[str, Any], compute: Compute) -> Scorer:
+    """Load a folder whose bytes are verified; card is its model.json."""
     import torch
 
     on = device.set_up(compute)
-    card = verified(folder, sha256)
     of_x, of_y = plugins.modality(card["modality"]["name"]), plugins.problem(card["problem"])
     model = of_y.load(folder / "model", card["modality"]["name"], card["labels"], new_head=False)[0].eval()
     model = model.to(on, memory_format=getattr(torch, compute.memory_format))
-    return Scorer(card, model, of_x.processor(folder / "model"), plugins.settings(card["modality"]), compute)
+    return Scorer(card, of_x, of_y, model, of_x.processor(folder / "model"), plugins.settings(card["modality"]), compute)
 
 
 def logits(scorer: Scorer, encoded: Encoded, progress: Callable[[int], None] | None = None) -> "np.ndarray[Any, Any]":
@@ -63,7 +68,7 @@ def logits(scorer: Scorer, encoded: Encoded, progress: Callable[[int], None] | N
     """
     import torch
 
-    of_x, settings, compute = plugins.modality(scorer.card["modality"]["name"]), scorer.settings, scorer.compute
+    of_x, settings, compute = scorer.of_x, scorer.settings, scorer.compute
     found = np.empty((len(encoded), len(scorer.card["labels"])), dtype=np.float32)
     with torch.inference_mode():
         for batch, inputs in device.batches(encoded, of_x.lengths(encoded), of_x.collate(scorer.processor), compute.batch_size):
@@ -88,7 +93,7 @@ def predict(folder: Path, samples: pd.DataFrame, compute: Compute, sha256: str |
     card = verified(folder, sha256)
     if "baseline" in card:
         return plugins.problem(card["problem"]).decode(cheap.score(folder, card, samples["x"]), card["labels"]).set_index(samples.index)
-    scorer = load(folder, compute, sha256)
+    scorer = _loaded(folder, card, compute)
     return scorer.decode(score(scorer, samples, progress), samples)
 
 

@@ -47,6 +47,11 @@ def measure(
     return sorted(listed, key=lambda of: (of["accuracy"]["value"], of["column"], of["slice"]))
 
 
+def weak(found: list[dict[str, Any]], accuracy: float) -> list[dict[str, Any]]:
+    """Return the slices whose whole interval lies below the accuracy of all rows."""
+    return [of for of in found if of["accuracy"]["high"] < accuracy]
+
+
 def _ranges(numbers: "pd.Series[float]", bins: int) -> "pd.Series[Any]":
     """Return the range in which each number lies: about equally many rows in each, equal numbers in one."""
     place = statistics.in_bins(numbers, bins)
