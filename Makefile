@@ -12,12 +12,16 @@ export MLFLOW_DISABLE_TELEMETRY ?= true
 export PREFECT_SERVER_ANALYTICS_ENABLED ?= false
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup repro flow ui test check format lint types
+MLFLOW_PORT ?= 5000
+PREFECT_PORT ?= 4200
+
+.PHONY: help setup repro flow watch up ui down schedule test check format lint types
 
 help:
 	@echo "make repro   run the DAG: validate, augment, split, fine-tune, evaluate, register"
-	@echo "make ui      look at models and their lineage in MLflow"
-	@echo "make flow    run the same DAG once as a Prefect flow"
+	@echo "make up      start MLflow and Prefect on this machine; make down stops them; make ui starts MLflow alone"
+	@echo "make flow    run the same DAG once as a Prefect flow; make watch only where retraining is due"
+	@echo "make schedule  run both on the schedules of params.yaml, until stopped"
 	@echo "make test    run the tests        make check   format, lint, types and tests"
 
 setup: $(READY)
@@ -33,17 +37,26 @@ $(READY): pyproject.toml constraints.txt
 	@touch $@
 
 repro: setup
-	@python -m stages.contract.settings
+	@python -m stages.contract.preflight
 	dvc repro
 
 flow: setup
-	@python -m stages.contract.settings
 	python -m flows.pipeline
 
+watch: setup
+	python -m flows.watch
+
+schedule: setup
+	python -m flows.schedule
+
+up: setup
+	@python -m flows.servers up mlflow=$(MLFLOW_PORT) prefect=$(PREFECT_PORT)
+
 ui: setup
-	@echo "MLflow: http://127.0.0.1:5000 (stop with Ctrl-C)"
-	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false MLFLOW_ALLOW_PICKLE_DESERIALIZATION=false mlflow server --host 127.0.0.1 --port 5000 --workers 1 \
-	  --backend-store-uri sqlite:///mlflow.db --allowed-hosts localhost:5000,127.0.0.1:5000
+	@python -m flows.servers up mlflow=$(MLFLOW_PORT)
+
+down: setup
+	@python -m flows.servers down
 
 test: setup
 	pytest

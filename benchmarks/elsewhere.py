@@ -16,7 +16,7 @@ ROOT = Path.cwd()
 def write_params(folder: Path, sources: Any, tasks: Any) -> None:
     """Write the params.yaml of a folder, and the profiles that it may name."""
     shutil.copytree(ROOT / "data/profiles", folder / "data/profiles", dirs_exist_ok=True)
-    YAML().dump({"sources": sources, "tasks": tasks}, folder / "params.yaml")
+    YAML().dump({"flows": read_params()["flows"], "sources": sources, "tasks": tasks}, folder / "params.yaml")
 
 
 def texts(folder: Path, table: bytes, columns: dict[str, str], **changed: dict[str, Any]) -> None:

@@ -1,23 +1,67 @@
-"""Asks DVC for the graph of stages: it is written once, in dvc.yaml. The only door to DVC's Python API."""
+"""Asks DVC for the graph of stages, and what it finds changed: both are written once, in dvc.yaml. The only door to DVC's Python API."""
 
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from stages.contract.errors import DagError
+from stages.contract.escape import one_line
+
+
+@dataclass(frozen=True)
+class Dag:
+    """Stage -> the stages it waits for, in an order in which they can run; what DVC finds changed; the .dvc files of imports.
+
+    changed is stage -> DVC's own list of reasons. A stage behind a changed one is changed only if that will write other bytes.
+    """
+
+    waits: dict[str, list[str]]
+    changed: dict[str, list[Any]]
+    imports: list[str]
+
+
+def ask(root: Path, keys: set[str] | None = None) -> Dag:
+    """Return the DAG of all tasks, or of those with a key; root is the working directory. Raises DagError with DVC's own words."""
+    with _repo(root) as repo:
+        ordered = _ordered(repo.index.graph, keys)
+        waits = _waits(repo.index.graph, ordered)
+        with repo.lock:  # stage by stage: Repo.status looks for each target anew, five times as long
+            changed = {name: reasons for stage in ordered if stage.cmd for name, reasons in stage.status().items()}
+        return Dag(waits, changed, [stage.addressing for stage in ordered if stage.is_import])
 
 
 def stages(root: Path, keys: set[str] | None = None) -> dict[str, list[str]]:
-    """Return stage -> the stages it waits for, in an order in which they can run; root is the working directory.
+    """Return Dag.waits alone."""
+    with _repo(root) as repo:
+        return _waits(repo.index.graph, _ordered(repo.index.graph, keys))
 
-    What `dvc add` tracks has no command and is no stage. With keys only the stages of those tasks are returned, and those of the sources that they wait for.
-    """
-    import networkx
+
+@contextmanager
+def _repo(root: Path) -> Generator[Any]:
+    from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
-    with Repo(str(root)) as repo:
-        graph = repo.index.graph  # an edge points from a stage to one that it depends on
-        wanted = {stage for stage in graph if keys is None or _key(stage.addressing) in keys}
-        wanted |= {before for stage in wanted for before in networkx.descendants(graph, stage)}
-        order = reversed(list(networkx.topological_sort(graph.subgraph(wanted))))
-        waits = {stage: [before for before in graph.successors(stage) if before.cmd] for stage in order if stage.cmd}
-        return {stage.addressing: sorted(before.addressing for before in befores) for stage, befores in waits.items()}
+    try:
+        with Repo(str(root), _wait_for_lock=True) as repo:
+            yield repo
+    except DvcException as error:
+        raise DagError(f"dvc: {one_line(' '.join(str(error).split()), 600)}") from error
+
+
+def _ordered(graph: Any, keys: set[str] | None) -> list[Any]:
+    """Return the stages of these tasks, and what they wait for, in an order in which they can run."""
+    import networkx
+
+    wanted = {stage for stage in graph if keys is None or _key(stage.addressing) in keys}  # an edge points from a stage to one that it depends on
+    wanted |= {before for stage in wanted for before in networkx.descendants(graph, stage)}
+    return list(reversed(list(networkx.topological_sort(graph.subgraph(wanted)))))
+
+
+def _waits(graph: Any, ordered: list[Any]) -> dict[str, list[str]]:
+    """Return stage -> the stages it waits for; what `dvc add` tracks has no command and is no stage."""
+    return {stage.addressing: sorted(before.addressing for before in graph.successors(stage) if before.cmd) for stage in ordered if stage.cmd}
 
 
 def _key(address: str) -> str:

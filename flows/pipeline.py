@@ -3,77 +3,276 @@
 DVC stays the one place where the DAG is written and where it is decided that nothing changed.
 """
 
-import subprocess
+import argparse
+import queue
+import re
+import signal
 import sys
+import threading
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from prefect import flow, get_run_logger, task
+from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
-from prefect.client.schemas.objects import State
+from prefect.client.schemas.objects import State, StateType
 from prefect.futures import PrefectFuture, wait
-from prefect.states import Failed
+from prefect.runtime import flow_run
+from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+from prefect.states import Cancelled, Completed, Crashed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows import graph
-from stages.contract import settings
-from stages.contract.errors import ParamsError, RefitError
+from flows import api, artifacts, graph
+from flows.reproduce import Dvc
+from stages.contract import locks, preflight, receipts, runner, settings
+from stages.contract.errors import BusyError, ParamsError, RefitError, UnreachableError
 from stages.contract.escape import one_line
+from stages.contract.params import Params
 
-SIDE_BY_SIDE = 2  # stages of independent tasks; each fine-tunes with its own threads
+WORK = Path("data/.work/flow")
+HELPED_BY_WAITING = (BusyError.exit_code, UnreachableError.exit_code)
+RETRIED = ("fetch", "register")  # what asks servers: another try of the others would fail alike
+NOTHING = "NothingToDo"
+PROMOTED = "Promoted"
 
 
 class StageError(RuntimeError):
-    """A stage's command failed; its own line says why."""
+    """A stage's command failed; its own line says why. code is the command's own exit code, 1 where DVC did not start it."""
+
+    def __init__(self, line: str, code: int) -> None:
+        super().__init__(line)
+        self.code = code
 
 
-@task(cache_policy=NO_CACHE, persist_result=False)
-def run_stage(address: str) -> str:
-    """Reproduce one DVC stage; its output goes line by line into the Prefect log."""
+class Desk:
+    """Hands each stage to one of a few DVC processes, and stops all of them when the flow is asked to stop."""
+
+    def __init__(self, side_by_side: int, force: bool) -> None:
+        self.force, self.stopped = force, 0
+        self.ran: list[str] = []
+        self.all = [Dvc() for _ in range(side_by_side)]
+        self.free: queue.Queue[Dvc] = queue.Queue()
+        for dvc in self.all:
+            self.free.put(dvc)
+
+    @contextmanager
+    def borrowed(self) -> Generator[Dvc]:
+        """Yield a DVC that is free; raises StageError once the flow was asked to stop."""
+        dvc = self.free.get()
+        try:
+            if self.stopped:
+                raise StageError(f"not started: the flow was stopped by {signal.Signals(self.stopped).name}", 1)
+            yield dvc
+        finally:
+            self.free.put(dvc)
+
+    def stop(self, number: int, _: object) -> None:
+        """Ask the stages that run to stop, and start no other."""
+        self.stopped = number
+        for dvc in self.all:
+            dvc.terminate()
+
+    @contextmanager
+    def open(self) -> Generator["Desk"]:
+        """Stop the stages when this process is asked to; end the DVC processes at the end."""
+        main = threading.current_thread() is threading.main_thread()
+        before = {number: signal.signal(number, self.stop) for number in (signal.SIGTERM, signal.SIGINT)} if main else {}
+        try:
+            yield self
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            for dvc in self.all:
+                dvc.close()
+
+
+def _is_worth_another_try(_: object, __: object, state: State[Any]) -> bool:
+    error = state.result(raise_on_failure=False)
+    return isinstance(error, StageError) and error.code in HELPED_BY_WAITING
+
+
+@task(cache_policy=NO_CACHE, persist_result=False, retry_condition_fn=_is_worth_another_try)
+def run_stage(address: str, desk: Desk) -> None:
+    """Reproduce one DVC stage; its output goes line by line into the Prefect log, and what it found becomes artifacts."""
     log = get_run_logger()
-    command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", address]
-    last = ""
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace") as process:
-        for line in process.stdout or ():
-            if line.strip():
-                log.info(line.rstrip())
-            if line.startswith("refit: "):
-                last = line.strip()
-    if process.returncode:
-        raise StageError(f"{address}: {last or f'dvc exited with {process.returncode}'}")
-    return address
+    with desk.borrowed() as dvc:
+        if _said(dvc, log, "--wait-for-lock", "repro", "--single-item", *(["--force"] if desk.force else []), address):
+            desk.ran.append(address)
+            artifacts.leave(address)
 
 
-@flow(name="refit", task_runner=ThreadPoolTaskRunner(max_workers=SIDE_BY_SIDE), persist_result=False)  # pyright: ignore
-def pipeline(tasks: list[str] | None = None) -> State[None] | None:
-    """Run the stages of all tasks, or of those named (ParamsError if there is none such); the failure of one stops only what waits for it."""
-    check(tasks)
-    futures: dict[str, PrefectFuture[str]] = {}
-    for address, before in graph.stages(Path.cwd(), set(tasks) if tasks else None).items():
-        named = run_stage.with_options(task_run_name=address)
-        futures[address] = named.submit(address, wait_for=[futures[name] for name in before])  # pyright: ignore[reportCallIssue]
-    wait(list(futures.values()))
-    bad = [address for address, future in futures.items() if not future.state.is_completed()]
-    return Failed(message=f"{len(bad)} of {len(futures)} stages did not complete: {', '.join(bad)}") if bad else None
+@flow(name="refit", persist_result=False)
+def pipeline(tasks: list[str] | None = None, refresh: bool = False, force: bool = False, dry_run: bool = False) -> State[Any]:
+    """Run the stages of all tasks, or of those named; the failure of one stops only what waits for it.
+
+    refresh first brings imported data up to date and fetches the other sources anew; force runs stages that did not
+    change; dry_run only says what would run. What a person must mend fails the run with that line as its reason.
+    """
+    try:
+        runner.quiet()
+        params = check(tasks)
+        lock = locks.Lock(WORK, run=str(flow_run.id))
+        with lock:
+            _warn(api.bury(lock.left))
+            return _carry_out(params, set(tasks or params.tasks), refresh, force, dry_run)
+    except BusyError as error:
+        return Cancelled(message=one_line(error))
+    except RefitError as error:
+        return Failed(message=one_line(error))
 
 
-def check(tasks: list[str] | None) -> None:
-    """Raise ParamsError if params.yaml is wrong or has no such task: before a server is started, and in every run."""
-    known = settings.load().tasks
-    if unknown := sorted(set(tasks or ()) - set(known)):
-        raise ParamsError(f"there is no task '{one_line(unknown[0])}'; have: {', '.join(known)}")
+def check(tasks: list[str] | None) -> Params:
+    """Return params.yaml; raise ParamsError if it is wrong or has no such task: before a server is started, and in every run."""
+    preflight.require_writable()
+    params = settings.load()
+    if unknown := sorted(set(tasks or ()) - set(params.tasks)):
+        raise ParamsError(f"there is no task '{one_line(unknown[0])}'; have: {', '.join(params.tasks)}")
+    return params
 
 
-def main() -> None:
-    """Run the flow for the tasks named on the command line, or for all; exit with 1 if a stage failed."""
-    tasks = sys.argv[1:] or None
+def _carry_out(params: Params, keys: set[str], refresh: bool, force: bool, dry_run: bool) -> State[Any]:
+    _warn(preflight.look(params, keys))
+    dag = graph.ask(Path.cwd(), keys)
+    if dry_run:
+        return _told(dag, force)
+    if not dag.changed and not refresh and not force:
+        return Completed(name=NOTHING, message=f"nothing to do: none of {len(dag.waits)} stages changed")
+    runner.ping_tracking()
+    with Desk(params.flows.side_by_side, force).open() as desk:
+        if refresh:
+            _refresh(dag, desk)
+        states = _run(dag.waits, desk, params)
+    _warn(preflight.mend())
+    return _ended(states, desk)
+
+
+def _warn(lines: list[str]) -> None:
+    for line in lines:
+        get_run_logger().warning(one_line(line))
+
+
+def _run(waits: dict[str, list[str]], desk: Desk, params: Params) -> dict[str, State[Any]]:
+    """Run every stage as a task, as many at once as params.yaml says; return how each ended."""
+    futures: dict[str, PrefectFuture[None]] = {}
+    with ThreadPoolTaskRunner[Any](max_workers=params.flows.side_by_side) as threads:
+        for address, before in waits.items():
+            retries = params.flows.retries if address.partition("@")[0] in RETRIED else 0
+            named = run_stage.with_options(task_run_name=address, retries=retries, retry_delay_seconds=params.flows.retry_seconds)
+            futures[address] = threads.submit(named, {"address": address, "desk": desk}, wait_for=[futures[name] for name in before])
+        wait(list(futures.values()))
+    return {address: future.state for address, future in futures.items()}
+
+
+def _ended(states: dict[str, State[Any]], desk: Desk) -> State[Any]:
+    """Return the state of the flow from those of its stages."""
+    bad = {address: state for address, state in states.items() if not state.is_completed()}
+    if desk.stopped:
+        return Crashed(message=f"stopped by {signal.Signals(desk.stopped).name}; the same run again goes on where this one ended")
+    if bad:
+        why = "; ".join(one_line(state.message, 300) for state in bad.values() if state.is_failed() and state.name != "NotReady")
+        return Failed(message=f"{len(bad)} of {len(states)} stages did not complete: {', '.join(bad)} ({why})")
+    if not desk.ran:
+        return Completed(name=NOTHING, message=f"nothing to do: none of {len(states)} stages changed")
+    decided = {address.partition("@")[2]: _decision(address) for address in desk.ran if address.startswith("register@")}
+    message = f"{len(desk.ran)} of {len(states)} stages ran; " + ", ".join(f"{key}: {outcome}" for key, outcome in decided.items())
+    return Completed(name=PROMOTED if "promote" in decided.values() else None, message=message.removesuffix("; "))
+
+
+def _refresh(dag: graph.Dag, desk: Desk) -> None:
+    """Bring imports up to date and fetch the other sources anew; where one does not answer, what was here stays."""
+    log = get_run_logger()
+    with desk.borrowed() as dvc:
+        update(dag, dvc, log)
+        for address in (name for name in dag.waits if name.startswith("fetch@")):
+            try:
+                _said(dvc, log, "--wait-for-lock", "repro", "--force", "--single-item", address)
+            except StageError:
+                _said(dvc, log, "--wait-for-lock", "checkout", address)  # DVC took it away before the stage started
+                raise
+
+
+def update(dag: graph.Dag, dvc: Dvc, log: Any) -> None:
+    """Bring what `dvc import-url` and `dvc import` track up to date; raises StageError where that is not there."""
+    for imported in dag.imports:
+        _said(dvc, log, "--wait-for-lock", "update", imported)
+
+
+def _said(dvc: Dvc, log: Any, *arguments: str) -> bool:
+    """Carry out an order and log each line; return whether a stage changed something. Raises StageError with the stage's own line."""
+    last, changed, code = "", True, 1
+    for line in dvc.order(*arguments):
+        if isinstance(line, int):
+            if line:
+                raise StageError(f"{arguments[-1]}: {last or f'dvc ended with {line}'}", code)
+            break
+        log.info(one_line(line))
+        if line.startswith(("refit: ", "ERROR: ")) and not last.startswith("refit: "):
+            last = one_line(line)
+        if found := re.search(r"exited with (\d+)$", line):
+            code = int(found[1])
+        changed &= "didn't change, skipping" not in line
+    return changed
+
+
+def _told(dag: graph.Dag, force: bool) -> State[Any]:
+    """Log what would run and why, leave it as a table, and run nothing."""
+    rows, runs = list[dict[str, str]](), set[str]()
+    for address, befores in dag.waits.items():
+        if force or address in dag.changed:
+            what = "would run: " + ("it is forced" if force else _why(dag.changed[address]))
+        elif behind := [name for name in befores if name in runs]:
+            what = f"would run if {', '.join(behind)} writes other bytes"
+        else:
+            rows.append({"stage": address, "what": "did not change"})
+            continue
+        runs.add(address)
+        rows.append({"stage": address, "what": what})
+    for row in rows:
+        get_run_logger().info(f"{row['stage']}: {row['what']}")
+    create_table_artifact(rows, key="dry-run", description="What a run would do")
+    return Completed(message=f"dry run: {len(runs)} of {len(rows)} stages would run, or may")
+
+
+def _why(reasons: list[Any]) -> str:
+    """Return DVC's own reasons on one line."""
+    return one_line("; ".join(str(reason) for reason in reasons).translate({ord(c): None for c in "{}'"}), 300)
+
+
+def _decision(address: str) -> str:
+    return receipts.read_json(Path("data/register", address.partition("@")[2], "decision.json"))["outcome"]
+
+
+def once(tasks: list[str], run: Callable[[], State[Any]]) -> None:
+    """Carry out a run from the command line, and exit.
+
+    With 0 if it completed, 3 if another runs, 143 if it was stopped, 2 for params, 4 where Prefect's server does not answer, else 1.
+    """
+    runner.quiet()
     try:
         check(tasks)
-        state: State[None] = pipeline(tasks, return_state=True)  # pyright: ignore[reportCallIssue]
+        print(api.said(), file=sys.stderr, flush=True)
+        with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):  # to end them takes a second; api.bury needs none
+            state = run()
     except RefitError as error:
         print(f"refit: {one_line(error)}", file=sys.stderr)
         sys.exit(error.exit_code)
     if not state.is_completed():
-        sys.exit(f"refit: {one_line(state.message)}")
+        print(f"refit: {one_line(state.message)}", file=sys.stderr)
+        sys.exit({StateType.CANCELLED: BusyError.exit_code, StateType.CRASHED: 143}.get(state.type, 1))
+    print(f"{state.name}: {one_line(state.message)}")
+
+
+def main() -> None:
+    """Run the flow once as the command line says."""
+    parser = argparse.ArgumentParser(prog="python -m flows.pipeline", description="Run the DAG once as a Prefect flow.")
+    parser.add_argument("tasks", nargs="*", help="tasks of params.yaml; all unless named")
+    parser.add_argument("--refresh", action="store_true", help="bring imported data up to date and fetch the other sources anew")
+    parser.add_argument("--force", action="store_true", help="run stages that did not change too")
+    parser.add_argument("--dry-run", action="store_true", help="only say what would run")
+    of = parser.parse_args()
+    once(of.tasks, lambda: pipeline(of.tasks or None, of.refresh, of.force, of.dry_run, return_state=True))
 
 
 if __name__ == "__main__":

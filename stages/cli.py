@@ -1,7 +1,6 @@
 """The command `refit`: brings data, checks and shows the state of a project, predicts. What runs the DAG is DVC."""
 
 import dataclasses
-import errno
 import json
 import signal
 import sys
@@ -12,11 +11,10 @@ from typing import Annotated, Any
 
 import typer
 
-from stages.contract.errors import RefitError
+from stages.contract.errors import RefitError, mendable
 from stages.contract.escape import one_line
 
 EPILOG = "Exit codes: 0 done, 1 a mistake of Refit's own, 2 bad input, 3 already running, 4 something does not answer, 130 interrupted."
-MENDABLE = (errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP)
 app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]}
 )
@@ -123,13 +121,14 @@ def drift(
     task: Annotated[str, typer.Argument(help="A task that has a champion.")],
     source: Annotated[Path | None, typer.Argument(metavar="[INPUT]", help="New rows: a table or a folder; else the data that validate saw last.")] = None,
     text: Annotated[str | None, typer.Option(help="The column with the text; else the one the task was trained on.")] = None,
+    logged: Annotated[float | None, typer.Option(metavar="DAYS", min=0, help="The rows that `refit predict --log` kept in the last DAYS days.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Compare data with what the champion learned from."""
     from stages.commands import drift as command
 
     with _busy("comparing"):
-        found = command.drift(task, source, text)
+        found = command.drift(task, source, text, logged)
     if as_json:
         return _json(found)
     for measure in found.measures:
@@ -291,9 +290,10 @@ def main() -> None:
         print(f"refit: {one_line(error)}", file=sys.stderr)
         sys.exit(error.exit_code)
     except OSError as error:
-        if error.errno not in MENDABLE:
+        line = mendable(error)
+        if line is None:
             raise
-        print(f"refit: {one_line(error.filename or '', 200)}: {error.strerror}; choose another path, or make room", file=sys.stderr)
+        print(f"refit: {line}", file=sys.stderr)
         sys.exit(2)
 
 

@@ -44,7 +44,7 @@ def finetune(job: Job, modality: Modality, problem: Classification, base: str, a
     )
     with device.arithmetic(compute):
         learner, learning = tune.prepare(model, new, learning, finetune.tune)
-    history = plugins.loop(finetune.loop.name).fit(learner, learning, finetune, compute, job.work)
+    history = plugins.loop(finetune.loop.name).fit(learner, learning, finetune, compute, job.resumable())
 
     if not all(isfinite(value) for entry in history for value in entry.values()):
         raise ModelError(f"tasks.{job.key}.finetune: the loss is not finite; lower learning_rate, or look for a bad row")

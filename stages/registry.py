@@ -10,7 +10,6 @@ The lock is a file of this project's folder. Against other folders and machines 
 reading narrows the window to milliseconds and does not close it: let their flows run one register at a time.
 """
 
-import fcntl
 import getpass
 import hashlib
 import json
@@ -29,7 +28,7 @@ from typing import Any
 
 import pandas as pd
 
-from stages.contract import receipts
+from stages.contract import locks, receipts
 from stages.contract.errors import ModelError, RegistryError, UnreachableError
 from stages.contract.escape import one_line, redact
 from stages.judging.ledger import Use
@@ -41,7 +40,6 @@ DECISION, DECISION_SHA256 = "refit.decision", "refit.decision_sha256"  # where t
 MOVE, USE = "refit.move.", "refit.use."  # and a number of six digits
 OUTSIDE = "unknown, outside Refit"
 MODEL = "model"
-LOCK = Path("data/.work/registry.lock")
 
 
 @dataclass(frozen=True)
@@ -497,10 +495,8 @@ def _answering() -> Generator[Any]:
     import requests
     from sqlalchemy.exc import OperationalError
 
-    LOCK.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with LOCK.open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        with locks.alone(locks.STORE):
             yield _client()
     except (requests.RequestException, OperationalError) as error:
         raise UnreachableError(

@@ -35,7 +35,7 @@ FILLERS = "the a room meal phone screen river train ticket answer was is and ver
 
 
 # Files of the longest tests, longest first, so that no worker waits for the other at the end; --dist loadfile gives them out in this order.
-LONGEST = ("pipeline", "image", "architecture", "flow", "habits", "benchmarks", "extending", "add", "formats", "bad_inputs", "staleness", "predict")
+LONGEST = ("flow", "pipeline", "image", "architecture", "habits", "benchmarks", "extending", "add", "formats", "bad_inputs", "staleness", "predict")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -91,14 +91,12 @@ def write_csv(path: Path, table: list[dict[str, str]]) -> None:
         writer.writerows(table)
 
 
-@pytest.fixture(scope="session")
-def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with a real, tiny BERT (random weights, seed 0) and its tokenizer."""
+def write_base(folder: Path) -> Path:
+    """Write a real, tiny BERT (random weights, seed 0) and its tokenizer, and return the folder."""
     import torch
     from transformers import BertConfig, BertModel, BertTokenizer
 
     torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("base")
     words = [
         "[PAD]",
         "[UNK]",
@@ -115,6 +113,12 @@ def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shape = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
     BertModel(BertConfig(vocab_size=len(vocabulary), **shape)).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The base model of the tests."""
+    return write_base(tmp_path_factory.mktemp("base"))
 
 
 @dataclass
@@ -207,6 +211,13 @@ def block(source: str = "reviews", files: list[dict[str, Any]] | None = None) ->
     return task
 
 
+def flows() -> dict[str, Any]:
+    """Return the section flows of the repo's own params.yaml, on no schedule."""
+    section: dict[str, Any] = YAML(typ="safe").load(ROOT / "params.yaml")["flows"]
+    section["pipeline"]["cron"] = section["watch"]["cron"] = None
+    return section | {"retry_seconds": 1.0}
+
+
 def make_project(root: Path, base: Path, tasks: dict[str, Any] | None = None) -> Project:
     """Make a project with one task `tiny`, its data and base model tracked by `dvc add`."""
     ignored = shutil.ignore_patterns("__pycache__")
@@ -223,7 +234,7 @@ def make_project(root: Path, base: Path, tasks: dict[str, Any] | None = None) ->
     shutil.copytree(base, root / "data/raw/tiny_bert")
     write_csv(root / "data/raw/reviews/train.csv", rows())
     yaml = YAML()
-    yaml.dump({"sources": {}, "tasks": tasks or {"tiny": block()}}, root / "params.yaml")
+    yaml.dump({"flows": flows(), "sources": {}, "tasks": tasks or {"tiny": block()}}, root / "params.yaml")
     project.run("dvc", "add", "-q", "data/raw/reviews", "data/raw/tiny_bert")
     project.run("git", "add", "-A")
     project.run("git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "start")

@@ -19,17 +19,19 @@ import pytest
 from ruamel.yaml import YAML
 
 from stages.contract import settings
-from tests.conftest import Project, rows, write_csv, write_texts
+from tests.conftest import Project, flows, rows, write_csv, write_texts
 from tests.test_hub import COMMIT, Server, Shelf, handler
 
 REFIT = Path(sys.executable).with_name("refit")
+
+FLOWS = f"flows: {json.dumps(flows())}\n"  # JSON is YAML too
 
 
 @pytest.fixture(scope="module")
 def empty(tmp_path_factory: pytest.TempPathFactory, fresh: Project) -> Project:
     """A project with the base model and no task; tests start from a copy of it."""
     project = fresh.copy(tmp_path_factory.mktemp("empty") / "project")
-    (project.root / "params.yaml").write_text("# mine\nsources: {}\n\ntasks: {}  # none yet\n")
+    (project.root / "params.yaml").write_text(f"# mine\n{FLOWS}sources: {{}}\n\ntasks: {{}}  # none yet\n")
     project.run("git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qam", "no task")
     return project
 
@@ -62,7 +64,7 @@ def line_of(failed: subprocess.CompletedProcess[str], code: int = 2) -> str:
 def test_the_block_is_complete_and_every_line_of_it_says_what_it_is(project: Project, tmp_path: Path) -> None:
     add(project, "mine", str(write_texts(tmp_path / "in")), "--base", "tiny_bert")
     text = (project.root / "params.yaml").read_text()
-    assert text.startswith("# mine\nsources: {}\n\ntasks:  # none yet\n  mine:\n")
+    assert text.startswith(f"# mine\n{FLOWS}sources: {{}}\n\ntasks:  # none yet\n  mine:\n")
     block = text[text.index("  mine:\n") + 8 :].splitlines()
     of_data = [line for line in block if line.strip().startswith(('"praise"', '"blame"', '"ask"', '"probe_logistic"'))]  # weights, and a margin
     assert [line for line in block if "  # " not in line] == of_data and len(of_data) == 4
@@ -75,7 +77,8 @@ SPLITS = {"one": ["all"], "parts": ["train", "test"], "shards": ["train-0001", "
 @pytest.mark.parametrize("split", SPLITS)
 @pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl", "parquet", "csv.gz", "jsonl.gz"])
 def test_a_table_of_any_kind_is_read_by_its_names(tmp_path: Path, kind: str, split: str) -> None:
-    from stages.commands import guess, walk
+    from stages.commands import guess
+    from stages.contract import walk
     from stages.layouts import table
     from stages.modalities import text as of_x
 
@@ -247,7 +250,8 @@ TEXTS = {
 def test_a_block_is_put_in_and_every_other_byte_stays(empty: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
     from stages.commands import add as command
 
-    before, after = TEXTS[what]
+    head = FLOWS.replace("\n", "\r\n") if what == "windows" else FLOWS
+    before, after = (head + text for text in TEXTS[what])
     path = tmp_path / "params.yaml"
     path.write_bytes(before.encode())
     shutil.copytree(empty.root / "data/raw", tmp_path / "data/raw")
@@ -270,7 +274,7 @@ def test_a_block_follows_the_indent_of_its_section(empty: Project, tmp_path: Pat
 
     shutil.copytree(empty.root / "data/raw", tmp_path / "data/raw")
     monkeypatch.chdir(tmp_path)
-    Path("params.yaml").write_text("sources: {}\ntasks: {}\n")
+    Path("params.yaml").write_text(FLOWS + "sources: {}\ntasks: {}\n")
     layout = command.guess.layout(Path("data/raw/reviews"), [Path("train.csv")], None, None)
     task, *_ = command._task(Path("data/raw/reviews"), layout, "utf-8", "reviews", "tiny_bert", settings.read_yaml(command.STARTERS["text"]))
     command._write("tasks", "first", task)
@@ -278,17 +282,17 @@ def test_a_block_follows_the_indent_of_its_section(empty: Project, tmp_path: Pat
     Path("params.yaml").write_text(wide)
     assert command._write("tasks", "second", task).startswith("    second:\n      modality:")
     assert list(settings.load().tasks) == ["first", "second"]
-    Path("params.yaml").write_text("sources: {}\ntasks: {first: {}}\n")
+    Path("params.yaml").write_text(FLOWS + "sources: {}\ntasks: {first: {}}\n")
     with pytest.raises(command.ParamsError, match="tasks is written in braces"):
         command._write("tasks", "second", task)
 
 
 def test_two_adds_at_once_are_one_after_the_other_or_refused(project: Project, tmp_path: Path) -> None:
-    from stages.contract.runner import Lock
+    from stages.contract.locks import Lock
 
     with Lock(project.root / "data/.work/add"):
         line = line_of(add(project, "mine", str(write_texts(tmp_path / "in")), "--base", "tiny_bert", ok=False), code=3)
-    assert "another process runs this" in line
+    assert f"data/.work/add/lock: process {os.getpid()} on" in line
 
 
 def test_an_interrupted_add_leaves_nothing(project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -320,7 +324,8 @@ def test_hidden_files_and_what_no_layout_reads_stay_where_they_are(project: Proj
 
 
 def test_the_layout_of_imdb_is_seen_and_an_unlabelled_table_is_left_aside(tmp_path: Path) -> None:
-    from stages.commands import guess, walk
+    from stages.commands import guess
+    from stages.contract import walk
 
     for part in ("train", "test"):
         for label in ("pos", "neg"):

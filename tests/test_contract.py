@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import signal
 import socket
 import subprocess
@@ -255,7 +256,7 @@ def script(folder: Path, body: str, environment: dict[str, str] | None = None) -
     """Return the command of a stage whose story is `body`, and where to run it."""
     if not (folder / "params.yaml").exists():
         task = document()["tasks"]["questions"]
-        YAML().dump({"sources": document()["sources"], "tasks": {"tiny": task}}, folder / "params.yaml")
+        YAML().dump({"flows": document()["flows"], "sources": document()["sources"], "tasks": {"tiny": task}}, folder / "params.yaml")
     (folder / "story.py").write_text(textwrap.dedent(SLOW).format(body=body))
     where = {"cwd": folder, "env": os.environ | {"PYTHONPATH": str(ROOT)} | (environment or {}), "text": True}
     return [sys.executable, "story.py", "tiny"], where
@@ -268,7 +269,8 @@ def test_a_second_run_of_a_stage_is_refused_with_one_line(tmp_path: Path) -> Non
             assert first.stdout and first.stdout.readline() == "started\n"
             second = subprocess.run(command, capture_output=True, timeout=30, check=False, **where)
             assert second.returncode == 3
-            assert second.stderr == "refit: data/.work/validate/tiny/lock: another process runs this; wait for it, or stop it\n"
+            holder = rf"process {first.pid} on \S+ holds it since \S+ \(\S+ tiny\)"
+            assert re.fullmatch(rf"refit: data/.work/validate/tiny/lock: {holder}; wait for it, or stop it\n", second.stderr), second.stderr
         finally:
             first.kill()
     command, where = script(tmp_path, "pass")  # a killed run leaves no lock and no half outputs
@@ -320,6 +322,31 @@ def test_a_bug_keeps_its_traceback_and_leaves_no_outputs(tmp_path: Path) -> None
     assert done.returncode == 1
     assert "Traceback" in done.stderr and "ZeroDivisionError" in done.stderr
     assert not (tmp_path / "data/validate").exists()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_stage_that_is_stopped_says_so_in_one_line_and_takes_away_what_it_had_half_made(tmp_path: Path, number: signal.Signals, code: int) -> None:
+    command, where = script(tmp_path, "time.sleep(60)")
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **where) as stopped:
+        assert stopped.stdout and stopped.stdout.readline() == "started\n"
+        stopped.send_signal(number)
+        _, said = stopped.communicate(timeout=30)
+    assert (stopped.returncode, said) == (code, f"refit: stopped by {number.name}; what was half made is removed\n")
+    assert [p.name for p in (tmp_path / "data/.work/validate/tiny").iterdir()] == ["lock"]
+    assert not (tmp_path / "data/validate").exists()
+
+
+def test_what_the_system_refuses_and_a_user_can_mend_is_one_line_and_a_mistake_of_ours_is_not(tmp_path: Path) -> None:
+    """/dev/full is a disk without room; its error names no file."""
+    for body, code, says in (
+        ('open("/dev/full", "w").write("x" * 100_000)', 2, "refit: No space left on device; choose another path, or make room\n"),
+        ('open("x" * 300, "w")', 2, f"refit: {'x' * 199}…: File name too long; choose another path, or make room\n"),
+        ('open("nowhere")', 1, "FileNotFoundError"),
+    ):
+        command, where = script(tmp_path, body)
+        done = subprocess.run(command, capture_output=True, timeout=30, check=False, **where)
+        assert done.returncode == code and (done.stderr == says if code == 2 else says in done.stderr), done.stderr
+        assert [p.name for p in (tmp_path / "data/.work/validate/tiny").iterdir()] == ["lock"]
 
 
 def test_what_a_stage_says_is_one_line_whatever_its_data_holds(tmp_path: Path) -> None:

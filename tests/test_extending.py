@@ -24,7 +24,7 @@ from ruamel.yaml import YAML
 from stages.checks import duplicates
 from stages.contract import params, plugins
 from stages.contract.receipts import sha256
-from tests.conftest import COPIED, ROOT, Project, block, make_project, rows, write_csv
+from tests.conftest import COPIED, ROOT, Project, block, flows, make_project, rows, write_csv
 from tests.test_architecture import KINDS
 from tests.test_hub import Server
 from tests.test_staleness import stale
@@ -181,7 +181,7 @@ def test_an_example_fits_this_checkout_without_the_others(heading: str, tmp_path
     for name in ("tiny_bert", "reviews"):
         (root / "data/raw" / name).mkdir(parents=True)
     yaml = YAML()
-    yaml.dump(merge({"sources": {}, "tasks": {"reviews": block()}}, example.yaml), root / "params.yaml")
+    yaml.dump(merge({"flows": flows(), "sources": {}, "tasks": {"reviews": block()}}, example.yaml), root / "params.yaml")
     imports = "".join(f"import {path.removesuffix('.py').replace('/', '.')}; " for path in example.files)
     load = [sys.executable, "-c", f"{imports}from stages.contract import settings; settings.load()"]
     before = subprocess.run(load, cwd=root, capture_output=True, text=True, check=False)
@@ -255,7 +255,7 @@ def test_url_refuses_in_one_line_and_leaves_nothing(case: str, extended: Project
     if "://" not in change.get("address", "://"):
         change = {"address": address.replace("grades.csv", change["address"])}
     source = {"origin": origin(address, tmp_path) | change, "format": {"name": "as_is"}, "licence": "CC0-1.0"}
-    YAML().dump({"sources": {"grades": source}, "tasks": {}}, tmp_path / "params.yaml")
+    YAML().dump({"flows": flows(), "sources": {"grades": source}, "tasks": {}}, tmp_path / "params.yaml")
     done = Project(tmp_path).stage("fetch", "grades", ok=False, PYTHONPATH=str(extended.root), NO_PROXY="*")
     assert (done.returncode, done.stderr.count("\n")) == (code, 1), done.stderr
     assert fact in done.stderr

@@ -1,45 +1,290 @@
-"""The DAG as a Prefect flow, on Prefect's own temporary server."""
+"""The DAG as a Prefect flow: on a server of one's own, on a schedule, watched, killed, and without a network."""
 
+import json
+import os
+import re
+import signal
+import stat
+import subprocess
 import sys
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
+import pytest
 from ruamel.yaml import YAML
 
-from tests.conftest import Project, block, make_project
+from benchmarks.flows import FLOW, at_once, below, free_port, killed, outputs, runs, served
+from stages.contract import locks
+from tests.conftest import Project, block, make_project, rows, write_csv
+from tests.test_preflight import ALLOWED
 
-SERVER = {"PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120"}
+PREFECT = str(Path(sys.executable).with_name("prefect"))
+REFIT = str(Path(sys.executable).with_name("refit"))
+WATCH = (sys.executable, "-m", "flows.watch")
 EQUAL = (
     "validate/tiny/manifest.parquet", "augment/tiny/manifest.parquet", "split/tiny/train.parquet", "split/tiny/test.parquet",
     "finetune/tiny/metrics.json", "finetune/tiny/history.json", "finetune/tiny/model/model.safetensors", "evaluate/tiny/metrics.json",
     "evaluate/tiny/predictions.parquet", "evaluate/tiny/confusion.png",
 )  # fmt: skip
+LISTENER = """
+import os, sys
+def hear(event, arguments):
+    if event == "socket.getaddrinfo" or event == "socket.connect":
+        host = arguments[0] if event == "socket.getaddrinfo" else arguments[1]
+        host = host[0] if isinstance(host, tuple) else host
+        host = host.decode(errors="replace") if isinstance(host, bytes) else host
+        if isinstance(host, str) and not host.startswith(("127.", "/", "\\0")) and host not in ("localhost", "::1", "", "0.0.0.0", "::"):
+            with open(os.environ["HEARD"], "a") as file:
+                file.write(f"{event} {host} by {sys.argv}\\n")
+sys.addaudithook(hear)
+"""
 
 
-def test_a_flow_runs_every_stage_and_one_task_s_failure_does_not_stop_another(done: Project, tmp_path: Path, tiny_base: Path) -> None:
-    """Task `broken` has too few rows for its own limits; task `tiny` must still end with a champion, and with the bytes that `dvc repro` gave elsewhere."""
+@pytest.fixture(scope="module")
+def heard(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """What makes every Python process write down each host, but this one, that it looks up or connects to."""
+    folder = tmp_path_factory.mktemp("heard")
+    (folder / "sitecustomize.py").write_text(LISTENER)
+    return {"PYTHONPATH": str(folder), "HEARD": str(folder / "heard")}
+
+
+def test_the_listener_hears(heard: dict[str, str], project: Project) -> None:
+    mine = heard | {"HEARD": f"{heard['HEARD']}_too"}
+    project.run(sys.executable, "-c", "import socket\ntry: socket.create_connection(('192.0.2.1', 9), .1)\nexcept OSError: pass", **mine)
+    assert "192.0.2.1" in Path(mine["HEARD"]).read_text()
+
+
+@pytest.fixture(scope="module")
+def server(finished: Project, tmp_path_factory: pytest.TempPathFactory, heard: dict[str, str]) -> Iterator[Project]:
+    """A project in which `dvc repro` has run, with its servers."""
+    project = finished.copy(tmp_path_factory.mktemp("served") / "project")
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in heard.items():
+            patch.setenv(name, value)
+        with served(project):
+            yield project
+    assert not Path(heard["HEARD"]).exists() or Path(heard["HEARD"]).read_text() == ""
+
+
+def last(project: Project) -> dict[str, Any]:
+    """Return the last run of a project's server."""
+    return runs(project)[0]
+
+
+def test_a_flow_runs_every_stage_and_one_task_s_failure_does_not_stop_another(done: Project, tmp_path: Path, tiny_base: Path, heard: dict[str, str]) -> None:
+    """Task `broken` has too few rows for its own limits; task `tiny` must still end with a champion, and with the bytes that `dvc repro` gave elsewhere.
+
+    Where the machine allows it, in a namespace without a network: with a Prefect server of the run's own, nothing is asked of another host.
+    """
     broken = block()
     broken["validate"]["min_rows"] = 100_000
     project = make_project(tmp_path / "project", tiny_base, {"tiny": block(), "broken": broken})
-    ran = project.run(sys.executable, "-m", "flows.pipeline", ok=False, PREFECT_HOME=str(tmp_path / "prefect"), **SERVER)
+    alone = ["unshare", "--map-root-user", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"] if ALLOWED else []
+    environment = heard | {"PREFECT_HOME": str(tmp_path / "prefect"), "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120"}
+    ran = project.run(*alone, *FLOW, ok=False, **environment)
     output = ran.stdout + ran.stderr
     assert ran.returncode == 1, output
+    assert "no Prefect server is named; this run gets one of its own" in ran.stderr.splitlines()[0]
     assert (project.root / "data/register/tiny/decision.json").is_file(), output
     assert not (project.root / "data/augment/broken").exists()
     for name in EQUAL:
         assert (done.root / "data" / name).read_bytes() == (project.root / "data" / name).read_bytes(), name
-    last = next(line for line in reversed(ran.stderr.splitlines()) if line.startswith("refit: "))
-    assert last.startswith("refit: 6 of 12 stages did not complete"), last
-    assert all(f"{stage}@broken" in last for stage in ("validate", "augment", "split", "finetune", "evaluate", "register"))
-    assert "integrity, number of rows" in output, "the stage's own line is in the log"
+    said = next(line for line in reversed(ran.stderr.splitlines()) if line.startswith("refit: "))
+    assert said.startswith("refit: 6 of 12 stages did not complete"), said
+    assert all(f"{stage}@broken" in said for stage in ("validate", "augment", "split", "finetune", "evaluate", "register"))
+    assert "integrity, number of rows" in said, "the stage's own line is the reason"
+    assert not Path(heard["HEARD"]).exists(), "nothing was asked of another host"
 
 
-def test_a_flow_over_named_tasks_runs_those_alone_and_decides_nothing_itself(done: Project, tmp_path: Path) -> None:
-    run = done.run(sys.executable, "-m", "flows.pipeline", "tiny", PREFECT_HOME=str(tmp_path / "prefect"), **SERVER)
-    assert (run.stdout + run.stderr).count("didn't change, skipping") >= 6
-
-
-def test_an_unknown_task_is_refused_by_name(done: Project, tmp_path: Path) -> None:
-    run = done.run(sys.executable, "-m", "flows.pipeline", "nobody", ok=False, PREFECT_HOME=str(tmp_path / "prefect"), **SERVER)
+def test_an_unknown_task_is_refused_by_name(done: Project) -> None:
+    run = done.run(*FLOW, "nobody", ok=False)
     assert run.returncode == 2
     known = ", ".join(YAML(typ="safe").load(done.root / "params.yaml")["tasks"])
-    assert f"refit: there is no task 'nobody'; have: {known}" in run.stderr
+    assert run.stderr == f"refit: there is no task 'nobody'; have: {known}\n"
+
+
+def test_a_server_that_does_not_answer_is_said_within_seconds(done: Project) -> None:
+    began = time.monotonic()
+    run = done.run(*FLOW, ok=False, PREFECT_API_URL=f"http://127.0.0.1:{free_port()}/api")
+    assert run.returncode == 4
+    assert "does not answer within 5 s" in run.stderr
+    assert time.monotonic() - began < 20
+    assert done.run(sys.executable, "-m", "flows.schedule", ok=False).returncode == 4, "a schedule needs a server"
+
+
+def test_servers_are_for_this_machine_and_who_has_the_password(server: Project) -> None:
+    import requests
+
+    client = server.root / "prefect.toml"
+    assert stat.S_IMODE(client.stat().st_mode) == 0o600
+    assert stat.S_IMODE((server.root / ".prefect/prefect.db").stat().st_mode) == 0o600
+    url = re.findall('url = "(.*)/api"', client.read_text())[0]
+    assert requests.post(f"{url}/api/flow_runs/filter", json={}, timeout=10).status_code in (401, 403)
+    assert "127.0.0.1" in url
+    mlflow = json.loads((server.root / "data/.work/servers/mlflow.json").read_text())["url"]
+    asked = f"{mlflow}/api/2.0/mlflow/experiments/search?max_results=1"
+    assert requests.get(asked, timeout=10).status_code == 200
+    assert requests.get(asked, timeout=10, headers={"Host": "10.evil.example"}).status_code == 403
+    again = server.run(sys.executable, "-m", "flows.servers", "up")
+    assert again.stdout.count("runs already") == 2
+
+
+def test_a_port_that_is_taken_is_named(project: Project) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as other:
+        ran = project.run(sys.executable, "-m", "flows.servers", "up", f"mlflow={other.server_port}", ok=False)
+    assert ran.returncode == 2
+    assert f"127.0.0.1:{other.server_port}: Address already in use" in ran.stderr
+    assert not (project.root / "data/.work/servers/mlflow.json").exists()
+
+
+def test_nothing_runs_when_nothing_changed_and_a_dry_run_says_what_would(server: Project) -> None:
+    ran = server.run(*FLOW)
+    assert ran.stdout.splitlines()[-1] == "NothingToDo: nothing to do: none of 6 stages changed"
+    assert (last(server)["state"], last(server)["type"]) == ("NothingToDo", "COMPLETED")
+    server.params(lambda document: document["tasks"]["tiny"]["finetune"].update(epochs=1))
+    before = outputs(server)
+    ran = server.run(*FLOW, "tiny", "--dry-run")
+    server.params(lambda document: document["tasks"]["tiny"]["finetune"].update(epochs=3))
+    assert "dry run: 3 of 6 stages would run, or may" in ran.stdout
+    assert "finetune@tiny: would run: changed deps: params.yaml: tasks.tiny.finetune: modified" in ran.stderr
+    assert "evaluate@tiny: would run if finetune@tiny writes other bytes" in ran.stderr
+    assert outputs(server) == before
+
+
+def test_a_run_beside_another_is_cancelled_and_names_it(server: Project) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(server.root)
+        with locks.Lock(Path("data/.work/flow")):
+            ran = server.run(*FLOW, ok=False)
+    assert ran.returncode == 3
+    assert f"data/.work/flow/lock: process {os.getpid()} on" in ran.stderr.splitlines()[-1]
+    assert last(server)["type"] == "CANCELLED"
+    assert f"process {os.getpid()}" in last(server)["why"]
+
+
+def test_a_worker_of_a_pool_runs_the_deployment_once(server: Project) -> None:
+    server.run(sys.executable, "-m", "flows.schedule", "--pool", "here")
+    server.run(PREFECT, "--no-prompt", "deployment", "run", "refit/pipeline", "-p", 'tasks=["tiny"]')
+    worker = server.run(PREFECT, "--no-prompt", "worker", "start", "--pool", "here", "--run-once")
+    until = time.monotonic() + 60
+    while last(server)["type"] not in ("COMPLETED", "FAILED", "CRASHED") and time.monotonic() < until:
+        time.sleep(1)
+    assert last(server)["state"] == "NothingToDo", worker.stdout + worker.stderr
+
+
+@pytest.mark.parametrize(
+    ("cron", "zone", "fact"),
+    [("61 * * * *", "UTC", "flows.pipeline.cron: '61 * * * *' is no schedule"), ("0 3 * * *", "Mars/Olympus", "is no time zone by that name")],
+)
+def test_no_cron_or_time_zone_by_that_name(server: Project, tmp_path: Path, cron: str, zone: str, fact: str) -> None:
+    kept = (server.root / "params.yaml").read_text()
+    server.params(lambda document: (document["flows"].update(timezone=zone), document["flows"]["pipeline"].update(cron=cron)))
+    ran = server.run(sys.executable, "-m", "flows.schedule", ok=False)
+    (server.root / "params.yaml").write_text(kept)
+    assert ran.returncode == 2
+    assert fact in ran.stderr
+    assert len(ran.stderr.splitlines()) == 1
+
+
+def test_watch_runs_what_is_due_and_says_why(server: Project, tmp_path: Path) -> None:
+    """Not at first; then the champion is old; then what was predicted lately is like nothing it knows; then data changed."""
+    kept = (server.root / "params.yaml").read_text()
+    assert "NotDue: not due: tiny: data did not change, the champion is 0.0 days old (at most 90)" in server.run(*WATCH).stdout
+
+    server.params(lambda document: document["flows"]["watch"].update(max_age_days=1e-6))
+    said = server.run(*WATCH, "tiny").stdout
+    assert "Due: due (tiny: the champion is 0.0 days old (at most 1e-06)); data and settings are those of the last candidate" in said
+    (server.root / "params.yaml").write_text(kept)
+
+    write_csv(tmp_path / "new.csv", [{"text": f"{number} 99999999999999999999999 8888888888888888888 {number}"} for number in range(200)])
+    server.run(REFIT, "predict", "tiny", str(tmp_path / "new.csv"), "--out", str(tmp_path / "new.parquet"), "--log")
+    said = server.run(*WATCH).stdout
+    assert re.search(r"Due: due \(tiny: logged predictions: \d of \d measures far \(.*characters.*\), at most 0\)", said), said
+
+    table = server.root / "data/raw/reviews/train.csv"
+    before = table.read_bytes()
+    write_csv(table, rows(6))
+    ran = server.run(*WATCH, ok=False)
+    table.write_bytes(before)
+    assert ran.returncode == 1
+    assert "due (tiny: data/raw/reviews changed" in ran.stderr.splitlines()[-1]
+    assert "the run ended as Failed: 6 of 6 stages did not complete" in ran.stderr.splitlines()[-1]
+    assert (server.root / "data/register/tiny/decision.json").is_file() or server.run(*FLOW).returncode == 0
+
+
+def test_a_block_of_prefect_s_is_told_of_a_run_that_failed(server: Project) -> None:
+    told = list[bytes]()
+
+    class Hook(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            told.append(self.rfile.read(int(self.headers["Content-Length"])))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Hook) as hook:
+        threading.Thread(target=hook.serve_forever, daemon=True).start()
+        make = f"""
+from prefect.blocks.notifications import CustomWebhookNotificationBlock as Hook
+Hook(name="hook", url="http://127.0.0.1:{hook.server_port}/", json_data={{"subject": "{{{{subject}}}}", "body": "{{{{body}}}}"}}).save("hook")
+"""
+        server.run(sys.executable, "-c", make)
+        kept = (server.root / "params.yaml").read_text()
+        server.params(lambda document: document["flows"].update(notify="custom-webhook/nobody"))
+        lacking = server.run(sys.executable, "-m", "flows.schedule", "--pool", "here", ok=False)
+        assert lacking.returncode == 2
+        assert "flows.notify: Prefect has no block 'custom-webhook/nobody'" in lacking.stderr
+        server.params(lambda document: document["flows"].update(notify="custom-webhook/hook"))
+        server.run(sys.executable, "-m", "flows.schedule", "--pool", "here")
+        server.params(lambda document: document["tasks"]["tiny"]["validate"].update(min_rows=100_000))
+        time.sleep(3)  # for the automation to be loaded
+        assert server.run(*FLOW, ok=False).returncode == 1
+        until = time.monotonic() + 60
+        while not told and time.monotonic() < until:
+            time.sleep(0.5)
+        (server.root / "params.yaml").write_text(kept)
+        hook.shutdown()
+    assert told
+    said = json.loads(told[0])
+    assert said["subject"] == "refit: Failed"
+    assert "stages did not complete: validate@tiny" in said["body"]
+    assert "integrity, number of rows" in said["body"]
+    server.run(*FLOW)  # as it was
+
+
+def test_a_run_that_is_asked_to_stop_stops_its_stage_and_the_next_run_goes_on(server: Project) -> None:
+    wanted = outputs(server)
+    process = subprocess.Popen([*FLOW, "--force"], cwd=server.root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert process.stdout
+    assert any("python -m stages." in line for line in process.stdout)
+    time.sleep(1)
+    began = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    output = process.communicate(timeout=60)[0]
+    assert process.returncode == 143, output
+    assert time.monotonic() - began < 30
+    assert "stopped by SIGTERM; the same run again goes on where this one ended" in output.splitlines()[-1]
+    assert below(server) == []
+    assert last(server)["type"] == "CRASHED"
+    server.run(*FLOW)
+    assert outputs(server) == wanted
+
+
+@pytest.mark.parametrize(("what", "moment"), [("stage", 0.35), ("dvc", 0.6), ("group", 0.85)])
+def test_a_kill_loses_nothing(server: Project, fresh: Project, tmp_path: Path, what: str, moment: float) -> None:
+    """The drill of `python -m benchmarks.flows kill`, shortened."""
+    text = (server.root / "prefect.toml").read_text()
+    environment = {"PREFECT_API_URL": re.findall('url = "(.*)"', text)[0], "PREFECT_API_AUTH_STRING": re.findall('auth_string = "(.*)"', text)[0]}
+    found = killed(fresh.copy(tmp_path / "project"), what, moment, 60, outputs(server), environment)
+    assert found.wrong == []
+
+
+def test_four_processes_that_meet_an_empty_store_at_once_all_work(fresh: Project, tmp_path: Path) -> None:
+    ask = (sys.executable, "-c", "from stages import registry; print(registry.champion('nobody'))")
+    assert at_once([fresh.copy(tmp_path / "project")] * 4, ask, {}) == [0] * 4

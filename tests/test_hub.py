@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 from ruamel.yaml import YAML
 
-from tests.conftest import Project
+from tests.conftest import Project, flows
 from tests.test_package import left, one_line
 
 COMMIT = "5a" * 20
@@ -107,7 +107,7 @@ def shelf(monkeypatch: pytest.MonkeyPatch) -> Iterator[Shelf]:
 def fetch(folder: Path, shelf: Shelf, environment: dict[str, str] | None = None, **change: Any) -> subprocess.CompletedProcess[str]:
     """Run the stage in a folder that holds nothing but params.yaml."""
     origin = {"name": "hub", "kind": "dataset", "repo": "org/toy", "revision": COMMIT, "files": ["*"], "seconds": 60.0} | change
-    YAML().dump({"sources": {"toy": {"origin": origin, "format": {"name": "as_is"}, "licence": "CC0"}}, "tasks": {}}, folder / "params.yaml")
+    YAML().dump({"flows": flows(), "sources": {"toy": {"origin": origin, "format": {"name": "as_is"}, "licence": "CC0"}}, "tasks": {}}, folder / "params.yaml")
     hub = {"HF_ENDPOINT": f"http://user:secret@127.0.0.1:{shelf.port}", "HF_HOME": str(folder / "home"), "NO_PROXY": "*", "TMPDIR": str(folder)}
     return Project(folder).stage("fetch", "toy", ok=False, PYTHONPATH=str(Path(__file__).parent.parent), **hub | (environment or {}))
 

@@ -25,7 +25,7 @@ from stages.contract.errors import ModelError, ParamsError
 from stages.contract.params import Albumentations, Augment, ImageModality
 from stages.layouts import folders
 from stages.modalities import image
-from tests.conftest import ROOT, Project, make_project
+from tests.conftest import ROOT, Project, flows, make_project
 
 REFIT = str(Path(sys.executable).with_name("refit"))
 SETTINGS = ImageModality("image", (16, 200), 40_000, (16, 200), 32, 32, ("as_is",))
@@ -315,7 +315,7 @@ def test_every_transform_of_albumentations_is_taken_or_refused_in_one_line() -> 
 
 
 def test_a_text_s_transform_is_refused_for_pictures_and_the_other_way_round(tmp_path: Path) -> None:
-    document = {"sources": {}, "tasks": {"tiny": block()}}
+    document = {"flows": flows(), "sources": {}, "tasks": {"tiny": block()}}
     (tmp_path / "data/raw/colours").mkdir(parents=True)
     (tmp_path / "data/raw/tiny_bert").mkdir(parents=True)
     path = tmp_path / "params.yaml"

@@ -1,5 +1,6 @@
 """What learns and how: each setting of finetune changes what it says, on a real model small enough to train in a second."""
 
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,7 @@ def fitted(folder: Path, **change: Any) -> tuple[dict[str, Any], list[dict[str, 
     model, new = bert(1)
     set_seed(0)
     learner, learning = full.prepare(model, new, learn(finetune.objective), Full("full", True))
-    history = local.fit(learner, learning, finetune, COMPUTE, folder)
+    history = local.fit(learner, learning, finetune, COMPUTE, Path(tempfile.mkdtemp(dir=folder)))  # or it would go on from the last one's end
     return {name: value.clone() for name, value in learner.state_dict().items()}, history
 
 

@@ -17,7 +17,7 @@ from stages.contract.errors import SourceError
 from stages.contract.params import Package
 from stages.contract.receipts import sha256
 from stages.sources import package
-from tests.conftest import Project
+from tests.conftest import Project, flows
 
 FILES = {"toy/data/a.csv": "text,label\nfine,good\n", "toy/data/below/b.txt": "b", "toy/__init__.py": "raise SystemExit('code of a source was run')\n"}
 METADATA = {
@@ -65,7 +65,10 @@ def fetch(folder: Path, wheel: Path, environment: dict[str, str] | None = None, 
         "members": ["a.csv", "below/b.txt"],
         "seconds": 60.0,
     }
-    YAML().dump({"sources": {"toy": {"origin": origin | change, "format": kind or {"name": "as_is"}, "licence": "CC0"}}, "tasks": {}}, folder / "params.yaml")
+    YAML().dump(
+        {"flows": flows(), "sources": {"toy": {"origin": origin | change, "format": kind or {"name": "as_is"}, "licence": "CC0"}}, "tasks": {}},
+        folder / "params.yaml",
+    )
     pip = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheel.parent), "PIP_CONFIG_FILE": os.devnull}
     root = str(Path(__file__).parent.parent)
     return Project(folder).stage("fetch", "toy", ok=False, PYTHONPATH=root, **(pip if environment is None else environment))

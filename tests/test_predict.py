@@ -18,7 +18,7 @@ from stages.commands.predict import Result, predict
 from stages.contract import manifest, settings
 from stages.contract.errors import DataError, ModelError, ParamsError, RefitError, RegistryError, TableError
 from stages.judging import scoring
-from tests.conftest import Project, rows, write_csv
+from tests.conftest import Project, flows, rows, write_csv
 
 FOLDER = "data/finetune/tiny"
 TEXTS = [row["text"] for row in rows(40, seed=5)]
@@ -327,7 +327,7 @@ def test_a_folder_a_picture_and_a_pipe_are_no_input_for_a_model_of_texts(tmp_pat
 
 def test_a_task_that_params_do_not_know_is_said_by_its_name(tmp_path: Path, here: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    YAML().dump({"sources": {}, "tasks": {}}, tmp_path / "params.yaml")
+    YAML().dump({"flows": flows(), "sources": {}, "tasks": {}}, tmp_path / "params.yaml")
     with pytest.raises(ParamsError, match="params.yaml: has no task 'tiny', whose `compute`"):
         run(write(tmp_path / "a.csv", TEXTS), str(here.root / FOLDER))
 

@@ -16,8 +16,8 @@ from pydantic import TypeAdapter, ValidationError
 from ruamel.yaml import YAML
 
 from stages.checks import profiles
-from stages.commands import guess, reference, tracking, walk
-from stages.contract import plugins, runner, settings
+from stages.commands import guess, reference, tracking
+from stages.contract import locks, plugins, settings, walk
 from stages.contract.errors import DataError, ParamsError, SourceError, UnreachableError
 from stages.contract.escape import extract, one_line, redact
 from stages.contract.params import AsIs, Encoding, Folders, Hub, ImageModality, Params, Source, Table, Task
@@ -61,7 +61,7 @@ def add(name: str, where: str, base: str | None, text: str | None, label: str | 
     wrong with the name, the data or its columns, and leaves everything as it was.
     """
     settings.load(PARAMS)  # before anything is made in a folder that is no project
-    with runner.Lock(Path("data/.work/add")):
+    with locks.Lock(Path("data/.work/add")):
         params = settings.load(PARAMS)
         hub, remote, folder = HUB.fullmatch(where), REMOTE.fullmatch(where), Path("data/raw", name)
         fresh = bool(hub or remote) or Path(where).resolve() != folder.resolve()

@@ -6,7 +6,7 @@ from tempfile import TemporaryDirectory
 
 from stages import candidate, lineage, registry
 from stages.commands import versions
-from stages.contract import manifest, plugins, receipts, runner, settings
+from stages.contract import locks, manifest, plugins, receipts, settings
 from stages.contract.errors import ModelError, ParamsError, ReceiptError
 from stages.contract.escape import extract
 from stages.contract.params import Majority, ProbeLogistic
@@ -37,7 +37,7 @@ def adopt(name: str, baseline: str) -> Result:
         raise ModelError(
             f"probe_logistic: is a head on the base model; set tasks.{name}.finetune.tune to {{name: linear_probe}} and run `dvc repro register@{name}`"
         )
-    with runner.Lock(Path("data/.work/register", name)) as work, TemporaryDirectory(dir=work) as out:
+    with locks.Lock(Path("data/.work/register", name)) as work, TemporaryDirectory(dir=work) as out:
         job = Job("adopt", name, Path(out), work)
         parts = {part: manifest.read(job.take("split", f"{part}.parquet")) for part in manifest.PARTS}
         report = receipts.read_json(job.take("evaluate", "report.json"))

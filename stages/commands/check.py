@@ -1,20 +1,17 @@
 """Says all that is wrong with params, data, servers and disk, before anything runs."""
 
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from stages.checks import expectations
-from stages.commands import tracking, walk
-from stages.contract import paths, plugins, runner, settings
+from stages.commands import tracking
+from stages.contract import paths, plugins, preflight, runner, settings, walk
 from stages.contract.errors import ParamsError, RefitError
 from stages.contract.escape import redact
 from stages.contract.params import Data, Params, Table, Task, Transform
 from stages.layouts import table
-
-COPIES = 6  # of the base model: its cache, a checkpoint and the best one, the result, its cache, the registry's
 
 
 @dataclass(frozen=True)
@@ -32,11 +29,10 @@ def check() -> list[Finding]:
         params = settings.load()
     except ParamsError as error:
         return [Finding("params.yaml", False, str(error))]
-    sizes = dict[str, int]()
     findings = [
         Finding("params.yaml", True, f"{len(params.tasks)} tasks"),
         _look("dvc.yaml", lambda: f"{len(tracking.dvc('stage', 'list', '--all', '--name-only').split())} stages"),
-        *(_look(f"data/raw/{name}", lambda name=name: _source(name, params, sizes)) for name in _sources(params)),
+        *(_look(f"data/raw/{name}", lambda name=name: _source(name, params)) for name in _sources(params)),
     ]
     for key, task in params.tasks.items():
         findings.append(_look(f"tasks.{key}.validate", lambda task=task: _validate(task)))
@@ -46,7 +42,7 @@ def check() -> list[Finding]:
             findings.append(_look(f"tasks.{key}.data", lambda data=task.data: _data(data)))
         if Path("data/raw", task.base).exists():
             findings.append(_look(f"tasks.{key}.base", lambda base=task.base: _base(base)))
-    return [*findings, _look("MLflow", _tracking), _look("DVC remote", _remote), _look("disk", lambda: _space(params, sizes))]
+    return [*findings, _look("MLflow", _tracking), _look("DVC remote", _remote), _look("disk", lambda: _space(params))]
 
 
 def _look(what: str, look: Callable[[], str]) -> Finding:
@@ -60,12 +56,11 @@ def _sources(params: Params) -> Iterator[str]:
     yield from dict.fromkeys([*params.sources, *(name for task in params.tasks.values() for name in (task.data.source, task.base))])
 
 
-def _source(name: str, params: Params, sizes: dict[str, int]) -> str:
-    """Walk a source that is here and note its size in bytes."""
+def _source(name: str, params: Params) -> str:
+    """Walk a source that is here."""
     folder = Path("data/raw", name)
     if folder.exists():
         walked = walk.walk(folder)
-        sizes[name] = walked.size
         return f"{len(walked.files):,} files, {walked.size / 1e6:.1f} MB"
     if name in params.sources:
         return f"not here yet; dvc repro fetches it ({params.sources[name].origin.name})"
@@ -116,10 +111,6 @@ def _remote() -> str:
     return redact(" ".join(remotes.split())) or "none; `dvc push` needs one (dvc remote add -d NAME URL)"
 
 
-def _space(params: Params, sizes: dict[str, int]) -> str:
-    """Compare what is free with what the largest task may need: copies of its base model, and of its data."""
-    need = max((COPIES * sizes.get(task.base, 0) + 2 * sizes.get(task.data.source, 0) for task in params.tasks.values()), default=0)
-    free = shutil.disk_usage(".").free
-    if free < need:
-        raise ParamsError(f"{free / 1e9:.1f} GB free, a task may need {need / 1e9:.1f} GB; make room, or run `dvc gc -w`")
-    return f"{free / 1e9:.1f} GB free, a task may need {need / 1e9:.1f} GB"
+def _space(params: Params) -> str:
+    preflight.require_writable()
+    return preflight.require_space(params, {key: preflight.sizes(params, key) for key in params.tasks})

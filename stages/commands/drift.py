@@ -1,14 +1,17 @@
-"""Compares data with what the champion learned from: today's validated data, or any file of new rows."""
+"""Compares data with what the champion learned from: today's validated data, any file of new rows, or what was predicted lately."""
 
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from stages import registry
 from stages.checks import domain, profiles
 from stages.checks.distances import Measure
 from stages.commands import rows
+from stages.commands.predict import KEPT
 from stages.contract import runner, settings
-from stages.contract.errors import ProfileError
+from stages.contract.errors import DataError, ProfileError
+from stages.contract.params import Task
 
 
 @dataclass(frozen=True)
@@ -22,21 +25,39 @@ class Result:
     far: list[str]
 
 
-def drift(task: str, source: Path | None, column: str | None) -> Result:
-    """Compare the task's validated data, or the rows of a file, with the data of its champion; raises ProfileError where it left no profile."""
+def drift(task: str, source: Path | None, column: str | None, logged_days: float | None = None) -> Result:
+    """Compare the task's validated data, the rows of a file, or those that `refit predict --log` kept so lately, with the data of its champion.
+
+    Raises ProfileError where the champion left no profile, DataError where nothing was kept.
+    """
     runner.quiet()
     of = settings.task(task)
+    sources = [source] if source else []
+    if logged_days is not None:
+        if source:
+            raise DataError("name a file, or --logged, and not both")
+        sources, column = _kept(task, of, logged_days), "x"
     runner.ping_tracking()
     champion, want = registry.version(task, None), of.validate.domain
-    with registry.artifact(champion, "domain/profile.json") as logged:
-        if logged is None:
+    with registry.artifact(champion, "domain/profile.json") as profile:
+        if profile is None:
             raise ProfileError(f"{task}@{champion.number}: was registered without a profile of its data; train and register it anew")
-        reference = profiles.read(logged)
-    here = source or Path("data/validate", task, "profile.json")
-    if source is None:
+        reference = profiles.read(profile)
+    here = source or (KEPT / task if sources else Path("data/validate", task, "profile.json"))
+    if not sources:
         new = profiles.read(here)
     else:
         how, run_base = profiles.asked_as(reference, of.modality), want.run_base and reference.embeddings is not None
-        new, _ = rows.measured([source], column, of, how, run_base)
+        new, _ = rows.measured(sources, column, of, how, run_base)
     measures = domain.drift(reference, new, want.false_alarms, want.seed)
     return Result(f"{task}@{champion.number}", str(here), len(new.group), measures, [one.measure for one in measures if one.far])
+
+
+def _kept(task: str, of: Task, days: float) -> list[Path]:
+    """Return the tables of predictions that were kept in the last days."""
+    if of.modality.name == "image":
+        raise DataError(f"{task}: kept predictions of pictures name files that may be gone; compare a folder: refit drift {task} FOLDER")
+    since = f"{datetime.now(UTC) - timedelta(days=days):%Y%m%dT%H%M%SZ}"
+    if not (found := sorted(path for path in (KEPT / task).glob("*.parquet") if path.name >= since)):
+        raise DataError(f"{KEPT / task}: no predictions were kept in the last {days:g} days; `refit predict --log` keeps them")
+    return found

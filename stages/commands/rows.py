@@ -9,8 +9,8 @@ import pandas as pd
 from stages.checks import profiles
 from stages.checks.activations import Seen
 from stages.checks.profiles import Profile
-from stages.commands import guess, walk
-from stages.contract import plugins
+from stages.commands import guess
+from stages.contract import plugins, walk
 from stages.contract.errors import DataError, ProfileError, TableError
 from stages.contract.escape import extract, one_line
 from stages.contract.params import Encoding, Table, Task

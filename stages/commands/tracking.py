@@ -8,18 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from stages.contract.errors import RefitError, UnreachableError
+from stages.contract.errors import DagError, UnreachableError
 from stages.contract.escape import one_line, redact
 
 SILENT = ("Could not connect", "Read timeout", "Connect timeout", "Timeout on reading")  # what stands behind does not answer
 
 
-class TrackingError(RefitError):
-    """DVC refuses what it was asked."""
-
-
 def dvc(*arguments: str, seconds: float | None = None) -> str:
-    """Run DVC and return what it writes to stdout; raises TrackingError with its own words."""
+    """Run DVC and return what it writes to stdout; raises DagError with its own words."""
     try:
         done = subprocess.run(_command(*arguments), capture_output=True, text=True, timeout=seconds, check=False, env=_quiet())
     except subprocess.TimeoutExpired:
@@ -47,6 +43,6 @@ def _quiet() -> dict[str, str]:
 def _answer(name: str, code: int, said: str, wrong: str) -> str:
     if code:
         lines = [line.removeprefix("ERROR: ") for line in wrong.splitlines() if line.startswith("ERROR: ")]
-        kind = UnreachableError if any(words in wrong for words in SILENT) else TrackingError
+        kind = UnreachableError if any(words in wrong for words in SILENT) else DagError
         raise kind(f"dvc {name}: {redact(one_line(' '.join(' '.join(lines or [wrong]).split()), 600))}")
     return said

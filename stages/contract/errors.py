@@ -1,5 +1,11 @@
 """The errors that a user can mend: each becomes one line on stderr and an exit code."""
 
+import errno
+
+from stages.contract.escape import one_line
+
+MENDABLE = (errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP)
+
 
 class RefitError(Exception):
     """Say where (file, row, key), what, which limit, and what to do, in one line."""
@@ -31,6 +37,10 @@ class ProfileError(RefitError):
     """A profile of a domain cannot be read, or says nothing of what is asked."""
 
 
+class DagError(RefitError):
+    """DVC refuses what it was asked, or its files are not what it can read."""
+
+
 class ReceiptError(RefitError):
     """An output of an earlier stage is not what that stage wrote."""
 
@@ -53,3 +63,11 @@ class UnreachableError(RefitError):
     """Something that the run depends on does not answer."""
 
     exit_code = 4
+
+
+def mendable(error: OSError) -> str | None:
+    """Return the line for what the operating system refuses and a user can mend; None where it may be a mistake of Refit's own."""
+    if error.errno not in MENDABLE:
+        return None
+    place = f"{one_line(error.filename, 200)}: " if error.filename else ""  # a full disk names no file
+    return f"{place}{error.strerror}; choose another path, or make room"

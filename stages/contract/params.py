@@ -5,6 +5,7 @@ and its code is the file of that name. Stages depend on values (`params:` in dvc
 The line under a key is its text in docs/params.md and in the blocks that `refit add` writes.
 """
 
+import zoneinfo
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
@@ -16,6 +17,12 @@ def _relative(path: str) -> str:
     if path != PurePosixPath(path).as_posix() or path.startswith("/") or ".." in PurePosixPath(path).parts:
         raise ValueError("must be a relative path without '..'")
     return path
+
+
+def _zone(name: str) -> str:
+    if name not in zoneinfo.available_timezones():
+        raise ValueError("is no time zone by that name; say one such as Europe/Berlin or UTC")
+    return name
 
 
 def _ascending(pair: tuple[int, int]) -> tuple[int, int]:
@@ -54,6 +61,8 @@ Part = Literal["train", "validation", "test"]
 View = Literal["as_is", "mirrored", "upside_down", "half_turn"]
 Metric = Literal["macro_f1", "accuracy", "weighted_f1"]
 Encoding = Literal["utf-8", "gb18030"]
+TimeZone = Annotated[str, AfterValidator(_zone)]
+Cron = Annotated[str, Field(pattern=r"^\S+( \S+){4}$")]
 
 
 class _Strict:
@@ -824,10 +833,59 @@ class Task(_Strict):
             raise ValueError("augment.on_the_fly: pictures alone are altered on the fly")
 
 
+# ---- flows -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Pipeline(_Strict):
+    """The DAG, run on a schedule."""
+
+    cron: Cron | None
+    """minute, hour, day of the month, month, day of the week; null runs it when it is asked for"""
+    refresh: bool
+    """first bring what `dvc import-url` and `dvc import` track up to date (`dvc update`), and fetch the other sources anew"""
+
+
+@dataclass(frozen=True)
+class Watch(_Strict):
+    """A look, on a schedule, at whether retraining is due: data that changed, drift, or a champion that is old."""
+
+    cron: Cron | None
+    """minute, hour, day of the month, month, day of the week; null looks when it is asked for"""
+    logged_days: Positive
+    """how far back predictions are looked at that `refit predict --log` kept"""
+    max_far: Annotated[int, Field(ge=0)]
+    """measures of these rows that may be beyond what the champion's own data shows"""
+    max_age_days: Positive | None
+    """since the champion became it; null lets it grow old"""
+
+
+@dataclass(frozen=True)
+class Flows(_Strict):
+    """When the DAG runs by itself, and how."""
+
+    timezone: TimeZone
+    """in which cron is meant"""
+    side_by_side: Count
+    """stages of independent tasks that run at once, each with its own task's threads"""
+    retries: Annotated[int, Field(ge=0)]
+    """of fetch and register, where a server did not answer or a lock was held"""
+    retry_seconds: Positive
+    """before each"""
+    notify: Annotated[str, Field(pattern=r"^[a-z0-9-]+/[a-z0-9-]+$")] | None
+    """a block of Prefect's that is told of failures, champions and what is due, as TYPE/NAME, such as slack-webhook/team"""
+    pipeline: Pipeline
+    """the DAG"""
+    watch: Watch
+    """whether it is due"""
+
+
 @dataclass(frozen=True)
 class Params(_Strict):
     """All of params.yaml."""
 
+    flows: Flows
+    """when the DAG runs by itself"""
     sources: dict[Key, Source]
     """what fetch brings"""
     tasks: dict[Key, Task]

@@ -243,7 +243,11 @@ class Loop(Protocol):
     """Where the steps are taken."""
 
     def fit(self, model: Any, learning: Learning, finetune: Any, compute: Any, work: Path) -> list[dict[str, float]]:
-        """Train in place, leave the best epoch's weights in the model, return the history."""
+        """Train in place, leave the best epoch's weights in the model, return the history.
+
+        work outlives a kill: where a run with the same of everything left checkpoints there, go on from them. It is removed
+        when the model is published.
+        """
         ...
 
 

@@ -5,6 +5,7 @@ DVC trusts a cached object by its mode and never hashes it again, so a flipped b
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,37 @@ def match(folder: Path, signed: dict[str, str], found: dict[str, str]) -> None:
             f"{folder / differing[0]}: not the bytes that its receipt signed "
             f"({len(differing)} file(s) differ); remove it from DVC's cache and run its stage anew with `dvc repro -f`"
         )
+
+
+def sign(folder: Path) -> None:
+    """Write the receipt of all that is in a folder: after a kill or a power cut it is whole, or is not there."""
+    signed, beside = files(folder, ["."]), folder / ".receipt.json"
+    for path in folder.rglob("*"):
+        flush(path)
+    write_json(beside, signed)
+    flush(beside)
+    beside.rename(folder / "receipt.json")
+    flush(folder)
+
+
+def is_signed(folder: Path) -> bool:
+    """Tell whether a folder holds what `sign` signed, every byte of it and nothing else."""
+    try:
+        signed = read_json(folder / "receipt.json")
+    except (FileNotFoundError, ValueError):  # a flipped byte of the receipt itself may make it anything but JSON
+        return False
+    found = files(folder, ["."])
+    del found["receipt.json"]
+    return signed == found
+
+
+def flush(path: Path) -> None:
+    """Wait until a file or folder is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def digest(document: Any) -> str:

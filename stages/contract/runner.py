@@ -4,7 +4,6 @@ Measured with DVC 3.67: after `kill -9` of `dvc repro` the stage lives on, and a
 """
 
 import ctypes
-import fcntl
 import importlib.metadata
 import inspect
 import io
@@ -22,8 +21,8 @@ from typing import Any
 
 import psutil
 
-from stages.contract import receipts, settings
-from stages.contract.errors import BusyError, ParamsError, ReceiptError, RefitError, UnreachableError
+from stages.contract import locks, receipts, settings, stopping
+from stages.contract.errors import ParamsError, ReceiptError, RefitError, UnreachableError, mendable
 from stages.contract.escape import one_line, redact
 
 # Telemetry and hub look-ups are off unless the user turns them on; GNU OpenMP must not spin on shared cores
@@ -43,6 +42,7 @@ QUIET = {
     "OMP_WAIT_POLICY": "PASSIVE",
     "TOKENIZERS_PARALLELISM": "false",
 }
+RESUMABLE = "checkpoints"  # below a stage's work
 NEEDS_TRACKING = {"finetune", "register"}  # before hours of training, not after
 RECORDED = ("albumentations", "cleanlab", "great-expectations", "huggingface-hub", "mlflow", "nlpaug", "numpy", "pandas", "peft", "pyarrow", "scikit-learn",
             "tokenizers", "torch", "transformers")  # fmt: skip
@@ -64,6 +64,7 @@ class Job:
     handed: list[str] = field(default_factory=list[str])
     facts: dict[str, str] = field(default_factory=dict[str, str])
     cost: dict[str, Any] = field(default_factory=dict[str, Any])
+    params: dict[str, Any] = field(default_factory=dict[str, Any])
 
     def take(self, stage: str, name: str) -> Path:
         """Return the file or folder that an earlier stage of this task handed on, its bytes verified."""
@@ -96,9 +97,26 @@ class Job:
         self.handed.append(name)
         return self.out / name
 
+    def resumable(self) -> Path:
+        """Return a folder that outlives a kill, and is found again by a run with equal inputs, params, versions, facts and code alone.
+
+        To be called when all is taken. What other runs left is removed, and this folder too once the outputs are published.
+        """
+        package = Path(__file__).parents[1]
+        ours = [module for name, module in sys.modules.items() if name.partition(".")[0] in (package.name, "__main__")]
+        loaded = {Path(file) for module in ours if (file := getattr(module, "__file__", None))}
+        code = {path.relative_to(package).as_posix(): receipts.sha256(path) for path in loaded if path.is_relative_to(package)}
+        folder = self.work / RESUMABLE / receipts.digest([self.taken, self.params, _versions(), self.facts, code])
+        for other in folder.parent.glob("*"):
+            if other != folder:
+                shutil.rmtree(other)
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
 
 def run(story: Story) -> None:
-    """Run a stage's story for the key on the command line and exit; RefitError becomes one line and its exit code."""
+    """Run a stage's story for the key on the command line and exit; RefitError becomes one line and its exit code, and so does a signal."""
+    stopping.at_once()
     stage = story.__name__
     quiet(hub=stage == "fetch")
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -106,12 +124,21 @@ def run(story: Story) -> None:
     try:
         _die_with_parent()
         key = _key(stage)
-        with Lock(Path("data/.work", stage, key)) as work:
+        with locks.Lock(Path("data/.work", stage, key)) as work:
             line = _carry_out(story, stage, key, work)
         print(one_line(f"{stage} {key}: {line}"), flush=True)
     except RefitError as error:
         print(f"refit: {one_line(error)}", file=sys.stderr, flush=True)
         sys.exit(error.exit_code)
+    except OSError as error:
+        line = mendable(error)
+        if line is None:
+            raise
+        print(f"refit: {line}", file=sys.stderr, flush=True)
+        sys.exit(2)
+    except stopping.Stopped as stopped:
+        print(f"refit: {stopped.line}", file=sys.stderr, flush=True)
+        raise
 
 
 def quiet(hub: bool = False) -> None:
@@ -130,27 +157,28 @@ def _carry_out(story: Story, stage: str, key: str, work: Path) -> str:
         raise ParamsError(f"params.yaml: there is no {'source' if stage == 'fetch' else 'task'} '{key}'")
     if stage in NEEDS_TRACKING:
         ping_tracking()
-    job = Job(stage, key, work / f"out-{os.getpid()}", work)
+    sections = {name: getattr(block, name) for name in list(inspect.signature(story).parameters)[1:]}
+    plain = {name: asdict(value) if hasattr(value, "__dataclass_fields__") else value for name, value in sections.items()}
+    job = Job(stage, key, work / f"out-{os.getpid()}", work, params=json.loads(json.dumps(plain)))
     refused = work / "refused"
     for stale in [refused, *work.glob("out-*")]:
         shutil.rmtree(stale, ignore_errors=True)
     job.out.mkdir(parents=True)
-    sections = {name: getattr(block, name) for name in list(inspect.signature(story).parameters)[1:]}
     began = time.time()
     try:
         line = story(job, **sections)
+        _publish(job, began)
     except BaseException as error:
-        if any(job.out.iterdir()):
+        if isinstance(error, RefitError) and any(job.out.iterdir()):
             job.out.rename(refused)
-            if isinstance(error, RefitError):
-                raise type(error)(f"{error}; what was found is in {refused}/") from error
+            raise type(error)(f"{error}; what was found is in {refused}/") from error
         shutil.rmtree(job.out, ignore_errors=True)
         raise
-    _publish(job, sections, began)
+    shutil.rmtree(work / RESUMABLE, ignore_errors=True)
     return line
 
 
-def _publish(job: Job, sections: dict[str, Any], began: float) -> None:
+def _publish(job: Job, began: float) -> None:
     """Write receipt, provenance and timing, then rename the whole folder into its place."""
     records, target = Path("data", job.stage, job.key), Path("data", job.stage, job.key)
     if job.stage == "fetch":  # a source is one folder, and seconds must not change its hash
@@ -159,14 +187,13 @@ def _publish(job: Job, sections: dict[str, Any], began: float) -> None:
     into = records if job.stage == "fetch" else job.out
     if job.handed:
         receipts.write_json(job.out / "receipt.json", receipts.files(job.out, job.handed))
-    sections_of = {name: asdict(value) if hasattr(value, "__dataclass_fields__") else value for name, value in sections.items()}
     receipts.write_json(into / "provenance.json", {
         "stage": job.stage,
         "task": job.key,
         "inputs": job.taken,
         "facts": job.facts,
-        "params": json.loads(json.dumps(sections_of)),
-        "versions": {"python": sys.version.split()[0]} | {n: importlib.metadata.version(n) for n in RECORDED},
+        "params": job.params,
+        "versions": _versions(),
     })  # fmt: skip
     me, now = psutil.Process(), time.time()
     receipts.write_json(into / "timing.json", {
@@ -176,11 +203,15 @@ def _publish(job: Job, sections: dict[str, Any], began: float) -> None:
         **job.cost,
     })  # fmt: skip
     for path in [*job.out.rglob("*"), job.out]:
-        _flush(path)
+        receipts.flush(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(target, ignore_errors=True)
     job.out.rename(target)
-    _flush(target.parent)
+    receipts.flush(target.parent)
+
+
+def _versions() -> dict[str, str]:
+    return {"python": sys.version.split()[0]} | {name: importlib.metadata.version(name) for name in RECORDED}
 
 
 def ping_tracking(seconds: float = 5) -> None:
@@ -215,33 +246,6 @@ def _die_with_parent() -> None:
     ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
     if os.getppid() != parent:
         sys.exit(f"refit: the parent process {parent} is gone")
-
-
-class Lock:
-    """Hold the lock of a stage or command: flock sees across containers of one host, which DVC's PID lock does not."""
-
-    def __init__(self, work: Path) -> None:
-        self.work = work
-        work.mkdir(parents=True, exist_ok=True)
-        self.file = (work / "lock").open("w")
-
-    def __enter__(self) -> Path:
-        try:
-            fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise BusyError(f"{self.work}/lock: another process runs this; wait for it, or stop it") from None
-        return self.work
-
-    def __exit__(self, *_: object) -> None:
-        self.file.close()
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def peak_memory_mib() -> float:

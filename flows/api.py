@@ -1,0 +1,55 @@
+"""Asks Prefect's server: whether it is there, and to end a run whose process was killed."""
+
+from typing import Any
+from uuid import UUID
+
+import httpx
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+from prefect.exceptions import ObjectNotFound
+from prefect.settings import get_current_settings
+from prefect.states import Crashed
+
+from stages.contract.errors import UnreachableError
+from stages.contract.escape import one_line, redact
+
+SECONDS = 5.0
+
+
+def said(required: bool = False) -> str:
+    """Return where runs will be seen.
+
+    Raises UnreachableError within seconds where the server that was named does not answer, or one is required and none named.
+    """
+    address = get_current_settings().api.url
+    if not address and required:
+        raise UnreachableError("no Prefect server is named, and schedules live in one; start it (`make up`), or set PREFECT_API_URL")
+    if not address:
+        return "refit: no Prefect server is named; this run gets one of its own for its time (`make up` starts one that stays)"
+    try:
+        httpx.get(f"{address}/health", timeout=SECONDS)
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise UnreachableError(
+            f"PREFECT_API_URL: {redact(address)} does not answer within {SECONDS:g} s ({redact(one_line(error, 200))}); "
+            "start it (`make up`), or unset it and remove prefect.toml (`make down`) to run without one"
+        ) from None
+    return f"refit: runs are seen at {redact(address.removesuffix('/api'))}"
+
+
+def bury(left: dict[str, Any]) -> list[str]:
+    """End the run that a killed process left running, and say so: it held the project's lock, which its death freed."""
+    if not (run := left.get("run")):
+        return []
+    state = Crashed(message=one_line(f"its process {left['pid']} on {left['host']} was killed; the next run goes on where it ended", 300))
+    with get_client(sync_client=True) as client:
+        try:
+            found = client.read_flow_run(UUID(run))
+        except ObjectNotFound:  # of another server, or of one that lived as long as its run
+            return []
+        if found.state and found.state.is_final():
+            return []
+        client.set_flow_run_state(found.id, state)
+        for task in client.read_task_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[found.id]))):
+            if task.state and not task.state.is_final():
+                client.set_task_run_state(task.id, state)
+    return [f"run {found.name}: {state.message}"]

@@ -1,0 +1,64 @@
+"""Leaves in Prefect what a stage found: its numbers as a table, the decision in words, pictures, and a link to the MLflow run."""
+
+import base64
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from prefect.artifacts import create_image_artifact, create_link_artifact, create_markdown_artifact, create_table_artifact
+
+from flows import servers
+from stages.contract import receipts
+from stages.contract.escape import one_line
+
+NUMBERS = {  # the documents of a stage whose numbers are shown
+    "validate": ("findings.json",),
+    "split": ("leakage.json",),
+    "finetune": ("metrics.json",),
+    "evaluate": ("metrics.json",),
+}
+PICTURES = ("confusion.png", "preview/contact_sheet.png")
+MAX_BYTES = 2_000_000  # of a picture, which Prefect keeps in its database
+MAX_ROWS = 100
+
+
+def leave(address: str) -> None:
+    """Leave the artifacts of a stage that has just run."""
+    stage, _, key = address.partition("@")
+    folder, name = Path("data", stage, key), f"{stage}-{key}".replace("_", "-")
+    timing = folder / "timing.json"
+    rows = [{"what": what, "value": value} for document in (*NUMBERS.get(stage, ()), "timing.json") for what, value in _numbers(folder / document)]
+    create_table_artifact(rows[:MAX_ROWS], key=name, description=f"{address}: {', '.join((*NUMBERS.get(stage, ()), timing.name))} of {folder}")
+    for picture in PICTURES:
+        path = folder / picture
+        if path.is_file() and path.stat().st_size <= MAX_BYTES:
+            data = base64.b64encode(path.read_bytes()).decode()
+            create_image_artifact(f"data:image/png;base64,{data}", key=f"{name}-{path.stem}".replace("_", "-"), description=str(path))
+    if (folder / "decision.json").is_file():
+        decision = receipts.read_json(folder / "decision.json")
+        create_markdown_artifact((folder / "model_card.md").read_text("utf-8"), key=f"{name}-card", description=f"{address}: {decision['outcome']}")
+        if ui := mlflow_ui():
+            create_link_artifact(
+                f"{ui}/#/runs/{decision['candidate']['run_id']}", "the run in MLflow", key=f"{name}-run", description=f"{address}: its run in MLflow"
+            )
+
+
+def mlflow_ui() -> str | None:
+    """Return the address of MLflow's pages: that of the tracking server, or of the one that `make up` started here."""
+    tracking = os.environ.get("MLFLOW_TRACKING_URI", "")
+    if re.match(r"https?://", tracking):
+        return re.sub(r"//[^/@]*@", "//", tracking.rstrip("/"))  # without a user and a password
+    return servers.running().get("mlflow", {}).get("url")
+
+
+def _numbers(path: Path) -> Iterator[tuple[str, Any]]:
+    """Yield the numbers of a JSON document by the keys that lead to them."""
+    waiting = [(path.stem, receipts.read_json(path))] if path.is_file() else []
+    while waiting:
+        name, value = waiting.pop(0)
+        if isinstance(value, dict):
+            waiting += [(f"{name}.{one_line(key, 60)}", of) for key, of in value.items()]
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            yield name, value

@@ -1,0 +1,82 @@
+"""Keeps DVC's command line loaded and gives it one order after another: to start DVC costs a second, each time.
+
+Run as a program, this module is that process: a JSON array a line on stdin is what follows `dvc`; what DVC and the
+stage say comes out on stdout, and then a line with the order's own token and DVC's exit code.
+"""
+
+import contextlib
+import ctypes
+import json
+import os
+import secrets
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import psutil
+
+STOPPABLE = (signal.SIGTERM, signal.SIGINT)
+
+
+class Dvc:
+    """One such process; another is started where it was killed."""
+
+    def __init__(self) -> None:
+        self.process = self._start()
+
+    def order(self, *arguments: str) -> Iterator[str | int]:
+        """Carry out `dvc ARGUMENTS`; yield each line that is said, then the exit code (-9 where the process was killed)."""
+        if self.process.poll() is not None:
+            self.process = self._start()
+        token = secrets.token_hex(16)
+        assert self.process.stdin
+        assert self.process.stdout
+        with contextlib.suppress(BrokenPipeError):  # said below, by the end of its output
+            self.process.stdin.write(json.dumps([token, *arguments]) + "\n")
+            self.process.stdin.flush()
+        for line in self.process.stdout:
+            if line.startswith(token):
+                yield int(line.split()[1])
+                return
+            if line.strip():
+                yield line.rstrip()
+        yield self.process.wait()
+
+    def terminate(self) -> None:
+        """Ask the stage that runs below this process to stop; DVC then says that it failed."""
+        with contextlib.suppress(psutil.NoSuchProcess):
+            for child in psutil.Process(self.process.pid).children(recursive=True):
+                child.send_signal(signal.SIGTERM)
+
+    def close(self) -> None:
+        """End the process once its order is carried out."""
+        assert self.process.stdin
+        self.process.stdin.close()
+        self.process.wait()
+
+    @staticmethod
+    def _start() -> "subprocess.Popen[str]":
+        command = [sys.executable, "-m", "flows.reproduce"]
+        return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
+
+
+def _serve() -> None:
+    """Carry out orders until stdin ends; die with the parent, but outlive a signal that means the stage below."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+    for number in STOPPABLE:
+        signal.signal(number, lambda *_: None)  # not SIG_IGN, which the stage would inherit
+    orders = os.fdopen(os.dup(0))
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)  # or a stage would inherit the orders
+    from dvc.cli import main
+
+    for line in orders:
+        token, *arguments = json.loads(line)
+        code = main(arguments)
+        sys.stderr.flush()
+        print(f"\n{token} {code}", flush=True)
+
+
+if __name__ == "__main__":
+    _serve()

@@ -1,0 +1,120 @@
+"""Serves the flows on the schedules of params.yaml, one run at a time, or leaves them to a work pool of Prefect's."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from prefect import deploy, flow, serve
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
+from prefect.events.actions import SendNotification
+from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
+from prefect.exceptions import ObjectNotFound
+from prefect.schedules import Cron
+from prefect.types.entrypoint import EntrypointType
+from prefect.workers.process import ProcessWorker
+from pydantic import ValidationError
+
+from flows import api
+from flows.pipeline import PROMOTED, WORK, check, pipeline
+from flows.watch import DUE, watch
+from stages.contract import locks, runner
+from stages.contract.errors import BusyError, ParamsError, RefitError
+from stages.contract.escape import one_line
+from stages.contract.params import Flows
+
+FLOWS = {"pipeline": pipeline, "watch": watch}
+TOLD = ("Failed", "Crashed", PROMOTED, DUE)  # states of a run that `notify` is told of
+SUBJECT, BODY = "{{ flow.name }}: {{ flow_run.state.name }}", "{{ flow_run.name }}: {{ flow_run.state.message }}"  # filled in by Prefect
+ALONE = ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW)
+
+
+def deployments(of: Flows, pool: bool) -> list[Any]:
+    """Return a deployment of each flow; raises ParamsError where cron is no schedule."""
+    made = list[Any]()
+    for name, ours in FLOWS.items():
+        section = getattr(of, name)
+        try:
+            schedules = [Cron(section.cron, timezone=of.timezone)] if section.cron else []
+        except (ValidationError, ValueError) as error:
+            raise ParamsError(
+                f"params.yaml: flows.{name}.cron: '{one_line(section.cron, 80)}' is no schedule ({_first(error)}); say five fields, such as 0 3 * * *"
+            ) from None
+        parameters = {"refresh": of.pipeline.refresh} if name == "pipeline" else {}
+        source = flow.from_source(str(Path.cwd()), f"flows/{name}.py:{name}") if pool else ours
+        kind = EntrypointType.FILE_PATH if pool else EntrypointType.MODULE_PATH
+        made.append(source.to_deployment(name, schedules=schedules, parameters=parameters, concurrency_limit=ALONE, entrypoint_type=kind))  # pyright: ignore[reportAttributeAccessIssue]
+    return made
+
+
+def notify(block: str | None) -> None:
+    """Let Prefect tell a block of its of failures, champions and what is due; raises ParamsError where there is no such block."""
+    name = f"refit {Path.cwd().name}"
+    with get_client(sync_client=True) as client:
+        for held in client.read_automations_by_name(name):
+            client.delete_automation(held.id)
+        if block is None:
+            return
+        kind, _, of = block.partition("/")
+        try:
+            document = client.read_block_document_by_name(of, kind)
+        except ObjectNotFound:
+            raise ParamsError(f"params.yaml: flows.notify: Prefect has no block '{block}'; make one (`prefect block create {kind}`), or say null") from None
+        client.create_automation(AutomationCore(
+            name=name,
+            trigger=EventTrigger(
+                expect={f"prefect.flow-run.{state}" for state in TOLD},
+                match={"prefect.resource.id": "prefect.flow-run.*"},  # pyright: ignore[reportArgumentType]
+                match_related={"prefect.resource.role": "flow", "prefect.resource.name": [ours.name for ours in FLOWS.values()]},  # pyright: ignore[reportArgumentType]
+                posture=Posture.Reactive,
+                threshold=1,
+            ),
+            actions=[SendNotification(block_document_id=document.id, subject=SUBJECT, body=BODY)],
+        ))  # fmt: skip
+
+
+def require_pool(name: str) -> None:
+    """Make a pool of processes unless there is a pool of this name; `prefect work-pool create` would ask GitHub for the kinds there are."""
+    with get_client(sync_client=True) as client:
+        try:
+            client.read_work_pool(name)
+        except ObjectNotFound:
+            template = ProcessWorker.get_default_base_job_template()
+            client.create_work_pool(WorkPoolCreate(name=name, type=ProcessWorker.type, base_job_template=template))
+
+
+def _first(error: Exception) -> str:
+    return one_line(error.errors()[0]["msg"] if isinstance(error, ValidationError) else error, 200)
+
+
+def main() -> None:
+    """Serve until stopped, or leave the deployments to a work pool; what the user can mend is one line and an exit code."""
+    parser = argparse.ArgumentParser(prog="python -m flows.schedule", description="Serve the flows on the schedules of params.yaml.")
+    parser.add_argument("--pool", help="leave them to this work pool instead; a worker there runs them")
+    of = parser.parse_args()
+    runner.quiet()
+    try:
+        params = check(None)
+        made = deployments(params.flows, bool(of.pool))
+        print(api.said(required=True), flush=True)
+        try:
+            with (lock := locks.Lock(WORK)):
+                for line in api.bury(lock.left):
+                    print(line)
+        except BusyError as error:
+            print(f"{error.args[0].partition(';')[0]}: a run on schedule is cancelled while it does")
+        notify(params.flows.notify)
+        for name in FLOWS:
+            print(f"{name}: {getattr(params.flows, name).cron or 'when it is asked for'} ({params.flows.timezone})", flush=True)
+        if of.pool:
+            require_pool(of.pool)
+        deploy(*made, work_pool_name=of.pool, build=False, push=False) if of.pool else serve(*made, print_starting_message=False)
+    except RefitError as error:
+        print(f"refit: {one_line(error)}", file=sys.stderr)
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()

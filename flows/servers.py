@@ -1,0 +1,216 @@
+"""Starts MLflow's and Prefect's servers for this project, on this machine alone, and stops them.
+
+Measured with their defaults (MLflow 3.17, Prefect 3.8): Prefect answers any page of any site without a password, and
+MLflow runs jobs and reads pickles. So both listen on 127.0.0.1, name the hosts and origins that may ask, and Prefect
+asks for a password, which is drawn here and stands in prefect.toml, where Prefect's own commands read it.
+"""
+
+import json
+import os
+import re
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from stages.contract import locks, receipts, runner
+from stages.contract.errors import ParamsError, RefitError, UnreachableError
+from stages.contract.escape import one_line
+
+HOST = "127.0.0.1"
+STATE = Path("data/.work/servers")
+HOME = Path(".prefect")  # of the server: its database
+CLIENT = Path("prefect.toml")  # read by every command of Prefect's in this folder
+MADE = "# Written by `make up`, removed by `make down`: holds a password.\n"
+SECONDS = 120.0  # to start: 13 s when nothing else runs
+
+
+@dataclass(frozen=True)
+class Server:
+    """How one server is started: its command, the variables that harden it, and where it says that it is well."""
+
+    name: str
+    port: int
+    health: str
+    command: list[str]
+    environment: dict[str, str]
+
+    @property
+    def url(self) -> str:
+        """Return its address."""
+        return f"http://{HOST}:{self.port}"
+
+
+def mlflow(port: int) -> Server:
+    """Return MLflow's server over mlflow.db; a model version's files must lie in its own folder of artifacts."""
+    sources = rf"^(mlflow-artifacts:/|(file://)?{re.escape(str(Path.cwd()))}/mlruns/).*$"
+    return Server(
+        "mlflow",
+        port,
+        "/health",
+        ["mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1", "--backend-store-uri", "sqlite:///mlflow.db",
+         "--allowed-hosts", f"localhost:{port},{HOST}:{port}", "--cors-allowed-origins", f"http://{HOST}:{port}"],
+        {
+            "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+            "MLFLOW_CREATE_MODEL_VERSION_SOURCE_VALIDATION_REGEX": sources,
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        },
+    )  # fmt: skip
+
+
+def prefect(port: int) -> Server:
+    """Return Prefect's server over .prefect/prefect.db, with the password of prefect.toml."""
+    return Server(
+        "prefect",
+        port,
+        "/api/health",
+        ["prefect", "server", "start", "--host", HOST, "--port", str(port)],
+        {
+            "PREFECT_HOME": str(HOME.resolve()),
+            "PREFECT_API_URL": "",  # or the server would take itself for a client of another
+            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+            "PREFECT_SERVER_API_AUTH_STRING": password(),
+            "PREFECT_SERVER_API_CORS_ALLOWED_ORIGINS": f"http://{HOST}:{port}",
+            "PREFECT_SERVER_API_CSRF_PROTECTION_ENABLED": "true",
+            "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+        },
+    )
+
+
+SERVERS: dict[str, Callable[[int], Server]] = {"mlflow": mlflow, "prefect": prefect}
+PORTS = {"mlflow": 5000, "prefect": 4200}
+
+
+def up(ports: dict[str, int]) -> list[str]:
+    """Start the named servers unless they run already, wait until all answer, and return a line for each.
+
+    Raises ParamsError where a port is taken, UnreachableError where a server does not answer in time.
+    """
+    STATE.mkdir(parents=True, exist_ok=True)
+    HOME.mkdir(mode=0o700, exist_ok=True)
+    lines = list[str]()
+    with locks.Lock(STATE):
+        for name, port in ports.items():
+            if alive := running().get(name):
+                lines.append(f"{name}: {alive['url']} (runs already, since {alive['since']})")
+                continue
+            server = SERVERS[name](port)
+            _start(server)
+            lines.append(f"{name}: {server.url}")
+            if name == "prefect":
+                lines.append(f"  its page asks for a password, once: {password()}")
+    return lines
+
+
+def down() -> list[str]:
+    """Stop the servers that `up` started, forget their password, and return a line for each."""
+    lines = list[str]()
+    for name, of in running().items():
+        process = psutil.Process(of["pid"])
+        os.killpg(of["pid"], signal.SIGTERM)
+        try:
+            process.wait(20)
+        except psutil.TimeoutExpired:
+            os.killpg(of["pid"], signal.SIGKILL)
+        lines.append(f"{name}: stopped")
+    for record in STATE.glob("*.json"):
+        record.unlink()
+    if CLIENT.is_file() and CLIENT.read_text("utf-8").startswith(MADE):
+        CLIENT.unlink()
+    return lines or ["no server of `make up` runs here"]
+
+
+def running() -> dict[str, dict[str, Any]]:
+    """Return name -> url, pid, since, of the servers that `up` started and that live; another process of that number is none."""
+    found = dict[str, dict[str, Any]]()
+    for name in SERVERS:
+        record = STATE / f"{name}.json"
+        if not record.is_file():
+            continue
+        of = receipts.read_json(record)
+        if psutil.pid_exists(of["pid"]) and psutil.Process(of["pid"]).create_time() == of["created"]:
+            found[name] = of
+    return found
+
+
+def password() -> str:
+    """Return the user and password for Prefect that prefect.toml holds, or draw them; raises ParamsError where that file is somebody else's."""
+    if not CLIENT.exists():
+        return f"refit:{secrets.token_urlsafe(24)}"
+    if not (text := CLIENT.read_text("utf-8")).startswith(MADE):
+        raise ParamsError(f"{CLIENT}: was not written by `make up`, which must write its own; move it away")
+    return re.findall(r'^auth_string = "(.*)"$', text, re.M)[0]
+
+
+def _start(server: Server) -> None:
+    with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            taken.bind((HOST, server.port))
+        except OSError as error:
+            raise ParamsError(f"{HOST}:{server.port}: {error.strerror}; name another, such as `make up {server.name.upper()}_PORT={server.port + 1}`") from None
+    log = STATE / f"{server.name}.log"
+    if server.name == "prefect":
+        _tell_clients(server)
+    with log.open("w") as said, locks.alone(locks.STORE):  # two that make MLflow's tables at once break them
+        process = subprocess.Popen(
+            [str(Path(sys.executable).with_name(server.command[0])), *server.command[1:]],
+            env=os.environ | server.environment, stdin=subprocess.DEVNULL, stdout=said, stderr=said, start_new_session=True, umask=0o077,
+        )  # fmt: skip
+        record = {"url": server.url, "pid": process.pid, "created": psutil.Process(process.pid).create_time(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
+        receipts.write_json(STATE / f"{server.name}.json", record)
+        _wait(server, process, log)
+
+
+def _wait(server: Server, process: "subprocess.Popen[bytes]", log: Path) -> None:
+    import requests
+
+    user, _, secret = password().partition(":")
+    auth, until = (user, secret), time.monotonic() + SECONDS
+    while time.monotonic() < until:
+        if process.poll() is not None:
+            last = [line for line in log.read_text("utf-8", "replace").splitlines() if line.strip()][-1:]
+            raise UnreachableError(f"{server.name}: ended with {process.returncode} before it answered; see {log} ({one_line(' '.join(last), 300)})")
+        try:
+            if requests.get(server.url + server.health, timeout=2, auth=auth).ok:
+                return
+        except requests.RequestException:
+            time.sleep(0.3)
+    os.killpg(process.pid, signal.SIGKILL)
+    raise UnreachableError(f"{server.name}: {server.url} does not answer within {SECONDS:g} s; see {log}")
+
+
+def _tell_clients(server: Server) -> None:
+    """Write address and password where Prefect's commands in this folder look, readable to its owner alone."""
+    text = f"{MADE}[api]\nurl = {json.dumps(f'{server.url}/api')}\nauth_string = {json.dumps(server.environment['PREFECT_SERVER_API_AUTH_STRING'])}\n"
+    CLIENT.unlink(missing_ok=True)
+    with open(os.open(CLIENT, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:  # noqa: PTH123  (a mode from the first byte on)
+        file.write(text)
+
+
+def main() -> None:
+    """Carry out `up [NAME=PORT...]` or `down`; what the user can mend is one line and an exit code."""
+    runner.quiet()
+    what, *ports = sys.argv[1:] or [""]
+    try:
+        if what not in ("up", "down") or not all(re.fullmatch(rf"({'|'.join(SERVERS)})=\d{{1,5}}", port) for port in ports):
+            raise ParamsError("usage: python -m flows.servers up [mlflow=PORT] [prefect=PORT] | down")
+        named = {name: int(port) for name, port in (of.split("=") for of in ports)}
+        for line in up(named or PORTS) if what == "up" else down():
+            print(line)
+    except RefitError as error:
+        print(f"refit: {one_line(error)}", file=sys.stderr)
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,126 @@
+"""Looks whether retraining is due, and runs the DAG only then: data that changed, drift, or a champion that is old."""
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from prefect import flow, get_run_logger, task
+from prefect.artifacts import create_table_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
+from prefect.states import Completed, Failed
+
+from flows import graph
+from flows.pipeline import NOTHING, WORK, StageError, check, once, pipeline, update
+from flows.reproduce import Dvc
+from stages.contract import locks, preflight, runner
+from stages.contract.errors import RefitError
+from stages.contract.escape import one_line
+from stages.contract.params import Params, Watch
+
+DUE, NOT_DUE = "Due", "NotDue"
+RAW = "data/raw/"
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was looked at for a task, and what of it makes retraining due."""
+
+    looked: list[str]
+    due: list[str]
+
+
+@flow(name="refit-watch", persist_result=False)
+def watch(tasks: list[str] | None = None) -> State[Any]:
+    """Bring imported data up to date, look at all tasks or those named, and run the DAG for those that are due; say why for each."""
+    try:
+        runner.quiet()
+        params = check(tasks)
+        keys = set(tasks or params.tasks)
+        with locks.Lock(WORK):
+            preflight.look(params, keys)
+            dag = _refreshed(keys)
+        found = {key: look.with_options(task_run_name=f"look@{key}")(key, params, dag) for key in params.tasks if key in keys}
+    except (RefitError, StageError) as error:
+        return Failed(message=one_line(error))
+    rows = [{"task": key, "due": "; ".join(of.due) or "no", "looked at": "; ".join(of.looked)} for key, of in found.items()]
+    create_table_artifact(rows, key="watch", description="Is retraining due?")
+    due = {key: "; ".join(of.due) for key, of in found.items() if of.due}
+    if not due:
+        return Completed(name=NOT_DUE, message="not due: " + "; ".join(f"{key}: {', '.join(of.looked)}" for key, of in found.items()))
+    why = "; ".join(f"{key}: {reasons}" for key, reasons in due.items())
+    state = pipeline(list(due), return_state=True)
+    if not state.is_completed():
+        return Failed(message=f"due ({why}), but the run ended as {state.name}: {one_line(state.message)}")
+    then = "data and settings are those of the last candidate, so training again would give the same bytes: bring newly labelled rows"
+    return Completed(name=DUE, message=f"due ({why}); {then if state.name == NOTHING else one_line(state.message)}")
+
+
+@task(cache_policy=NO_CACHE, persist_result=False)
+def look(key: str, params: Params, dag: graph.Dag) -> Found:
+    """Look at a task's data, champion and logged predictions; each line is logged."""
+    found = Found([], [])
+    for line, is_due in (_data(key, dag), *_champion(key, params.flows.watch)):
+        (found.due if is_due else found.looked).append(line)
+        get_run_logger().info(f"{key}: {line}{', so retraining is due' if is_due else ''}")
+    return found
+
+
+def _refreshed(keys: set[str]) -> graph.Dag:
+    """Return the DAG once what is imported is up to date."""
+    dag = graph.ask(Path.cwd(), keys)
+    if dag.imports:
+        dvc = Dvc()
+        try:
+            update(dag, dvc, get_run_logger())
+        finally:
+            dvc.close()
+        dag = graph.ask(Path.cwd(), keys)
+    return dag
+
+
+def _data(key: str, dag: graph.Dag) -> tuple[str, bool]:
+    """Say whether raw data differs from that of the last run; changed settings or code are the pipeline's own to run."""
+    reasons = [reason for address, of in dag.changed.items() if address.endswith(f"@{key}") for reason in of if isinstance(reason, dict)]
+    paths = {path for reason in reasons for path in reason.get("changed deps", {}) if path.startswith(RAW)}
+    if paths:
+        return f"{', '.join(sorted(paths))} changed", True
+    return "data did not change" + (" (settings or code did)" if reasons else ""), False
+
+
+def _champion(key: str, of: Watch) -> list[tuple[str, bool]]:
+    """Say how old the champion is, and how far its data is from that of today and from what it was asked lately."""
+    history = _refit("history", key)
+    if history is None or history["champion"] is None:
+        return [("there is no champion yet", True)]
+    age = datetime.now(UTC) - datetime.fromisoformat(history["moves"][-1]["when"])
+    old = of.max_age_days is not None and age > timedelta(days=of.max_age_days)
+    limit = "no limit" if of.max_age_days is None else f"at most {of.max_age_days:g}"
+    said = [(f"the champion is {age / timedelta(days=1):.1f} days old ({limit})", old)]
+    for what, arguments in {"validated data": [], "logged predictions": ["--logged", f"{of.logged_days:g}"]}.items():
+        drift = _refit("drift", key, *arguments)
+        if drift is None:
+            said.append((f"{what}: none to compare", False))
+        else:
+            far = f" ({', '.join(drift['far'])})" if drift["far"] else ""
+            said.append((f"{what}: {len(drift['far'])} of {len(drift['measures'])} measures far{far}, at most {of.max_far}", len(drift["far"]) > of.max_far))
+    return said
+
+
+def _refit(*arguments: str) -> Any:
+    """Return what `refit ARGUMENTS --json` answers, null where it refuses (exit code 2, its line is logged); raises StageError where it fails."""
+    done = subprocess.run([sys.executable, "-m", "stages.cli", *arguments, "--json"], capture_output=True, text=True, check=False)
+    if done.returncode not in (0, 2):
+        raise StageError(f"refit {' '.join(arguments)}: {one_line(done.stderr[-600:])}", done.returncode)
+    if done.returncode:
+        get_run_logger().info(one_line(done.stderr.strip()))
+        return None
+    return json.loads(done.stdout)
+
+
+if __name__ == "__main__":
+    once(sys.argv[1:], lambda: watch(sys.argv[1:] or None, return_state=True))

@@ -1,0 +1,72 @@
+"""Keeps two processes from doing the same at once, and says who does it.
+
+flock is seen across the containers of one host, and is free as soon as its holder is gone, however it went; DVC's own
+lock is a number of a process, which means nothing in another container (measured with DVC 3.67).
+"""
+
+import fcntl
+import json
+import os
+import socket
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from stages.contract.errors import BusyError
+from stages.contract.escape import one_line
+
+STORE = Path("data/.work/registry.lock")  # of MLflow's store: one process of this project at a time
+
+
+class Lock:
+    """Hold the lock file of a folder; what `says` adds is kept in it beside who holds it.
+
+    left is what the holder before left there: nothing where it ended by itself, else what it had said when it was killed.
+    """
+
+    def __init__(self, work: Path, **says: str) -> None:
+        self.work, self.says = work, says
+        self.left: dict[str, Any] = {}
+        work.mkdir(parents=True, exist_ok=True)
+        self.file = (work / "lock").open("a+", encoding="utf-8")
+
+    def __enter__(self) -> Path:
+        try:
+            fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            of = self._read()
+            holder = f"process {of['pid']} on {of['host']} holds it since {of['since']} ({of['command']})" if of else "another process holds it"
+            raise BusyError(f"{self.work}/lock: {one_line(holder, 400)}; wait for it, or stop it") from None
+        self.left = self._read()
+        command = " ".join([Path(sys.argv[0]).stem, *sys.argv[1:]])
+        since = datetime.now(UTC).isoformat(timespec="seconds")
+        self._write(json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": since, "command": one_line(command, 200), **self.says}))
+        return self.work
+
+    def __exit__(self, *_: object) -> None:
+        self._write("")
+        self.file.close()
+
+    def _read(self) -> dict[str, Any]:
+        self.file.seek(0)
+        try:
+            return json.loads(self.file.read() or "{}")
+        except ValueError:  # killed while it wrote
+            return {}
+
+    def _write(self, text: str) -> None:
+        self.file.truncate(0)
+        self.file.write(text)
+        self.file.flush()
+
+
+@contextmanager
+def alone(path: Path) -> Generator[None]:
+    """Wait until no other process of this host is in a block of the same file, and keep others out."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

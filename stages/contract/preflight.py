@@ -1,0 +1,128 @@
+"""Looks, before DVC does, at what would hang it, break it, or stop the work after hours: data, dvc.lock, disk.
+
+`python -m stages.contract.preflight` does it for every task; make and the flows call it before DVC.
+"""
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from stages.contract import settings, walk
+from stages.contract.errors import DagError, DataError, RefitError
+from stages.contract.escape import one_line
+from stages.contract.params import Params
+
+LOCK, KEPT = Path("dvc.lock"), Path("data/.work/dvc.lock")
+RWLOCK = Path(".dvc/tmp/rwlock")
+COPIES = 10  # of the base model: its cache, and the best checkpoint, the last and the next, each with two moments of its optimiser; later it is less
+LEAST = 100_000_000  # bytes that stay free: logs, MLflow's and DVC's own files
+
+
+def look(params: Params, keys: Iterable[str]) -> list[str]:
+    """Look at everything that these tasks need; return what was mended. Raises the RefitError of what a person must mend."""
+    require_writable()
+    mended = mend()
+    require_space(params, {key: sizes(params, key) for key in keys})
+    return mended
+
+
+def sizes(params: Params, key: str) -> tuple[int, int]:
+    """Walk a task's base model and data and return their bytes, 0 for what is not here yet."""
+    task = params.tasks[key]
+    folders = [Path("data/raw", name) for name in (task.base, task.data.source)]
+    base, data = (walk.walk(folder).size if folder.exists() else 0 for folder in folders)
+    return base, data
+
+
+def require_space(params: Params, found: dict[str, tuple[int, int]]) -> str:
+    """Compare what is free with what the tasks that run at once may need, from the bytes of each task's base model and data; return it in words."""
+    each = sorted((COPIES * base + 2 * data for base, data in found.values()), reverse=True)
+    need, free = LEAST + sum(each[: params.flows.side_by_side]), shutil.disk_usage(".").free
+    if free < need:
+        raise DataError(f"{Path.cwd()}: {free:,} bytes are free, {need:,} may be needed; make room, or run `dvc gc -w`")
+    return f"{free / 1e9:.1f} GB free, {need / 1e9:.1f} GB may be needed"
+
+
+def require_writable() -> None:
+    """Raise DataError where the project cannot be written to."""
+    try:
+        KEPT.parent.mkdir(parents=True, exist_ok=True)
+        (KEPT.parent / "writable").touch()
+    except OSError as error:
+        raise DataError(f"{KEPT.parent.resolve()}: {error.strerror}; the project's folder must be one that this user can write to") from None
+
+
+def mend() -> list[str]:
+    """Keep a copy of dvc.lock, or bring it back where it cannot be read; remove DVC's list of locks where it cannot be read.
+
+    DVC writes both in place: a full disk or a kill leaves them cut off, and each later command of DVC's fails
+    (measured with DVC 3.67). What the copy lacks costs seconds: DVC's run cache has it. Raises DagError where a person must choose.
+    """
+    mended = list[str]()
+    if LOCK.exists() and (not KEPT.exists() or LOCK.read_bytes() != KEPT.read_bytes()):
+        if _is_whole(LOCK):
+            _copy(LOCK, KEPT)
+        else:
+            mended.append(_restore())
+    if RWLOCK.exists() and not _is_json(RWLOCK):
+        RWLOCK.unlink()
+        mended.append(f"{RWLOCK}: could not be read (a kill or a full disk while DVC wrote it); removed")
+    return mended
+
+
+def _restore() -> str:
+    size = LOCK.stat().st_size
+    if b"<<<<<<<" in LOCK.read_bytes():
+        raise DagError(f"{LOCK}: holds the marks of a merge; take one side (`git checkout --ours {LOCK}`), and what differs is run or replayed")
+    if not KEPT.exists():
+        raise DagError(
+            f"{LOCK}: cannot be read ({size:,} bytes), and no copy is kept; remove it, or `git checkout {LOCK}`: what has run is replayed from DVC's run cache"
+        )
+    LOCK.replace(KEPT.with_name("dvc.lock.damaged"))
+    _copy(KEPT, LOCK)
+    return f"{LOCK}: could not be read ({size:,} bytes: a kill or a full disk while DVC wrote it); brought back from {KEPT}"
+
+
+def _is_whole(lock: Path) -> bool:
+    try:
+        document = YAML(typ="safe").load(lock)
+    except (YAMLError, ValueError):
+        return False
+    return isinstance(document, dict) and isinstance(document.get("stages"), dict)
+
+
+def _is_json(path: Path) -> bool:
+    try:
+        return isinstance(json.loads(path.read_bytes()), dict)
+    except ValueError:
+        return False
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy a file so that the target is whole at any moment."""
+    beside = target.with_name(f".{target.name}.{os.getpid()}")
+    beside.write_bytes(source.read_bytes())
+    with beside.open("rb") as file:
+        os.fsync(file.fileno())
+    beside.replace(target)
+
+
+def main() -> None:
+    """Look at what every task needs; what a person must mend is one line and an exit code."""
+    try:
+        params = settings.load()
+        for line in look(params, params.tasks):
+            print(one_line(line))
+    except RefitError as error:
+        print(f"refit: {one_line(error)}", file=sys.stderr)
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,57 @@
+"""Ends a stage that a signal stops: at once or, where it can go on later, when what it has reached is kept."""
+
+import signal
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class Stopped(SystemExit):
+    """Say which signal it was and what is left; the exit code is the one that a shell gives: 128 and the signal's number."""
+
+    def __init__(self, number: int, left: str) -> None:
+        super().__init__(128 + number)
+        self.line = f"stopped by {signal.Signals(number).name}; {left}"
+
+
+@dataclass
+class Wish:
+    """The number of the signal that asks to stop, once one did."""
+
+    number: int | None = None
+
+
+def at_once() -> None:
+    """From now on raise Stopped wherever the process is when a signal comes."""
+
+    def stop(number: int, _: object) -> None:
+        raise Stopped(number, "what was half made is removed")
+
+    for of in SIGNALS:
+        signal.signal(of, stop)
+
+
+@contextmanager
+def deferred(seconds: int, left: str) -> Generator[Wish]:
+    """Note the first signal, for the block to raise Stopped where it can go on from; raise it, with `left`, when that takes longer."""
+    wish = Wish()
+
+    def note(number: int, _: object) -> None:
+        if wish.number is None:
+            wish.number = number
+            signal.alarm(seconds)
+
+    def end(*_: object) -> None:
+        raise Stopped(wish.number or signal.SIGALRM, left)
+
+    before = {of: signal.signal(of, note) for of in SIGNALS} | {signal.SIGALRM: signal.signal(signal.SIGALRM, end)}
+    try:
+        yield wish
+    finally:
+        signal.alarm(0)
+        for of, handler in before.items():
+            signal.signal(of, handler)
+    if wish.number is not None:  # it came when the block was all but done
+        raise Stopped(wish.number, left)
