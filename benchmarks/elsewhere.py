@@ -13,10 +13,10 @@ from ruamel.yaml import YAML
 ROOT = Path.cwd()
 
 
-def write_params(folder: Path, sources: Any, tasks: Any) -> None:
-    """Write the params.yaml of a folder, and the profiles that it may name."""
+def write_params(folder: Path, sources: Any, tasks: Any, flows: Any = None) -> None:
+    """Write the params.yaml of a folder, with this project's own flows unless given, and the profiles that it may name."""
     shutil.copytree(ROOT / "data/profiles", folder / "data/profiles", dirs_exist_ok=True)
-    YAML().dump({"flows": read_params()["flows"], "sources": sources, "tasks": tasks}, folder / "params.yaml")
+    YAML().dump({"flows": flows or read_params()["flows"], "sources": sources, "tasks": tasks}, folder / "params.yaml")
 
 
 def texts(folder: Path, table: bytes, columns: dict[str, str], **changed: dict[str, Any]) -> None:

@@ -1,10 +1,11 @@
 """Asks Prefect's server: whether it is there, and to end a run whose process was killed."""
 
+import contextlib
 from typing import Any
 from uuid import UUID
 
 import httpx
-from prefect.client.orchestration import get_client
+from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.exceptions import ObjectNotFound
 from prefect.settings import get_current_settings
@@ -37,19 +38,22 @@ def said(required: bool = False) -> str:
 
 
 def bury(left: dict[str, Any]) -> list[str]:
-    """End the run that a killed process left running, and say so: it held the project's lock, which its death freed."""
-    if not (run := left.get("run")):
-        return []
-    state = Crashed(message=one_line(f"its process {left['pid']} on {left['host']} was killed; the next run goes on where it ended", 300))
+    """End the run that a killed process left running, and the one that had started it, and say so: it held the project's lock, which its death freed."""
+    said = list[str]()
     with get_client(sync_client=True) as client:
-        try:
-            found = client.read_flow_run(UUID(run))
-        except ObjectNotFound:  # of another server, or of one that lived as long as its run
-            return []
-        if found.state and found.state.is_final():
-            return []
-        client.set_flow_run_state(found.id, state)
-        for task in client.read_task_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[found.id]))):
-            if task.state and not task.state.is_final():
-                client.set_task_run_state(task.id, state)
+        for run in filter(None, (left.get("run"), left.get("parent"))):
+            with contextlib.suppress(ObjectNotFound):  # of another server, or of one that lived as long as its run
+                said += _end(client, UUID(run), f"its process {left['pid']} on {left['host']} was killed; the next run goes on where it ended")
+    return said
+
+
+def _end(client: SyncPrefectClient, run: UUID, why: str) -> list[str]:
+    """End a run and its tasks as crashed unless it has ended."""
+    found, state = client.read_flow_run(run), Crashed(message=one_line(why, 300))
+    if found.state and found.state.is_final():
+        return []
+    client.set_flow_run_state(found.id, state)
+    for task in client.read_task_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[found.id]))):
+        if task.state and not task.state.is_final():
+            client.set_task_run_state(task.id, state)
     return [f"run {found.name}: {state.message}"]

@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +49,8 @@ class StageError(RuntimeError):
 class Desk:
     """Hands each stage to one of a few DVC processes, and stops all of them when the flow is asked to stop."""
 
-    def __init__(self, side_by_side: int, force: bool) -> None:
-        self.force, self.stopped = force, 0
+    def __init__(self, side_by_side: int) -> None:
+        self.stopped = 0
         self.ran: list[str] = []
         self.all = [Dvc() for _ in range(side_by_side)]
         self.free: queue.Queue[Dvc] = queue.Queue()
@@ -94,11 +94,15 @@ def _is_worth_another_try(_: object, __: object, state: State[Any]) -> bool:
 
 
 @task(cache_policy=NO_CACHE, persist_result=False, retry_condition_fn=_is_worth_another_try)
-def run_stage(address: str, desk: Desk) -> None:
-    """Reproduce one DVC stage; its output goes line by line into the Prefect log, and what it found becomes artifacts."""
+def run_stage(address: str, desk: Desk, force: bool) -> None:
+    """Reproduce one DVC stage; its output goes line by line into the Prefect log, and what it found becomes artifacts.
+
+    A source that does not answer when it is fetched anew is left as it was.
+    """
     log = get_run_logger()
-    with desk.borrowed() as dvc:
-        if _said(dvc, log, "--wait-for-lock", "repro", "--single-item", *(["--force"] if desk.force else []), address):
+    with desk.borrowed() as dvc, _kept(dvc, log, address) if address.startswith("fetch@") and force else nullcontext():
+        changed = _said(dvc, log, "--wait-for-lock", "repro", "--single-item", *(["--force"] if force else []), address)
+        if changed:
             desk.ran.append(address)
             artifacts.leave(address)
 
@@ -113,14 +117,20 @@ def pipeline(tasks: list[str] | None = None, refresh: bool = False, force: bool 
     try:
         runner.quiet()
         params = check(tasks)
-        lock = locks.Lock(WORK, run=str(flow_run.id))
-        with lock:
-            _warn(api.bury(lock.left))
+        with alone():
             return _carry_out(params, set(tasks or params.tasks), refresh, force, dry_run)
     except BusyError as error:
         return Cancelled(message=one_line(error))
-    except RefitError as error:
+    except (RefitError, StageError) as error:
         return Failed(message=one_line(error))
+
+
+@contextmanager
+def alone() -> Generator[None]:
+    """Keep the project for this run, and end, in Prefect, the run whose process was killed when it had it."""
+    with (lock := locks.Lock(WORK, run=str(flow_run.id), parent=flow_run.parent_flow_run_id or "")):
+        warn(api.bury(lock.left))
+        yield
 
 
 def check(tasks: list[str] | None) -> Params:
@@ -133,34 +143,38 @@ def check(tasks: list[str] | None) -> Params:
 
 
 def _carry_out(params: Params, keys: set[str], refresh: bool, force: bool, dry_run: bool) -> State[Any]:
-    _warn(preflight.look(params, keys))
+    warn(preflight.look(params, keys))
     dag = graph.ask(Path.cwd(), keys)
     if dry_run:
         return _told(dag, force)
     if not dag.changed and not refresh and not force:
         return Completed(name=NOTHING, message=f"nothing to do: none of {len(dag.waits)} stages changed")
     runner.ping_tracking()
-    with Desk(params.flows.side_by_side, force).open() as desk:
+    with Desk(params.flows.side_by_side).open() as desk:
         if refresh:
-            _refresh(dag, desk)
-        states = _run(dag.waits, desk, params)
-    _warn(preflight.mend())
+            with desk.borrowed() as dvc:
+                update(dag, dvc, get_run_logger())
+        states = _run(dag.waits, desk, params, ("",) if force else ("fetch@",) if refresh else ())
+    warn(preflight.mend())
     return _ended(states, desk)
 
 
-def _warn(lines: list[str]) -> None:
+def warn(lines: list[str]) -> None:
+    """Log what was mended."""
     for line in lines:
         get_run_logger().warning(one_line(line))
 
 
-def _run(waits: dict[str, list[str]], desk: Desk, params: Params) -> dict[str, State[Any]]:
-    """Run every stage as a task, as many at once as params.yaml says; return how each ended."""
+def _run(waits: dict[str, list[str]], desk: Desk, params: Params, forced: tuple[str, ...]) -> dict[str, State[Any]]:
+    """Run every stage as a task, as many at once as params.yaml says; return how each ended. Those of a name that starts as in `forced` run in any case."""
     futures: dict[str, PrefectFuture[None]] = {}
     with ThreadPoolTaskRunner[Any](max_workers=params.flows.side_by_side) as threads:
         for address, before in waits.items():
             retries = params.flows.retries if address.partition("@")[0] in RETRIED else 0
             named = run_stage.with_options(task_run_name=address, retries=retries, retry_delay_seconds=params.flows.retry_seconds)
-            futures[address] = threads.submit(named, {"address": address, "desk": desk}, wait_for=[futures[name] for name in before])
+            futures[address] = threads.submit(
+                named, {"address": address, "desk": desk, "force": address.startswith(forced)}, wait_for=[futures[name] for name in before]
+            )
         wait(list(futures.values()))
     return {address: future.state for address, future in futures.items()}
 
@@ -180,23 +194,22 @@ def _ended(states: dict[str, State[Any]], desk: Desk) -> State[Any]:
     return Completed(name=PROMOTED if "promote" in decided.values() else None, message=message.removesuffix("; "))
 
 
-def _refresh(dag: graph.Dag, desk: Desk) -> None:
-    """Bring imports up to date and fetch the other sources anew; where one does not answer, what was here stays."""
-    log = get_run_logger()
-    with desk.borrowed() as dvc:
-        update(dag, dvc, log)
-        for address in (name for name in dag.waits if name.startswith("fetch@")):
-            try:
-                _said(dvc, log, "--wait-for-lock", "repro", "--force", "--single-item", address)
-            except StageError:
-                _said(dvc, log, "--wait-for-lock", "checkout", address)  # DVC took it away before the stage started
-                raise
-
-
 def update(dag: graph.Dag, dvc: Dvc, log: Any) -> None:
     """Bring what `dvc import-url` and `dvc import` track up to date; raises StageError where that is not there."""
     for imported in dag.imports:
-        _said(dvc, log, "--wait-for-lock", "update", imported)
+        with _kept(dvc, log, imported):
+            _said(dvc, log, "--wait-for-lock", "update", imported)
+
+
+@contextmanager
+def _kept(dvc: Dvc, log: Any, address: str) -> Generator[None]:
+    """Bring back, where the block fails, what DVC takes away before it asks a source that then does not answer."""
+    try:
+        yield
+    except StageError:
+        with suppress(StageError):  # logged; there was nothing to bring back, and the first reason is the one to tell
+            _said(dvc, log, "--wait-for-lock", "checkout", address)
+        raise
 
 
 def _said(dvc: Dvc, log: Any, *arguments: str) -> bool:

@@ -35,7 +35,7 @@ FILLERS = "the a room meal phone screen river train ticket answer was is and ver
 
 
 # Files of the longest tests, longest first, so that no worker waits for the other at the end; --dist loadfile gives them out in this order.
-LONGEST = ("flow", "pipeline", "image", "architecture", "habits", "benchmarks", "extending", "add", "formats", "bad_inputs", "staleness", "predict")
+LONGEST = ("flow", "pipeline", "image", "architecture", "habits", "benchmarks", "extending", "add", "formats", "bad_inputs", "staleness", "predict", "resuming")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

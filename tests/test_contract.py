@@ -23,6 +23,7 @@ from ruamel.yaml import YAML
 from stages.contract import escape, manifest, receipts, runner, settings
 from stages.contract.errors import ManifestError, ParamsError, ReceiptError, UnreachableError
 from tests.conftest import ROOT
+from tests.test_preflight import PRIVATE, namespaces
 
 # ---- settings ----
 
@@ -347,6 +348,17 @@ def test_what_the_system_refuses_and_a_user_can_mend_is_one_line_and_a_mistake_o
         done = subprocess.run(command, capture_output=True, timeout=30, check=False, **where)
         assert done.returncode == code and (done.stderr == says if code == 2 else says in done.stderr), done.stderr
         assert [p.name for p in (tmp_path / "data/.work/validate/tiny").iterdir()] == ["lock"]
+
+
+@namespaces
+def test_a_full_disk_is_named_even_where_a_library_says_something_else(tmp_path: Path) -> None:
+    body = 'import os; os.system("head -c 9000000 /dev/zero 2> /dev/null > data/.work/fill"); raise RuntimeError("unexpected pos 64 vs 0")'
+    command, where = script(tmp_path, body)
+    (tmp_path / "data/.work").mkdir(parents=True)
+    small = f"mount -t tmpfs -o size=2m none data/.work && exec {' '.join(command)}"
+    done = subprocess.run([*PRIVATE, "bash", "-c", small], capture_output=True, timeout=30, check=False, **where)
+    said = f"refit: {tmp_path}/data/.work/validate/tiny: No space left on device; choose another path, or make room\n"
+    assert (done.returncode, done.stderr) == (2, said)
 
 
 def test_what_a_stage_says_is_one_line_whatever_its_data_holds(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import stat
 import subprocess
@@ -19,7 +20,9 @@ from ruamel.yaml import YAML
 
 from benchmarks.flows import FLOW, at_once, below, free_port, killed, outputs, runs, served
 from stages.contract import locks
-from tests.conftest import Project, block, make_project, rows, write_csv
+from stages.contract.receipts import sha256
+from tests.conftest import Project, block, flows, make_project, rows, write_csv
+from tests.test_package import NOWHERE, pack
 from tests.test_preflight import ALLOWED
 
 PREFECT = str(Path(sys.executable).with_name("prefect"))
@@ -30,6 +33,7 @@ EQUAL = (
     "finetune/tiny/metrics.json", "finetune/tiny/history.json", "finetune/tiny/model/model.safetensors", "evaluate/tiny/metrics.json",
     "evaluate/tiny/predictions.parquet", "evaluate/tiny/confusion.png",
 )  # fmt: skip
+SEEN = "number of rows: expect_table_row_count_to_be_between (min_value 20) observed {};"
 LISTENER = """
 import os, sys
 def hear(event, arguments):
@@ -68,6 +72,12 @@ def server(finished: Project, tmp_path_factory: pytest.TempPathFactory, heard: d
         with served(project):
             yield project
     assert not Path(heard["HEARD"]).exists() or Path(heard["HEARD"]).read_text() == ""
+
+
+def seen_at(server: Project) -> dict[str, str]:
+    """Return what another project needs to use this one's Prefect server."""
+    text = (server.root / "prefect.toml").read_text()
+    return {"PREFECT_API_URL": re.findall('url = "(.*)"', text)[0], "PREFECT_API_AUTH_STRING": re.findall('auth_string = "(.*)"', text)[0]}
 
 
 def last(project: Project) -> dict[str, Any]:
@@ -276,12 +286,44 @@ def test_a_run_that_is_asked_to_stop_stops_its_stage_and_the_next_run_goes_on(se
     assert outputs(server) == wanted
 
 
+def test_refresh_brings_what_is_imported_up_to_date_and_a_source_that_is_away_stays_as_it_was(server: Project, fresh: Project, tmp_path: Path) -> None:
+    """Six rows are too few for the task, so that each run ends at validate: what it says tells which rows it saw."""
+    project, environment = fresh.copy(tmp_path / "project"), seen_at(server)
+    wheel = pack(tmp_path, {"toy/data/words.txt": "w"})
+    toy = {"name": "package", "requirement": "toy==1.0", "sha256": sha256(wheel), "root": "toy/data", "members": ["words.txt"], "seconds": 60.0}
+    upstream = tmp_path / "upstream"
+    write_csv(upstream / "train.csv", rows(6))
+    project.run("dvc", "remove", "data/raw/reviews.dvc")
+    shutil.rmtree(project.root / "data/raw/reviews")
+    project.run("dvc", "import-url", str(upstream), "data/raw/reviews")
+    project.params(lambda document: document["sources"].update(toy={"origin": toy, "format": {"name": "as_is"}, "licence": "CC0"}))
+    project.params(lambda document: document["tasks"]["tiny"].update(base="toy"))
+    here = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheel.parent), "PIP_CONFIG_FILE": os.devnull}
+
+    first = project.run(*FLOW, ok=False, **environment, **here)
+    assert SEEN.format(6) in first.stderr.splitlines()[-1], first.stderr
+    write_csv(upstream / "train.csv", rows(7))
+    assert SEEN.format(6) in project.run(*FLOW, ok=False, **environment, **here).stderr.splitlines()[-1], "not asked for"
+    again = project.run(*FLOW, "--refresh", ok=False, **environment, **here)
+    assert SEEN.format(7) in again.stderr.splitlines()[-1]
+    assert "Running stage 'fetch@toy'" in again.stderr
+
+    away = project.run(*FLOW, "--refresh", ok=False, **environment, **NOWHERE)
+    assert away.returncode == 1
+    assert away.stderr.count("Running stage 'fetch@toy'") == 1 + flows()["retries"], "another try may help"
+    assert "fetch@toy: refit: " in away.stderr.splitlines()[-1]
+    assert (project.root / "data/raw/toy/words.txt").read_text() == "w"
+    shutil.rmtree(upstream)
+    gone = project.run(*FLOW, "--refresh", ok=False, **environment, **here)
+    assert gone.returncode == 1
+    assert "data/raw/reviews.dvc: ERROR: " in gone.stderr.splitlines()[-1]
+    assert (project.root / "data/raw/reviews/train.csv").is_file()
+
+
 @pytest.mark.parametrize(("what", "moment"), [("stage", 0.35), ("dvc", 0.6), ("group", 0.85)])
 def test_a_kill_loses_nothing(server: Project, fresh: Project, tmp_path: Path, what: str, moment: float) -> None:
     """The drill of `python -m benchmarks.flows kill`, shortened."""
-    text = (server.root / "prefect.toml").read_text()
-    environment = {"PREFECT_API_URL": re.findall('url = "(.*)"', text)[0], "PREFECT_API_AUTH_STRING": re.findall('auth_string = "(.*)"', text)[0]}
-    found = killed(fresh.copy(tmp_path / "project"), what, moment, 60, outputs(server), environment)
+    found = killed(fresh.copy(tmp_path / "project"), what, moment, 60, outputs(server), seen_at(server))
     assert found.wrong == []
 
 

@@ -146,3 +146,16 @@ def test_two_tasks_that_run_at_once_need_room_for_both(here: Path) -> None:
     with pytest.raises(DataError, match="bytes are free"):
         preflight.require_space(params, {"one": (each, 0), "two": (each, 0), "three": (0, 0)})
     assert json.dumps(params.flows.side_by_side) == "2"
+
+
+def test_what_a_stopped_fine_tuning_left_counts_as_room(here: Path) -> None:
+    from stages.contract import settings
+
+    params, left = settings.load(ROOT / "params.yaml"), Path("data/.work/finetune/one/checkpoints/abc/checkpoint-1/optimizer.pt")
+    left.parent.mkdir(parents=True)
+    with left.open("wb") as file:
+        file.truncate(20 * preflight.LEAST)  # a hole: it takes no room
+    base = (shutil.disk_usage(".").free + 10 * preflight.LEAST) // preflight.COPIES
+    preflight.require_space(params, {"one": (base, 0)})
+    with pytest.raises(DataError, match="bytes are free"):
+        preflight.require_space(params, {"other": (base, 0)})

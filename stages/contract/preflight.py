@@ -3,6 +3,7 @@
 `python -m stages.contract.preflight` does it for every task; make and the flows call it before DVC.
 """
 
+import contextlib
 import json
 import os
 import shutil
@@ -42,11 +43,20 @@ def sizes(params: Params, key: str) -> tuple[int, int]:
 
 def require_space(params: Params, found: dict[str, tuple[int, int]]) -> str:
     """Compare what is free with what the tasks that run at once may need, from the bytes of each task's base model and data; return it in words."""
-    each = sorted((COPIES * base + 2 * data for base, data in found.values()), reverse=True)
+    each = sorted((max(0, COPIES * base + 2 * data - _held(key)) for key, (base, data) in found.items()), reverse=True)
     need, free = LEAST + sum(each[: params.flows.side_by_side]), shutil.disk_usage(".").free
     if free < need:
         raise DataError(f"{Path.cwd()}: {free:,} bytes are free, {need:,} may be needed; make room, or run `dvc gc -w`")
     return f"{free / 1e9:.1f} GB free, {need / 1e9:.1f} GB may be needed"
+
+
+def _held(key: str) -> int:
+    """Return the bytes of what a stopped fine-tuning of a task left: the next one goes on with it, or removes it."""
+    size = 0
+    for path in Path("data/.work/finetune", key).rglob("*"):
+        with contextlib.suppress(FileNotFoundError):  # it may be running
+            size += path.stat().st_size
+    return size
 
 
 def require_writable() -> None:

@@ -4,6 +4,7 @@ Measured with DVC 3.67: after `kill -9` of `dvc repro` the stage lives on, and a
 """
 
 import ctypes
+import errno
 import importlib.metadata
 import inspect
 import io
@@ -42,6 +43,7 @@ QUIET = {
     "OMP_WAIT_POLICY": "PASSIVE",
     "TOKENIZERS_PARALLELISM": "false",
 }
+FULL = 2**20  # bytes: a disk with less room is taken for full; torch says "unexpected pos 64 vs 0" of it
 RESUMABLE = "checkpoints"  # below a stage's work
 NEEDS_TRACKING = {"finetune", "register"}  # before hours of training, not after
 RECORDED = ("albumentations", "cleanlab", "great-expectations", "huggingface-hub", "mlflow", "nlpaug", "numpy", "pandas", "peft", "pyarrow", "scikit-learn",
@@ -172,7 +174,10 @@ def _carry_out(story: Story, stage: str, key: str, work: Path) -> str:
         if isinstance(error, RefitError) and any(job.out.iterdir()):
             job.out.rename(refused)
             raise type(error)(f"{error}; what was found is in {refused}/") from error
+        full = isinstance(error, Exception) and not isinstance(error, RefitError) and shutil.disk_usage(work).free < FULL
         shutil.rmtree(job.out, ignore_errors=True)
+        if full:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(work.resolve())) from error
         raise
     shutil.rmtree(work / RESUMABLE, ignore_errors=True)
     return line
