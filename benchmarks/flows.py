@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import tomllib
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,11 +24,11 @@ from typing import Any
 
 import psutil
 
+from stages.commands.status import STAGES
 from stages.contract import receipts, runner
 from tests.conftest import Project, block, make_project, write_base
 
 FLOW = (sys.executable, "-m", "flows.pipeline")
-STAGES = ("validate", "augment", "split", "finetune", "evaluate", "register")
 KINDS = ("stage", "dvc", "flow", "group")  # what is killed
 SAME = ("finetune/{}/model/model.safetensors", "finetune/{}/metrics.json", "evaluate/{}/metrics.json", "evaluate/{}/predictions.parquet")
 RUNS = """
@@ -57,10 +58,15 @@ def served(project: Project) -> Generator[dict[str, str]]:
     ports = [free_port() for _ in range(2)]
     project.run(sys.executable, "-m", "flows.servers", "up", f"mlflow={ports[0]}", f"prefect={ports[1]}")
     try:
-        _, url, secret = (line.partition(" = ")[2].strip('"') for line in (project.root / "prefect.toml").read_text().splitlines()[1:])
-        yield {"PREFECT_API_URL": url, "PREFECT_API_AUTH_STRING": secret}
+        yield seen_at(project)
     finally:
         project.run(sys.executable, "-m", "flows.servers", "down")
+
+
+def seen_at(project: Project) -> dict[str, str]:
+    """Return what another folder needs to use the Prefect server of a project."""
+    told = tomllib.loads((project.root / "prefect.toml").read_text())["api"]
+    return {"PREFECT_API_URL": told["url"], "PREFECT_API_AUTH_STRING": told["auth_string"]}
 
 
 def free_port() -> int:

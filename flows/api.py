@@ -39,9 +39,11 @@ def said(required: bool = False) -> str:
 
 def bury(left: dict[str, Any]) -> list[str]:
     """End the run that a killed process left running, and the one that had started it, and say so: it held the project's lock, which its death freed."""
+    if not (runs := [run for run in (left.get("run"), left.get("parent")) if run]):
+        return []
     said = list[str]()
     with get_client(sync_client=True) as client:
-        for run in filter(None, (left.get("run"), left.get("parent"))):
+        for run in runs:
             with contextlib.suppress(ObjectNotFound):  # of another server, or of one that lived as long as its run
                 said += _end(client, UUID(run), f"its process {left['pid']} on {left['host']} was killed; the next run goes on where it ended")
     return said

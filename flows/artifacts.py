@@ -1,8 +1,6 @@
 """Leaves in Prefect what a stage found: its numbers as a table, the decision in words, pictures, and a link to the MLflow run."""
 
 import base64
-import os
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,8 +8,8 @@ from typing import Any
 from prefect.artifacts import create_image_artifact, create_link_artifact, create_markdown_artifact, create_table_artifact
 
 from flows import servers
-from stages.contract import receipts
-from stages.contract.escape import one_line
+from stages.contract import receipts, runner
+from stages.contract.escape import one_line, redact
 
 NUMBERS = {  # the documents of a stage whose numbers are shown
     "validate": ("findings.json",),
@@ -28,9 +26,9 @@ def leave(address: str) -> None:
     """Leave the artifacts of a stage that has just run."""
     stage, _, key = address.partition("@")
     folder, name = Path("data", stage, key), f"{stage}-{key}".replace("_", "-")
-    timing = folder / "timing.json"
-    rows = [{"what": what, "value": value} for document in (*NUMBERS.get(stage, ()), "timing.json") for what, value in _numbers(folder / document)]
-    create_table_artifact(rows[:MAX_ROWS], key=name, description=f"{address}: {', '.join((*NUMBERS.get(stage, ()), timing.name))} of {folder}")
+    documents = (*NUMBERS.get(stage, ()), "timing.json")
+    rows = [{"what": what, "value": value} for document in documents for what, value in _numbers(folder / document)]
+    create_table_artifact(rows[:MAX_ROWS], key=name, description=f"{address}: {', '.join(documents)} of {folder}")
     for picture in PICTURES:
         path = folder / picture
         if path.is_file() and path.stat().st_size <= MAX_BYTES:
@@ -47,9 +45,8 @@ def leave(address: str) -> None:
 
 def mlflow_ui() -> str | None:
     """Return the address of MLflow's pages: that of the tracking server, or of the one that `make up` started here."""
-    tracking = os.environ.get("MLFLOW_TRACKING_URI", "")
-    if re.match(r"https?://", tracking):
-        return re.sub(r"//[^/@]*@", "//", tracking.rstrip("/"))  # without a user and a password
+    if address := runner.tracking_server():
+        return redact(address)
     return servers.running().get("mlflow", {}).get("url")
 
 

@@ -15,6 +15,7 @@ class Dag:
     """Stage -> the stages it waits for, in an order in which they can run; what DVC finds changed; the .dvc files of imports.
 
     changed is stage -> DVC's own list of reasons. A stage behind a changed one is changed only if that will write other bytes.
+    What `dvc add` tracks has no command and is no stage.
     """
 
     waits: dict[str, list[str]]
@@ -25,17 +26,12 @@ class Dag:
 def ask(root: Path, keys: set[str] | None = None) -> Dag:
     """Return the DAG of all tasks, or of those with a key; root is the working directory. Raises DagError with DVC's own words."""
     with _repo(root) as repo:
-        ordered = _ordered(repo.index.graph, keys)
-        waits = _waits(repo.index.graph, ordered)
+        graph = repo.index.graph
+        ordered = _ordered(graph, keys)
+        waits = {stage.addressing: sorted(before.addressing for before in graph.successors(stage) if before.cmd) for stage in ordered if stage.cmd}
         with repo.lock:  # stage by stage: Repo.status looks for each target anew, five times as long
             changed = {name: reasons for stage in ordered if stage.cmd for name, reasons in stage.status().items()}
         return Dag(waits, changed, [stage.addressing for stage in ordered if stage.is_import])
-
-
-def stages(root: Path, keys: set[str] | None = None) -> dict[str, list[str]]:
-    """Return Dag.waits alone."""
-    with _repo(root) as repo:
-        return _waits(repo.index.graph, _ordered(repo.index.graph, keys))
 
 
 @contextmanager
@@ -57,11 +53,6 @@ def _ordered(graph: Any, keys: set[str] | None) -> list[Any]:
     wanted = {stage for stage in graph if keys is None or _key(stage.addressing) in keys}  # an edge points from a stage to one that it depends on
     wanted |= {before for stage in wanted for before in networkx.descendants(graph, stage)}
     return list(reversed(list(networkx.topological_sort(graph.subgraph(wanted)))))
-
-
-def _waits(graph: Any, ordered: list[Any]) -> dict[str, list[str]]:
-    """Return stage -> the stages it waits for; what `dvc add` tracks has no command and is no stage."""
-    return {stage.addressing: sorted(before.addressing for before in graph.successors(stage) if before.cmd) for stage in ordered if stage.cmd}
 
 
 def _key(address: str) -> str:

@@ -26,8 +26,8 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows import api, artifacts, graph
 from flows.reproduce import Dvc
-from stages.contract import locks, preflight, receipts, runner, settings
-from stages.contract.errors import BusyError, ParamsError, RefitError, UnreachableError
+from stages.contract import locks, preflight, receipts, runner, settings, stopping
+from stages.contract.errors import BusyError, ParamsError, RefitError, UnreachableError, told
 from stages.contract.escape import one_line
 from stages.contract.params import Params
 
@@ -78,7 +78,7 @@ class Desk:
     def open(self) -> Generator["Desk"]:
         """Stop the stages when this process is asked to; end the DVC processes at the end."""
         main = threading.current_thread() is threading.main_thread()
-        before = {number: signal.signal(number, self.stop) for number in (signal.SIGTERM, signal.SIGINT)} if main else {}
+        before = {number: signal.signal(number, self.stop) for number in stopping.SIGNALS} if main else {}
         try:
             yield self
         finally:
@@ -263,14 +263,11 @@ def once(tasks: list[str], run: Callable[[], State[Any]]) -> None:
     With 0 if it completed, 3 if another runs, 143 if it was stopped, 2 for params, 4 where Prefect's server does not answer, else 1.
     """
     runner.quiet()
-    try:
+    with told():
         check(tasks)
         print(api.said(), file=sys.stderr, flush=True)
         with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):  # to end them takes a second; api.bury needs none
             state = run()
-    except RefitError as error:
-        print(f"refit: {one_line(error)}", file=sys.stderr)
-        sys.exit(error.exit_code)
     if not state.is_completed():
         print(f"refit: {one_line(state.message)}", file=sys.stderr)
         sys.exit({StateType.CANCELLED: BusyError.exit_code, StateType.CRASHED: 143}.get(state.type, 1))

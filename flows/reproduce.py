@@ -5,7 +5,6 @@ stage say comes out on stdout, and then a line with the order's own token and DV
 """
 
 import contextlib
-import ctypes
 import json
 import os
 import secrets
@@ -16,7 +15,7 @@ from collections.abc import Iterator
 
 import psutil
 
-STOPPABLE = (signal.SIGTERM, signal.SIGINT)
+from stages.contract import stopping
 
 
 class Dvc:
@@ -63,9 +62,8 @@ class Dvc:
 
 def _serve() -> None:
     """Carry out orders until stdin ends; die with the parent, but outlive a signal that means the stage below."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-    for number in STOPPABLE:
+    stopping.with_parent()
+    for number in stopping.SIGNALS:
         signal.signal(number, lambda *_: None)  # not SIG_IGN, which the stage would inherit
     orders = os.fdopen(os.dup(0))
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)  # or a stage would inherit the orders

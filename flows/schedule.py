@@ -1,7 +1,6 @@
 """Serves the flows on the schedules of params.yaml, one run at a time, or leaves them to a work pool of Prefect's."""
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from flows import api
 from flows.pipeline import PROMOTED, WORK, check, pipeline
 from flows.watch import DUE, watch
 from stages.contract import locks, runner
-from stages.contract.errors import BusyError, ParamsError, RefitError
+from stages.contract.errors import BusyError, ParamsError, told
 from stages.contract.escape import one_line
 from stages.contract.params import Flows
 
@@ -38,7 +37,7 @@ def deployments(of: Flows, pool: bool) -> list[Any]:
         section = getattr(of, name)
         try:
             schedules = [Cron(section.cron, timezone=of.timezone)] if section.cron else []
-        except (ValidationError, ValueError) as error:
+        except ValueError as error:
             raise ParamsError(
                 f"params.yaml: flows.{name}.cron: '{one_line(section.cron, 80)}' is no schedule ({_first(error)}); say five fields, such as 0 3 * * *"
             ) from None
@@ -95,7 +94,7 @@ def main() -> None:
     parser.add_argument("--pool", help="leave them to this work pool instead; a worker there runs them")
     of = parser.parse_args()
     runner.quiet()
-    try:
+    with told():
         params = check(None)
         made = deployments(params.flows, bool(of.pool))
         print(api.said(required=True), flush=True)
@@ -111,9 +110,6 @@ def main() -> None:
         if of.pool:
             require_pool(of.pool)
         deploy(*made, work_pool_name=of.pool, build=False, push=False) if of.pool else serve(*made, print_starting_message=False)
-    except RefitError as error:
-        print(f"refit: {one_line(error)}", file=sys.stderr)
-        sys.exit(error.exit_code)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from typing import Any
 import psutil
 
 from stages.contract import locks, receipts, runner
-from stages.contract.errors import ParamsError, RefitError, UnreachableError
+from stages.contract.errors import ParamsError, UnreachableError, told
 from stages.contract.escape import one_line
 
 HOST = "127.0.0.1"
@@ -95,7 +96,6 @@ def up(ports: dict[str, int]) -> list[str]:
 
     Raises ParamsError where a port is taken, UnreachableError where a server does not answer in time.
     """
-    STATE.mkdir(parents=True, exist_ok=True)
     HOME.mkdir(mode=0o700, exist_ok=True)
     lines = list[str]()
     with locks.Lock(STATE):
@@ -148,7 +148,7 @@ def password() -> str:
         return f"refit:{secrets.token_urlsafe(24)}"
     if not (text := CLIENT.read_text("utf-8")).startswith(MADE):
         raise ParamsError(f"{CLIENT}: was not written by `make up`, which must write its own; move it away")
-    return re.findall(r'^auth_string = "(.*)"$', text, re.M)[0]
+    return tomllib.loads(text)["api"]["auth_string"]
 
 
 def _start(server: Server) -> None:
@@ -201,15 +201,12 @@ def main() -> None:
     """Carry out `up [NAME=PORT...]` or `down`; what the user can mend is one line and an exit code."""
     runner.quiet()
     what, *ports = sys.argv[1:] or [""]
-    try:
+    with told():
         if what not in ("up", "down") or not all(re.fullmatch(rf"({'|'.join(SERVERS)})=\d{{1,5}}", port) for port in ports):
             raise ParamsError("usage: python -m flows.servers up [mlflow=PORT] [prefect=PORT] | down")
         named = {name: int(port) for name, port in (of.split("=") for of in ports)}
         for line in up(named or PORTS) if what == "up" else down():
             print(line)
-    except RefitError as error:
-        print(f"refit: {one_line(error)}", file=sys.stderr)
-        sys.exit(error.exit_code)
 
 
 if __name__ == "__main__":

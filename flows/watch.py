@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -76,11 +77,8 @@ def _refreshed(keys: set[str]) -> graph.Dag:
     """Return the DAG once what is imported is up to date."""
     dag = graph.ask(Path.cwd(), keys)
     if dag.imports:
-        dvc = Dvc()
-        try:
+        with closing(Dvc()) as dvc:
             update(dag, dvc, get_run_logger())
-        finally:
-            dvc.close()
         dag = graph.ask(Path.cwd(), keys)
     return dag
 

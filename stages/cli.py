@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from stages.contract.errors import RefitError, mendable
+from stages.contract.errors import told
 from stages.contract.escape import one_line
 
 EPILOG = "Exit codes: 0 done, 1 a mistake of Refit's own, 2 bad input, 3 already running, 4 something does not answer, 130 interrupted, 143 stopped."
@@ -284,17 +284,8 @@ def compare(
 def main() -> None:
     """Run the command; what the user can mend is one line on stderr and an exit code."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a command takes away what it has half made
-    try:
+    with told():
         app()
-    except RefitError as error:
-        print(f"refit: {one_line(error)}", file=sys.stderr)
-        sys.exit(error.exit_code)
-    except OSError as error:
-        line = mendable(error)
-        if line is None:
-            raise
-        print(f"refit: {line}", file=sys.stderr)
-        sys.exit(2)
 
 
 @contextmanager

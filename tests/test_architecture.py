@@ -214,7 +214,7 @@ def test_the_flow_s_graph_is_dvc_s_graph(project: Project, monkeypatch: pytest.M
     names = dict(re.findall(r'(node\d+)\["([^"]+)"\]', drawn))
     theirs = {(names[a], names[b]) for a, b in re.findall(r"(node\d+)-->(node\d+)", drawn) if not names[a].endswith(".dvc")}
     monkeypatch.chdir(project.root)
-    waits = graph.stages(Path())
+    waits = graph.ask(Path()).waits
     assert {(before, stage) for stage, befores in waits.items() for before in befores} == theirs
     seen: set[str] = set()
     for stage, befores in waits.items():

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from benchmarks.flows import FLOW, at_once, below, free_port, killed, outputs, runs, served
+from benchmarks.flows import FLOW, at_once, below, free_port, killed, outputs, runs, seen_at, served
 from stages.contract import locks
 from stages.contract.receipts import sha256
 from tests.conftest import Project, block, flows, make_project, rows, write_csv
@@ -72,12 +72,6 @@ def server(finished: Project, tmp_path_factory: pytest.TempPathFactory, heard: d
         with served(project):
             yield project
     assert not Path(heard["HEARD"]).exists() or Path(heard["HEARD"]).read_text() == ""
-
-
-def seen_at(server: Project) -> dict[str, str]:
-    """Return what another project needs to use this one's Prefect server."""
-    text = (server.root / "prefect.toml").read_text()
-    return {"PREFECT_API_URL": re.findall('url = "(.*)"', text)[0], "PREFECT_API_AUTH_STRING": re.findall('auth_string = "(.*)"', text)[0]}
 
 
 def last(project: Project) -> dict[str, Any]:

@@ -29,10 +29,11 @@ def check() -> list[Finding]:
         params = settings.load()
     except ParamsError as error:
         return [Finding("params.yaml", False, str(error))]
+    sizes = dict[str, int]()
     findings = [
         Finding("params.yaml", True, f"{len(params.tasks)} tasks"),
         _look("dvc.yaml", lambda: f"{len(tracking.dvc('stage', 'list', '--all', '--name-only').split())} stages"),
-        *(_look(f"data/raw/{name}", lambda name=name: _source(name, params)) for name in _sources(params)),
+        *(_look(f"data/raw/{name}", lambda name=name: _source(name, params, sizes)) for name in _sources(params)),
     ]
     for key, task in params.tasks.items():
         findings.append(_look(f"tasks.{key}.validate", lambda task=task: _validate(task)))
@@ -42,7 +43,7 @@ def check() -> list[Finding]:
             findings.append(_look(f"tasks.{key}.data", lambda data=task.data: _data(data)))
         if Path("data/raw", task.base).exists():
             findings.append(_look(f"tasks.{key}.base", lambda base=task.base: _base(base)))
-    return [*findings, _look("MLflow", _tracking), _look("DVC remote", _remote), _look("disk", lambda: _space(params))]
+    return [*findings, _look("MLflow", _tracking), _look("DVC remote", _remote), _look("disk", lambda: _space(params, sizes))]
 
 
 def _look(what: str, look: Callable[[], str]) -> Finding:
@@ -56,11 +57,12 @@ def _sources(params: Params) -> Iterator[str]:
     yield from dict.fromkeys([*params.sources, *(name for task in params.tasks.values() for name in (task.data.source, task.base))])
 
 
-def _source(name: str, params: Params) -> str:
-    """Walk a source that is here."""
+def _source(name: str, params: Params, sizes: dict[str, int]) -> str:
+    """Walk a source that is here and note its size in bytes."""
     folder = Path("data/raw", name)
     if folder.exists():
         walked = walk.walk(folder)
+        sizes[name] = walked.size
         return f"{len(walked.files):,} files, {walked.size / 1e6:.1f} MB"
     if name in params.sources:
         return f"not here yet; dvc repro fetches it ({params.sources[name].origin.name})"
@@ -111,6 +113,6 @@ def _remote() -> str:
     return redact(" ".join(remotes.split())) or "none; `dvc push` needs one (dvc remote add -d NAME URL)"
 
 
-def _space(params: Params) -> str:
+def _space(params: Params, sizes: dict[str, int]) -> str:
     preflight.require_writable()
-    return preflight.require_space(params, {key: preflight.sizes(params, key) for key in params.tasks})
+    return preflight.require_space(params, preflight.sizes(params, params.tasks, sizes))

@@ -8,7 +8,7 @@ from stages import registry
 from stages.checks import domain, profiles
 from stages.checks.distances import Measure
 from stages.commands import rows
-from stages.commands.predict import KEPT
+from stages.commands.predict import KEPT, STAMP
 from stages.contract import runner, settings
 from stages.contract.errors import DataError, ProfileError
 from stages.contract.params import Task
@@ -57,7 +57,7 @@ def _kept(task: str, of: Task, days: float) -> list[Path]:
     """Return the tables of predictions that were kept in the last days."""
     if of.modality.name == "image":
         raise DataError(f"{task}: kept predictions of pictures name files that may be gone; compare a folder: refit drift {task} FOLDER")
-    since = f"{datetime.now(UTC) - timedelta(days=days):%Y%m%dT%H%M%SZ}"
+    since = f"{datetime.now(UTC) - timedelta(days=days):{STAMP}}"
     if not (found := sorted(path for path in (KEPT / task).glob("*.parquet") if path.name >= since)):
         raise DataError(f"{KEPT / task}: no predictions were kept in the last {days:g} days; `refit predict --log` keeps them")
     return found

@@ -27,6 +27,7 @@ from stages.judging import scoring
 from stages.layouts import table
 
 KEPT = Path("data/predict")
+STAMP = "%Y%m%dT%H%M%SZ"  # begins the name of a kept table: names sort by time
 REGISTERED = re.compile(r"([a-z0-9_]+)(?:@([1-9][0-9]{0,8}))?")
 
 
@@ -65,7 +66,7 @@ def predict(model: str, source: Path, out: Path | None, column: str | None, log:
     kept = None
     if log:
         now = datetime.now(UTC)
-        kept = KEPT / key / f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}.parquet"
+        kept = KEPT / key / f"{now:{STAMP}}-{secrets.token_hex(3)}.parquet"
         kept.parent.mkdir(parents=True, exist_ok=True)
         _write(scored.assign(time=now.isoformat(timespec="seconds"), model=name, model_sha256=sha256), kept)
     return Result(name, sha256, len(scored), int(scored["code"].notna().sum()), out, kept, round(time.monotonic() - began, 3))

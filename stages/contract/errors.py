@@ -1,6 +1,9 @@
 """The errors that a user can mend: each becomes one line on stderr and an exit code."""
 
 import errno
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
 
 from stages.contract.escape import one_line
 
@@ -63,6 +66,21 @@ class UnreachableError(RefitError):
     """Something that the run depends on does not answer."""
 
     exit_code = 4
+
+
+@contextmanager
+def told() -> Generator[None]:
+    """Tell on stderr, in one line, what a user can mend, and exit with its code; every command of ours runs in this."""
+    try:
+        yield
+    except RefitError as error:
+        print(f"refit: {one_line(error)}", file=sys.stderr, flush=True)
+        sys.exit(error.exit_code)
+    except OSError as error:
+        if (line := mendable(error)) is None:
+            raise
+        print(f"refit: {line}", file=sys.stderr, flush=True)
+        sys.exit(RefitError.exit_code)
 
 
 def mendable(error: OSError) -> str | None:

@@ -7,15 +7,14 @@ import contextlib
 import json
 import os
 import shutil
-import sys
-from collections.abc import Iterable
+from collections.abc import Collection
 from pathlib import Path
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from stages.contract import settings, walk
-from stages.contract.errors import DagError, DataError, RefitError
+from stages.contract import receipts, settings, walk
+from stages.contract.errors import DagError, DataError, told
 from stages.contract.escape import one_line
 from stages.contract.params import Params
 
@@ -25,20 +24,18 @@ COPIES = 10  # of the base model: its cache, and the best checkpoint, the last a
 LEAST = 100_000_000  # bytes that stay free: logs, MLflow's and DVC's own files
 
 
-def look(params: Params, keys: Iterable[str]) -> list[str]:
+def look(params: Params, keys: Collection[str]) -> list[str]:
     """Look at everything that these tasks need; return what was mended. Raises the RefitError of what a person must mend."""
     require_writable()
     mended = mend()
-    require_space(params, {key: sizes(params, key) for key in keys})
+    folders = {name: Path("data/raw", name) for key in keys for name in (params.tasks[key].base, params.tasks[key].data.source)}
+    require_space(params, sizes(params, keys, {name: walk.walk(folder).size for name, folder in folders.items() if folder.exists()}))
     return mended
 
 
-def sizes(params: Params, key: str) -> tuple[int, int]:
-    """Walk a task's base model and data and return their bytes, 0 for what is not here yet."""
-    task = params.tasks[key]
-    folders = [Path("data/raw", name) for name in (task.base, task.data.source)]
-    base, data = (walk.walk(folder).size if folder.exists() else 0 for folder in folders)
-    return base, data
+def sizes(params: Params, keys: Collection[str], walked: dict[str, int]) -> dict[str, tuple[int, int]]:
+    """Return the bytes of each task's base model and data from those of the sources that are here, 0 for what is not here yet."""
+    return {key: (walked.get(params.tasks[key].base, 0), walked.get(params.tasks[key].data.source, 0)) for key in keys}
 
 
 def require_space(params: Params, found: dict[str, tuple[int, int]]) -> str:
@@ -118,20 +115,16 @@ def _copy(source: Path, target: Path) -> None:
     """Copy a file so that the target is whole at any moment."""
     beside = target.with_name(f".{target.name}.{os.getpid()}")
     beside.write_bytes(source.read_bytes())
-    with beside.open("rb") as file:
-        os.fsync(file.fileno())
+    receipts.flush(beside)
     beside.replace(target)
 
 
 def main() -> None:
     """Look at what every task needs; what a person must mend is one line and an exit code."""
-    try:
+    with told():
         params = settings.load()
         for line in look(params, params.tasks):
             print(one_line(line))
-    except RefitError as error:
-        print(f"refit: {one_line(error)}", file=sys.stderr)
-        sys.exit(error.exit_code)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 Measured with DVC 3.67: after `kill -9` of `dvc repro` the stage lives on, and a second run mixes the outputs of both.
 """
 
-import ctypes
 import errno
 import importlib.metadata
 import inspect
@@ -12,7 +11,6 @@ import json
 import os
 import re
 import shutil
-import signal
 import sys
 import time
 from collections.abc import Callable
@@ -23,7 +21,7 @@ from typing import Any
 import psutil
 
 from stages.contract import locks, receipts, settings, stopping
-from stages.contract.errors import ParamsError, ReceiptError, RefitError, UnreachableError, mendable
+from stages.contract.errors import ParamsError, ReceiptError, RefitError, UnreachableError, told
 from stages.contract.escape import one_line, redact
 
 # Telemetry and hub look-ups are off unless the user turns them on; GNU OpenMP must not spin on shared cores
@@ -124,20 +122,12 @@ def run(story: Story) -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # who watches through a pipe sees each line when it is said
     try:
-        _die_with_parent()
-        key = _key(stage)
-        with locks.Lock(Path("data/.work", stage, key)) as work:
-            line = _carry_out(story, stage, key, work)
-        print(one_line(f"{stage} {key}: {line}"), flush=True)
-    except RefitError as error:
-        print(f"refit: {one_line(error)}", file=sys.stderr, flush=True)
-        sys.exit(error.exit_code)
-    except OSError as error:
-        line = mendable(error)
-        if line is None:
-            raise
-        print(f"refit: {line}", file=sys.stderr, flush=True)
-        sys.exit(2)
+        with told():
+            stopping.with_parent()
+            key = _key(stage)
+            with locks.Lock(Path("data/.work", stage, key)) as work:
+                line = _carry_out(story, stage, key, work)
+            print(one_line(f"{stage} {key}: {line}"), flush=True)
     except stopping.Stopped as stopped:
         print(f"refit: {stopped.line}", file=sys.stderr, flush=True)
         raise
@@ -219,18 +209,23 @@ def _versions() -> dict[str, str]:
     return {"python": sys.version.split()[0]} | {name: importlib.metadata.version(name) for name in RECORDED}
 
 
+def tracking_server() -> str | None:
+    """Return the address of the tracking server that the user named, if it is one: a store on disk is none."""
+    address = os.environ.get("MLFLOW_TRACKING_URI", "")
+    return address.rstrip("/") if re.match(r"https?://", address) else None
+
+
 def ping_tracking(seconds: float = 5) -> None:
     """Raise UnreachableError when the tracking server that the user named does not answer in time.
 
     Any answer will do, a refusal too: what follows has its own, clearer errors.
     """
-    address = os.environ.get("MLFLOW_TRACKING_URI", "")
-    if not re.match(r"https?://", address):
+    if not (address := tracking_server()):
         return
     import requests
 
     try:
-        requests.get(f"{address.rstrip('/')}/health", timeout=seconds)
+        requests.get(f"{address}/health", timeout=seconds)
     except requests.RequestException as error:
         raise UnreachableError(
             f"MLFLOW_TRACKING_URI: {redact(address)} does not answer within {seconds:g} s ({redact(one_line(error, 200))}); "
@@ -242,15 +237,6 @@ def _key(stage: str) -> str:
     if len(sys.argv) != 2 or not re.fullmatch("[a-z0-9_]+", sys.argv[1]):
         raise ParamsError(f"usage: python -m stages.{stage} KEY, where KEY is made of a-z, 0-9 and _")
     return sys.argv[1]
-
-
-def _die_with_parent() -> None:
-    if sys.platform != "linux":
-        return
-    parent = os.getppid()
-    ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-    if os.getppid() != parent:
-        sys.exit(f"refit: the parent process {parent} is gone")
 
 
 def peak_memory_mib() -> float:

@@ -2,7 +2,6 @@
 
 import json
 import re
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -114,11 +113,3 @@ def _place(loc: tuple[int | str, ...], document: Any) -> str:
             continue
         steps.append(str(step))
     return one_line(".".join(steps) or "the file")
-
-
-if __name__ == "__main__":
-    try:
-        load()
-    except ParamsError as error:
-        print(f"refit: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)

@@ -1,6 +1,9 @@
 """Ends a stage that a signal stops: at once or, where it can go on later, when what it has reached is kept."""
 
+import ctypes
+import os
 import signal
+import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +24,16 @@ class Wish:
     """The number of the signal that asks to stop, once one did."""
 
     number: int | None = None
+
+
+def with_parent() -> None:
+    """Die, from now on, as soon as the thread that started this process does (Linux: PR_SET_PDEATHSIG)."""
+    if sys.platform != "linux":
+        return
+    parent = os.getppid()
+    ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGKILL)
+    if os.getppid() != parent:
+        sys.exit(f"refit: the parent process {parent} is gone")
 
 
 def at_once() -> None:
