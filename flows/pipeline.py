@@ -14,6 +14,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
@@ -51,6 +52,7 @@ class Desk:
 
     def __init__(self, side_by_side: int) -> None:
         self.stopped = 0
+        self.closed = threading.Event()
         self.ran: list[str] = []
         self.all = [Dvc() for _ in range(side_by_side)]
         self.free: queue.Queue[Dvc] = queue.Queue()
@@ -70,9 +72,18 @@ class Desk:
 
     def stop(self, number: int, _: object) -> None:
         """Ask the stages that run to stop, and start no other."""
-        self.stopped = number
-        for dvc in self.all:
-            dvc.terminate()
+        if not self.stopped:
+            self.stopped = number
+            threading.Thread(target=self._end, daemon=True).start()
+
+    def _end(self) -> None:
+        """Ask each stage once, until the desk closes: DVC may still be hashing what one depends on, and start it only then."""
+        asked = set[psutil.Process]()
+        while not self.closed.wait(0.1):
+            for child in [child for dvc in self.all for child in dvc.below() if child not in asked]:
+                asked.add(child)
+                with suppress(psutil.NoSuchProcess):
+                    child.terminate()
 
     @contextmanager
     def open(self) -> Generator["Desk"]:
@@ -84,6 +95,7 @@ class Desk:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+            self.closed.set()
             for dvc in self.all:
                 dvc.close()
 

@@ -42,11 +42,12 @@ class Dvc:
                 yield line.rstrip()
         yield self.process.wait()
 
-    def terminate(self) -> None:
-        """Ask the stage that runs below this process to stop; DVC then says that it failed."""
-        with contextlib.suppress(psutil.NoSuchProcess):
-            for child in psutil.Process(self.process.pid).children(recursive=True):
-                child.send_signal(signal.SIGTERM)
+    def below(self) -> list[psutil.Process]:
+        """Return the processes of the stage that runs, if one does."""
+        try:
+            return psutil.Process(self.process.pid).children(recursive=True)
+        except psutil.NoSuchProcess:
+            return []
 
     def close(self) -> None:
         """End the process once its order is carried out."""
