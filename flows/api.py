@@ -1,10 +1,13 @@
-"""Asks Prefect's server: whether it is there, and to end a run whose process was killed."""
+"""Asks Prefect's server: whether it is there, and to end a run whose process is gone."""
 
 import contextlib
+import socket
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 import httpx
+import psutil
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.exceptions import ObjectNotFound
@@ -27,26 +30,48 @@ def said(required: bool = False) -> str:
         raise UnreachableError("no Prefect server is named, and schedules live in one; start it (`make up`), or set PREFECT_API_URL")
     if not address:
         return "refit: no Prefect server is named; this run gets one of its own for its time (`make up` starts one that stays)"
-    try:
-        httpx.get(f"{address}/health", timeout=SECONDS)
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
+    if error := _error(address):
         raise UnreachableError(
             f"PREFECT_API_URL: {redact(address)} does not answer within {SECONDS:g} s ({redact(one_line(error, 200))}); "
             "start it (`make up`), or unset it and remove prefect.toml (`make down`) to run without one"
-        ) from None
+        )
     return f"refit: runs are seen at {redact(address.removesuffix('/api'))}"
 
 
-def bury(left: dict[str, Any]) -> list[str]:
-    """End the run that a killed process left running, and the one that had started it, and say so: it held the project's lock, which its death freed."""
-    if not (runs := [run for run in (left.get("run"), left.get("parent")) if run]):
+def is_there() -> bool:
+    """Return whether the server of this run answers within seconds; one of the run's own always does."""
+    address = get_current_settings().api.url
+    return not address or _error(address) is None
+
+
+def _error(address: str) -> Exception | None:
+    try:
+        httpx.get(f"{address}/health", timeout=SECONDS)
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        return error
+    return None
+
+
+def bury(before: dict[str, Any]) -> list[str]:
+    """End the run that last held the project's lock, and the one that had started it, unless their process did or still can; say which it was."""
+    runs = [run for run in (before.get("run"), before.get("parent")) if run]
+    if not runs or _lives(before):
         return []
     said = list[str]()
     with get_client(sync_client=True) as client:
         for run in runs:
             with contextlib.suppress(ObjectNotFound):  # of another server, or of one that lived as long as its run
-                said += _end(client, UUID(run), f"its process {left['pid']} on {left['host']} was killed; the next run goes on where it ended")
+                said += _end(client, UUID(run), f"its process {before['pid']} on {before['host']} is gone; the next run goes on where it ended")
     return said
+
+
+def _lives(before: dict[str, Any]) -> bool:
+    """Return whether the process that held the lock is there: it lets go of the lock before it tells Prefect how it ended."""
+    try:
+        began = psutil.Process(before["pid"]).create_time()
+    except psutil.NoSuchProcess:
+        return False
+    return before["host"] == socket.gethostname() and began <= datetime.fromisoformat(before["since"]).timestamp()
 
 
 def _end(client: SyncPrefectClient, run: UUID, why: str) -> list[str]:

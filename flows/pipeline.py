@@ -14,6 +14,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psutil
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_table_artifact
@@ -116,7 +117,10 @@ def run_stage(address: str, desk: Desk, force: bool) -> None:
         changed = _said(dvc, log, "--wait-for-lock", "repro", "--single-item", *(["--force"] if force else []), address)
         if changed:
             desk.ran.append(address)
-            artifacts.leave(address)
+            if api.is_there():
+                artifacts.leave(address)
+            else:
+                log.warning(f"{address} leaves no artifacts: Prefect's server does not answer")
 
 
 @flow(name="refit", persist_result=False)
@@ -139,9 +143,9 @@ def pipeline(tasks: list[str] | None = None, refresh: bool = False, force: bool 
 
 @contextmanager
 def alone() -> Generator[None]:
-    """Keep the project for this run, and end, in Prefect, the run whose process was killed when it had it."""
+    """Keep the project for this run, and end, in Prefect, the last one that had it, if its process could not."""
     with (lock := locks.Lock(WORK, run=str(flow_run.id), parent=flow_run.parent_flow_run_id or "")):
-        warn(api.bury(lock.left))
+        warn(api.bury(lock.before))
         yield
 
 
@@ -278,8 +282,14 @@ def once(tasks: list[str], run: Callable[[], State[Any]]) -> None:
     with told():
         check(tasks)
         print(api.said(), file=sys.stderr, flush=True)
-        with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):  # to end them takes a second; api.bury needs none
-            state = run()
+        try:
+            with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):  # to end them takes a second; api.bury needs none
+                state = run()
+        except httpx.HTTPError as error:
+            raise UnreachableError(
+                f"Prefect's server went away and was not told how this run ended ({one_line(error, 200)}); what its stages did is kept, "
+                "and the next run ends this one there and goes on"
+            ) from None
     if not state.is_completed():
         print(f"refit: {one_line(state.message)}", file=sys.stderr)
         sys.exit({StateType.CANCELLED: BusyError.exit_code, StateType.CRASHED: 143}.get(state.type, 1))

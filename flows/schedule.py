@@ -100,7 +100,7 @@ def main() -> None:
         print(api.said(required=True), flush=True)
         try:
             with (lock := locks.Lock(WORK)):
-                for line in api.bury(lock.left):
+                for line in api.bury(lock.before):
                     print(line)
         except BusyError as error:
             print(f"{error.args[0].partition(';')[0]}: a run on schedule is cancelled while it does")

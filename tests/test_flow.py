@@ -280,6 +280,26 @@ def test_a_run_that_is_asked_to_stop_stops_its_stage_and_the_next_run_goes_on(se
     assert outputs(server) == wanted
 
 
+def test_a_server_that_dies_during_a_run_costs_no_stage_and_the_next_run_ends_that_one(finished: Project, tmp_path: Path) -> None:
+    project = finished.copy(tmp_path / "project").forget("register")
+    with served(project):
+        process = subprocess.Popen(
+            FLOW, cwd=project.root, env=os.environ | {"PREFECT_CLIENT_MAX_RETRIES": "0"}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        assert process.stdout
+        assert any("python -m stages.register" in line for line in process.stdout)
+        server = json.loads((project.root / "data/.work/servers/prefect.json").read_text())
+        os.killpg(server["pid"], signal.SIGKILL)
+        output = process.communicate(timeout=300)[0]
+        assert process.returncode == 4, output
+        assert "register@tiny leaves no artifacts: Prefect's server does not answer" in output
+        assert "\nrefit: Prefect's server went away and was not told how this run ended" in output
+        project.run(sys.executable, "-m", "flows.servers", "up", f"prefect={server['url'].rpartition(':')[2]}")
+        project.run(*FLOW)
+        assert [of["state"] for of in runs(project)] == ["NothingToDo", "Crashed"]
+        assert f"its process {process.pid} on" in runs(project)[1]["why"]
+
+
 def test_refresh_brings_what_is_imported_up_to_date_and_a_source_that_is_away_stays_as_it_was(server: Project, fresh: Project, tmp_path: Path) -> None:
     """Six rows are too few for the task, so that each run ends at validate: what it says tells which rows it saw."""
     project, environment = fresh.copy(tmp_path / "project"), seen_at(server)

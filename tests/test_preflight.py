@@ -67,7 +67,7 @@ def test_a_list_of_locks_that_dvc_cannot_read_is_removed(here: Path, text: str, 
     assert preflight.RWLOCK.exists() == kept
 
 
-def test_the_holder_of_a_lock_is_named_and_one_that_was_killed_is_remembered(here: Path) -> None:
+def test_the_holder_of_a_lock_is_named_and_remembered(here: Path) -> None:
     taken = "from stages.contract.locks import Lock\nwith Lock(Path('held'), run='r1'): print(1, flush=True); time.sleep(60)"
     holder = f"import time; from pathlib import Path; {taken}"
     with subprocess.Popen([sys.executable, "-c", holder], env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE) as process:
@@ -80,10 +80,10 @@ def test_the_holder_of_a_lock_is_named_and_one_that_was_killed_is_remembered(her
         process.kill()
     lock = locks.Lock(Path("held"))
     with lock:
-        assert lock.left["run"] == "r1"
+        assert lock.before["run"] == "r1"
     lock = locks.Lock(Path("held"))
     with lock:
-        assert lock.left == {}, "it ended by itself"
+        assert lock.before["pid"] == os.getpid()
 
 
 @namespaces

@@ -24,12 +24,12 @@ STORE = Path("data/.work/registry.lock")  # of MLflow's store: one process of th
 class Lock:
     """Hold the lock file of a folder; what `says` adds is kept in it beside who holds it.
 
-    left is what the holder before left there: nothing where it ended by itself, else what it had said when it was killed.
+    before is what the last holder said, also after it let go: whoever comes next may have to end what it had begun.
     """
 
     def __init__(self, work: Path, **says: str) -> None:
         self.work, self.says = work, says
-        self.left: dict[str, Any] = {}
+        self.before: dict[str, Any] = {}
         work.mkdir(parents=True, exist_ok=True)
         self.file = (work / "lock").open("a+", encoding="utf-8")
 
@@ -40,14 +40,13 @@ class Lock:
             of = self._read()
             holder = f"process {of['pid']} on {of['host']} holds it since {of['since']} ({of['command']})" if of else "another process holds it"
             raise BusyError(f"{self.work}/lock: {one_line(holder, 400)}; wait for it, or stop it") from None
-        self.left = self._read()
+        self.before = self._read()
         command = " ".join([Path(sys.argv[0]).stem, *sys.argv[1:]])
         since = datetime.now(UTC).isoformat(timespec="seconds")
         self._write(json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": since, "command": one_line(command, 200), **self.says}))
         return self.work
 
     def __exit__(self, *_: object) -> None:
-        self._write("")
         self.file.close()
 
     def _read(self) -> dict[str, Any]:
