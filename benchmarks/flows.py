@@ -8,6 +8,7 @@ import argparse
 import json
 import os
 import random
+import shutil
 import signal
 import socket
 import statistics
@@ -117,21 +118,30 @@ def idle(folder: Path, tries: int) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Killed:
-    """What came of one kill: the moment as a share of an unbroken run, and what was wrong after the same command again."""
+    """What came of one kill: the moment as a share of an unbroken run, whether it came in time, and what was wrong after the same command again."""
 
     what: str
     moment: float
+    hit: bool
     wrong: list[str]
 
 
 def kill(folder: Path, tries: int, seed: int = 7) -> dict[str, Any]:
-    """Kill a run at random moments, give the same command again, and hold what comes out to an unbroken run."""
+    """Kill a run at random moments, give the same command again, and hold what comes out to an unbroken run.
+
+    A kill that came when the run had ended is no try, and another moment is drawn.
+    """
     fresh = made(folder / "fresh")
     unbroken = fresh.copy(folder / "unbroken")
     with served(unbroken) as environment:
         took = seconds(lambda: unbroken.run(*FLOW))
         wanted, draw = outputs(unbroken), random.Random(seed)
-        found = [killed(fresh.copy(folder / f"try{i}"), KINDS[i % len(KINDS)], draw.uniform(0.02, 0.98), took, wanted, environment) for i in range(tries)]
+        found = list[Killed]()
+        while len(found) < tries:
+            kind = KINDS[len(found) % len(KINDS)]
+            one = killed(fresh.copy(folder / "try"), kind, draw.uniform(0.02, 0.98), took, wanted, environment)
+            found += [one] if one.hit else []
+            shutil.rmtree(folder / "try")
     bad = [vars(of) for of in found if of.wrong]
     return {"unbroken seconds": took, "tries": [f"{of.what} at {of.moment:.2f}" for of in found], "good": len(found) - len(bad), "of": tries, "bad": bad}
 
@@ -158,12 +168,12 @@ def killed(project: Project, what: str, moment: float, took: float, wanted: dict
         wrong.append(f"versions: {numbers}")
     if any(of["type"] == "RUNNING" for of in runs(project, **environment)):
         wrong.append("a run is still said to be running")
-    return Killed(what if hit else f"{what} (none was there)", moment, wrong)
+    return Killed(what, moment, hit, wrong)
 
 
 def strike(process: "subprocess.Popen[bytes]", what: str) -> bool:
-    """Kill what is named of a running flow; for a stage or DVC, wait until there is one."""
-    if what in ("flow", "group"):
+    """Kill what is named of a running flow; for a stage or DVC, wait until there is one. Return whether the flow was still running."""
+    if what in ("flow", "group") and process.poll() is None:
         os.killpg(process.pid, signal.SIGKILL) if what == "group" else process.kill()
         return True
     module = "stages." if what == "stage" else "flows.reproduce"

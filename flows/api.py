@@ -52,6 +52,13 @@ def _error(address: str) -> Exception | None:
     return None
 
 
+def is_cancelling(run: str) -> bool:
+    """Return whether somebody asked Prefect to cancel this run: its server then takes no other end of it."""
+    with get_client(sync_client=True) as client:
+        state = client.read_flow_run(UUID(run)).state
+    return state is not None and state.is_cancelling()
+
+
 def bury(before: dict[str, Any]) -> list[str]:
     """End the run that last held the project's lock, and the one that had started it, unless their process did or still can; say which it was."""
     runs = [run for run in (before.get("run"), before.get("parent")) if run]

@@ -199,7 +199,8 @@ def _ended(states: dict[str, State[Any]], desk: Desk) -> State[Any]:
     """Return the state of the flow from those of its stages."""
     bad = {address: state for address, state in states.items() if not state.is_completed()}
     if desk.stopped:
-        return Crashed(message=f"stopped by {signal.Signals(desk.stopped).name}; the same run again goes on where this one ended")
+        message = f"stopped by {signal.Signals(desk.stopped).name}; the same run again goes on where this one ended"
+        return Cancelled(message=message) if api.is_cancelling(flow_run.id) else Crashed(message=message)
     if bad:
         why = "; ".join(one_line(state.message, 300) for state in bad.values() if state.is_failed() and state.name != "NotReady")
         return Failed(message=f"{len(bad)} of {len(states)} stages did not complete: {', '.join(bad)} ({why})")
