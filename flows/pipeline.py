@@ -22,20 +22,24 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, StateType
 from prefect.futures import PrefectFuture, wait
 from prefect.runtime import flow_run
-from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS, temporary_settings
 from prefect.states import Cancelled, Completed, Crashed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows import api, artifacts, graph
 from flows.reproduce import Dvc
 from stages.contract import locks, preflight, receipts, runner, settings, stopping
-from stages.contract.errors import BusyError, ParamsError, RefitError, UnreachableError, told
+from stages.contract.errors import BusyError, ParamsError, RefitError, UnreachableError, mendable, told
 from stages.contract.escape import one_line
 from stages.contract.params import Params
 
 WORK = Path("data/.work/flow")
 HELPED_BY_WAITING = (BusyError.exit_code, UnreachableError.exit_code)
 RETRIED = ("fetch", "register")  # what asks servers: another try of the others would fail alike
+SETTINGS: dict[Any, Any] = {  # of a run from the command line
+    PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,  # to end them takes a second; api.bury needs none
+    PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: 240,  # 20 are too few on a busy machine with a new Prefect home
+}
 NOTHING = "NothingToDo"
 PROMOTED = "Promoted"
 
@@ -139,6 +143,10 @@ def pipeline(tasks: list[str] | None = None, refresh: bool = False, force: bool 
         return Cancelled(message=one_line(error))
     except (RefitError, StageError) as error:
         return Failed(message=one_line(error))
+    except OSError as error:
+        if (line := mendable(error)) is None:
+            raise
+        return Failed(message=line)
 
 
 @contextmanager
@@ -171,7 +179,10 @@ def _carry_out(params: Params, keys: set[str], refresh: bool, force: bool, dry_r
             with desk.borrowed() as dvc:
                 update(dag, dvc, get_run_logger())
         states = _run(dag.waits, desk, params, ("",) if force else ("fetch@",) if refresh else ())
-    warn(preflight.mend())
+    try:
+        warn(preflight.mend())
+    except OSError as error:  # a full disk, for one, of which a stage has said more
+        warn([f"dvc.lock was not copied: {error}"])
     return _ended(states, desk)
 
 
@@ -284,7 +295,7 @@ def once(tasks: list[str], run: Callable[[], State[Any]]) -> None:
         check(tasks)
         print(api.said(), file=sys.stderr, flush=True)
         try:
-            with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):  # to end them takes a second; api.bury needs none
+            with temporary_settings(SETTINGS):
                 state = run()
         except httpx.HTTPError as error:
             raise UnreachableError(
