@@ -14,6 +14,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 MLFLOW_PORT ?= 5000
 PREFECT_PORT ?= 4200
+TESTS ?= not slow
 
 .PHONY: help setup repro flow watch up ui down schedule test check format lint types
 
@@ -22,7 +23,7 @@ help:
 	@echo "make up      start MLflow and Prefect on this machine; make down stops them; make ui starts MLflow alone"
 	@echo "make flow    run the same DAG once as a Prefect flow; make watch only where retraining is due"
 	@echo "make schedule  run both on the schedules of params.yaml, until stopped"
-	@echo "make test    run the tests        make check   format, lint, types and tests"
+	@echo "make test    run the tests but the slow ones; make check   format, lint, types and all tests"
 
 setup: $(READY)
 
@@ -59,8 +60,9 @@ down: setup
 	@python -m flows.servers down
 
 test: setup
-	pytest
+	pytest -m "$(TESTS)"
 
+check: TESTS =
 check: setup format lint types test
 
 format:

@@ -173,9 +173,10 @@ def killed(project: Project, what: str, moment: float, took: float, wanted: dict
 
 def strike(process: "subprocess.Popen[bytes]", what: str) -> bool:
     """Kill what is named of a running flow; for a stage or DVC, wait until there is one. Return whether the flow was still running."""
-    if what in ("flow", "group") and process.poll() is None:
-        os.killpg(process.pid, signal.SIGKILL) if what == "group" else process.kill()
-        return True
+    if what in ("flow", "group"):
+        if there := process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL) if what == "group" else process.kill()
+        return there
     module = "stages." if what == "stage" else "flows.reproduce"
     while process.poll() is None:
         for child in psutil.Process(process.pid).children(recursive=True):

@@ -1,19 +1,17 @@
 """Asks Prefect's server: whether it is there, and to end a run whose process is gone."""
 
 import contextlib
-import socket
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 import httpx
-import psutil
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.exceptions import ObjectNotFound
 from prefect.settings import get_current_settings
 from prefect.states import Crashed
 
+from stages.contract import locks
 from stages.contract.errors import UnreachableError
 from stages.contract.escape import one_line, redact
 
@@ -60,9 +58,12 @@ def is_cancelling(run: str) -> bool:
 
 
 def bury(before: dict[str, Any]) -> list[str]:
-    """End the run that last held the project's lock, and the one that had started it, unless their process did or still can; say which it was."""
+    """End the run that last held the project's lock, and the one that had started it, unless their process did or still can; say which it was.
+
+    A process lets go of the lock before it tells Prefect how its run ended.
+    """
     runs = [run for run in (before.get("run"), before.get("parent")) if run]
-    if not runs or _lives(before):
+    if not runs or locks.lives(before):
         return []
     said = list[str]()
     with get_client(sync_client=True) as client:
@@ -70,15 +71,6 @@ def bury(before: dict[str, Any]) -> list[str]:
             with contextlib.suppress(ObjectNotFound):  # of another server, or of one that lived as long as its run
                 said += _end(client, UUID(run), f"its process {before['pid']} on {before['host']} is gone; the next run goes on where it ended")
     return said
-
-
-def _lives(before: dict[str, Any]) -> bool:
-    """Return whether the process that held the lock is there: it lets go of the lock before it tells Prefect how it ended."""
-    try:
-        began = psutil.Process(before["pid"]).create_time()
-    except psutil.NoSuchProcess:
-        return False
-    return before["host"] == socket.gethostname() and began <= datetime.fromisoformat(before["since"]).timestamp()
 
 
 def _end(client: SyncPrefectClient, run: UUID, why: str) -> list[str]:

@@ -22,7 +22,12 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, StateType
 from prefect.futures import PrefectFuture, wait
 from prefect.runtime import flow_run
-from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS, temporary_settings
+from prefect.settings import (
+    PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
+    PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS,
+    get_current_settings,
+    temporary_settings,
+)
 from prefect.states import Cancelled, Completed, Crashed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 
@@ -36,20 +41,17 @@ from stages.contract.params import Params
 WORK = Path("data/.work/flow")
 HELPED_BY_WAITING = (BusyError.exit_code, UnreachableError.exit_code)
 RETRIED = ("fetch", "register")  # what asks servers: another try of the others would fail alike
-SETTINGS: dict[Any, Any] = {  # of a run from the command line
-    PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,  # to end them takes a second; api.bury needs none
-    PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: 240,  # 20 are too few on a busy machine with a new Prefect home
-}
+SECONDS = 240  # for a server of a run's own to start: Prefect's 20 are too few on a busy machine with a new Prefect home
 NOTHING = "NothingToDo"
 PROMOTED = "Promoted"
 
 
-class StageError(RuntimeError):
-    """A stage's command failed; its own line says why. code is the command's own exit code, 1 where DVC did not start it."""
+class StageError(RefitError):
+    """A stage's command failed; its own line says why. exit_code is the command's own, 1 where DVC did not start it."""
 
-    def __init__(self, line: str, code: int) -> None:
+    def __init__(self, line: str, exit_code: int) -> None:
         super().__init__(line)
-        self.code = code
+        self.exit_code = exit_code
 
 
 class Desk:
@@ -107,7 +109,7 @@ class Desk:
 
 def _is_worth_another_try(_: object, __: object, state: State[Any]) -> bool:
     error = state.result(raise_on_failure=False)
-    return isinstance(error, StageError) and error.code in HELPED_BY_WAITING
+    return isinstance(error, StageError) and error.exit_code in HELPED_BY_WAITING
 
 
 @task(cache_policy=NO_CACHE, persist_result=False, retry_condition_fn=_is_worth_another_try)
@@ -139,14 +141,15 @@ def pipeline(tasks: list[str] | None = None, refresh: bool = False, force: bool 
         params = check(tasks)
         with alone():
             return _carry_out(params, set(tasks or params.tasks), refresh, force, dry_run)
-    except BusyError as error:
-        return Cancelled(message=one_line(error))
-    except (RefitError, StageError) as error:
-        return Failed(message=one_line(error))
-    except OSError as error:
-        if (line := mendable(error)) is None:
-            raise
-        return Failed(message=line)
+    except (RefitError, OSError) as error:
+        return ended_by(error)
+
+
+def ended_by(error: RefitError | OSError) -> State[Any]:
+    """Return the state of a run that this ended: with its line where a person can mend it; raises it where not."""
+    if (line := mendable(error)) is None:
+        raise error
+    return (Cancelled if isinstance(error, BusyError) else Failed)(message=line)
 
 
 @contextmanager
@@ -291,11 +294,15 @@ def once(tasks: list[str], run: Callable[[], State[Any]]) -> None:
     With 0 if it completed, 3 if another runs, 143 if it was stopped, 2 for params, 4 where Prefect's server does not answer, else 1.
     """
     runner.quiet()
+    ours: dict[Any, Any] = {
+        PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,  # to end them takes a second; api.bury needs none
+        PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: max(SECONDS, get_current_settings().server.ephemeral.startup_timeout_seconds),
+    }
     with told():
         check(tasks)
         print(api.said(), file=sys.stderr, flush=True)
         try:
-            with temporary_settings(SETTINGS):
+            with temporary_settings(ours):
                 state = run()
         except httpx.HTTPError as error:
             raise UnreachableError(

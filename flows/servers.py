@@ -130,16 +130,9 @@ def down() -> list[str]:
 
 
 def running() -> dict[str, dict[str, Any]]:
-    """Return name -> url, pid, since, of the servers that `up` started and that live; another process of that number is none."""
-    found = dict[str, dict[str, Any]]()
-    for name in SERVERS:
-        record = STATE / f"{name}.json"
-        if not record.is_file():
-            continue
-        of = receipts.read_json(record)
-        if psutil.pid_exists(of["pid"]) and psutil.Process(of["pid"]).create_time() == of["created"]:
-            found[name] = of
-    return found
+    """Return name -> url, since, and what names the process, of the servers that `up` started and that live."""
+    found = {name: receipts.read_json(record) for name in SERVERS if (record := STATE / f"{name}.json").is_file()}
+    return {name: of for name, of in found.items() if locks.lives(of)}
 
 
 def password() -> str:
@@ -166,7 +159,7 @@ def _start(server: Server) -> None:
             [str(Path(sys.executable).with_name(server.command[0])), *server.command[1:]],
             env=os.environ | server.environment, stdin=subprocess.DEVNULL, stdout=said, stderr=said, start_new_session=True, umask=0o077,
         )  # fmt: skip
-        record = {"url": server.url, "pid": process.pid, "created": psutil.Process(process.pid).create_time(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
+        record = {"url": server.url, "since": time.strftime("%Y-%m-%d %H:%M:%S"), **locks.process(process.pid)}
         receipts.write_json(STATE / f"{server.name}.json", record)
         _wait(server, process, log)
 

@@ -13,13 +13,13 @@ from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
-from prefect.states import Cancelled, Completed, Failed
+from prefect.states import Completed, Failed
 
 from flows import graph
-from flows.pipeline import NOTHING, StageError, alone, check, once, pipeline, update, warn
+from flows.pipeline import NOTHING, StageError, alone, check, ended_by, once, pipeline, update, warn
 from flows.reproduce import Dvc
 from stages.contract import preflight, runner
-from stages.contract.errors import BusyError, RefitError
+from stages.contract.errors import RefitError
 from stages.contract.escape import one_line
 from stages.contract.params import Params, Watch
 
@@ -46,10 +46,8 @@ def watch(tasks: list[str] | None = None) -> State[Any]:
             warn(preflight.look(params, keys))
             dag = _refreshed(keys)
             found = {key: look.with_options(task_run_name=f"look@{key}")(key, params, dag) for key in params.tasks if key in keys}
-    except BusyError as error:
-        return Cancelled(message=one_line(error))
-    except (RefitError, StageError) as error:
-        return Failed(message=one_line(error))
+    except (RefitError, OSError) as error:
+        return ended_by(error)
     rows = [{"task": key, "due": "; ".join(of.due) or "no", "looked at": "; ".join(of.looked)} for key, of in found.items()]
     create_table_artifact(rows, key="watch", description="Is retraining due?")
     due = {key: "; ".join(of.due) for key, of in found.items() if of.due}

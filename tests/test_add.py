@@ -368,6 +368,7 @@ def web(tmp_path: Path) -> Iterator[tuple[str, Path]]:
         server.shutdown()
 
 
+@pytest.mark.slow
 def test_a_table_on_the_web_is_imported_and_follows_its_address(project: Project, web: tuple[str, Path]) -> None:
     address, folder = web
     write_csv(folder / "all.csv", rows(120))
@@ -404,6 +405,7 @@ def test_an_address_that_never_answers_is_told_within_seconds(empty: Project, mo
     assert state(empty) == before
 
 
+@pytest.mark.slow
 def test_a_bucket_is_imported(project: Project, tmp_path: Path) -> None:
     """A real S3 server (moto), the real dvc-s3."""
     import boto3
@@ -431,6 +433,7 @@ def test_a_bucket_is_imported(project: Project, tmp_path: Path) -> None:
         server.stop()
 
 
+@pytest.mark.slow
 def test_a_data_set_and_a_base_model_of_a_hub_are_added_at_their_commit(
     project: Project, tmp_path: Path, tiny_base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -237,6 +237,7 @@ def test_a_command_of_the_readme_exists(command: str) -> None:
         assert command.startswith(("dvc ", "refit ", "git clone", "cd ", "source .venv/bin/activate")), command
 
 
+@pytest.mark.slow
 def test_commands_of_the_readme_run(finished: Project, tmp_path: Path) -> None:
     """In the order of the page, as a newcomer types them; the name of a task and its data are those of this project.
 

@@ -149,6 +149,7 @@ def test_all_that_is_wrong_with_a_set_is_told_at_once_and_kept(project: Project)
     assert any(not verdict["success"] for verdict in json.loads((refused / "expectations.json").read_text()))
 
 
+@pytest.mark.slow
 def test_dvc_stops_at_the_stage_that_refuses_and_keeps_no_entry_of_it(project: Project) -> None:
     project.repro("validate@tiny")
     good = (project.root / "data/raw/reviews.dvc").read_text()

@@ -11,6 +11,7 @@ from benchmarks import checks, images, leak
 from tests.conftest import ROOT
 from tests.test_formats import brought, converted  # noqa: F401  (fixtures)
 
+pytestmark = pytest.mark.slow
 HYMENOPTERA = ROOT.parent / "shared/data/hymenoptera/hymenoptera_256.zip"  # its licence forbids a copy in this repo
 
 

@@ -201,6 +201,7 @@ def test_another_language_is_called_out_and_stops_the_run_where_that_is_critical
 # ---- drift -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_new_rows_and_todays_data_are_compared_with_what_the_champion_learned_from(done: Project, tmp_path: Path) -> None:
     refit = str(Path(sys.executable).with_name("refit"))
     assert "0 of 7 measures beyond what tiny@1's own data shows" in done.run(refit, "drift", "tiny").stdout

@@ -233,6 +233,7 @@ def test_register_measures_the_budget_itself(judged: Project) -> None:
     assert all(head in card for head in ("## Intended use", "## Data", "## Results", "## Where it is weak", "## Cost"))
 
 
+@pytest.mark.slow
 def test_a_cheap_model_is_registered_promoted_and_serves(judged: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     project = judged.copy(tmp_path / "project")
     monkeypatch.chdir(project.root)

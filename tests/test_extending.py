@@ -29,6 +29,7 @@ from tests.test_architecture import KINDS
 from tests.test_hub import Server
 from tests.test_staleness import stale
 
+pytestmark = pytest.mark.slow
 GRADES = {"blame": "poor", "ask": "fair", "praise": "good"}
 SAME = ("<p>the <b>meal</b> was good</p>", "<script>if (1 < 2) {}</script><div class='x'>The meal was<br>good</div>")
 EMPTY = "<html><head><style>p { color: red }</style></head></html>"

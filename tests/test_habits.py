@@ -34,6 +34,7 @@ def status(project: Project, **environment: str) -> dict[str, Any]:
     return json.loads(refit(project, "status", "--json", **environment).stdout)[0]
 
 
+@pytest.mark.slow
 def test_an_experiment_changes_one_setting_and_shows_what_it_did(done: Project, tmp_path: Path) -> None:
     project = copied(done, tmp_path)
     ran = project.run("dvc", "exp", "run", "-n", "slower", "-S", f"{RATE}=1e-9", "finetune@tiny").stdout
@@ -75,6 +76,7 @@ def test_dvc_keeps_the_raw_data_that_it_tracks(done: Project, tmp_path: Path) ->
     assert (project.root / "data/raw/reviews/train.csv").is_file()
 
 
+@pytest.mark.slow
 def test_a_run_is_restored_on_another_clone_and_judged_there_without_training(done: Project, tmp_path: Path) -> None:
     project = copied(done, tmp_path)
     project.run("dvc", "remote", "add", "-d", "store", str(tmp_path / "store"))
@@ -105,6 +107,7 @@ def test_a_run_is_restored_on_another_clone_and_judged_there_without_training(do
     assert status(clone)["champion"].startswith("champion is version 1")
 
 
+@pytest.mark.slow
 def test_status_says_why_a_stage_is_out_of_date(done: Project) -> None:
     assert status(done)["stages"] == ["every stage is up to date"]
     assert status(done)["decision"][0].startswith("last decision: promote version 1 against baselines: macro-F1")

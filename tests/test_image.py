@@ -153,6 +153,7 @@ def test_copies_are_the_same_bytes_with_one_worker_and_with_two(done: Project) -
     assert before == after
 
 
+@pytest.mark.slow
 def test_refit_predict_labels_a_folder_of_pictures_and_says_what_is_bad(done: Project, tmp_path: Path) -> None:
     write_pictures(tmp_path / "new", 5)
     (tmp_path / "new/broken.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
@@ -166,6 +167,7 @@ def test_refit_predict_labels_a_folder_of_pictures_and_says_what_is_bad(done: Pr
     assert "1 rows" in one.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tune", [
     {"name": "linear_probe"}, {"name": "freeze", "layers": 1}, {"name": "lora", "rank": 4, "alpha": 8.0, "dropout": 0.0, "targets": ["convolution"]},
 ])  # fmt: skip
@@ -408,6 +410,7 @@ def test_a_base_model_without_an_image_processor_is_refused(tmp_path: Path) -> N
         image.processor(tmp_path)
 
 
+@pytest.mark.slow
 def test_refit_add_takes_a_folder_of_pictures_and_a_table_that_names_them(project: Project, tmp_path: Path) -> None:
     write_pictures(tmp_path / "mine", 30)
     (tmp_path / "mine/red/Thumbs.db").write_bytes(b"x")

@@ -94,6 +94,7 @@ def test_repeating_register_repeats_its_decision_and_makes_no_second_version(don
     assert len(client(done).search_model_versions("name = 'tiny'")) == 1
 
 
+@pytest.mark.slow
 def test_a_copy_that_became_equal_to_a_held_out_row_is_dropped_and_counted(done: Project, tmp_path: Path) -> None:
     """Each text stands in both orders of its two words, and every copy swaps them: it says what another row says."""
     project = done.copy(tmp_path / "project")
@@ -117,6 +118,7 @@ def test_a_copy_that_became_equal_to_a_held_out_row_is_dropped_and_counted(done:
     assert not set(parts["train"]["content"]) & (set(parts["validation"]["content"]) | set(parts["test"]["content"]))
 
 
+@pytest.mark.slow
 def test_a_worse_candidate_is_judged_against_the_champion_and_going_back_judges_anew(done: Project, tmp_path: Path) -> None:
     """The champion is scored anew on today's rows, and DVC's run cache must not replay an old decision."""
     project = done.copy(tmp_path / "project")
@@ -137,6 +139,7 @@ def test_a_worse_candidate_is_judged_against_the_champion_and_going_back_judges_
     assert (decision["candidate"]["version"], decision["verdicts"][0]["use"]) == (1, 1)
 
 
+@pytest.mark.slow
 def test_a_champion_whose_files_were_written_over_is_not_loaded_and_the_candidate_meets_the_cheap_baselines(done: Project, tmp_path: Path) -> None:
     project = done.copy(tmp_path / "project")
     weights = next((project.root / "mlruns").rglob("model.safetensors"))
@@ -197,6 +200,7 @@ def test_tune_moves_what_it_says_and_nothing_else(done: Project, name: str, tmp_
     assert load(project, "finetune/tiny/metrics.json")["macro_f1"] == pytest.approx(measured_on_validation(), abs=1e-9)
 
 
+@pytest.mark.slow
 def test_parts_that_the_data_set_gives_are_honoured_and_repeats_are_dropped_from_train(project: Project) -> None:
     table = rows(240)
     test = [*rows(60, seed=2), table[0]]  # one official test row stands in train too

@@ -77,13 +77,17 @@ def test_the_holder_of_a_lock_is_named_and_remembered(here: Path) -> None:
             locks.Lock(Path("held")),
         ):
             pass
+        assert locks.lives(locks.process(process.pid))
         process.kill()
-    lock = locks.Lock(Path("held"))
-    with lock:
-        assert lock.before["run"] == "r1"
-    lock = locks.Lock(Path("held"))
-    with lock:
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # dead, but not taken from the table of processes
+        with (lock := locks.Lock(Path("held"))):
+            assert lock.before["run"] == "r1"
+            assert not locks.lives(lock.before)
+    with (lock := locks.Lock(Path("held"))):
         assert lock.before["pid"] == os.getpid()
+        assert locks.lives(lock.before)
+        assert not locks.lives(lock.before | {"started": lock.before["started"] - 1}), "another process of the same number"
+    assert not locks.lives(locks.process(os.getpid()) | {"host": "elsewhere"})
 
 
 @namespaces

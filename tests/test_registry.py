@@ -369,6 +369,7 @@ def test_compare_gives_the_gate_s_evidence_on_test_rows_and_on_any_table(here: P
         compare("tiny@1", "tiny@2", tmp_path / "bare.csv")
 
 
+@pytest.mark.slow
 def test_the_commands_say_one_line_and_give_json(here: Project) -> None:
     def refit(*words: str) -> "subprocess.CompletedProcess[str]":
         return here.run(str(Path(sys.executable).with_name("refit")), *words, ok=False)
@@ -383,6 +384,7 @@ def test_the_commands_say_one_line_and_give_json(here: Project) -> None:
         assert (done.returncode, done.stderr.count("\n"), done.stderr[:7]) == (2, 1, "refit: "), done.stderr
 
 
+@pytest.mark.slow
 def test_a_champion_made_anew_in_a_clean_clone_predicts_the_same(finished: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     project = finished.copy(tmp_path / "project")
     monkeypatch.chdir(project.root)

@@ -96,6 +96,7 @@ def test_a_changed_section_makes_exactly_its_readers_stale(done: Project, sectio
         path.write_bytes(kept)
 
 
+@pytest.mark.slow
 def test_a_stage_that_ran_anew_and_wrote_the_same_runs_nothing_after_it(done: Project) -> None:
     for module in ("stages/evaluate.py", "stages/layouts/table.py"):
         path = Path(done.root, module)

@@ -73,18 +73,17 @@ def told() -> Generator[None]:
     """Tell on stderr, in one line, what a user can mend, and exit with its code; every command of ours runs in this."""
     try:
         yield
-    except RefitError as error:
-        print(f"refit: {one_line(error)}", file=sys.stderr, flush=True)
-        sys.exit(error.exit_code)
-    except OSError as error:
+    except (RefitError, OSError) as error:
         if (line := mendable(error)) is None:
             raise
         print(f"refit: {line}", file=sys.stderr, flush=True)
-        sys.exit(RefitError.exit_code)
+        sys.exit(error.exit_code if isinstance(error, RefitError) else RefitError.exit_code)
 
 
-def mendable(error: OSError) -> str | None:
-    """Return the line for what the operating system refuses and a user can mend; None where it may be a mistake of Refit's own."""
+def mendable(error: RefitError | OSError) -> str | None:
+    """Return the line for what a user can mend; None for what the operating system refuses and may be a mistake of Refit's own."""
+    if isinstance(error, RefitError):
+        return one_line(error)
     if error.errno not in MENDABLE:
         return None
     place = f"{one_line(error.filename, 200)}: " if error.filename else ""  # a full disk names no file

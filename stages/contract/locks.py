@@ -15,6 +15,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from stages.contract.errors import BusyError
 from stages.contract.escape import one_line
 
@@ -43,7 +45,7 @@ class Lock:
         self.before = self._read()
         command = " ".join([Path(sys.argv[0]).stem, *sys.argv[1:]])
         since = datetime.now(UTC).isoformat(timespec="seconds")
-        self._write(json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": since, "command": one_line(command, 200), **self.says}))
+        self._write(json.dumps({**process(os.getpid()), "since": since, "command": one_line(command, 200), **self.says}))
         return self.work
 
     def __exit__(self, *_: object) -> None:
@@ -60,6 +62,20 @@ class Lock:
         self.file.truncate(0)
         self.file.write(text)
         self.file.flush()
+
+
+def process(pid: int) -> dict[str, Any]:
+    """Return what tells a process from every other: pid, host, and when it started, in seconds since boot, as clocks are set while it runs."""
+    started = psutil.Process(pid).create_time() - psutil.boot_time()
+    return {"pid": pid, "host": socket.gethostname(), "started": round(started, 2)}
+
+
+def lives(record: dict[str, Any]) -> bool:
+    """Return whether the process that a record names runs on this host: not another of its number, nor what is left of it where no parent waits for it."""
+    try:
+        return process(record["pid"]).items() <= record.items() and psutil.Process(record["pid"]).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 @contextmanager
