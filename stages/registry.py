@@ -498,13 +498,8 @@ def _answering() -> Generator[Any]:
     try:
         with locks.alone(locks.STORE):
             yield _client()
-    except (requests.RequestException, OperationalError) as error:
-        raise UnreachableError(
-            f"MLflow at {mlflow.get_tracking_uri().rsplit('@')[-1]}: {redact(one_line(error, 300))}; see that it is up, and repeat"
-        ) from error
-    except mlflow.MlflowException as error:
-        if isinstance(error.__cause__, requests.RequestException) or "API request to" in str(error):
-            raise UnreachableError(
-                f"MLflow at {mlflow.get_tracking_uri().rsplit('@')[-1]}: {redact(one_line(error, 300))}; see that it is up, and repeat"
-            ) from error
-        raise
+    except (requests.RequestException, OperationalError, mlflow.MlflowException) as error:
+        if isinstance(error, mlflow.MlflowException) and not isinstance(error.__cause__, requests.RequestException) and "API request to" not in str(error):
+            raise
+        said = redact(one_line(str(error).partition("\n")[0], 300))  # SQLAlchemy's next lines are its statement
+        raise UnreachableError(f"MLflow at {mlflow.get_tracking_uri().rsplit('@')[-1]}: {said}; see that it is up, and repeat") from error

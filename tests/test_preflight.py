@@ -125,6 +125,14 @@ def test_a_disk_without_room_is_named_with_its_bytes_before_dvc_starts(project: 
 
 
 @namespaces
+def test_a_disk_that_is_full_is_said_of_the_registry_without_its_statement(project: Project) -> None:
+    code = "from stages import registry\nfrom stages.contract.errors import told\nwith told(): registry.champion('nobody')"
+    done = small(project, "60m", "sh", "-c", 'cat /dev/zero > ballast; exec "$@"', "sh", sys.executable, "-c", code)
+    assert done.returncode == 4, done.stderr
+    assert done.stderr.splitlines()[-1].endswith("mlflow.db: (sqlite3.OperationalError) database or disk is full; see that it is up, and repeat")
+
+
+@namespaces
 def test_a_folder_that_cannot_be_written_to_is_named(project: Project) -> None:
     root = project.root
     script = f'mount --bind "{root}" "{root}" && mount -o remount,bind,ro "{root}" && cd "{root}" && exec "$@"'
