@@ -1,8 +1,10 @@
 """Sets torch up for the work of a stage: its threads, equal results for equal seeds, and the device that torch finds."""
 
 import ctypes
+import os
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,19 +23,61 @@ def find() -> str:
 
 
 def set_up(compute: Compute) -> str:
-    """Set threads and determinism, and return the device; say so where the CPU would have to imitate bfloat16."""
+    """Set threads and determinism, and return the device; warn if the processor would have to imitate bfloat16."""
     import torch
 
     _keep_memory()
     torch.set_num_threads(compute.threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
-    if find() == "cpu" and compute.dtype == "bfloat16" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
-        print(
-            f"refit: compute.dtype: this CPU ({torch.backends.cpu.get_cpu_capability()}) has no bfloat16 and takes ten times as long for it; say float32",
-            file=sys.stderr,
-            flush=True,
-        )
+    if compute.threads > (cores := len(os.sched_getaffinity(0))):
+        _warn(f"compute.threads: {compute.threads} threads on {cores} core(s) take longer than {cores}; the weights belong to the number, whatever the cores")
+    if compute.dtype == "bfloat16" and not has_bfloat16():
+        _warn(f"compute.dtype: this processor ({torch.backends.cpu.get_cpu_capability()}) has no bfloat16 and takes ten times as long for it; say auto")
     return find()
+
+
+def _warn(line: str) -> None:
+    print(f"refit: {line}", file=sys.stderr, flush=True)
+
+
+def has_bfloat16() -> bool:
+    """Tell whether the device computes in bfloat16 itself: a CPU by its flags (AVX512_BF16, AMX_BF16), a GPU by its architecture."""
+    import torch
+
+    if find() == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    flags = torch.cpu.get_capabilities()
+    return any(flags.get(flag, False) for flag in ("avx512_bf16", "amx_bf16"))
+
+
+def dtype(compute: Compute) -> str:
+    """Return the name of the arithmetic, float32 or bfloat16: what the machine is decides `auto`, never a clock."""
+    if compute.dtype == "auto":
+        return "bfloat16" if has_bfloat16() else "float32"
+    return compute.dtype
+
+
+def free_memory() -> int:
+    """Return the bytes that the work may still take: of the GPU, or of the machine and of the container that this process is in."""
+    import psutil
+    import torch
+
+    if find() == "cuda":
+        return torch.cuda.mem_get_info()[0]
+    free, group = psutil.virtual_memory().available, Path("/sys/fs/cgroup")
+    try:
+        most, used = ((group / f"memory.{name}").read_text().strip() for name in ("max", "current"))
+    except OSError:  # no control group of version 2 limits it
+        return free
+    return free if most == "max" else min(free, int(most) - int(used))
+
+
+def described(compute: Compute) -> dict[str, str]:
+    """Return what the result of a training depends on besides data and settings, for the record: device and arithmetic."""
+    import torch
+
+    on = f"cpu, {compute.threads} threads" if find() == "cpu" else torch.cuda.get_device_name()
+    return {"device": on, "dtype": dtype(compute)}
 
 
 def _keep_memory() -> None:
@@ -51,11 +95,17 @@ def arithmetic(compute: Compute) -> Any:
     """Return the context (torch.autocast) in which a model computes as compute.dtype says."""
     import torch
 
-    return torch.autocast(find(), torch.bfloat16, enabled=compute.dtype == "bfloat16")
+    return torch.autocast(find(), torch.bfloat16, enabled=dtype(compute) == "bfloat16")
 
 
 def batches(encoded: Encoded, lengths: list[int], collate: Callable[[list[dict[str, Any]]], dict[str, Any]], size: int) -> Iterator[tuple[Any, dict[str, Any]]]:
-    """Yield the places of rows, like with like in length, and their tensors on the device, `size` rows at a time."""
-    order = np.argsort(lengths, kind="stable")
-    for batch in np.split(order, range(size, len(order), size)):
+    """Yield the places of rows, like with like in length, and their tensors on the device.
+
+    A batch has `size` rows where they are as long as the longest of all, and more of shorter ones: as many tokens.
+    """
+    order = np.argsort(lengths, kind="stable")[::-1]  # the longest first: what memory it takes is known at once
+    budget, start = size * max(lengths, default=0), 0
+    while start < len(order):
+        batch = order[start : start + budget // max(lengths[order[start]], 1)]
         yield batch, {name: tensor.to(find()) for name, tensor in collate([encoded[i] for i in batch]).items()}
+        start += len(batch)

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from stages.checks import domain
+from stages.checks.activations import Base
 from stages.contract import manifest, plugins, receipts, runner
 from stages.contract.errors import ParamsError
 from stages.contract.escape import cell
@@ -20,6 +21,7 @@ ALPHA = 1 - CONFIDENCE
 
 def evaluate(job: Job, problem: Classification, base: str, compute: Compute, evaluate: Evaluate) -> str:
     """Write metrics.json, the full report as JSON and as a page, every prediction, and the confusion matrix as data and as a picture."""
+    meter = cost.Meter() if evaluate.cost_rows else None
     of_y = plugins.problem(problem.name)
     train, validation, test = (manifest.read(job.take("split", f"{name}.parquet")) for name in manifest.PARTS)
     scorer = scoring.load(folder := job.take("finetune", "model").parent, compute)
@@ -34,7 +36,7 @@ def evaluate(job: Job, problem: Classification, base: str, compute: Compute, eva
     logits = scoring.score(scorer, test)
     predictions = scorer.decode(logits, test).rename(columns={"predicted": "candidate"}).assign(id=test["id"], y=y)
     known = baselines.known(train, validation)
-    frozen = baselines.Frozen(pretrained, of_x, of_y, scorer.settings, compute)
+    frozen = Base(pretrained, of_x, of_y, scorer.settings, compute)
     cheap = {of.name: baselines.score(of, known, of_y.strata(known["y"]), test, frozen) for of in evaluate.baselines}
     predictions = predictions.assign(**{name: of.predicted for name, of in cheap.items()})
     models = {name: _measured(of_y, y, predictions[name], labels) for name in ("candidate", *cheap)}
@@ -42,18 +44,18 @@ def evaluate(job: Job, problem: Classification, base: str, compute: Compute, eva
     right, temperature = y == predictions["candidate"], calibration.temperature(scoring.score(scorer, validation), of_y.targets(validation["y"], labels))
     profile = receipts.read_json(job.unsigned("validate", "domain.json"))["profile"]
     features = of_x.look(test["x"], scorer.settings).select_dtypes("number")
-    features["domain distance"] = domain.distances_of_rows(profile, test, (of_x, of_y), pretrained, (scorer.settings, compute))
+    features["domain distance"] = domain.distances_of_rows(profile, test, frozen, evaluate.slices.distance_rows)
     sliced = slices.columns(features, test["meta"], evaluate.slices)
     found: dict[str, Any] = {
         "models": models,
         "beside": {name: asdict(statistics.compare(y, predictions["candidate"], predictions[name], labels, margin=0, level=ALPHA / 2)) for name in cheap},
         "calibration": {of: calibration.examine(logits, right, t, evaluate.bins, ALPHA) for of, t in (("as_it_is", 1.0), ("scaled", temperature))},
         "slices": slices.measure(sliced, y, predictions["candidate"], of_y, evaluate.slices, CONFIDENCE),
-        "robustness": robustness.measure(scorer, test, y, predictions["candidate"], evaluate.robustness, ALPHA),
+        "robustness": robustness.measure(scorer, test, y, evaluate.robustness, ALPHA),
     }
     job.cost["models"] = {name: {"milliseconds_a_row": of.milliseconds, "megabytes": of.megabytes} for name, of in cheap.items()}
-    if evaluate.cost_rows:
-        job.cost["models"]["candidate"] = asdict(cost.measure(folder, test.head(evaluate.cost_rows), compute))
+    if meter:
+        job.cost["models"]["candidate"] = asdict(meter.measure(folder, test.head(evaluate.cost_rows or 0), compute))
 
     headlines = {name: of_y.headlines(of) for name, of in models.items()}
     first = next(iter(headlines["candidate"]))

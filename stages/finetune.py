@@ -1,6 +1,6 @@
 """Fine-tunes the base model on train and keeps the epoch that validation likes best; test is never read here."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from math import isfinite
 from typing import Any
 
@@ -16,9 +16,9 @@ def finetune(job: Job, modality: Modality, problem: Classification, base: str, a
     import torch
     import transformers
 
-    found = device.set_up(compute)
+    device.set_up(compute)
     transformers.set_seed(finetune.seed)
-    job.facts["device"] = f"cpu, {compute.threads} threads" if found == "cpu" else torch.cuda.get_device_name()
+    job.facts.update(device.described(compute))
     of_x, of_y = plugins.modality(modality.name), plugins.problem(problem.name)
     parts = {name: manifest.read(job.take("split", f"{name}.parquet")) for name in ("train", "validation")}
     folder, base_sha256 = job.raw(base)
@@ -28,16 +28,17 @@ def finetune(job: Job, modality: Modality, problem: Classification, base: str, a
     model = model.to(memory_format=getattr(torch, compute.memory_format))
     _set_layers(model, finetune)
     processor, tune = of_x.processor(folder), plugins.tune(finetune.tune.name)
-    encoded = of_x.encode_anew(parts["train"], processor, modality, augment), of_x.encode(parts["validation"], processor, modality)
-    train, validation = (plugins.Rows(rows, of_y.targets(parts[name]["y"], labels)) for name, rows in zip(parts, encoded, strict=True))
+
+    def encode(part: str, augment: Augment) -> plugins.Rows:
+        encoded = of_x.encode_anew(parts[part], processor, modality, augment)
+        return plugins.Rows(encoded, of_y.targets(parts[part]["y"], labels), of_x.lengths(encoded))
 
     def measure(logits: Any, targets: Any) -> dict[str, float]:
         return of_y.headlines(of_y.measure(of_y.truth(targets, labels), of_y.decode(logits, labels)["predicted"].tolist(), labels))
 
     learning = plugins.Learning(
-        train=train,
-        validation=validation,
-        lengths=of_x.lengths(train.encoded),
+        train=(train := encode("train", augment)),
+        validation=encode("validation", replace(augment, on_the_fly=False)),
         collate=of_x.collate(processor),
         loss=plugins.objective(finetune.objective.name).loss(finetune.objective, list(train.targets)),
         measure=measure,
@@ -64,7 +65,8 @@ def finetune(job: Job, modality: Modality, problem: Classification, base: str, a
     receipts.write_json(job.out / "epochs.json", epochs)  # `dvc plots` draws nothing where the first or last row lacks y
     metrics = {name.removeprefix("eval_"): value for name, value in best.items() if name.startswith("eval_")} | {"best_epoch": best["epoch"]}
     receipts.write_json(job.hand_on("metrics.json"), metrics)
-    return f"best of {len(epochs)} epochs is {best['epoch']:g}: validation macro-F1 {best['eval_macro_f1']:.4f}"
+    chosen = "the last" if finetune.best_metric == "last" else f"the best by validation {finetune.best_metric}"
+    return f"of {len(epochs)} epochs {chosen}, {best['epoch']:g}, is kept: validation macro-F1 {best['eval_macro_f1']:.4f}"
 
 
 def _set_layers(model: Any, finetune: Finetune) -> None:

@@ -35,6 +35,8 @@ BASELINES = Opponent("baselines", None, None, None)
 
 def register(job: Job, problem: Classification, base: str, data: Data, compute: Compute, register: Register) -> str:
     """Write the decision and the model card, and record both, the model and its lineage in MLflow."""
+    budget = next((gate for gate in register.gates if isinstance(gate, Budget)), None)
+    meter = cost.Meter() if budget else None
     parts = {name: manifest.read(job.take("split", f"{name}.parquet")) for name in manifest.PARTS}
     model, folder = receipts.read_json(job.take("finetune", "model.json")), job.take("finetune", "model").parent
     metrics, report = (receipts.read_json(job.take("evaluate", name)) for name in ("metrics.json", "report.json"))
@@ -43,8 +45,7 @@ def register(job: Job, problem: Classification, base: str, data: Data, compute: 
     labels = sorted(set(model["labels"]) | set(of_y.labels(parts["test"]["y"])))
     candidate.require_same(job, predictions, parts["test"])
     made = registry.record(candidate.gather(job, folder, sha256, (data.source, base), parts, origin, metrics))
-    budget = next((gate for gate in register.gates if isinstance(gate, Budget)), None)
-    price = cost.measure(folder, parts["test"].head(budget.rows), compute) if budget else None
+    price = meter.measure(folder, parts["test"].head(budget.rows), compute) if budget and meter else None
     facts = card.Facts({name: Counter(of_y.strata(part["y"])) for name, part in parts.items()}, _farthest(job), price)
 
     while True:  # until the registry stood still while the candidate was judged

@@ -7,6 +7,7 @@ import os
 import random
 import shutil
 import sys
+from collections import Counter
 from copy import deepcopy
 from functools import partial
 from pathlib import Path
@@ -20,7 +21,7 @@ from ruamel.yaml import YAML
 
 from stages.checks import duplicates
 from stages.commands import check
-from stages.contract import manifest, pictures, settings
+from stages.contract import draws, manifest, pictures, settings
 from stages.contract.errors import ModelError, ParamsError
 from stages.contract.params import Albumentations, Augment, ImageModality
 from stages.layouts import folders
@@ -339,10 +340,16 @@ def encoded(folder: Path, base: Path, augment: Augment | None = None) -> Any:
 
 
 def test_pixel_values_are_the_model_s_own_normalisation_of_the_centre(tmp_path: Path, tiny_resnet: Path) -> None:
+    import torch
+
     rgb = np.zeros((32, 64, 3), np.uint8)
     rgb[:, 16:48] = (255, 102, 0)  # the centre square, already of the right size
     pictures.write(rgb, tmp_path / "a.png")
-    values = encoded(tmp_path, tiny_resnet)[0]["pixel_values"]
+    rows = encoded(tmp_path, tiny_resnet)
+    assert (rows[0]["pixel_values"].dtype, tuple(rows[0]["pixel_values"].shape)) == (torch.uint8, (32, 32, 3))
+    batch = image.collate(image.processor(tiny_resnet))([rows[0] | {"labels": 2}, rows[0] | {"labels": 1}])
+    assert batch["labels"].tolist() == [2, 1] and batch["pixel_values"].is_contiguous(memory_format=torch.channels_last)
+    values = batch["pixel_values"][0]
     assert values.shape == (3, 32, 32)
     assert (np.ptp(values.numpy().reshape(3, -1), axis=1) == 0).all()
     np.testing.assert_allclose(values[:, 0, 0], [(1 - 0.5) / 0.2, (0.4 - 0.4) / 0.2, (0 - 0.3) / 0.2], atol=1e-5)
@@ -439,3 +446,17 @@ def test_refit_add_takes_a_folder_of_pictures_and_a_table_that_names_them(projec
 def test_what_systems_leave_in_a_folder_is_junk() -> None:
     assert all(folders.is_junk(Path(name)) for name in ("a/.DS_Store", "__MACOSX/a/b.png", ".ipynb_checkpoints/x.png", "a/Thumbs.db", "desktop.ini"))
     assert not folders.is_junk(Path("red/thumbs.png"))
+
+
+def test_each_transform_of_a_policy_draws_for_itself() -> None:
+    """A picture of four different corners tells which of three transforms were applied: all eight combinations come, each as often as chance has it."""
+    corners = np.zeros((2, 2, 3), np.uint8)
+    corners[..., 0] = [[10, 20], [30, 40]]
+    half = {"p": 0.5}
+    policy = image._Policy(
+        Augment(7, 1.0, 1, True, tuple(Albumentations("albumentations", name, half) for name in ("HorizontalFlip", "VerticalFlip", "InvertImg")))
+    )
+    seen = Counter(policy(corners, draws.integer("anew", 7, str(i)))[..., 0].tobytes() for i in range(1600))
+    assert len(seen) == 8
+    assert all(140 < number < 260 for number in seen.values())  # of 1,600 draws 200 are expected, with a deviation of 13
+    assert (policy(corners, 5) == policy(corners, 5)).all()

@@ -2,16 +2,19 @@
 
 import tempfile
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from stages import device
 from stages.contract import settings
 from stages.contract.errors import ModelError
 from stages.contract.params import Compute, CrossEntropy, Finetune, Freeze, Full, LinearProbe, Lora
 from stages.contract.plugins import Learning, Rows
 from stages.finetune import _set_layers
+from stages.methods import memory
 from stages.methods.loop import local
 from stages.methods.objective import cross_entropy
 from stages.methods.tune import freeze, full, linear_probe, lora
@@ -47,9 +50,9 @@ def learn(objective: CrossEntropy = FINETUNE.objective) -> Learning:
     def measure(logits: Any, targets: Any) -> dict[str, float]:
         return {"macro_f1": 0.5, "accuracy": float((logits.argmax(axis=1) == targets).mean())}
 
-    train, validation = Rows(encoded, targets), Rows(encoded[:8], targets[:8])
     lengths = [len(row["input_ids"]) for row in encoded]
-    return Learning(train, validation, lengths, collate, cross_entropy.loss(objective, targets), measure)
+    train, validation = Rows(encoded, targets, lengths), Rows(encoded[:8], targets[:8], lengths[:8])
+    return Learning(train, validation, collate, cross_entropy.loss(objective, targets), measure)
 
 
 def fitted(folder: Path, **change: Any) -> tuple[dict[str, Any], list[dict[str, float]]]:
@@ -164,7 +167,7 @@ def test_a_linear_probe_learns_on_the_features_that_reach_its_head_and_gives_the
     learning = learn()
     probe, reduced = linear_probe.prepare(model, new, learning, LinearProbe("linear_probe"))
     assert {name for name, parameter in probe.named_parameters() if parameter.requires_grad} == {"head.weight", "head.bias"}
-    assert len(reduced.train) == 24 and len(reduced.validation) == 8 and len(set(reduced.lengths)) == 1
+    assert len(reduced.train) == 24 and len(reduced.validation) == 8 and len(set(reduced.train.lengths)) == 1
 
     def logits(rows: Rows) -> Any:
         batch = learning.collate([rows.encoded[i] for i in range(len(rows))])
@@ -192,7 +195,7 @@ def test_a_linear_probe_learns_on_the_features_that_reach_its_head_and_gives_the
     least = min(first["eval_loss"], *(entry["eval_loss"] for entry in others))
     assert least < first["eval_loss"]
     assert float(torch.nn.functional.cross_entropy(found, batch["labels"])) == pytest.approx(least)
-    assert not any(local.IMPROVEMENTS in entry for entry in history)
+    assert not any(local.MERIT in entry for entry in history)
 
 
 def test_a_linear_probe_of_a_head_of_several_modules_runs_the_frozen_base_at_each_step() -> None:
@@ -248,3 +251,76 @@ def test_lora_takes_all_linear_layers_but_the_head() -> None:
     updated = {name for name, _ in learner.named_parameters() if "lora_A" in name}
     assert any("intermediate" in name for name in updated)
     assert not any("classifier" in name for name in updated)
+
+
+def test_a_step_that_does_not_fit_into_memory_is_refused_with_the_batch_that_fits(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    model, _ = bert(1)
+    before, learning = {name: of.clone() for name, of in model.state_dict().items()}, learn()
+    memory.require(model, learning, 4, COMPUTE)  # what this machine has is enough
+    held = memory._kept_bytes(model, {"input_ids": learning.collate([learning.train[0]])["input_ids"]}, COMPUTE)
+    fixed = 3 * sum(4 * of.numel() for of in model.parameters())
+    monkeypatch.setattr(device, "free_memory", lambda: fixed + 10 * held)
+    with pytest.raises(ModelError, match=r"finetune.batch_size: a step of 1,000 rows takes 0\.\d GiB or more, and 0\.0 GiB are free; at most (9|10) rows fit"):
+        memory.require(model, learning, 1000, COMPUTE)
+    monkeypatch.setattr(device, "free_memory", lambda: fixed)
+    with pytest.raises(ModelError, match="not one row fits"):
+        local.fit(model, learning, FINETUNE, COMPUTE, tmp_path)
+    assert all(of.equal(before[name]) for name, of in model.state_dict().items())
+
+
+def test_matrices_decay_and_biases_and_norms_do_not() -> None:
+    model, _ = bert(1)
+    model.bert.embeddings.requires_grad_(False)
+    decays, stays = local._optimizer(model, replace(FINETUNE, weight_decay=0.5)).param_groups
+    names = {of: name for name, of in model.named_parameters()}
+    assert (decays["weight_decay"], stays["weight_decay"]) == (0.5, 0.0)
+    assert {names[of].rpartition(".")[2] for of in decays["params"]} == {"weight"}
+    assert not any("LayerNorm" in names[of] or "embeddings" in names[of] for of in decays["params"])
+    assert all("bias" in names[of] or "LayerNorm" in names[of] for of in stays["params"])
+    assert len(decays["params"]) + len(stays["params"]) == sum(of.requires_grad for of in model.parameters())
+
+
+def test_the_last_epoch_is_kept_where_it_is_asked_for_whatever_validation_says(tmp_path: Path) -> None:
+    def kept(metric: str) -> dict[str, Any]:
+        from transformers import set_seed
+
+        scores = iter([0.9, 0.5, 0.1])
+        model, _ = bert(1)
+        set_seed(0)
+        falling = replace(learn(), measure=lambda *_: {"macro_f1": next(scores)})
+        local.fit(model, falling, replace(FINETUNE, best_metric=metric, epochs=3), COMPUTE, Path(tempfile.mkdtemp(dir=tmp_path)))
+        return {name: of.clone() for name, of in model.state_dict().items()}
+
+    last, best = kept("last"), kept("macro_f1")
+    assert any(not of.equal(best[name]) for name, of in last.items())
+    undisturbed, history = fitted(tmp_path, epochs=3)  # of a metric that stays the same the least loss, the last here, is kept
+    assert [entry["epoch"] for entry in history if "eval_loss" in entry][-1] == 3
+    assert all(of.equal(undisturbed[name]) for name, of in last.items())
+    with pytest.raises(ValueError, match="early_stopping_patience"):
+        replace(FINETUNE, best_metric="last", early_stopping_patience=2)
+
+
+def test_auto_is_bfloat16_where_the_processor_has_it_by_its_flags(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    auto = replace(COMPUTE, dtype="auto")
+    for flags, expected in (
+        ({"avx512_bf16": True}, "bfloat16"),
+        ({"amx_bf16": True}, "bfloat16"),
+        ({"avx512_f": True, "avx512_bf16": False}, "float32"),
+        ({}, "float32"),
+    ):
+        monkeypatch.setattr(device, "find", lambda: "cpu")
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda flags=flags: flags)
+        assert device.dtype(auto) == expected
+        assert device.dtype(COMPUTE) == "float32"
+
+
+def test_batches_hold_as_many_tokens_as_a_batch_of_the_longest_rows() -> None:
+    lengths = [3, 9, 1, 10, 2, 2, 5]
+    encoded = [{"input_ids": [i] * of} for i, of in enumerate(lengths)]
+    found = [sorted(batch.tolist()) for batch, _ in device.batches(encoded, lengths, lambda rows: {}, 2)]
+    assert sorted(chain.from_iterable(found)) == list(range(7))
+    assert all(len(batch) * max(lengths[i] for i in batch) <= 20 for batch in found)
+    assert max(map(len, found)) > 2
+    assert list(device.batches([], [], lambda rows: {}, 2)) == []

@@ -71,7 +71,7 @@ def write(path: Path, labels: list[str], mistakes: list[report.Mistake], **other
     interval = asdict(statistics.intervals(y, rows["candidate"], labels, alpha=0.05))
     models = dict.fromkeys(others, measured["majority"] | {"intervals": interval}) | {candidate: measured["candidate"] | {"intervals": interval}}
     logits = np.random.default_rng(1).normal(size=(len(rows), len(labels)))
-    cuts = Slicing(bins=2, max_values=len(labels), min_rows=1)
+    cuts = Slicing(bins=2, max_values=len(labels), min_rows=1, distance_rows=200)
     sliced = slices.columns(pd.DataFrame({labels[0]: rows["confidence"]}), pd.Series([json.dumps({labels[-1]: label}) for label in y]), cuts)
     beside = statistics.compare(y, rows["candidate"], rows["majority"], labels, margin=0, level=0.025)
     evidence: dict[str, Any] = {

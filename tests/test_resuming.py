@@ -119,7 +119,7 @@ class Altered(list[dict[str, Any]]):
 def test_rows_that_are_altered_anew_in_each_epoch_are_those_of_the_epoch_that_goes_on(tmp_path: Path) -> None:
     def altered() -> Learning:
         whole = learn()
-        return replace(whole, train=Rows(Altered(whole.train.encoded), whole.train.targets), lengths=[3] * 24)
+        return replace(whole, train=Rows(Altered(whole.train.encoded), whole.train.targets, [3] * 24))
 
     first = trained(tmp_path / "undisturbed", TUNES[0], learning=altered())
     assert trained(tmp_path / "disturbed", TUNES[0], (10, terminate), learning=altered()) == first

@@ -1,13 +1,16 @@
 """Text: copies that depend on nothing but their original, and what counts as the same text."""
 
+import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from stages.checks import duplicates
-from stages.contract import params
+from stages.contract import draws, params
 from stages.contract.params import Augment, Keyboard, TextModality
 from stages.modalities import text
 
@@ -148,3 +151,20 @@ def test_case_width_and_white_space_make_no_other_text() -> None:
     assert looked["normal"].nunique() == text.alike(looked).nunique() == 1
     assert looked["exact"].nunique() == 4
     assert text.alike(text.look(pd.Series(["was ist das?", "was ist dies?", "wasist das?"]), SETTINGS)).nunique() == 3
+
+
+def test_which_transform_alters_a_text_and_how_are_drawn_apart() -> None:
+    """Of 1,000 draws either of two transforms takes half, and in each half Python's and NumPy's generators are spread evenly and go apart."""
+    drawn = dict[str, list[tuple[float, float]]]({"first": [], "second": []})
+
+    def noted(name: str) -> Callable[[str], str]:
+        return lambda text: drawn[name].append((random.random(), float(np.random.random()))) or text
+
+    for i in range(1000):
+        text._alter_one("as it is", draws.integer("altered", 7, str(i)), [noted("first"), noted("second")])
+    assert 430 < len(drawn["first"]) < 570  # 500 are expected, with a deviation of 16
+    for of in drawn.values():
+        python, numpy = np.array(of).T
+        assert abs(python.mean() - 0.5) < 0.07 and abs(numpy.mean() - 0.5) < 0.07
+        assert abs(np.corrcoef(python, numpy)[0, 1]) < 0.2
+        assert not np.isclose(python, numpy).any()

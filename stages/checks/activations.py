@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from stages.contract.plugins import Modality, Problem
 
 Floats = NDArray[np.float32]
 
-AT_ONCE = 16  # rows: what the layers of a picture hold takes a hundred times its memory
+WATCHED_AT_ONCE = 16  # rows whose BatchNorm layers are watched: what the layers of a picture hold takes a hundred times its memory
 RESAMPLES = 500
 SIZES = (25, 50, 100, 200, 500, 1000)  # of the draws that a profile knows
 
@@ -35,23 +36,62 @@ class Seen:
     layers: list[int]
 
 
-def see(folder: Path, samples: pd.DataFrame, of_x: Modality, of_y: Problem, modality: Any, compute: Compute, norms: bool = True) -> Seen:
-    """Run the base model of a folder, in evaluation mode, on samples (x and, where it is stated, content).
+class Base:
+    """A base model as it was pretrained: loaded when it is first asked, and each row goes through it once for each way to encode it."""
 
-    Without norms no BatchNorm layer is watched: embeddings alone take a quarter of the time.
-    """
+    def __init__(self, folder: Path, of_x: Modality, of_y: Problem, modality: Any, compute: Compute) -> None:
+        self.folder, self.of_x, self.of_y, self.modality, self.compute = folder, of_x, of_y, modality, compute
+        self._embeddings = dict[tuple[Any, ...], dict[str, Floats]]()
+
+    @cached_property
+    def _loaded(self) -> tuple[Any, Any]:
+        return _load(self.folder, self.of_x, self.of_y, self.modality.name, self.compute)
+
+    def holds(self, rows: pd.DataFrame, modality: Any) -> bool:
+        """Tell whether all rows (id) went through the model already, encoded as a modality's settings say."""
+        return set(rows["id"]) <= self._embeddings.get(self.of_x.encoding(modality), {}).keys()
+
+    def embed(self, rows: pd.DataFrame, modality: Any = None) -> Floats:
+        """Return the embeddings (rows, width) of manifest rows, encoded as the task says, or as other settings of the modality say."""
+        modality = modality or self.modality
+        known = self._embeddings.setdefault(self.of_x.encoding(modality), {})
+        new = rows[~rows["id"].isin(list(known))]
+        if len(new):
+            seen = _run(*self._loaded, new, self.of_x, modality, self.compute, norms=False)
+            known.update(zip(new["id"], seen.embeddings, strict=True))
+        return np.stack([known[i] for i in rows["id"]])
+
+    def bytes(self) -> int:
+        """Return the bytes of its weights."""
+        return sum(path.stat().st_size for path in self.folder.glob("*.safetensors"))
+
+
+def see(folder: Path, samples: pd.DataFrame, of_x: Modality, of_y: Problem, modality: Any, compute: Compute) -> Seen:
+    """Run the base model of a folder, in evaluation mode, on samples (x and, where it is stated, content), and watch its BatchNorm layers."""
+    return _run(*_load(folder, of_x, of_y, modality.name, compute), samples, of_x, modality, compute, norms=True)
+
+
+def _load(folder: Path, of_x: Modality, of_y: Problem, modality: str, compute: Compute) -> tuple[Any, Any]:
+    """Return the base model, on its device and without a head, and its processor."""
     import torch
 
     on = device.set_up(compute)
-    model = of_y.load(folder, modality.name, ["0", "1"], new_head=True)[0].base_model.eval().to(on)  # the head is not asked
-    processor = of_x.processor(folder)
+    model = of_y.load(folder, modality, ["0", "1"], new_head=True)[0].base_model.eval()  # the head is not asked
+    return model.to(on, memory_format=getattr(torch, compute.memory_format)), of_x.processor(folder)
+
+
+def _run(model: Any, processor: Any, samples: pd.DataFrame, of_x: Modality, modality: Any, compute: Compute, norms: bool) -> Seen:
+    """Return what the model sees of samples; without norms no BatchNorm layer is watched, which takes a quarter of the time."""
+    import torch
+
     watched = [module for module in model.modules() if norms and isinstance(module, torch.nn.BatchNorm2d)]
     reached: list[Any] = [None] * len(watched)
     caught = [norm.register_forward_pre_hook(_keeper(reached, i)) for i, norm in enumerate(watched)]
     encoded = of_x.encode(samples, processor, modality)
     rows, moments = [np.empty(0)] * len(samples), [np.empty(0)] * len(samples)
+    size = min(compute.batch_size, WATCHED_AT_ONCE) if watched else compute.batch_size
     with torch.inference_mode():
-        for batch, inputs in device.batches(encoded, of_x.lengths(encoded), of_x.collate(processor), min(compute.batch_size, AT_ONCE)):
+        for batch, inputs in device.batches(encoded, of_x.lengths(encoded), of_x.collate(processor), size):
             with device.arithmetic(compute):
                 embedded = _pooled(model(**inputs).last_hidden_state.float(), inputs.get("attention_mask"))
             stacked = torch.stack([torch.cat(of, 1) for of in zip(*reached, strict=True)], 1) if watched else embedded[:, None, :0].repeat(1, 2, 1)

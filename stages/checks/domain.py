@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from stages.checks import activations, distances, profiles
+from stages.checks import distances, profiles
+from stages.checks.activations import Base
 from stages.checks.distances import Measure
 from stages.checks.profiles import Profile
 from stages.contract import plugins
@@ -89,16 +90,19 @@ def drift(reference: Profile, new: Profile, false_alarms: float, seed: int) -> l
     return [*of_labels, *distances.of_rows(reference, new, false_alarms, seed)]
 
 
-def distances_of_rows(profile: str, rows: pd.DataFrame, of: tuple[Modality, Problem], base: Path, settings: tuple[Any, Compute]) -> "pd.Series[float] | None":
-    """Return how far the embedding of each row (x; content where it is known) lies from those of the reference; null where it holds none of this base.
+def distances_of_rows(profile: str, rows: pd.DataFrame, base: Base, most: int) -> "pd.Series[float] | None":
+    """Return how far the embedding of each manifest row lies from those of the reference; None where the reference knows none of this base.
 
+    Where the base has not seen the rows as the reference was encoded, it sees `most` of them, which their ids draw; the others are left out.
     Mahalanobis distance (1936) in the directions that profiles keep, over the root of their number: 1 is usual in the reference itself.
     """
     reference = profiles.read(profiles.FOLDER / f"{profile}.json")
-    if reference.embeddings is None or reference.base != profiles.identity(base):
+    if reference.embeddings is None or reference.base != profiles.identity(base.folder):
         return None
-    seen = activations.see(base, rows, *of, profiles.asked_as(reference, settings[0]), settings[1], norms=False)
-    known, asked = profiles.embeddings(reference), profiles.project(seen.embeddings)
+    modality = profiles.asked_as(reference, base.modality)
+    if not base.holds(rows, modality):
+        rows = rows.sort_values("id").head(most)  # ids are hashes: their order is a draw
+    known, asked = profiles.embeddings(reference), profiles.project(base.embed(rows, modality))
     spread = np.cov(known, rowvar=False)
     spread += 1e-3 * np.trace(spread) / len(spread) * np.eye(len(spread))
     off = asked - known.mean(axis=0)

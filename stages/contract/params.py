@@ -565,8 +565,12 @@ class Finetune(_Strict):
     """of running statistics; null keeps the base model's own (transformers' MobileNetV2: .997, hence the last batch alone)"""
     max_grad_norm: Positive
     """gradients are clipped to this norm"""
-    best_metric: Metric | Literal["loss"]
-    """of validation; decides which epoch is kept, and where it ties the loss does"""
+    best_metric: Metric | Literal["loss", "last"]
+    """of validation; decides which epoch is kept, and where it ties the loss does; last keeps the last epoch, whatever validation says"""
+
+    def __post_init__(self) -> None:
+        if self.best_metric == "last" and self.early_stopping_patience is not None:
+            raise ValueError("early_stopping_patience counts epochs that are no better than the best; with best_metric: last it must be null")
 
 
 @dataclass(frozen=True)
@@ -575,8 +579,8 @@ class Compute(_Strict):
 
     threads: Count
     """of torch; belongs to the result: another number gives other weights"""
-    dtype: Literal["float32", "bfloat16"]
-    """of the arithmetic (autocast); weights are float32"""
+    dtype: Literal["auto", "float32", "bfloat16"]
+    """of the arithmetic (autocast), weights are float32; auto is bfloat16 on a processor that has it by its flags, else float32"""
     memory_format: Literal["contiguous_format", "channels_last"]
     """of pictures and convolutions"""
     batch_size: Count
@@ -662,6 +666,8 @@ class Slicing(_Strict):
     """a column of words is sliced by its values if it has no more of them"""
     min_rows: Count
     """of a slice; a smaller one is left out"""
+    distance_rows: Count
+    """whose distance from the domain is measured; of more so many are drawn, unless the base model sees them all for a baseline anyway"""
 
 
 @dataclass(frozen=True)

@@ -100,6 +100,10 @@ class Modality(Protocol):
         """Return the model's inputs for each sample, not padded: of x, which must have the `content` that is stated, if any."""
         ...
 
+    def encoding(self, settings: Any) -> tuple[Any, ...]:
+        """Return those of the settings that encode depends on: equal for settings that give the model equal inputs."""
+        ...
+
     def show(self, samples: "pd.DataFrame", settings: Any) -> list[Any]:
         """Return what a person is shown of each sample: a text, or the RGB array that the model sees."""
         ...
@@ -198,10 +202,11 @@ class Encoded(Protocol):
 
 @dataclass(frozen=True)
 class Rows:
-    """Encoded rows and their targets; rows may be read or altered only when they are asked for."""
+    """Encoded rows, their targets, and their lengths, by which like is batched with like; rows may be read or altered only when they are asked for."""
 
     encoded: Encoded
     targets: Sequence[Any]
+    lengths: list[int]
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -218,25 +223,25 @@ class Rows:
 class Learning:
     """What a loop learns from: encoded rows with `labels`, and how to batch, what to minimise, what to measure.
 
-    lengths are those of train: like goes with like. measure takes logits and targets of the same rows in any order: a
-    loop may batch validation by length.
+    measure takes logits and targets of the same rows in any order: a loop may batch validation by length.
     """
 
     train: Rows
     validation: Rows
-    lengths: list[int]
     collate: Callable[[list[dict[str, Any]]], dict[str, Any]]
     loss: Callable[..., Any]
     measure: Callable[[Any, Any], dict[str, float]]
 
 
-def merit(epoch: dict[str, float], metric: str) -> tuple[float, float]:
-    """Return by what epochs are compared, the greater the better: the validation metric and, where it ties, the lesser loss.
+def merit(epoch: dict[str, float], metric: str) -> float:
+    """Return the number by which epochs are compared, the greater the better: the validation metric, less a millionth of the loss.
 
     On few validation rows the metric ties early, and the loss goes on to tell a better epoch from a worse one. The metric
-    may be the loss itself.
+    may be the loss itself; `last` prefers the later epoch.
     """
-    return epoch[f"eval_{metric}"] * (-1 if metric == "loss" else 1), -epoch["eval_loss"]
+    if metric == "last":
+        return epoch["epoch"]
+    return -epoch["eval_loss"] if metric == "loss" else epoch[f"eval_{metric}"] - 1e-6 * epoch["eval_loss"]
 
 
 class Loop(Protocol):

@@ -2,36 +2,14 @@
 
 import time
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from stages.checks import activations
-from stages.contract.params import Baseline, Compute, Majority, ProbeLogistic
-from stages.contract.plugins import Modality, Problem
+from stages.checks.activations import Base
+from stages.contract.params import Baseline, Majority, ProbeLogistic
 from stages.judging import cheap
 from stages.judging.cheap import Array
-
-
-@dataclass(frozen=True)
-class Frozen:
-    """A base model as it was pretrained, and how rows reach it."""
-
-    folder: Path
-    of_x: Modality
-    of_y: Problem
-    modality: Any
-    compute: Compute
-
-    def embed(self, rows: pd.DataFrame) -> Array:
-        """Return the embeddings of rows (rows, width)."""
-        return activations.see(self.folder, rows, self.of_x, self.of_y, self.modality, self.compute, norms=False).embeddings
-
-    def bytes(self) -> int:
-        """Return the bytes of its weights."""
-        return sum(path.stat().st_size for path in self.folder.glob("*.safetensors"))
 
 
 @dataclass(frozen=True)
@@ -50,7 +28,7 @@ def known(train: pd.DataFrame, validation: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([train[train["id"] == train["source_id"]], validation], ignore_index=True)
 
 
-def score(baseline: Baseline, train: pd.DataFrame, y: "pd.Series[str]", test: pd.DataFrame, base: Frozen) -> Scored:
+def score(baseline: Baseline, train: pd.DataFrame, y: "pd.Series[str]", test: pd.DataFrame, base: Base) -> Scored:
     """Fit on train (manifest rows and their labels y) and score test."""
     if isinstance(baseline, Majority):
         return Scored(np.full(len(test), y.mode().iloc[0], dtype=object), 0.0, 0.0)

@@ -1,8 +1,11 @@
 """Measures what a model costs where it is used: loaded in a process of its own, a row at a time and in batches."""
 
+import gc
+import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from importlib import import_module
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -14,6 +17,7 @@ from stages.contract import pictures, runner
 from stages.contract.params import Compute
 from stages.judging import scoring
 
+LIBRARIES = ("torch", "transformers")  # what scoring needs, imported before the fork
 WARM = 5  # rows that are scored before any is timed
 
 
@@ -36,10 +40,23 @@ class Cost:
     """of the model's files (1,000,000 bytes)"""
 
 
-def measure(folder: Path, samples: pd.DataFrame, compute: Compute) -> Cost:
-    """Score samples with folder/model, each alone and then all in batches, in a fresh process that ends with this one."""
-    with ProcessPoolExecutor(1, get_context("spawn"), pictures.end_with_parent) as process:
-        return process.submit(_measure, folder, samples, compute).result()
+class Meter:
+    """A process of its own in which a model is measured. It is forked when the meter is made, so that it imports nothing a second time.
+
+    To be made before torch computes or a data set is read: threads that these start do not outlive a fork. (Elsewhere than on Linux
+    the process starts anew.)
+    """
+
+    def __init__(self) -> None:
+        for library in LIBRARIES:
+            import_module(library)
+        self.process = ProcessPoolExecutor(1, get_context("fork" if sys.platform == "linux" else "spawn"), pictures.end_with_parent)
+        self.process.submit(gc.freeze).result()
+
+    def measure(self, folder: Path, samples: pd.DataFrame, compute: Compute) -> Cost:
+        """Score samples with folder/model, each alone and then all in batches, and end the process."""
+        with self.process:
+            return self.process.submit(_measure, folder, samples, compute).result()
 
 
 def _measure(folder: Path, samples: pd.DataFrame, compute: Compute) -> Cost:

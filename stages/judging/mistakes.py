@@ -44,9 +44,7 @@ def _small(shown: list[Any]) -> list[Any]:
 
 def _maps(scorer: Scorer, samples: pd.DataFrame, predicted: "pd.Series[str]", shown: list["np.ndarray[Any, Any]"]) -> list[bytes]:
     """Return each picture with its saliency map laid over it."""
-    import torch
-
     rows, labels = scorer.encode(samples), scorer.card["labels"]
-    inputs = torch.stack([rows[i]["pixel_values"] for i in range(len(rows))])
+    inputs = scorer.of_x.collate(scorer.processor)([rows[i] for i in range(len(rows))])["pixel_values"]
     maps = saliency.saliency(scorer.model, inputs, [labels.index(label) for label in predicted], SEED)
     return [saliency.overlay(rgb, looked, SIDE) for rgb, looked in zip(shown, maps, strict=False)]

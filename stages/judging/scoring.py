@@ -61,8 +61,8 @@ def _loaded(folder: Path, card: dict[str, Any], compute: Compute) -> Scorer:
     return Scorer(card, of_x, of_y, model, of_x.processor(folder / "model"), plugins.settings(card["modality"]), compute)
 
 
-def logits(scorer: Scorer, encoded: Encoded, progress: Callable[[int], None] | None = None) -> "np.ndarray[Any, Any]":
-    """Return what the model says of encoded rows (rows, labels), float32: the mean over its views.
+def logits(scorer: Scorer, encoded: Encoded, progress: Callable[[int], None] | None = None, *, averaged: bool = True) -> "np.ndarray[Any, Any]":
+    """Return what the model says of encoded rows (rows, labels), float32: the mean over its views, or, not averaged, of the first view alone.
 
     progress is called after each batch with the number of its rows.
     """
@@ -73,7 +73,8 @@ def logits(scorer: Scorer, encoded: Encoded, progress: Callable[[int], None] | N
     with torch.inference_mode():
         for batch, inputs in device.batches(encoded, of_x.lengths(encoded), of_x.collate(scorer.processor), compute.batch_size):
             with device.arithmetic(compute):
-                seen = [scorer.model(**view).logits.float() for view in of_x.views(inputs, settings)]
+                views = of_x.views(inputs, settings) if averaged else [inputs]
+                seen = [scorer.model(**view).logits.float() for view in views]
             found[batch] = torch.stack(seen).mean(dim=0).cpu().numpy()
             if progress:
                 progress(len(batch))

@@ -2,6 +2,7 @@
 
 import inspect
 import math
+import random
 import threading
 import warnings
 from collections.abc import Callable
@@ -176,7 +177,8 @@ class _Policy(threading.local):
 
     def __call__(self, rgb: Rgb, draw: int) -> Rgb:
         """Return an RGB array altered by all transforms in turn; the draw decides, and nothing else."""
-        self.compose.set_random_seed(draw % 2**32)
+        # Not set_random_seed: it hands every transform a generator of the same seed, so that all share their first draw.
+        self.compose.set_random_state(np.random.default_rng(draw), random.Random(draw))
         return self.compose(image=rgb)["image"]
 
 
@@ -260,13 +262,11 @@ def processor(folder: Path) -> Any:
 
 
 class _Inputs:
-    """Rows of pixel_values (3, crop, crop), float32, read when they are asked for."""
+    """Rows of pixel_values (crop, crop, 3), uint8, read when they are asked for; collate makes the model's inputs of them."""
 
-    def __init__(self, samples: pd.DataFrame, processor: Any, settings: ImageModality, augment: Augment | None, room: int = 0) -> None:
+    def __init__(self, samples: pd.DataFrame, settings: ImageModality, augment: Augment | None, room: int = 0) -> None:
         self.x, self.settings = samples["x"].tolist(), settings
         self.content = samples["content"].tolist() if "content" in samples else [None] * len(samples)
-        self.mean = np.array(processor.image_mean, np.float32) / processor.rescale_factor
-        self.scale = processor.rescale_factor / np.array(processor.image_std, np.float32)
         self.ids = samples["id"].tolist() if augment else []
         self.augment, self.policy, self.epoch = augment, _Policy(augment) if augment else None, 0
         self.kept, self.room = dict[int, Rgb](), room
@@ -280,8 +280,7 @@ class _Inputs:
         rgb = self._resized(i)
         if self.augment and self.policy:
             rgb = self.policy(rgb, draws.integer("anew", self.augment.seed, f"{self.ids[i]}:{self.epoch}"))
-        rgb = _cropped(rgb, self.settings.crop)
-        return {"pixel_values": torch.from_numpy(((rgb - self.mean) * self.scale).transpose(2, 0, 1))}
+        return {"pixel_values": torch.from_numpy(np.array(_cropped(rgb, self.settings.crop)))}  # a copy: what is kept is read-only
 
     def _resized(self, i: int) -> Rgb:
         """Return row i as it is before it is altered; what is asked for again in each epoch is kept, as far as there is room."""
@@ -320,9 +319,14 @@ def _cropped(rgb: Rgb, side: int) -> Rgb:
     return rgb[top : top + side, left : left + side]
 
 
-def encode(samples: pd.DataFrame, processor: Any, settings: ImageModality) -> Encoded:
-    """Return rows of pixel_values (3, crop, crop); each picture is read, and its pixels verified, when its row is asked for."""
-    return _Inputs(samples, processor, settings, None)
+def encode(samples: pd.DataFrame, processor: Any, settings: ImageModality) -> Encoded:  # noqa: ARG001  (collate asks it)
+    """Return rows of pixel_values (crop, crop, 3); each picture is read, and its pixels verified, when its row is asked for."""
+    return _Inputs(samples, settings, None)
+
+
+def encoding(settings: ImageModality) -> tuple[int, int]:
+    """Return what the inputs of a picture depend on."""
+    return settings.shorter_side, settings.crop
 
 
 def show(samples: pd.DataFrame, settings: ImageModality) -> list[Rgb]:
@@ -331,15 +335,14 @@ def show(samples: pd.DataFrame, settings: ImageModality) -> list[Rgb]:
     return [_cropped(_resized(_verified(x, of), settings), settings.crop) for x, of in zip(samples["x"], content, strict=True)]
 
 
-def encode_anew(samples: pd.DataFrame, processor: Any, settings: ImageModality, augment: Augment) -> Encoded:
-    """Return the same, altered by the transforms at shorter_side, a draw for each (seed, id, epoch), where augment says so."""
-    anew = augment.on_the_fly and bool(augment.transforms)
-    return _Inputs(samples, processor, settings, augment if anew else None, KEPT_BYTES if anew else 0)
+def encode_anew(samples: pd.DataFrame, processor: Any, settings: ImageModality, augment: Augment) -> Encoded:  # noqa: ARG001
+    """Return the same for rows that each epoch asks for, altered by the transforms at shorter_side, a draw for each (seed, id, epoch), if augment says so."""
+    return _Inputs(samples, settings, augment if augment.on_the_fly and augment.transforms else None, KEPT_BYTES)
 
 
-def encode_altered(samples: pd.DataFrame, processor: Any, settings: ImageModality, transform: Transform, seed: int) -> Encoded:
+def encode_altered(samples: pd.DataFrame, processor: Any, settings: ImageModality, transform: Transform, seed: int) -> Encoded:  # noqa: ARG001
     """Return rows of pixel_values, each picture altered at shorter_side when its row is asked for."""
-    return _Inputs(samples, processor, settings, Augment(seed, 1.0, 0, on_the_fly=True, transforms=(transform,)))
+    return _Inputs(samples, settings, Augment(seed, 1.0, 0, on_the_fly=True, transforms=(transform,)))
 
 
 def lengths(encoded: Encoded) -> list[int]:
@@ -352,8 +355,16 @@ def views(inputs: dict[str, Any], settings: ImageModality) -> list[dict[str, Any
     return [{"pixel_values": inputs["pixel_values"].flip(VIEWS[view]) if VIEWS[view] else inputs["pixel_values"]} for view in settings.views]
 
 
-def collate(processor: Any) -> Callable[[list[dict[str, Any]]], dict[str, Any]]:  # noqa: ARG001  (pictures need no padding)
-    """Return what stacks rows."""
-    from transformers import default_data_collator
+def collate(processor: Any) -> Callable[[list[dict[str, Any]]], dict[str, Any]]:
+    """Return what makes pixel_values (rows, 3, crop, crop), float32 and normalised, of rows: in memory channels come last, as convolutions like it."""
+    import torch
 
-    return default_data_collator
+    mean = torch.tensor(processor.image_mean) / processor.rescale_factor
+    scale = processor.rescale_factor / torch.tensor(processor.image_std)
+
+    def stack(rows: list[dict[str, Any]]) -> dict[str, Any]:
+        pixels = (torch.stack([row["pixel_values"] for row in rows]) - mean) * scale
+        others = {name: torch.as_tensor([row[name] for row in rows]) for name in rows[0] if name != "pixel_values"}
+        return {"pixel_values": pixels.permute(0, 3, 1, 2), **others}
+
+    return stack

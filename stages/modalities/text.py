@@ -154,9 +154,10 @@ def preview(originals: pd.DataFrame, copies: pd.DataFrame, files: Path, below: s
 
 
 def _alter_one(text: str, draw: int, transforms: list[Callable[[str], Any]]) -> str:
-    random.seed(draw)  # nlpaug draws from both global generators
-    np.random.seed(draw % 2**32)
-    altered = transforms[draw % len(transforms)](text)
+    which, python, numpy = np.random.SeedSequence(draw).generate_state(3).tolist()
+    random.seed(python)  # nlpaug draws from both global generators
+    np.random.seed(numpy)
+    altered = transforms[which % len(transforms)](text)
     return " ".join(altered) if isinstance(altered, list) else str(altered)
 
 
@@ -207,6 +208,11 @@ def encode(samples: pd.DataFrame, processor: Any, settings: TextModality) -> lis
         raise ModelError(f"the base model's tokenizer {limit}, and modality.max_tokens is {settings.max_tokens}; lower it, or take another base")
     encoded = processor(samples["x"].tolist(), truncation=True, max_length=settings.max_tokens, return_token_type_ids=False)
     return [dict(zip(encoded.keys(), row, strict=True)) for row in zip(*encoded.values(), strict=True)]
+
+
+def encoding(settings: TextModality) -> tuple[int]:
+    """Return what the inputs of a text depend on."""
+    return (settings.max_tokens,)
 
 
 def show(samples: pd.DataFrame, settings: TextModality) -> list[str]:  # noqa: ARG001

@@ -8,7 +8,7 @@ from stages.contract.params import LinearProbe
 from stages.contract.plugins import Learning, Rows
 from stages.methods import batchnorm
 
-BATCH = 32  # rows whose features are worked out at once
+BATCH = 32  # rows whose features are worked out at once, of the longest
 
 
 def prepare(model: Any, new: frozenset[str], learning: Learning, _: LinearProbe) -> tuple[Any, Learning]:
@@ -36,24 +36,26 @@ def prepare(model: Any, new: frozenset[str], learning: Learning, _: LinearProbe)
         def forward(self, features: Any, labels: Any = None) -> Any:  # noqa: ARG002  (Trainer looks for it)
             return SequenceClassifierOutput(logits=self.head(features))
 
-    rows = {name: Rows(_features(model, head, of, learning), of.targets) for name, of in (("train", learning.train), ("validation", learning.validation))}
-    return Probe(), replace(learning, **rows, lengths=[1] * len(learning.train), collate=_collate)
+    parts = {"train": learning.train, "validation": learning.validation}
+    rows = {name: Rows(_features(model, head, of, learning), of.targets, [1] * len(of)) for name, of in parts.items()}
+    return Probe(), replace(learning, **rows, collate=_collate)
 
 
 def _features(model: Any, head: Any, rows: Rows, learning: Learning) -> list[dict[str, Any]]:
     """Return what reaches the head for each row, as float32 on the CPU."""
     import torch
 
-    found = device.find()
-    model.to(found).eval()
+    model.to(device.find()).eval()
     reached: list[Any] = []
+    features: list[Any] = [None] * len(rows)
     caught = head.register_forward_pre_hook(lambda _module, inputs: reached.append(inputs[0].detach().float().cpu()))
     with torch.inference_mode():
-        for start in range(0, len(rows), BATCH):
-            batch = learning.collate([rows.encoded[i] for i in range(start, min(start + BATCH, len(rows)))])
-            model(**{name: tensor.to(found) for name, tensor in batch.items()})
+        for batch, inputs in device.batches(rows.encoded, rows.lengths, learning.collate, BATCH):
+            model(**inputs)
+            for i, row in zip(batch, reached.pop(), strict=True):
+                features[i] = row
     caught.remove()
-    return [{"features": row} for row in torch.cat(reached).clone()]
+    return [{"features": row.clone()} for row in features]
 
 
 def _collate(rows: list[dict[str, Any]]) -> dict[str, Any]:
