@@ -79,6 +79,22 @@ def check(as_json: AsJson = False) -> None:
 
 
 @app.command(epilog=EPILOG)
+def calibrate(task: Annotated[str, typer.Argument(metavar="TASK", help="A task that split has run for.")], as_json: AsJson = False) -> None:
+    """Measure with which threads, arithmetic, memory format and batch a task runs fastest here, and write them into params.yaml."""
+    from stages.commands import calibrate as command
+
+    with _busy("timing steps of training and of scoring"):
+        found = command.calibrate(task)
+    if as_json:
+        return _json(found)
+    for trial in found.trials:
+        seconds = f"training {trial.training:.2f}" if trial.training is not None else f"scoring {trial.scoring:.2f}"
+        print(f"{seconds} s for 1,000 rows: {_compute(trial.compute)}")
+    print(f"params.yaml: tasks.{found.task}.compute {'stays' if found.compute == found.before else 'is now'} {_compute(found.compute)}")
+    return None
+
+
+@app.command(epilog=EPILOG)
 def status(as_json: AsJson = False) -> None:
     """Show each task: its stages, what is out of date and why, its champion and the last decision."""
     from stages.commands import status as command
@@ -305,6 +321,10 @@ def _moved(move: dict[str, Any]) -> str:
     """Return a move of the alias as a line."""
     left, reached = (f"version {move[key]}" if move[key] else "none" for key in ("from", "to"))
     return one_line(f"{move['when']}  {left} -> {reached}  by {move['who']}: {move['why']}")
+
+
+def _compute(compute: Any) -> str:
+    return ", ".join(f"{name} {value}" for name, value in dataclasses.asdict(compute).items())
 
 
 def _json(found: Any) -> None:

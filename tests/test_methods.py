@@ -271,7 +271,7 @@ def test_a_step_that_does_not_fit_into_memory_is_refused_with_the_batch_that_fit
 def test_matrices_decay_and_biases_and_norms_do_not() -> None:
     model, _ = bert(1)
     model.bert.embeddings.requires_grad_(False)
-    decays, stays = local._optimizer(model, replace(FINETUNE, weight_decay=0.5)).param_groups
+    decays, stays = local.optimizer(model, replace(FINETUNE, weight_decay=0.5)).param_groups
     names = {of: name for name, of in model.named_parameters()}
     assert (decays["weight_decay"], stays["weight_decay"]) == (0.5, 0.0)
     assert {names[of].rpartition(".")[2] for of in decays["params"]} == {"weight"}

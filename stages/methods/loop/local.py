@@ -78,7 +78,7 @@ def fit(model: Any, learning: Learning, finetune: Finetune, compute: Compute, wo
         train_dataset=learning.train,  # pyright: ignore[reportArgumentType]  (rows that can be indexed are a map-style data set)
         eval_dataset=learning.validation,  # pyright: ignore[reportArgumentType]
         data_collator=learning.collate,
-        optimizers=(_optimizer(model, finetune), None),
+        optimizers=(optimizer(model, finetune), None),
         compute_loss_func=learning.loss,
         compute_metrics=lambda p: learning.measure(p.predictions, p.label_ids),
         callbacks=[Epochs(), *([EarlyStoppingCallback(finetune.early_stopping_patience)] if finetune.early_stopping_patience else [])],
@@ -90,7 +90,7 @@ def fit(model: Any, learning: Learning, finetune: Finetune, compute: Compute, wo
     return [{k: v for k, v in entry.items() if not k.endswith((*CLOCK, MERIT))} for entry in trainer.state.log_history]
 
 
-def _optimizer(model: Any, finetune: Finetune) -> Any:
+def optimizer(model: Any, finetune: Finetune) -> Any:
     """Return AdamW (Loshchilov & Hutter 2019) over what learns; biases and the vectors of normalisation layers do not decay."""
     import torch
 

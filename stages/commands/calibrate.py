@@ -1,0 +1,166 @@
+"""Measures on this machine with which threads, arithmetic, memory format and batch a task runs fastest, and writes them into params.yaml.
+
+A run never chooses by a clock, so that its result does not depend on what else a machine does: this is the one place where one is read.
+"""
+
+import os
+import re
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from itertools import product
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from stages import device
+from stages.contract import locks, manifest, plugins, runner, settings
+from stages.contract.errors import ParamsError
+from stages.contract.params import Compute, Task
+from stages.contract.runner import Job
+from stages.methods.loop import local
+
+PARAMS = Path("params.yaml")
+ROUNDS = 3  # each candidate is timed once a round, in turn, so that a busy minute falls on all of them
+BATCHES = (16, 64, 256)  # rows scored at once
+ROWS = 256  # of train that are scored; a step of training takes as many as finetune.batch_size says
+WORTH = 0.05  # share of the time that a change must save
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What was tried, and the median seconds that 1,000 rows take: to learn from, or to be scored."""
+
+    compute: Compute
+    training: float | None
+    scoring: float | None
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """What params.yaml says now, what it said before, and every trial."""
+
+    task: str
+    compute: Compute
+    before: Compute
+    trials: list[Trial]
+
+
+def calibrate(name: str) -> Calibrated:
+    """Time steps of training and batches of scoring with the task's own base model and rows; write what is faster by more than WORTH."""
+    runner.quiet()
+    task = settings.task(name)
+    with locks.Lock(Path("data/.work/finetune", name)) as work, TemporaryDirectory(dir=work) as out:
+        job = Job("calibrate", name, Path(out), work)
+        train = manifest.read(job.take("split", "train.parquet")).sort_values("id").head(max(ROWS, task.finetune.batch_size))
+        folder, _ = job.raw(task.base)
+        trainings = _timed([(of, _training(task, folder, train, of)) for of in _candidates(task, folder)], task.compute)
+        compute = _best(trainings, task.compute)
+        scorings = _timed([(of, _scoring(task, folder, train, of)) for size in BATCHES for of in [replace(compute, batch_size=size)]], compute)
+        compute = _best(scorings, compute)
+    if compute != task.compute:
+        _write(name, task.compute, compute)
+    trials = [*(Trial(of, seconds, None) for of, seconds in trainings), *(Trial(of, None, seconds) for of, seconds in scorings)]
+    return Calibrated(name, compute, task.compute, trials)
+
+
+def _candidates(task: Task, folder: Path) -> list[Compute]:
+    """Return every combination that makes sense here; `auto` stands for the arithmetic that it means on this machine."""
+    import torch
+
+    model, _ = plugins.problem(task.problem.name).load(folder, task.modality.name, ["0", "1"], new_head=True)
+    convolves = any(isinstance(module, torch.nn.Conv2d) for module in model.modules())
+    cores = len(os.sched_getaffinity(0))
+    threads = sorted({1, max(1, cores // 2), cores, task.compute.threads})
+    arithmetic = ["auto", *(["float32"] if device.has_bfloat16() else [])]
+    formats = ["contiguous_format", "channels_last"] if convolves else [task.compute.memory_format]
+    return [replace(task.compute, threads=n, dtype=dtype, memory_format=of) for n, dtype, of in product(threads, arithmetic, formats)]
+
+
+def _training(task: Task, folder: Path, train: Any, compute: Compute) -> Callable[[], int]:
+    """Return what takes one step of training and says how many rows it took."""
+    import torch
+
+    of_x, of_y = plugins.modality(task.modality.name), plugins.problem(task.problem.name)
+    labels = of_y.labels(train["y"])
+    model, new = of_y.load(folder, task.modality.name, labels, new_head=True)
+    encoded = of_x.encode_anew(train.head(task.finetune.batch_size), processor := of_x.processor(folder), task.modality, task.augment)
+    rows = plugins.Rows(encoded, of_y.targets(train["y"].head(len(encoded)), labels), of_x.lengths(encoded))
+    loss = plugins.objective(task.finetune.objective.name).loss(task.finetune.objective, list(rows.targets))
+    learning = plugins.Learning(rows, rows, of_x.collate(processor), loss, lambda *_: {})
+    learner, learning = plugins.tune(task.finetune.tune.name).prepare(model, new, learning, task.finetune.tune)
+    learner = learner.to(device.find(), memory_format=getattr(torch, compute.memory_format)).train()
+    optimizer = local.optimizer(learner, task.finetune)
+
+    def step() -> int:
+        device.set_up(compute)
+        batch = {key: of.to(device.find()) for key, of in learning.collate([learning.train[i] for i in range(len(rows))]).items()}
+        targets = batch.pop("labels")
+        with device.arithmetic(compute):
+            outputs = learner(**batch)
+        outputs.logits = outputs.logits.float()
+        learning.loss(outputs, targets).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        return len(rows)
+
+    return step
+
+
+def _scoring(task: Task, folder: Path, rows: Any, compute: Compute) -> Callable[[], int]:
+    """Return what scores the rows and says how many they are."""
+    import torch
+
+    of_x, of_y = plugins.modality(task.modality.name), plugins.problem(task.problem.name)
+    model, _ = of_y.load(folder, task.modality.name, ["0", "1"], new_head=True)
+    model, processor = model.to(device.find(), memory_format=getattr(torch, compute.memory_format)).eval(), of_x.processor(folder)
+
+    def score() -> int:
+        device.set_up(compute)
+        encoded = of_x.encode(rows, processor, task.modality)
+        with torch.inference_mode(), device.arithmetic(compute):
+            for _, inputs in device.batches(encoded, of_x.lengths(encoded), of_x.collate(processor), compute.batch_size):
+                model(**inputs).logits.float().cpu()
+        return len(rows)
+
+    return score
+
+
+def _timed(works: list[tuple[Compute, Callable[[], int]]], first: Compute) -> list[tuple[Compute, float]]:
+    """Return for each the median seconds of 1,000 rows: warmed up once, then in turn, `first` before the others."""
+    works = sorted(works, key=lambda of: of[0] != first)
+    taken: list[list[float]] = [[] for _ in works]
+    for turn in range(ROUNDS + 1):
+        for of, (_, work) in zip(taken, works, strict=True):
+            began = time.perf_counter()
+            rows = work()
+            of += [1000 * (time.perf_counter() - began) / rows] if turn else []
+    return [(compute, median(of)) for (compute, _), of in zip(works, taken, strict=True)]
+
+
+def _best(timed: list[tuple[Compute, float]], now: Compute) -> Compute:
+    """Return the fastest, or what is set now where the fastest saves too little to be worth a change."""
+    fastest, least = min(timed, key=lambda of: of[1])
+    same = replace(now, dtype="auto") if device.dtype(now) == device.dtype(replace(now, dtype="auto")) else now
+    today = next((seconds for of, seconds in timed if of in (now, same)), None)
+    return now if today is not None and least > (1 - WORTH) * today else fastest
+
+
+def _write(name: str, before: Compute, after: Compute) -> None:
+    """Set the values of tasks.NAME.compute that changed; every other byte of params.yaml stays."""
+    lines = PARAMS.read_bytes().decode().split("\n")
+    held = YAML().load("\n".join(lines))["tasks"][name]["compute"]  # ruamel's round-trip reader, which builds no objects
+    changed = [(held.lc.value(key), str(value)) for key, value in asdict(after).items() if value != asdict(before)[key]]
+    for (line, column), value in sorted(changed, reverse=True):  # from the right: what is set moves what follows it
+        lines[line] = lines[line][:column] + re.sub(r"^[^\s,}#]+", value, lines[line][column:], count=1)
+    written = PARAMS.with_suffix(".yaml.new")
+    written.write_bytes("\n".join(lines).encode())
+    try:
+        if settings.load(written).tasks[name].compute != after:
+            raise ParamsError(f"{PARAMS}: tasks.{name}.compute is not written a value a key; set it to {asdict(after)}")
+        written.replace(PARAMS)
+    finally:
+        written.unlink(missing_ok=True)
