@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from stages import device
+from stages.contract import progress
 from stages.contract.params import Compute
 from stages.contract.plugins import Modality, Problem
 
@@ -50,13 +51,14 @@ def see(folder: Path, samples: pd.DataFrame, of_x: Modality, of_y: Problem, moda
     caught = [norm.register_forward_pre_hook(_keeper(reached, i)) for i, norm in enumerate(watched)]
     encoded = of_x.encode(samples, processor, modality)
     rows, moments = [np.empty(0)] * len(samples), [np.empty(0)] * len(samples)
-    with torch.inference_mode():
+    with torch.inference_mode(), progress.Progress("run the base model", len(samples)) as going:
         for batch, inputs in device.batches(encoded, of_x.lengths(encoded), of_x.collate(processor), min(compute.batch_size, AT_ONCE)):
             with device.arithmetic(compute):
                 embedded = _pooled(model(**inputs).last_hidden_state.float(), inputs.get("attention_mask"))
             stacked = torch.stack([torch.cat(of, 1) for of in zip(*reached, strict=True)], 1) if watched else embedded[:, None, :0].repeat(1, 2, 1)
             for i, row, moment in zip(batch, embedded.cpu().numpy(), stacked.cpu().numpy(), strict=True):
                 rows[i], moments[i] = row, moment
+            going.advance(len(batch))
     for hook in caught:
         hook.remove()
     kept: list[Any] = [torch.stack([of.running_mean, of.running_var + of.eps]) for of in watched]  # pyright: ignore[reportArgumentType, reportOptionalOperand]
