@@ -27,12 +27,11 @@ help:
 
 setup: $(READY)
 
-# torch first and alone: where another requirement cannot be met, pip would go back to a build of several GB.
-$(READY): pyproject.toml constraints.txt
+# .ci/install.py takes torch first and alone: where another requirement cannot be met, pip would go back to a build of several GB.
+$(READY): pyproject.toml constraints.txt .ci/install.py
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13) and "Refit needs Python 3.11 or 3.12: make PYTHON=/path/to/python3.11")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep '^torch==' constraints.txt)"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@$(BIN)/python .ci/install.py
 	@mkdir -p -m 700 .dvc/site && $(BIN)/dvc config --local core.site_cache_dir $(CURDIR)/.dvc/site
 	@git rev-parse --git-dir >/dev/null 2>&1 || $(BIN)/dvc config --local core.no_scm true  # an unpacked ZIP
 	@touch $@

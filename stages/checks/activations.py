@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from stages import device
+from stages.contract import progress
 from stages.contract.params import Compute
 from stages.contract.plugins import Modality, Problem
 
@@ -90,13 +91,14 @@ def _run(model: Any, processor: Any, samples: pd.DataFrame, of_x: Modality, moda
     encoded = of_x.encode(samples, processor, modality)
     rows, moments = [np.empty(0)] * len(samples), [np.empty(0)] * len(samples)
     size = min(compute.batch_size, WATCHED_AT_ONCE) if watched else compute.batch_size
-    with torch.inference_mode():
+    with torch.inference_mode(), progress.Progress("run the base model", len(samples)) as going:
         for batch, inputs in device.batches(encoded, of_x.lengths(encoded), of_x.collate(processor), size):
             with device.arithmetic(compute):
                 embedded = _pooled(model(**inputs).last_hidden_state.float(), inputs.get("attention_mask"))
             stacked = torch.stack([torch.cat(of, 1) for of in zip(*reached, strict=True)], 1) if watched else embedded[:, None, :0].repeat(1, 2, 1)
             for i, row, moment in zip(batch, embedded.cpu().numpy(), stacked.cpu().numpy(), strict=True):
                 rows[i], moments[i] = row, moment
+            going.advance(len(batch))
     for hook in caught:
         hook.remove()
     kept: list[Any] = [torch.stack([of.running_mean, of.running_var + of.eps]) for of in watched]  # pyright: ignore[reportArgumentType, reportOptionalOperand]

@@ -17,7 +17,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from stages.checks import duplicates, groups, near_pictures
-from stages.contract import draws, paths, pictures
+from stages.contract import draws, paths, pictures, progress
 from stages.contract.errors import ModelError, ReceiptError
 from stages.contract.escape import extract, one_line
 from stages.contract.params import Albumentations, Augment, Encoding, ImageModality, Transform
@@ -68,10 +68,8 @@ def look(x: "pd.Series[str]", settings: ImageModality) -> pd.DataFrame:
     Equal pixels are exact duplicates, however they are encoded.
     """
     columns = ["code", "reason", "note", "exact", "normal", "fingerprint", "shorter_side", "longer_side", "brightness", "contrast", "colourfulness"]
-    described = [
-        {"code": of.code, "reason": of.reason} if isinstance(of, PictureError) else of
-        for of in pictures.each([DATA / name for name in x], partial(_describe, limits=Limits(*settings.sides, settings.max_pixels)))
-    ]
+    seen = pictures.each([DATA / name for name in x], partial(_describe, limits=Limits(*settings.sides, settings.max_pixels)))
+    described = [{"code": of.code, "reason": of.reason} if isinstance(of, PictureError) else of for of in progress.follow(seen, "look at", len(x), "pictures")]
     found = pd.DataFrame(described, columns=columns, index=x.index, dtype=object)
     return found.where(found.notna(), None).astype(dict.fromkeys(columns[6:], float))
 
@@ -192,7 +190,8 @@ def alter(samples: pd.DataFrame, augment: Augment, settings: ImageModality, file
         return samples.iloc[:0]
     copies = pd.concat([chosen.assign(id=chosen["id"] + f"+{number}", source_id=chosen["id"]) for number in range(1, augment.copies + 1)], ignore_index=True)
     work = partial(_write_copy, policy=_Policy(augment), seed=augment.seed, limits=Limits(*settings.sides, settings.max_pixels), into=files)
-    written = list(pictures.each(list(zip(copies["id"], copies["x"], copies["content"], strict=True)), work))
+    altered = pictures.each(list(zip(copies["id"], copies["x"], copies["content"], strict=True)), work)
+    written = list(progress.follow(altered, "alter", len(copies), "pictures"))
     copies["x"] = below + "/" + copies["id"] + ".png"
     copies["content"] = pd.Series([None if isinstance(of, PictureError) else of for of in written], copies.index, dtype=object)
     return pd.concat([samples.iloc[:0], copies[copies["content"].notna()]], ignore_index=True)
