@@ -310,6 +310,9 @@ def test_an_interrupted_add_leaves_nothing(project: Project, tmp_path: Path, mon
                 "mine", str(write_texts(tmp_path / broken)), str(shutil.copytree(project.root / "data/raw/tiny_bert", tmp_path / f"base_{broken}")), None, None
             )
         assert state(project) == before
+    with pytest.raises(KeyboardInterrupt):  # after the source was written into params.yaml
+        command.add("mine", f"hub:org/toy@{COMMIT}", "tiny_bert", None, None)
+    assert state(project) == before
 
 
 def test_hidden_files_and_what_no_layout_reads_stay_where_they_are(project: Project, tmp_path: Path) -> None:

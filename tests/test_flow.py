@@ -16,11 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prefect.states import Failed
 from ruamel.yaml import YAML
 
 from benchmarks.flows import FLOW, at_once, below, free_port, killed, outputs, runs, seen_at, served
+from flows import pipeline
 from stages.commands.status import STAGES
 from stages.contract import locks
+from stages.contract.errors import BusyError, UnreachableError
 from stages.contract.receipts import sha256
 from tests.conftest import Project, block, flows, make_project, rows, write_csv
 from tests.test_package import NOWHERE, pack
@@ -122,6 +125,13 @@ def test_an_unknown_task_is_refused_by_name(done: Project) -> None:
     assert run.returncode == 2
     known = ", ".join(YAML(typ="safe").load(done.root / "params.yaml")["tasks"])
     assert run.stderr == f"refit: there is no task 'nobody'; have: {known}\n"
+
+
+def test_what_does_not_answer_is_tried_again_and_what_is_wrong_is_not() -> None:
+    def tried_again(code: int) -> bool:
+        return pipeline._is_worth_another_try(None, None, Failed(data=pipeline.StageError("a line", code)))
+
+    assert [code for code in range(6) if tried_again(code)] == [BusyError.exit_code, UnreachableError.exit_code]
 
 
 def test_a_server_that_does_not_answer_is_said_within_seconds(done: Project) -> None:

@@ -199,6 +199,13 @@ def test_a_version_withdrawn_while_it_was_judged_is_judged_anew(store: Path) -> 
     assert champion() == 2
 
 
+def test_a_move_by_hand_of_another_champion_than_the_one_seen_is_not_made(store: Path) -> None:
+    three(store)
+    before = moves()
+    assert registry.move(registry.version("tiny", "1"), 2, "the champion was seen to be 2", withdraw=True) is None
+    assert (champion(), moves(), registry.version("tiny", "2").withdrawn) == (3, before, "")
+
+
 def test_a_manual_promotion_stands_until_a_candidate_beats_it(store: Path) -> None:
     three(store)
     promote("tiny", 1, "the others are too slow")
