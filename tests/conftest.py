@@ -3,6 +3,7 @@
 What many tests start from is made once a run and copied: a project in which nothing has run, and one in which `dvc repro` ran.
 """
 
+import contextlib
 import csv
 import json
 import os
@@ -12,6 +13,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -26,6 +28,7 @@ from stages.contract.runner import QUIET
 
 ROOT = Path(__file__).parent.parent
 COPIED = ("stages", "flows", "dvc.yaml", ".dvcignore", ".gitignore", "Makefile", "pyproject.toml", "data/README.md", "data/profiles")
+COMMANDS = {"dvc": "dvc", "refit": "stages.cli"}  # and their modules
 WORDS = {
     "praise": "good great fine lovely superb excellent pleasant perfect".split(),
     "blame": "bad poor awful dull broken terrible useless rotten".split(),
@@ -57,7 +60,7 @@ def quiet() -> Iterator[None]:
 
 @cache
 def warm() -> subprocess.Popen[str]:
-    """Start the process that stages are forked from."""
+    """Start the process that DVC, refit and stages are forked from."""
     return subprocess.Popen([sys.executable, ROOT / "tests/warm.py"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
@@ -128,9 +131,26 @@ class Project:
     root: Path
 
     def run(self, *command: str, ok: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
-        """Run a command in the project; by default it must succeed."""
-        done = subprocess.run(command, cwd=self.root, env=os.environ | environment, capture_output=True, text=True, timeout=600, check=False)
+        """Run a command in the project; by default it must succeed. DVC, refit and stages are forked from a process that holds the libraries."""
+        words = [Path(command[0]).name, *command[1:]]
+        if words[0] in COMMANDS:
+            done = self._fork(command, COMMANDS[words[0]], words[1:], environment)
+        elif words[1:2] == ["-m"] and words[2].startswith("stages."):
+            done = self._fork(command, words[2], words[3:], environment)
+        else:
+            done = subprocess.run(command, cwd=self.root, env=os.environ | environment, capture_output=True, text=True, timeout=600, check=False)
         assert not ok or done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+        return done
+
+    def _fork(self, command: tuple[str, ...], module: str, arguments: list[str], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+        server, said = warm(), [Path(tempfile.gettempdir(), f"refit-{os.getpid()}.{of}") for of in ("stdout", "stderr")]
+        assert server.stdin and server.stdout
+        server.stdin.write(json.dumps([str(self.root), module, arguments, os.environ | environment, *map(str, said)]) + "\n")
+        server.stdin.flush()
+        assert select.select([server.stdout], [], [], 600)[0], f"{command} takes more than 10 minutes"
+        done = subprocess.CompletedProcess(command, int(server.stdout.readline()), *(path.read_text() for path in said))
+        for path in said:
+            path.unlink()
         return done
 
     def repro(self, *targets: str, ok: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -151,20 +171,8 @@ class Project:
         yaml.dump(document, path)
 
     def stage(self, name: str, key: str = "tiny", ok: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
-        """Run one stage by hand. It is forked from a process that holds the libraries, unless it needs another environment: DVC starts all anew."""
-        command = (sys.executable, "-m", f"stages.{name}", key)
-        if environment:
-            return self.run(*command, ok=ok, **environment)
-        server, said = warm(), [self.root / f"data/.{of}" for of in ("stdout", "stderr")]
-        assert server.stdin and server.stdout
-        server.stdin.write(json.dumps([str(self.root), name, key, dict(os.environ), *map(str, said)]) + "\n")
-        server.stdin.flush()
-        assert select.select([server.stdout], [], [], 600)[0], f"{command} takes more than 10 minutes"
-        done = subprocess.CompletedProcess(command, int(server.stdout.readline()), *(path.read_text() for path in said))
-        for path in said:
-            path.unlink()
-        assert not ok or done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
-        return done
+        """Run one stage by hand."""
+        return self.run(sys.executable, "-m", f"stages.{name}", key, ok=ok, **environment)
 
     def copy(self, root: Path) -> "Project":
         """Return a copy that knows nothing of the place it was copied from, which DVC and MLflow write down."""
@@ -172,11 +180,7 @@ class Project:
         config = root / ".dvc/config.local"
         config.write_text(config.read_text().replace(str(self.root), str(root)))
         if (root / "mlflow.db").exists():
-            with sqlite3.connect(root / "mlflow.db") as database:
-                for table, column in (("experiments", "artifact_location"), ("runs", "artifact_uri"), ("logged_models", "artifact_location"),
-                                      ("model_versions", "storage_location")):  # fmt: skip
-                    database.execute(f"UPDATE {table} SET {column} = replace({column}, ?, ?)", (str(self.root), str(root)))
-            database.close()
+            rebase(root, self.root)
         return Project(root)
 
     def forget(self, *stages: str) -> "Project":
@@ -191,6 +195,14 @@ class Project:
         (self.root / "mlflow.db").unlink(missing_ok=True)
         shutil.rmtree(self.root / "mlruns", ignore_errors=True)
         return self
+
+
+def rebase(root: Path, before: Path) -> None:
+    """Let MLflow's store, copied from another folder, name its own."""
+    places = {"experiments": "artifact_location", "runs": "artifact_uri", "logged_models": "artifact_location", "model_versions": "storage_location"}
+    with contextlib.closing(sqlite3.connect(root / "mlflow.db")) as database, database:
+        for table, column in places.items():
+            database.execute(f"UPDATE {table} SET {column} = replace({column}, ?, ?)", (str(before), str(root)))
 
 
 def block(source: str = "reviews", files: list[dict[str, Any]] | None = None) -> dict[str, Any]:
