@@ -5,6 +5,7 @@ a JSON array a line: the folder, the module, its arguments, the environment, and
 exit code in a line of its own.
 """
 
+import atexit
 import gc
 import importlib
 import json
@@ -12,6 +13,8 @@ import os
 import runpy
 import sys
 import threading
+import traceback
+from typing import NoReturn
 
 LIBRARIES = ("albumentations", "cv2", "dvc.cli", "dvc.commands.add", "dvc.commands.repro", "dvc.commands.status", "dvc.output", "dvc.repo", "dvc.repo.index",
              "dvc.repo.reproduce", "dvc.stage.cache", "great_expectations", "matplotlib.pyplot", "mlflow", "nlpaug.augmenter.char", "pandas", "pyarrow.parquet",
@@ -37,8 +40,30 @@ def serve() -> None:
                 os.dup2(os.open(file, os.O_RDWR | os.O_CREAT, 0o644), number)
             sys.path[0], sys.argv = root, [module, *arguments]  # as `python -m` has it
             sys.path[1:1] = filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))
-            runpy.run_module(module, run_name="__main__", alter_sys=True)
-            sys.exit()
+            leave(run(module))
+
+
+def run(module: str) -> int:
+    """Run a module as `python -m` does, and return its exit code."""
+    try:
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    except SystemExit as ended:
+        if isinstance(ended.code, str):
+            print(ended.code, file=sys.stderr)
+        return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+    except BaseException:
+        traceback.print_exc()
+        return 1
+    return 0
+
+
+def leave(code: int) -> NoReturn:
+    """End as an interpreter does, but let the system take the memory back: to free each object would first copy what is shared, for half a second."""
+    threading._shutdown()
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 if __name__ == "__main__":
