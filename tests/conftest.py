@@ -24,6 +24,7 @@ import pytest
 from filelock import FileLock
 from ruamel.yaml import YAML
 
+from stages.commands.status import STAGES
 from stages.contract.runner import QUIET
 
 ROOT = Path(__file__).parent.parent
@@ -174,6 +175,15 @@ class Project:
         """Run one stage by hand."""
         return self.run(sys.executable, "-m", f"stages.{name}", key, ok=ok, **environment)
 
+    def through(self, *stages: str) -> "Project":
+        """Run stages of `tiny` by hand, all unless named, and let DVC take note: what `dvc repro` does, in a fifth of its time."""
+        for some in ([of for of in stages or STAGES if of != "register"], [of for of in stages or STAGES if of == "register"]):  # which reads dvc.lock
+            for stage in some:
+                self.stage(stage)
+            if some:
+                self.run("dvc", "commit", "-q", "-f", *(f"{stage}@tiny" for stage in some))
+        return self
+
     def copy(self, root: Path) -> "Project":
         """Return a copy that knows nothing of the place it was copied from, which DVC and MLflow write down."""
         shutil.copytree(self.root, root, symlinks=True)
@@ -273,8 +283,8 @@ def fresh(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> Project:
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory, fresh: Project) -> Project:
-    """The project in which `dvc repro` has run once; to be copied."""
-    return Project(once(tmp_path_factory, "finished", lambda root: fresh.copy(root).repro()))
+    """The project in which every stage has run once; to be copied."""
+    return Project(once(tmp_path_factory, "finished", lambda root: fresh.copy(root).through()))
 
 
 @pytest.fixture
@@ -285,5 +295,5 @@ def project(tmp_path: Path, fresh: Project) -> Project:
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory, finished: Project) -> Project:
-    """A project in which `dvc repro` has run once. Tests of a module share it and leave it as they found it."""
+    """A project in which every stage has run once. Tests of a module share it and leave it as they found it."""
     return finished.copy(tmp_path_factory.mktemp("done") / "project")

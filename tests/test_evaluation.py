@@ -209,8 +209,7 @@ def judged(tmp_path_factory: pytest.TempPathFactory, finished: Project) -> Proje
                                       {"name": "slices", "least": 0.0}, {"name": "robustness", "most": 1.0}]  # fmt: skip
 
     project.params(change)
-    project.repro()
-    return project
+    return project.through("evaluate", "register")
 
 
 def test_timing_says_what_each_model_costs_and_no_metric_does(judged: Project) -> None:

@@ -108,9 +108,7 @@ def project(tmp_path: Path, fresh: Project) -> Project:
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory, fresh: Project) -> Project:
-    project = fresh.copy(tmp_path_factory.mktemp("done") / "project")
-    project.repro()
-    return project
+    return fresh.copy(tmp_path_factory.mktemp("done") / "project").through()
 
 
 def read(project: Project, name: str) -> Any:
