@@ -20,6 +20,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 from filelock import FileLock
 from ruamel.yaml import YAML
@@ -46,6 +47,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the longest files first; within a file the order stays."""
     place = {f"test_{name}": i for i, name in enumerate(LONGEST)}
     items.sort(key=lambda item: place.get(item.path.stem, len(place)))
+
+
+hypothesis.settings.register_profile("refit", derandomize=True, database=None, deadline=None)  # every run draws the same
+hypothesis.settings.load_profile("refit")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -175,13 +180,13 @@ class Project:
         """Run one stage by hand."""
         return self.run(sys.executable, "-m", f"stages.{name}", key, ok=ok, **environment)
 
-    def through(self, *stages: str) -> "Project":
-        """Run stages of `tiny` by hand, all unless named, and let DVC take note: what `dvc repro` does, in a fifth of its time."""
+    def through(self, *stages: str, key: str = "tiny", **environment: str) -> "Project":
+        """Run stages by hand, all of a task unless named, and let DVC take note: what `dvc repro` does, in a fifth of its time."""
         for some in ([of for of in stages or STAGES if of != "register"], [of for of in stages or STAGES if of == "register"]):  # which reads dvc.lock
             for stage in some:
-                self.stage(stage)
+                self.stage(stage, key, **environment)
             if some:
-                self.run("dvc", "commit", "-q", "-f", *(f"{stage}@tiny" for stage in some))
+                self.run("dvc", "commit", "-q", "-f", *(f"{stage}@{key}" for stage in some))
         return self
 
     def copy(self, root: Path) -> "Project":

@@ -153,7 +153,6 @@ def test_a_worse_candidate_is_judged_against_the_champion_and_going_back_judges_
     assert (decision["candidate"]["version"], decision["verdicts"][0]["use"]) == (1, 1)
 
 
-@pytest.mark.slow
 def test_a_champion_whose_files_were_written_over_is_not_loaded_and_the_candidate_meets_the_cheap_baselines(done: Project, tmp_path: Path) -> None:
     project = done.copy(tmp_path / "project")
     weights = next((project.root / "mlruns").rglob("model.safetensors"))
@@ -214,15 +213,14 @@ def test_tune_moves_what_it_says_and_nothing_else(done: Project, name: str, tmp_
     assert load(project, "finetune/tiny/metrics.json")["macro_f1"] == pytest.approx(measured_on_validation(), abs=1e-9)
 
 
-@pytest.mark.slow
 def test_parts_that_the_data_set_gives_are_honoured_and_repeats_are_dropped_from_train(project: Project) -> None:
     table = rows(240)
     test = [*rows(60, seed=2), table[0]]  # one official test row stands in train too
     write_csv(project.root / "data/raw/reviews/test.csv", test)
     files = [{"path": "train.csv", "part": "train", "rows": None}, {"path": "test.csv", "part": "test", "rows": None}]
     project.params(lambda p: p["tasks"]["tiny"]["data"]["layout"].update(files=files))
-    project.run("dvc", "add", "-q", "data/raw/reviews")
-    project.repro("split@tiny")
+    for stage in ("validate", "augment", "split"):
+        project.stage(stage)
     leakage = load(project, "split/tiny/leakage.json")
     assert leakage["parts"]["test"]["rows"] == 61
     assert leakage["repeats_of_held_out_rows"] == {"rows": 1, "origins": ["train.csv:2"]}
