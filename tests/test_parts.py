@@ -120,6 +120,13 @@ def test_shares_are_about_those_asked_for_in_every_class() -> None:
     assert found.filled.empty
 
 
+def test_another_seed_is_another_split() -> None:
+    samples = manifest([(label, 1, 0, None) for label in LABELS for _ in range(200)])
+    one, again, other = (part(samples, Split(seed=seed, validation=0.1, test=0.2)).part for seed in (3, 3, 4))
+    assert one.equals(again)
+    assert 0.3 < (one != other).mean() < 0.6  # two draws at these shares differ in .46 of the rows
+
+
 def test_a_part_that_a_class_would_lack_is_filled_and_the_group_is_named() -> None:
     samples = manifest([])
     found = part(samples, Split(seed=3, validation=0.01, test=0.01))

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Generator
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from stages.commands.lineage import lineage
 from stages.commands.promote import promote
 from stages.commands.rollback import rollback
 from stages.contract.errors import DataError, ModelError, RefitError, RegistryError
-from tests.conftest import Project, rows, write_csv
+from tests.conftest import Project, rebase, rows, write_csv
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +51,28 @@ def client() -> Any:
     import mlflow
 
     return mlflow.MlflowClient()
+
+
+@pytest.fixture(scope="module")
+def made(empty: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with a store in which three versions of `tiny` were champion in turn."""
+    folder = tmp_path_factory.mktemp("three")
+    shutil.copy(empty, folder / "mlflow.db")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
+        three(folder)
+    return folder
+
+
+@pytest.fixture
+def third(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a copy of it, which is the current folder."""
+    shutil.copytree(made, tmp_path / "store")
+    rebase(tmp_path / "store", made)
+    monkeypatch.chdir(tmp_path / "store")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/store/mlflow.db")
+    return tmp_path / "store"
 
 
 def three(folder: Path, **tags: str) -> None:
@@ -93,8 +116,7 @@ def test_a_verdict_about_another_champion_writes_nothing(store: Path) -> None:
     assert len(registry.uses("tiny")) == 2
 
 
-def test_every_move_says_who_when_why_from_and_to(store: Path) -> None:
-    three(store)
+def test_every_move_says_who_when_why_from_and_to(third: Path) -> None:
     found = history("tiny")
     assert [(move["from"], move["to"], move["why"]) for move in found.moves] == [
         (None, 1, "it beats baselines"), (1, 2, "it beats version_1"), (2, 3, "it beats version_2"),
@@ -105,9 +127,8 @@ def test_every_move_says_who_when_why_from_and_to(store: Path) -> None:
     assert json.loads(tags["refit.move.000002"]) == found.moves[1]
 
 
-def test_judging_the_champion_again_is_no_move_and_no_use(store: Path) -> None:
-    three(store)
-    register("tiny", 0.6, store / "made")
+def test_judging_the_champion_again_is_no_move_and_no_use(third: Path) -> None:
+    register("tiny", 0.6, third / "made")
     for _ in range(2):
         judge("tiny", 4)
     assert moves() == [(None, 1), (1, 2), (2, 3)]
@@ -137,8 +158,7 @@ def test_the_same_candidate_on_other_rows_is_another_use_and_lost_ids_are_no_fre
 
 
 @pytest.mark.parametrize("by_hand", [2, None])
-def test_a_move_made_in_mlflow_itself_is_found_and_recorded(store: Path, by_hand: int | None) -> None:
-    three(store)
+def test_a_move_made_in_mlflow_itself_is_found_and_recorded(third: Path, by_hand: int | None) -> None:
     if by_hand:
         client().set_registered_model_alias("tiny", registry.ALIAS, str(by_hand))
     else:
@@ -149,16 +169,14 @@ def test_a_move_made_in_mlflow_itself_is_found_and_recorded(store: Path, by_hand
     assert len(history("tiny").moves) == 4
 
 
-def test_a_move_made_in_mlflow_itself_is_found_by_register_too(store: Path) -> None:
-    three(store)
+def test_a_move_made_in_mlflow_itself_is_found_by_register_too(third: Path) -> None:
     client().set_registered_model_alias("tiny", registry.ALIAS, "1")
-    register("tiny", 0.8, store / "made")
+    register("tiny", 0.8, third / "made")
     judge("tiny", 4)
     assert moves()[-2:] == [(3, 1), (1, 4)]
 
 
-def test_rollback_goes_to_the_champion_before_and_past_those_that_were_withdrawn(store: Path) -> None:
-    three(store)
+def test_rollback_goes_to_the_champion_before_and_past_those_that_were_withdrawn(third: Path) -> None:
     done = rollback("tiny", None, "it swears")
     assert (done.move["from"], done.move["to"], done.move["why"], champion()) == (3, 2, "it swears", 2)
     assert registry.version("tiny", "3").withdrawn == f"{done.move['when']} by {done.move['who']}: it swears"
@@ -168,9 +186,8 @@ def test_rollback_goes_to_the_champion_before_and_past_those_that_were_withdrawn
         rollback("tiny", None, "again")
 
 
-def test_rollback_to_a_version_names_what_is_wrong_with_it(store: Path) -> None:
-    three(store)
-    register("tiny", 0.1, store / "made")
+def test_rollback_to_a_version_names_what_is_wrong_with_it(third: Path) -> None:
+    register("tiny", 0.1, third / "made")
     for to, fact in ((4, "version 4 has never been champion"), (3, "version 3 is the champion already"), (9, "has no version 9; it has: 1, 2, 3, 4")):
         with pytest.raises(RegistryError, match=fact):
             rollback("tiny", to, "x")
@@ -180,10 +197,9 @@ def test_rollback_to_a_version_names_what_is_wrong_with_it(store: Path) -> None:
     assert champion() == 1
 
 
-def test_a_withdrawn_version_never_returns_by_itself_and_promote_brings_it_back(store: Path) -> None:
-    three(store)
+def test_a_withdrawn_version_never_returns_by_itself_and_promote_brings_it_back(third: Path) -> None:
     rollback("tiny", None, "it swears")
-    assert register("tiny", 0.9, store / "made").number == 3
+    assert register("tiny", 0.9, third / "made").number == 3
     judge("tiny", 3)
     assert (champion(), registry.version("tiny", "3").tags["refit.outcome"]) == (2, "reject")
     move = promote("tiny", 3, "it was the other one").move
@@ -191,16 +207,20 @@ def test_a_withdrawn_version_never_returns_by_itself_and_promote_brings_it_back(
     assert move["why"].startswith("it was the other one (brought back: was withdrawn 2") and "it swears" in move["why"]
 
 
-def test_a_version_withdrawn_while_it_was_judged_is_judged_anew(store: Path) -> None:
-    three(store)
+def test_a_version_withdrawn_while_it_was_judged_is_judged_anew(third: Path) -> None:
     seen, at = registry.version("tiny", "3"), registry.version("tiny", "2")
     rollback("tiny", None, "it swears")
     assert not registry.decide(verdict(seen, at, len(registry.uses("tiny")), "promote"))
     assert champion() == 2
 
 
-def test_a_manual_promotion_stands_until_a_candidate_beats_it(store: Path) -> None:
-    three(store)
+def test_a_move_by_hand_of_another_champion_than_the_one_seen_is_not_made(third: Path) -> None:
+    before = moves()
+    assert registry.move(registry.version("tiny", "1"), 2, "the champion was seen to be 2", withdraw=True) is None
+    assert (champion(), moves(), registry.version("tiny", "2").withdrawn) == (3, before, "")
+
+
+def test_a_manual_promotion_stands_until_a_candidate_beats_it(third: Path) -> None:
     promote("tiny", 1, "the others are too slow")
     judge("tiny", 1)
     assert champion() == 1
@@ -208,7 +228,7 @@ def test_a_manual_promotion_stands_until_a_candidate_beats_it(store: Path) -> No
         promote("tiny", 1, "again")
     with pytest.raises(RegistryError, match="say why"):
         promote("tiny", 2, " ")
-    register("tiny", 0.6, store / "made")
+    register("tiny", 0.6, third / "made")
     judge("tiny", 4)
     assert champion() == 4
 
@@ -216,10 +236,9 @@ def test_a_manual_promotion_stands_until_a_candidate_beats_it(store: Path) -> No
 @pytest.mark.parametrize(
     "damage", [lambda path: path.write_bytes(path.read_bytes()[:-1] + b"!"), lambda path: path.unlink(), lambda path: shutil.rmtree(path.parents[1])]
 )
-def test_no_one_goes_back_to_a_damaged_version(store: Path, damage: Callable[[Path], object]) -> None:
-    three(store)
+def test_no_one_goes_back_to_a_damaged_version(third: Path, damage: Callable[[Path], object]) -> None:
     run = client().get_model_version("tiny", "2")
-    damage(next(path for path in (store / "mlruns").rglob("model.safetensors") if b"0.7" in path.read_bytes()))
+    damage(next(path for path in (third / "mlruns").rglob("model.safetensors") if b"0.7" in path.read_bytes()))
     for call in (lambda: rollback("tiny", None, "x"), lambda: promote("tiny", 2, "x")):
         with pytest.raises(ModelError, match="tiny@2: the"):
             call()
@@ -229,24 +248,24 @@ def test_no_one_goes_back_to_a_damaged_version(store: Path, damage: Callable[[Pa
 BAD = ["a/b", "../tiny", "tiny'", "Tiny", "a\nb", "\x1b[31m", "", "tiny@0", "tiny@x", "tiny@1@2", "x" * 61]
 
 
-@pytest.mark.parametrize("name", BAD)
-@pytest.mark.parametrize("call", [history, lambda name: rollback(name, None, "x"), lambda name: promote(name, 1, "x"), lineage])
-def test_a_name_that_is_none_is_said_in_one_line(store: Path, call: Callable[[str], object], name: str) -> None:
-    with pytest.raises(RegistryError) as error:
-        call(name)
-    assert str(error.value).isprintable()
-    assert error.value.exit_code == 2
+CALLS: list[Callable[[str], object]] = [history, lambda name: rollback(name, None, "x"), lambda name: promote(name, 1, "x"), lineage]
 
 
-@pytest.mark.parametrize("call", [history, lambda name: rollback(name, None, "x"), lambda name: promote(name, 1, "x"), lineage])
-def test_a_model_that_is_not_there_names_those_that_are(store: Path, call: Callable[[str], object]) -> None:
-    register("tiny", 0.5, store / "made")
-    with pytest.raises(RegistryError, match="nobody: the registry has no model of this name; it has: tiny"):
-        call("nobody")
+def test_a_name_that_is_none_is_said_in_one_line(store: Path) -> None:
+    for call, name in product(CALLS, BAD):
+        with pytest.raises(RegistryError) as error:
+            call(name)
+        assert str(error.value).isprintable(), name
+        assert error.value.exit_code == 2
 
 
-def test_a_move_that_a_person_edited_is_said(store: Path) -> None:
-    three(store)
+def test_a_model_that_is_not_there_names_those_that_are(third: Path) -> None:
+    for call in CALLS:
+        with pytest.raises(RegistryError, match="nobody: the registry has no model of this name; it has: tiny"):
+            call("nobody")
+
+
+def test_a_move_that_a_person_edited_is_said(third: Path) -> None:
     client().set_registered_model_tag("tiny", "refit.move.000002", "?")
     with pytest.raises(RegistryError, match=r"tag refit.move.000002 is not what Refit wrote"):
         history("tiny")
@@ -316,9 +335,9 @@ def test_lineage_reports_one_flipped_byte_and_what_is_gone(here: Project) -> Non
         path = next(p for p in here.root.glob(pattern) if p.suffix != ".dir" or p.parent.name + p.name in tracked)
         kept, mode = path.read_bytes(), path.stat().st_mode
         path.chmod(0o644)
-        for at in (0, len(kept) // 2, len(kept) - 1):
-            path.write_bytes(kept[:at] + bytes([kept[at] ^ 1]) + kept[at + 1 :])
-            assert any(fact in line for line in lineage("tiny").damaged), (pattern, at)
+        at = len(kept) // 2
+        path.write_bytes(kept[:at] + bytes([kept[at] ^ 1]) + kept[at + 1 :])
+        assert any(fact in line for line in lineage("tiny").damaged), pattern
         path.write_bytes(kept)
         path.chmod(mode)
     next(here.root.glob("mlruns/**/lineage/dvc_lock.json")).unlink()

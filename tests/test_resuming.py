@@ -2,12 +2,11 @@
 
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -79,14 +78,21 @@ def checkpoints(folder: Path) -> list[int]:
     return sorted(int(path.name.partition("-")[2]) for path in folder.glob("checkpoint-*"))
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Return weights and history of a training that nobody disturbed, by the method to tune."""
+    return {tune.name: trained(tmp_path_factory.mktemp(tune.name), tune) for tune in TUNES}
+
+
 @pytest.mark.parametrize("tune", TUNES, ids=lambda tune: tune.name)
-def test_a_training_that_is_killed_and_stopped_ends_as_if_it_had_not_been(tmp_path: Path, tune: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    """Killed in step 8 it goes on from 6; then it is stopped twice in one epoch, at 9 and 10, and killed in the next."""
-    weights, history = trained(tmp_path / "undisturbed", tune)
-    capsys.readouterr()
-    again = trained(tmp_path / "disturbed", tune, (8, kill), (3, terminate), (1, terminate), (4, kill))
-    assert re.findall(r"goes on from step (\d+) of 18", capsys.readouterr().out) == ["6", "9", "10", "12"]
-    assert again == (weights, history)
+def test_a_training_that_is_killed_and_stopped_ends_as_if_it_had_not_been(
+    tmp_path: Path, tune: Any, whole: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Killed in step 8 it goes on from 6; then it is stopped in step 9; and the first method is stopped once more in that epoch, and killed in the next."""
+    more = ((1, terminate), (4, kill)) if tune is TUNES[0] else ()
+    again = trained(tmp_path, tune, (8, kill), (3, terminate), *more)
+    assert re.findall(r"goes on from step (\d+) of 18", capsys.readouterr().out) == ["6", "9", *(["10", "12"] if more else [])]
+    assert again == whole[tune.name]
 
 
 def test_a_training_that_was_over_when_it_was_killed_makes_no_step_more(tmp_path: Path) -> None:
@@ -116,39 +122,37 @@ class Altered(list[dict[str, Any]]):
         return {**super().__getitem__(i), "input_ids": [2, 5 + (i + 7 * self.epoch) % 40, 3], "attention_mask": [1, 1, 1]}
 
 
-def test_rows_that_are_altered_anew_in_each_epoch_are_those_of_the_epoch_that_goes_on(tmp_path: Path) -> None:
+def test_rows_that_are_altered_anew_in_each_epoch_are_those_of_the_epoch_that_goes_on(tmp_path: Path, whole: dict[str, Any]) -> None:
     def altered() -> Learning:
-        whole = learn()
-        return replace(whole, train=Rows(Altered(whole.train.encoded), whole.train.targets, [3] * 24))
+        plain = learn()
+        return replace(plain, train=Rows(Altered(plain.train.encoded), plain.train.targets, [3] * 24))
 
     first = trained(tmp_path / "undisturbed", TUNES[0], learning=altered())
     assert trained(tmp_path / "disturbed", TUNES[0], (10, terminate), learning=altered()) == first
-    assert trained(tmp_path / "others", TUNES[0]) != first
+    assert whole["full"] != first
 
 
-def test_a_signal_in_an_epoch_s_last_step_waits_for_its_measurement(tmp_path: Path) -> None:
-    first = trained(tmp_path / "undisturbed", TUNES[0])
+def test_a_signal_in_an_epoch_s_last_step_waits_for_its_measurement(tmp_path: Path, whole: dict[str, Any]) -> None:
     with pytest.raises(Stopped) as stopped:
         begun(tmp_path / "stopped", TUNES[0], 6, terminate)
     assert stopped.value.code == 143
     assert stopped.value.line == "stopped by SIGTERM; a checkpoint of step 6 is kept, the same command goes on from there"
     assert [entry["step"] for entry in resuming.state(tmp_path / "stopped/checkpoint-6")["log_history"] if "eval_loss" in entry] == [6]
-    assert trained(tmp_path / "stopped", TUNES[0]) == first
+    assert trained(tmp_path / "stopped", TUNES[0]) == whole["full"]
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
-def test_a_step_that_does_not_end_is_left_and_the_last_good_checkpoint_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_step_that_does_not_end_is_left_and_the_last_good_checkpoint_stays(tmp_path: Path, whole: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     def hang() -> None:
         terminate()
         time.sleep(30)
 
     monkeypatch.setattr(local, "PATIENCE", 1)
-    first = trained(tmp_path / "undisturbed", TUNES[0])
     with pytest.raises(Stopped) as stopped:
         begun(tmp_path / "disturbed", TUNES[0], 8, hang)
     assert stopped.value.line == "stopped by SIGTERM; the same command goes on from the last checkpoint, if one is kept"
     assert checkpoints(tmp_path / "disturbed") == [6]
-    assert trained(tmp_path / "disturbed", TUNES[0]) == first
+    assert trained(tmp_path / "disturbed", TUNES[0]) == whole["full"]
 
 
 def flip(path: Path) -> None:
@@ -167,16 +171,17 @@ DAMAGES: dict[str, tuple[Callable[[Path], None], list[str]]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_checkpoint_that_is_not_what_was_signed_is_refused_and_removed(tmp_path: Path, damage: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_checkpoint_that_is_not_what_was_signed_is_refused_and_removed(
+    tmp_path: Path, damage: str, whole: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
     harm, steps = DAMAGES[damage]
-    first = trained(tmp_path / "undisturbed", TUNES[2])
     folder = tmp_path / "damaged"
     with pytest.raises(Stopped):
         begun(folder, TUNES[2], 14, terminate)
     assert checkpoints(folder) == [12, 14]
     harm(folder)
     capsys.readouterr()
-    assert trained(folder, TUNES[2]) == first
+    assert trained(folder, TUNES[2]) == whole["linear_probe"]
     said = capsys.readouterr().out
     assert re.findall(r"goes on from step (\d+)", said) == steps
     assert f"{folder}/checkpoint-1{2 if damage == 'the best one' else 4}: was not written to its end, or its bytes were changed; removed" in said
@@ -192,66 +197,53 @@ def results(project: Project) -> dict[str, str]:
     return receipts.files(project.root / "data/finetune/tiny", RESULT)
 
 
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory, finished: Project) -> Project:
-    """A project in which finetune has made four epochs of 133 steps."""
-    project = finished.copy(tmp_path_factory.mktemp("undisturbed") / "project")
-    project.params(lambda p: p["tasks"]["tiny"]["finetune"].update(epochs=4, batch_size=1))
-    project.stage("finetune")
-    return project
-
-
-@pytest.fixture
-def training(tmp_path: Path, undisturbed: Project) -> Iterator[tuple[Project, "subprocess.Popen[str]"]]:
-    """Another in which it has signed the first checkpoint and goes on."""
-    project = undisturbed.copy(tmp_path / "project")
-    shutil.rmtree(project.root / "data/finetune")
-    with subprocess.Popen(STAGE, cwd=project.root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        until = time.monotonic() + 120
-        while not [*project.root.glob("data/.work/finetune/tiny/checkpoints/*/checkpoint-*/receipt.json")]:
-            assert process.poll() is None and time.monotonic() < until
-            time.sleep(0.005)
-        yield project, process
-        process.kill()
-
-
-def test_a_stage_that_was_killed_goes_on_and_hands_on_the_same_bytes(training: tuple[Project, "subprocess.Popen[str]"], undisturbed: Project) -> None:
-    project, process = training
-    process.kill()
-    assert process.wait() == -signal.SIGKILL
-    said = project.stage("finetune").stdout
-    assert re.search(r"goes on from step (133|266|399|532) of 532 \(epoch [1-4]\)", said), said
-    assert results(project) == results(undisturbed)
-    assert sorted(path.name for path in (project.root / "data/.work/finetune/tiny").iterdir()) == ["lock"]
-
-
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_stage_that_is_stopped_keeps_a_checkpoint_says_so_and_goes_on_later(
-    training: tuple[Project, "subprocess.Popen[str]"], undisturbed: Project, number: signal.Signals, code: int
-) -> None:
-    project, process = training
+def going_on(project: Project, epoch: int) -> "subprocess.Popen[str]":
+    """Start the stage in a process of its own, and return it in the midst of the epoch after this one, whose checkpoint is signed."""
+    process = subprocess.Popen(STAGE, cwd=project.root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    until = time.monotonic() + 120
+    while not [*project.root.glob(f"data/.work/finetune/tiny/checkpoints/*/checkpoint-{133 * epoch}/receipt.json")]:
+        assert process.poll() is None and time.monotonic() < until
+        time.sleep(0.005)
     time.sleep(0.2)
+    return process
+
+
+def stopped(process: "subprocess.Popen[str]", number: signal.Signals, code: int) -> tuple[str, str]:
+    """Send a signal, and return what the stage had said, and the step of the checkpoint that is kept."""
     process.send_signal(number)
-    began = time.monotonic()
-    _, said = process.communicate(timeout=30)
-    print(f"{number.name}: {time.monotonic() - began:.2f} s")
+    before, said = process.communicate(timeout=30)
     (line,) = [line for line in said.splitlines() if line.startswith("refit: ")]
     step = re.fullmatch(rf"refit: stopped by {number.name}; a checkpoint of step (\d+) is kept, the same command goes on from there", line)
     assert process.returncode == code and step and "Traceback" not in said, said
-    assert sorted(path.name for path in (project.root / "data/.work/finetune/tiny").iterdir()) == ["checkpoints", "lock"]
-    assert f"goes on from step {step[1]} of 532" in project.stage("finetune").stdout
-    assert results(project) == results(undisturbed)
+    return before, step[1]
 
 
-def test_a_stage_whose_last_checkpoint_was_changed_goes_on_from_the_one_before(training: tuple[Project, "subprocess.Popen[str]"], undisturbed: Project) -> None:
-    project, process = training
-    process.send_signal(signal.SIGTERM)
-    process.wait()
-    last = max(project.root.glob("data/.work/finetune/tiny/checkpoints/*/*"), key=lambda path: int(path.name.partition("-")[2]))
+def test_a_stage_that_is_stopped_damaged_and_killed_goes_on_and_hands_on_the_same_bytes(finished: Project, tmp_path: Path) -> None:
+    """SIGINT and SIGTERM leave a checkpoint; when the last one is damaged, that of the best epoch is gone on from; SIGKILL leaves none of its own."""
+    project = finished.copy(tmp_path / "project").forget("finetune", "evaluate", "register")
+    project.params(lambda p: p["tasks"]["tiny"]["finetune"].update(epochs=3, batch_size=1))
+    undisturbed = project.copy(tmp_path / "undisturbed")
+    undisturbed.stage("finetune")
+    work = project.root / "data/.work/finetune/tiny"
+
+    _, first = stopped(going_on(project, 1), signal.SIGINT, 130)
+    assert sorted(path.name for path in work.iterdir()) == ["checkpoints", "lock"]
+    said, second = stopped(going_on(project, 2), signal.SIGTERM, 143)
+    assert f"goes on from step {first} of 399" in said and 133 < int(first) <= 266 < int(second) < 399
+
+    last = max(work.glob("checkpoints/*/*"), key=lambda path: int(path.name.partition("-")[2]))
     flip(last / "optimizer.pt")
+    with subprocess.Popen(STAGE, cwd=project.root, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        wanted = f"{last.relative_to(project.root)}: was not written to its end, or its bytes were changed; removed\n"
+        assert wanted in iter(process.stdout.readline, "")
+        assert re.match(r"goes on from step (133|266) of 399 ", process.stdout.readline())
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
     said = project.stage("finetune").stdout
-    assert f"{last.relative_to(project.root)}: was not written to its end, or its bytes were changed; removed" in said
+    assert re.search(r"goes on from step (133|266) of 399 \(epoch [12]\)", said), said
     assert results(project) == results(undisturbed)
+    assert sorted(path.name for path in work.iterdir()) == ["lock"]
 
 
 def test_a_checkpoint_is_of_equal_inputs_params_facts_and_code_alone(tmp_path: Path) -> None:

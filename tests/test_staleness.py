@@ -40,13 +40,17 @@ def users_of(module: str) -> set[str]:
     return found
 
 
-def stale(project: Project) -> dict[str, set[str]]:
-    """Return the stages that DVC would run because something they name has changed, and the files of those that they name."""
+def reasons(project: Project) -> dict[str, list[dict[str, Any]]]:
+    """Return the stages that DVC would run because something they name has changed, and its own reasons."""
     from dvc.repo import Repo
 
     with Repo(str(project.root)) as repo:
-        told = {address.rpartition(":")[2]: reasons for address, reasons in repo.status().items()}
-    return {stage: {name for reason in reasons for name in reason.get("changed deps", {})} for stage, reasons in told.items()}
+        return {address.rpartition(":")[2]: of for address, of in repo.status().items()}
+
+
+def stale(project: Project) -> dict[str, set[str]]:
+    """Return the stages that DVC would run because something they name has changed, and the files of those that they name."""
+    return {stage: {name for of in found for name in of.get("changed deps", {})} for stage, found in reasons(project).items()}
 
 
 MODULES = sorted(str(p.relative_to(ROOT)) for p in (ROOT / "stages").rglob("*.py") if p.name not in ("__init__.py", "params.py"))
@@ -75,25 +79,31 @@ def test_stages_are_stale_for_what_changed_and_nothing_else(done: Project, all_c
     assert stale(done) == {}
 
 
-@pytest.mark.parametrize("section", [f.name for f in fields(params.Task)])
-def test_a_changed_section_makes_exactly_its_readers_stale(done: Project, section: str) -> None:
+@pytest.fixture(scope="module")
+def other_settings(done: Project) -> dict[str, set[str]]:
+    """Return which stages DVC would run, and for which keys of params.yaml, when every section has changed."""
     path = done.root / "params.yaml"
     kept = path.read_bytes()
 
     def change(document: Any) -> None:
         task = document["tasks"]["tiny"]
-        if section == "base":
-            task["base"] = "reviews"
-        else:
-            name, value = LEAVES[section]
-            task[section][name] = value
+        task["base"] = "reviews"
+        for section, leaf in LEAVES.items():
+            if leaf:
+                task[section][leaf[0]] = leaf[1]
 
     try:
         done.params(change)
-        readers = {f"{stage}@tiny" for stage in TASK_STAGES if f"tasks.${{key}}.{section}" in DAG[stage]["do"]["params"]}
-        assert stale(done).keys() == readers
+        changed = {stage: [of.get("changed deps", {}).get("params.yaml", {}) for of in found] for stage, found in reasons(done).items()}
+        return {stage: {key for of in found for key in of} for stage, found in changed.items()}
     finally:
         path.write_bytes(kept)
+
+
+@pytest.mark.parametrize("section", [f.name for f in fields(params.Task)])
+def test_a_changed_section_makes_exactly_its_readers_stale(other_settings: dict[str, set[str]], section: str) -> None:
+    readers = {f"{stage}@tiny" for stage in TASK_STAGES if f"tasks.${{key}}.{section}" in DAG[stage]["do"]["params"]}
+    assert {stage for stage, keys in other_settings.items() if f"tasks.tiny.{section}" in keys} == readers
 
 
 @pytest.mark.slow
