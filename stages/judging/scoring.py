@@ -13,6 +13,7 @@ from stages.contract import plugins, receipts
 from stages.contract.errors import ModelError
 from stages.contract.params import Compute
 from stages.contract.plugins import Encoded, Modality, Problem
+from stages.contract.progress import Progress
 from stages.judging import cheap
 
 WINDOW = 16_384  # rows that are encoded at a time: what a tokenizer returns takes a hundred times the memory of a text
@@ -82,10 +83,11 @@ def logits(scorer: Scorer, encoded: Encoded, progress: Callable[[int], None] | N
 
 
 def score(scorer: Scorer, samples: pd.DataFrame, progress: Callable[[int], None] | None = None) -> "np.ndarray[Any, Any]":
-    """Return the logits (rows, labels) of samples, which are encoded a window at a time."""
+    """Return the logits (rows, labels) of samples, which are encoded a window at a time; progress takes the place of the lines that long work prints."""
     found = np.empty((len(samples), len(scorer.card["labels"])), dtype=np.float32)
-    for start in range(0, len(samples), WINDOW):
-        found[start : start + WINDOW] = logits(scorer, scorer.encode(samples.iloc[start : start + WINDOW]), progress)
+    with Progress("score", len(samples)) as going:
+        for start in range(0, len(samples), WINDOW):
+            found[start : start + WINDOW] = logits(scorer, scorer.encode(samples.iloc[start : start + WINDOW]), progress or going.advance)
     return found
 
 
