@@ -228,7 +228,7 @@ def block(source: str = "reviews", files: list[dict[str, Any]] | None = None) ->
     files = files or [{"path": "train.csv", "part": None, "rows": None}]
     task["data"] = {"source": source, "encoding": "utf-8", "layout": {"name": "table", "files": files, "columns": {"x": "text", "y": "label"}, "dialect": None}}
     task["problem"]["labels"] = None
-    task["compute"] |= {"threads": 1, "batch_size": 32}
+    task["compute"] |= {"threads": 1, "dtype": "float32", "batch_size": 32}  # the same arithmetic on every machine
     task["validate"] |= {"min_rows": 20, "min_rows_per_label": 5, "max_bad_fraction": 0.15}
     task["validate"]["label_distribution"] = {"name": "uniform", "max_kl": 0.5}
     task["validate"]["domain"] |= {"profile": "unknown", "run_base": False}
