@@ -26,7 +26,7 @@ def set_up(compute: Compute) -> str:
 
     _keep_memory()
     torch.set_num_threads(compute.threads)
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.set_deterministic_debug_mode("warn")  # use_deterministic_algorithms would import the compiler too, 1.7 s
     if find() == "cpu" and compute.dtype == "bfloat16" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         print(
             f"refit: compute.dtype: this CPU ({torch.backends.cpu.get_cpu_capability()}) has no bfloat16 and takes ten times as long for it; say float32",

@@ -1,5 +1,7 @@
 """Text: copies that depend on nothing but their original, and what counts as the same text."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any, get_args
 
@@ -10,6 +12,7 @@ from stages.checks import duplicates
 from stages.contract import params
 from stages.contract.params import Augment, Keyboard, TextModality
 from stages.modalities import text
+from tests.conftest import ROOT
 
 SETTINGS = TextModality(name="text", characters=(3, 20), median_characters=(1, 50), max_tokens=8)
 KEYBOARD = Keyboard(name="keyboard", words=0.5, characters=0.5)
@@ -148,3 +151,8 @@ def test_case_width_and_white_space_make_no_other_text() -> None:
     assert looked["normal"].nunique() == text.alike(looked).nunique() == 1
     assert looked["exact"].nunique() == 4
     assert text.alike(text.look(pd.Series(["was ist das?", "was ist dies?", "wasist das?"]), SETTINGS)).nunique() == 3
+
+
+def test_altering_characters_imports_no_torch() -> None:
+    script = "import sys, tests.test_text as t; t.alter(t.samples(), t.augment()); print('nlpaug' in sys.modules, 'torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True).stdout == "True False\n"
