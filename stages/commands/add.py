@@ -16,7 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 from ruamel.yaml import YAML
 
 from stages.checks import profiles
-from stages.commands import guess, reference, tracking
+from stages.commands import estimate, guess, reference, tracking
 from stages.contract import locks, plugins, settings, walk
 from stages.contract.errors import DataError, ParamsError, SourceError, UnreachableError
 from stages.contract.escape import extract, one_line, redact
@@ -42,7 +42,7 @@ FEW_PICTURES = 1_000  # of fewer a frozen base model and a new head learn more i
 
 @dataclass(frozen=True)
 class Added:
-    """What was seen, brought and written. bad are rows that cannot be used; unread are tables that were left aside."""
+    """What was seen, brought and written. bad are rows that cannot be used; unread are tables that were left aside; takes says how long a run is."""
 
     task: str
     layout: Table | Folders
@@ -53,6 +53,7 @@ class Added:
     unread: list[str]
     base: str
     block: str
+    takes: str
 
 
 def add(name: str, where: str, base: str | None, text: str | None, label: str | None) -> Added:
@@ -89,7 +90,7 @@ def add(name: str, where: str, base: str | None, text: str | None, label: str | 
                 _fetch(model, brought)
             block = _write("tasks", name, task)
         unread = [file.as_posix() for file in files if guess.is_table(file) and file not in wanted]
-        return Added(name, layout, encoding, rows, rows - sum(labels.values()), labels, unread, task.base, block)
+        return Added(name, layout, encoding, rows, rows - sum(labels.values()), labels, unread, task.base, block, estimate.say(name, task))
 
 
 @contextmanager
