@@ -58,6 +58,7 @@ def add(
     if added.unread:
         print(f"not read: {one_line(', '.join(added.unread), 300)} (other columns, or no part beside train)")
     print(f"params.yaml: tasks.{name} is written, every setting with a comment; the base model is {added.base}")
+    print(f"how long it takes: {one_line(added.takes, 300)}")
     print(f"next: dvc repro register@{name}")
     return None
 

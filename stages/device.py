@@ -28,7 +28,7 @@ def set_up(compute: Compute) -> str:
 
     _keep_memory()
     torch.set_num_threads(compute.threads)
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.set_deterministic_debug_mode("warn")  # use_deterministic_algorithms would import the compiler too, 1.7 s
     if compute.threads > (cores := len(os.sched_getaffinity(0))):
         _warn(f"compute.threads: {compute.threads} threads on {cores} core(s) take longer than {cores}; the weights belong to the number, whatever the cores")
     if compute.dtype == "bfloat16" and not has_bfloat16():

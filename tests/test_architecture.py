@@ -109,6 +109,11 @@ def test_the_params_of_a_stage_are_the_sections_its_story_takes(stage: str) -> N
     assert set(DAG[stage]["do"]["params"]) == {f"{root}.${{key}}.{section}" for section in sections}
 
 
+def test_no_source_is_fetched_that_no_task_uses() -> None:
+    ours = settings.load(ROOT / "params.yaml")
+    assert set(ours.sources) == {name for task in ours.tasks.values() for name in (task.base, task.data.source)}
+
+
 OPENS = {"x", "samples"}  # x may name a file: a function of a modality that is given x, or rows with it, may open the file
 
 

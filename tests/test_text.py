@@ -1,6 +1,8 @@
 """Text: copies that depend on nothing but their original, and what counts as the same text."""
 
 import random
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
@@ -13,6 +15,7 @@ from stages.checks import duplicates
 from stages.contract import draws, params
 from stages.contract.params import Augment, Keyboard, TextModality
 from stages.modalities import text
+from tests.conftest import ROOT
 
 SETTINGS = TextModality(name="text", characters=(3, 20), median_characters=(1, 50), max_tokens=8)
 KEYBOARD = Keyboard(name="keyboard", words=0.5, characters=0.5)
@@ -168,3 +171,8 @@ def test_which_transform_alters_a_text_and_how_are_drawn_apart() -> None:
         assert abs(python.mean() - 0.5) < 0.07 and abs(numpy.mean() - 0.5) < 0.07
         assert abs(np.corrcoef(python, numpy)[0, 1]) < 0.2
         assert not np.isclose(python, numpy).any()
+
+
+def test_altering_characters_imports_no_torch() -> None:
+    script = "import sys, tests.test_text as t; t.alter(t.samples(), t.augment()); print('nlpaug' in sys.modules, 'torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True).stdout == "True False\n"

@@ -16,7 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 from ruamel.yaml import YAML
 
 from stages.checks import profiles
-from stages.commands import guess, reference, tracking
+from stages.commands import estimate, guess, reference, tracking
 from stages.contract import locks, plugins, settings, walk
 from stages.contract.errors import DataError, ParamsError, SourceError, UnreachableError
 from stages.contract.escape import extract, one_line, redact
@@ -26,6 +26,7 @@ from stages.layouts import table
 PARAMS = Path("params.yaml")
 LOCK = Path("dvc.lock")
 STARTERS = {"text": Path(__file__).with_name("text_classification.yaml"), "image": Path(__file__).with_name("image_classification.yaml")}
+KNOWN = Path(__file__).with_name("sources.yaml")
 REMOTE = re.compile(r"(https?|s3|gs)://.+")
 HUB = re.compile(r"hub:([^@\s]+)(?:@(\S+))?")
 SECRET = re.compile(r"(?i)(^|[-_&])(sig|signature|token|secret|password|credential|key)[^=&]*=")
@@ -41,7 +42,7 @@ FEW_PICTURES = 1_000  # of fewer a frozen base model and a new head learn more i
 
 @dataclass(frozen=True)
 class Added:
-    """What was seen, brought and written. bad are rows that cannot be used; unread are tables that were left aside."""
+    """What was seen, brought and written. bad are rows that cannot be used; unread are tables that were left aside; takes says how long a run is."""
 
     task: str
     layout: Table | Folders
@@ -52,6 +53,7 @@ class Added:
     unread: list[str]
     base: str
     block: str
+    takes: str
 
 
 def add(name: str, where: str, base: str | None, text: str | None, label: str | None) -> Added:
@@ -88,7 +90,7 @@ def add(name: str, where: str, base: str | None, text: str | None, label: str | 
                 _fetch(model, brought)
             block = _write("tasks", name, task)
         unread = [file.as_posix() for file in files if guess.is_table(file) and file not in wanted]
-        return Added(name, layout, encoding, rows, rows - sum(labels.values()), labels, unread, task.base, block)
+        return Added(name, layout, encoding, rows, rows - sum(labels.values()), labels, unread, task.base, block, estimate.say(name, task))
 
 
 @contextmanager
@@ -200,14 +202,21 @@ def _base(base: str | None, params: Params, name: str) -> tuple[str, Source | Pa
     Where none was named the key is empty: which one it is depends on the data.
     """
     hub, folder = HUB.fullmatch(base or ""), Path(base or "")
-    if not base or _is_source(base, params) or not (hub or (folder / "config.json").is_file()):
+    there = not base or _is_source(base, params)
+    source = None if there else known().get(base or "")
+    if there or not (source or hub or (folder / "config.json").is_file()):
         _require_base(base or "", params, None) if base else None
         return base or "", None
     key = re.sub("[^a-z0-9_]+", "_", (hub[1] if hub else folder.resolve().name).rpartition("/")[2].lower())
     if key == name:
         raise ParamsError(f"{name}: is the name of the base model's source too; choose another name")
     _require_name(key, params, Path("data/raw", key), fresh=True)
-    return key, _hub("model", hub) if hub else folder
+    return key, source or (_hub("model", hub) if hub else folder)
+
+
+def known() -> dict[str, Source]:
+    """Return the base models that can be named without being in params.yaml."""
+    return TypeAdapter(dict[str, Source]).validate_json(json.dumps(settings.read_yaml(KNOWN)))
 
 
 def _is_source(base: str, params: Params) -> bool:
@@ -217,7 +226,7 @@ def _is_source(base: str, params: Params) -> bool:
 
 def _require_base(base: str, params: Params, brought: Source | Path | None) -> None:
     if brought is None and not _is_source(base, params):
-        have = ", ".join(sorted(params.sources)) or "none"
+        have = ", ".join(sorted({*params.sources, *known()}))
         raise SourceError(f"--base {extract(base)}: no source (have: {have}), no folder with a config.json, and not hub:OWNER/NAME@COMMIT")
 
 

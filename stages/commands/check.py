@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stages.checks import expectations
-from stages.commands import tracking
+from stages.commands import estimate, tracking
 from stages.contract import paths, plugins, preflight, runner, settings, walk
 from stages.contract.errors import ParamsError, RefitError
 from stages.contract.escape import redact
@@ -43,6 +43,8 @@ def check() -> list[Finding]:
             findings.append(_look(f"tasks.{key}.data", lambda data=task.data: _data(data)))
         if Path("data/raw", task.base).exists():
             findings.append(_look(f"tasks.{key}.base", lambda base=task.base: _base(base)))
+        if all(found.ok for found in findings):
+            findings.append(Finding(f"tasks.{key} takes", True, estimate.say(key, task)))
     return [*findings, _look("MLflow", _tracking), _look("DVC remote", _remote), _look("disk", lambda: _space(params, sizes))]
 
 

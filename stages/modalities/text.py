@@ -2,12 +2,14 @@
 
 import io
 import random
+import sys
 import unicodedata
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,7 @@ from stages.contract.params import Albumentations, Augment, Case, Encoding, Keyb
 from stages.contract.plugins import Encoded
 
 VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model")
+NEED_TORCH = ("nlpaug.util.selection.filtering", "nlpaug.util.selection.randomness")  # by which its language models alone draw
 EVERY_WORD = 1_000_000  # nlpaug alters at most 10 words or characters unless told otherwise
 MAX_BYTES = 16 * 1024**2  # of one text file: more is no sample
 
@@ -162,7 +165,9 @@ def _alter_one(text: str, draw: int, transforms: list[Callable[[str], Any]]) -> 
 
 
 def _augmenter(transform: Transform) -> Callable[[str], Any]:
-    """Return what alters a text. nlpaug imports torch by itself, hence the late import."""
+    """Return what alters a text."""
+    for name in NEED_TORCH:
+        sys.modules.setdefault(name, ModuleType(name))
     import nlpaug.augmenter.char as characters
 
     def share(words: float, characters: float) -> dict[str, Any]:
