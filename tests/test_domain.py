@@ -44,7 +44,7 @@ def test_rows_of_the_same_domain_are_far_as_often_as_said() -> None:
 
 
 def test_a_shift_is_found_where_it_is() -> None:
-    assert far(made(500, 1), made(500, 2, mean=0.5)) == {"characters", "frechet", "two_samples"}
+    assert far(made(1000, 1), made(1000, 2, mean=0.5)) == {"characters", "frechet", "two_samples"}
     assert far(made(200, 1), made(200, 2, script="CJK")) == {"script"}
 
 
