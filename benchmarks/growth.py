@@ -9,6 +9,7 @@ Each adds what it measured to docs/performance/growth.json; `python -m benchmark
 """
 
 import argparse
+import itertools
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -26,7 +27,6 @@ PREPARING = ("validate", "augment", "split")
 ALL = (*PREPARING, "finetune", "evaluate", "register")
 FROM = 10_000  # rows: below, what a stage costs before its first row hides the growth
 SIDE = 64  # pixels
-BASE = "mobilenet"  # is not run
 LOOSE = {
     "min_rows": 1, "min_rows_per_label": 1, "max_group_fraction": 1.0, "max_bad_fraction": 0.2,
     "label_distribution": {"name": "uniform", "max_kl": 0.1},
@@ -40,8 +40,8 @@ def text_project(folder: Path, rows: int) -> None:
     elsewhere.texts(folder, table.to_csv(index=False).encode(), {"x": "text", "y": "label"}, validate=LOOSE)
 
 
-def picture_project(folder: Path, rows: int, share: float = 0.33) -> None:
-    """Lay out a task `pictures` of two labels: JPEG files of coarse noise, a share of train with a copy."""
+def picture_project(folder: Path, rows: int) -> None:
+    """Lay out a task `pictures` of two labels: JPEG files of coarse noise, a third of train with a copy."""
     drawn = np.random.default_rng(0)
     for i in range(rows):
         below = folder / "data/raw/pictures" / LABELS[i % 2]
@@ -60,7 +60,7 @@ def picture_project(folder: Path, rows: int, share: float = 0.33) -> None:
     task["modality"] |= {"sides": [SIDE, SIDE], "median_side": [SIDE, SIDE], "shorter_side": SIDE, "crop": SIDE}
     task["validate"] |= LOOSE
     task["validate"]["domain"]["run_base"] = False
-    task["augment"]["share"] = share
+    task["augment"]["share"] = 0.33
     (folder / "data/raw" / task["base"]).mkdir(exist_ok=True)
     elsewhere.write_params(folder, params["sources"], {"pictures": task})
 
@@ -103,22 +103,19 @@ def exponents(measured: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def prepare(options: argparse.Namespace) -> None:
     """Print and keep what validate, augment and split take, by number of rows."""
-    measured = []
     for rows in options.rows:
         for row in stages(options.kind, rows, PREPARING):
             print(row, flush=True)
-            measured.append(row)
-    keep(options.kind, measured)
+            keep(options.kind, [row])
+    print(page.read("growth")[options.kind]["exponents"])
 
 
 def keep(name: str, measured: list[dict[str, Any]]) -> None:
-    """Print the exponents and add all to docs/performance; sizes that were measured before and not now stay."""
+    """Add rows to docs/performance; sizes that were measured before and not now stay."""
     now = {(row["stage"], row["rows"]) for row in measured}
     before = page.read("growth").get(name, {"stages": []})["stages"]
     rows = [row for row in before if (row["stage"], row["rows"]) not in now] + measured
     rows.sort(key=lambda row: (ALL.index(row["stage"]), row["rows"]))
-    for row in exponents(rows):
-        print(row)
     page.keep("growth", {name: page.machine() | {"stages": rows, "exponents": exponents(rows)}})
 
 
@@ -135,7 +132,7 @@ def with_dvc(folder: Path) -> None:
 
 def whole(options: argparse.Namespace) -> None:
     """Print and keep what every stage takes with a tiny base model, so that the model hides nothing."""
-    measured = []
+    name = f"whole, {options.kind}"
     for rows in options.rows:
         with tempfile.TemporaryDirectory() as made:
             folder = Path(made)
@@ -156,8 +153,8 @@ def whole(options: argparse.Namespace) -> None:
                 row = {"kind": options.kind, "stage": stage, "rows": rows, "seconds": round(cost.seconds, 2),
                        "cpu_seconds": round(cost.cpu, 2), "peak_mib": peak}  # fmt: skip
                 print(row, flush=True)
-                measured.append(row)
-    keep(f"whole, {options.kind}", measured)
+                keep(name, [row])
+    print(page.read("growth")[name]["exponents"])
 
 
 def tiny(folder: Path, kind: str) -> None:
@@ -185,27 +182,41 @@ def tiny(folder: Path, kind: str) -> None:
         MobileNetV2ImageProcessorPil().save_pretrained(folder)
 
 
+IDLE = """stages:
+  copy:
+    cmd: {command}
+    deps: [data/raw/pictures]
+    outs: [data/augment/pictures]
+"""
+COPIES = {
+    "a file a copy": "cp -r data/raw/pictures data/augment/pictures",
+    "one file of all": "mkdir data/augment/pictures; tar -cf data/augment/pictures/files.tar data/raw/pictures",
+}
+
+
 def idle(options: argparse.Namespace) -> None:
-    """Print and keep what `dvc repro` takes that has nothing to do: pictures as raw data, and one copy of each in augment."""
-    found = []
-    for rows in options.rows:
+    """Print and keep what DVC takes for so many small files, as raw data and as an out of a stage, or packed as one."""
+    for rows, (way, command) in itertools.product(options.rows, COPIES.items()):
         with tempfile.TemporaryDirectory() as made:
             folder = Path(made)
-            picture_project(folder, rows, share=1.0)
-            with_dvc(folder)
-            added = elsewhere.run(folder, "dvc", "add", "--quiet", "data/raw/pictures", f"data/raw/{BASE}")
-            repro = ("dvc", "repro", "--quiet", "split@pictures")
-            first, *again = (elsewhere.run(folder, *repro) for _ in range(4))
-            copies = sum(1 for _ in (folder / "data/augment/pictures/files").iterdir())
-            shutil.rmtree(folder / "data/augment")
-            back = elsewhere.run(folder, "dvc", "checkout", "--quiet", "augment@pictures")
-            row = {
-                "files": rows, "copies": copies, "dvc add": vars(added), "first run": vars(first),
-                "nothing to do": vars(sorted(again, key=lambda cost: cost.cpu)[1]), "checkout of the copies": vars(back),
-            }  # fmt: skip
+            raw = folder / "data/raw/pictures"
+            raw.mkdir(parents=True)
+            (folder / "data/augment").mkdir()
+            for i in range(rows):
+                (raw / f"{i}.jpg").write_bytes(np.random.default_rng(i).bytes(1000))
+            (folder / "dvc.yaml").write_text(IDLE.format(command=command))
+            elsewhere.run(folder, "dvc", "init", "--quiet", "--no-scm")
+            elsewhere.run(folder, "dvc", "config", "--local", "core.site_cache_dir", str(folder / ".dvc/site"))
+            row = {"files": rows, "out": way, "dvc add": vars(elsewhere.run(folder, "dvc", "add", "-q", "data/raw/pictures"))}
+            row["first run"], *again = (vars(elsewhere.run(folder, "dvc", "repro", "-q")) for _ in range(4))
+            row["nothing to do"] = sorted(again, key=lambda cost: cost["cpu"])[1]
+            shutil.rmtree(folder / "data/augment/pictures")
+            row["checkout of the out"] = vars(elsewhere.run(folder, "dvc", "checkout", "-q", "copy"))
             print(row, flush=True)
-            found.append(row)
-    page.keep("growth", {"idle": page.machine() | {"projects": found}})
+            before = page.read("growth").get("idle", {"projects": []})["projects"]
+            kept = [one for one in before if (one["files"], one["out"]) != (rows, way)]
+            projects = sorted([*kept, row], key=lambda one: (one["files"], one["out"]))
+            page.keep("growth", {"idle": page.machine() | {"projects": projects}})
 
 
 def main() -> None:

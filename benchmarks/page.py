@@ -129,11 +129,11 @@ def _idle() -> str:
     of = read("growth").get("idle")
     if not of:
         return ""
-    names = ["dvc add", "first run", "nothing to do", "checkout of the copies"]
-    found = f"{named(of)}; seconds of cores (by the clock).\n\n" + _head("files as raw data", "copies of augment", *names)
+    names = ["dvc add", "first run", "nothing to do", "checkout of the out"]
+    found = f"{named(of)}; seconds of cores (by the clock).\n\n" + _head("small files", "an out of", *names)
     for row in of["projects"]:
         costs = (f"{row[name]['cpu']:.1f} ({row[name]['seconds']:.1f})" for name in names)
-        found += _row(f"{row['files']:,}", f"{row['copies']:,}", *costs)
+        found += _row(f"{row['files']:,}", row["out"], *costs)
     return found + "\n"
 
 

@@ -72,7 +72,8 @@ def pictures(of: Spec) -> list[str]:
     processor = AutoImageProcessor.from_pretrained(of.base)
     normalise = [alb.SmallestMaxSize(of.side), alb.CenterCrop(of.side, of.side)]
     normalise += [alb.Normalize(processor.image_mean, processor.image_std)]
-    altering = [getattr(alb, one["transform"])(**one["arguments"]) for one in of.transforms]
+    tuples = [{k: tuple(v) if isinstance(v, list) else v for k, v in one["arguments"].items()} for one in of.transforms]
+    altering = [getattr(alb, one["transform"])(**given) for one, given in zip(of.transforms, tuples, strict=True)]
 
     class Rows:
         def __init__(self, rows: pd.DataFrame, transform: Any) -> None:
