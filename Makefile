@@ -16,13 +16,14 @@ MLFLOW_PORT ?= 5000
 PREFECT_PORT ?= 4200
 TESTS ?= not slow
 
-.PHONY: help setup repro flow watch up ui down schedule test check mutants format lint types
+.PHONY: help setup repro flow watch up ui down schedule test check mutants format lint types bench bench-quick
 
 help:
 	@echo "make repro   run the DAG: validate, augment, split, fine-tune, evaluate, register"
 	@echo "make up      start MLflow and Prefect on this machine; make down stops them; make ui starts MLflow alone"
 	@echo "make flow    run the same DAG once as a Prefect flow; make watch only where retraining is due"
 	@echo "make schedule  run both on the schedules of params.yaml, until stopped"
+	@echo "make bench   measure speed beside the usual script, 20 minutes; make bench-quick in 5"
 	@echo "make test    run the tests but the slow ones; make check   format, lint, types and all tests"
 	@echo "make mutants break the code one line at a time, and see that a test fails each time"
 
@@ -67,6 +68,13 @@ mutants: setup
 
 check: TESTS =
 check: setup format lint types test
+
+# BENCH_DATA: a folder with banking77, financial_phrasebank and hymenoptera, which no package brings; left out if it is not there.
+BENCH_DATA ?= ../shared/data
+bench: setup
+	python -m benchmarks.speed --data $(BENCH_DATA)
+bench-quick: setup
+	python -m benchmarks.speed --quick --data $(BENCH_DATA)
 
 format:
 	ruff format --check .

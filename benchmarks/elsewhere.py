@@ -5,6 +5,11 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -40,10 +45,46 @@ def read_params(folder: Path = ROOT) -> Any:
     return YAML(typ="safe").load(folder / "params.yaml")
 
 
-def run(folder: Path, module: str, *arguments: str) -> None:
-    """Run a module of this project there; raises CalledProcessError, with what it said, where it fails."""
+@dataclass(frozen=True)
+class Cost:
+    """What a process took until its end, its own children included: by the clock, and of cores."""
+
+    seconds: float
+    cpu: float
+
+
+class Failed(subprocess.CalledProcessError):
+    """Says what the process said."""
+
+    def __str__(self) -> str:
+        return f"{super().__str__()}\n{self.stderr}"
+
+
+def run(folder: Path, module: str, *arguments: str) -> Cost:
+    """Run a module of this project there and return its cost; raises Failed, with what it said, if it fails."""
     command = [sys.executable, "-m", module, *arguments]
-    subprocess.run(command, cwd=folder, env=os.environ | {"PYTHONPATH": str(ROOT)}, check=True, stdout=subprocess.DEVNULL)
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    with tempfile.TemporaryFile() as said:
+        began = time.perf_counter()
+        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=said)
+        _, status, used = os.wait4(process.pid, 0)
+        seconds = time.perf_counter() - began
+        process.returncode = os.waitstatus_to_exitcode(status)  # the child is reaped: Popen must not wait for it
+        if process.returncode:
+            said.seek(0)
+            raise Failed(process.returncode, command, stderr=said.read().decode(errors="replace"))
+    return Cost(seconds, used.ru_utime + used.ru_stime)
+
+
+@contextmanager
+def inside(folder: Path) -> Generator[None]:
+    """Work in a folder, as a stage that is called in this process does."""
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)
 
 
 def read(folder: Path, stage: str, task: str, name: str) -> Any:

@@ -99,36 +99,48 @@ def _finish(work: Callable[[Path], Any], path: Path) -> None:
     work(path)
 
 
-def reading(options: argparse.Namespace) -> None:
-    """Print pictures a second, bare and as validate reads and checks them."""
-    paths, workers = list(islice(cycle(files(options.pictures)), options.number)), options.workers
-    compare(paths, workers, options.rounds, {
+Ways = dict[str, Callable[[], Iterable[object]]]
+
+
+def ways_of_reading(paths: list[Path], workers: int) -> Ways:
+    """Return ways to read pictures: bare, and as validate reads and checks them."""
+    return {
         BARE[0]: lambda: in_threads(paths, workers, bare),
         BARE[1]: lambda: in_processes(paths, workers, bare),
         "read": lambda: pictures.each(paths, partial(pictures.read, limits=LIMITS), workers),
         "read and checked": lambda: pictures.each(paths, partial(image._describe, limits=LIMITS), workers),  # pyright: ignore[reportPrivateUsage]
-    })  # fmt: skip
+    }
 
 
-def augmenting(options: argparse.Namespace) -> None:
-    """Print altered copies a second, by a bare loop and as augment makes them."""
-    paths, workers = list(islice(cycle(files(options.pictures)), options.number)), options.workers
+def ways_of_augmenting(paths: list[Path], workers: int, into: Path) -> Ways:
+    """Return ways to write altered copies: a bare loop, and augment's."""
     looked = image.look(pd.Series([path.absolute().as_posix() for path in paths]), SETTINGS)
     samples = pd.DataFrame({
         "id": [f"{i:06}" for i in range(len(paths))], "x": [path.absolute().as_posix() for path in paths],
         "content": looked["normal"].map(image.duplicates.digest_one), "y": [["any"]] * len(paths),
     })  # fmt: skip
+    return {
+        BARE[0]: lambda: in_threads(paths, workers, partial(bare_copy, into=into)),
+        BARE[1]: lambda: in_processes(paths, workers, partial(bare_copy, into=into)),
+        "augment": lambda: [image.alter(samples, POLICY, SETTINGS, into, "below")],
+    }
+
+
+def reading(options: argparse.Namespace) -> None:
+    """Print pictures a second, bare and as validate reads and checks them."""
+    paths = list(islice(cycle(files(options.pictures)), options.number))
+    compare(paths, options.workers, options.rounds, ways_of_reading(paths, options.workers))
+
+
+def augmenting(options: argparse.Namespace) -> None:
+    """Print altered copies a second, by a bare loop and as augment makes them."""
+    paths = list(islice(cycle(files(options.pictures)), options.number))
     with tempfile.TemporaryDirectory() as folder:
-        into = Path(folder)
-        compare(paths, workers, options.rounds, {
-            BARE[0]: lambda: in_threads(paths, workers, partial(bare_copy, into=into)),
-            BARE[1]: lambda: in_processes(paths, workers, partial(bare_copy, into=into)),
-            "augment": lambda: [image.alter(samples, POLICY, SETTINGS, into, "below")],
-        })  # fmt: skip
+        compare(paths, options.workers, options.rounds, ways_of_augmenting(paths, options.workers, Path(folder)))
 
 
-def compare(paths: list[Path], workers: int, rounds: int, ways: dict[str, Callable[[], Iterable[object]]]) -> None:
-    """Print the rate of each way, in turns of one run, and as a share of the faster bare loop."""
+def rates(paths: list[Path], rounds: int, ways: Ways) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
+    """Return each way's pictures a second and seconds of a core a picture, round by round, the ways in turn."""
     rates: dict[str, list[float]] = {name: [] for name in ways}
     costs: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(rounds):
@@ -138,13 +150,19 @@ def compare(paths: list[Path], workers: int, rounds: int, ways: dict[str, Callab
             rates[name].append(len(paths) / (time.perf_counter() - began))
             costs[name].append((seconds_of_cores() - used) / len(paths))
             assert not refused, f"{refused} pictures are refused"
+    return rates, costs
+
+
+def compare(paths: list[Path], workers: int, rounds: int, ways: Ways) -> None:
+    """Print the rate of each way, in turns of one run, and as a share of the faster bare loop."""
+    found, costs = rates(paths, rounds, ways)
     # What else the machine does only slows. Where it does much, the seconds of a core are the fairer number.
-    rate = max(max(rates[name]) for name in BARE)
+    rate = max(max(found[name]) for name in BARE)
     cost = min(min(costs[name]) for name in BARE)
     print(f"{len(paths):,} pictures, {workers} workers, best of {rounds} rounds; share of bare by the clock, by seconds of a core")
     for name in ways:
         share = f"{cost / min(costs[name]):6.0%}" if name in BARE or workers <= pictures.THREADS_REACH else "     -"  # a fork server's children are not seen
-        print(f"{max(rates[name]):8,.0f}/s {max(rates[name]) / rate:6.0%} {share}  {name}")
+        print(f"{max(found[name]):8,.0f}/s {max(found[name]) / rate:6.0%} {share}  {name}")
 
 
 def seconds_of_cores() -> float:

@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.linear_model import SGDClassifier
 
 from benchmarks import checks
 from stages.checks import label_issues
-from stages.contract.params import LabelIssues, TfidfLogistic
+from stages.contract.params import LabelIssues, TfidfCharacters, TfidfLogistic
+from stages.judging import cheap
 from tests.conftest import Project, rows, write_csv
 
 SETTINGS = LabelIssues(TfidfLogistic("tfidf_logistic", (1, 1), 10.0), folds=5, max_rows=1000, seed=7, drop=False)
@@ -39,6 +41,21 @@ def test_altered_labels_are_found_and_stand_first() -> None:
     first = listed.iloc[0]
     assert (first["id"], first["label"], first["suggested"], first["part"], first["origin"]) == ("row0004", "praise", y[4], "train", "train.csv:6")
     assert first["probability_of_label"] < first["probability_of_suggested"]
+
+
+@pytest.mark.parametrize("model", [SETTINGS.model, TfidfCharacters("tfidf_characters", (2, 4), 10.0)])
+def test_counting_once_gives_what_counting_in_each_fold_would(model: TfidfLogistic | TfidfCharacters) -> None:
+    found, part, y = made()
+    found.loc[found.index % 50 == 3, "x"] += " " + found["id"]  # a word that no other row says: a fold may not know it
+    settings = replace(SETTINGS, model=model)
+    rows = label_issues._drawn(found.assign(part=part, label=y), settings)
+    labels = sorted(y.unique())
+    once = label_issues._probabilities(rows, labels, settings)
+    for fold in rows["fold"].unique():
+        known, asked = (rows["part"] == "train") & (rows["fold"] != fold), rows["fold"] == fold
+        classifier = SGDClassifier(loss="log_loss", alpha=1 / (model.c * known.sum()), random_state=settings.seed)
+        fitted = cheap.untrained(model, classifier).fit(rows["x"][known], rows["label"][known])
+        np.testing.assert_allclose(once[asked], fitted.predict_proba(rows["x"][asked]), rtol=1e-9)  # sums in another order
 
 
 def test_a_held_out_label_is_judged_and_says_nothing_of_a_train_row() -> None:
