@@ -63,14 +63,15 @@ def keep(name: str, found: dict[str, Any]) -> None:
 def write() -> None:
     """Write the tables into the page, between its markers, and draw the plots."""
     text = PAGE.read_text()
+    _draw_speed()
+    _draw_growth()
     for name, table in (("speed", _speed()), ("growth", _growth()), ("idle", _idle())):
-        block = f"<!-- {name} -->\n{table}<!-- end of {name} -->"
+        picture = f"![{name}](performance/{name}.png)\n\n" if (FOLDER / f"{name}.png").is_file() else ""
+        block = f"<!-- {name} -->\n\n{table}{picture}<!-- end of {name} -->"
         text, number = re.subn(f"<!-- {name} -->\n.*?<!-- end of {name} -->", lambda _, block=block: block, text, flags=re.S)
         if number != 1:
             raise SystemExit(f"{PAGE}: has no place for {name}")
     PAGE.write_text(text)
-    _draw_speed()
-    _draw_growth()
 
 
 def _row(*cells: object) -> str:
@@ -105,7 +106,7 @@ def _speed() -> str:
             scores = (f"{one[name]:.3f}" for name in ("macro_f1", "stock_macro_f1"))
             found += _row(one["set"], one["way"], f"{one['test_rows']:,}", *scores, beside)
         found += "\n" if of["scores"] else ""
-    return found
+    return found or "Nothing is kept yet: run `make bench` where no other work runs.\n\n"
 
 
 def _growth() -> str:

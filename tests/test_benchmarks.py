@@ -73,7 +73,8 @@ def test_a_case_trains_both_ways_on_the_same_rows_and_its_model_scores_them(tmp_
     sizes = list(measured.costs["refit"])
     assert measured.costs.keys() == {"refit", "stock"}
     assert sizes == list(measured.costs["stock"])
-    assert 24 <= sizes[0] < 96 <= sizes[1] < measured.whole
+    assert sizes == pytest.approx([24, 96], rel=0.2)  # copies come with their originals
+    assert sizes[1] < measured.whole
     assert len(json.loads((tmp_path / "stock.json").read_text())) > 0
     (scored,) = speed.scored(bench, "tiny", 20, 1)
     assert scored.refit > 0 < scored.other
