@@ -19,7 +19,7 @@ from stages.contract import plugins, receipts
 from stages.contract.params import Finetune, Freeze, Full, LinearProbe, Lora
 from stages.contract.plugins import Learning, Rows
 from stages.contract.runner import Job
-from stages.contract.stopping import Stopped
+from stages.contract.stopping import SIGNALS, Stopped
 from stages.methods import resuming
 from stages.methods.loop import local
 from tests.conftest import Project
@@ -134,6 +134,7 @@ def test_rows_that_are_altered_anew_in_each_epoch_are_those_of_the_epoch_that_go
 
 
 def test_a_signal_in_an_epoch_s_last_step_waits_for_its_measurement(tmp_path: Path, whole: dict[str, Any]) -> None:
+    before = [signal.getsignal(number) for number in SIGNALS]
     for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
         shutil.rmtree(tmp_path / "stopped", ignore_errors=True)
         with pytest.raises(Stopped) as stopped:
@@ -142,7 +143,7 @@ def test_a_signal_in_an_epoch_s_last_step_waits_for_its_measurement(tmp_path: Pa
         assert stopped.value.line == f"stopped by {number.name}; a checkpoint of step 6 is kept, the same command goes on from there"
     assert [entry["step"] for entry in resuming.state(tmp_path / "stopped/checkpoint-6")["log_history"] if "eval_loss" in entry] == [6]
     assert trained(tmp_path / "stopped", TUNES[0]) == whole["full"]
-    assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == (signal.SIG_DFL, signal.default_int_handler)
+    assert [signal.getsignal(number) for number in SIGNALS] == before
 
 
 def test_a_step_that_does_not_end_is_left_and_the_last_good_checkpoint_stays(tmp_path: Path, whole: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
