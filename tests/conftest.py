@@ -188,6 +188,9 @@ class Project:
                 self.stage(stage, key, **environment)
             if some:
                 self.run("dvc", "commit", "-q", "-f", *(f"{stage}@{key}" for stage in some))
+        for kept in (self.root / ".dvc/cache/runs").glob("*/*"):  # `dvc repro` keeps no run of register, whose outs are not cached
+            if any(f"stages.register {key}" in run.read_text() for run in kept.iterdir()):
+                shutil.rmtree(kept)
         return self
 
     def copy(self, root: Path) -> "Project":
