@@ -36,7 +36,6 @@ def texts(of: Spec) -> list[str]:
         AutoTokenizer,
         DataCollatorWithPadding,
         Trainer,
-        TrainingArguments,
     )  # fmt: skip
 
     train, test = _rows(of.train), _rows(of.test)
@@ -49,14 +48,7 @@ def texts(of: Spec) -> list[str]:
         return [{name: of[i] for name, of in encoded.items()} | {"labels": code} for i, code in enumerate(codes)]
 
     model = AutoModelForSequenceClassification.from_pretrained(of.base, num_labels=len(labels))
-    arguments = TrainingArguments(
-        output_dir=f"{of.out}-trainer",
-        num_train_epochs=of.epochs,
-        per_device_train_batch_size=of.batch_size,
-        learning_rate=of.learning_rate,
-        report_to=[],
-    )
-    trainer = Trainer(model, arguments, train_dataset=encode(train), data_collator=DataCollatorWithPadding(tokenizer))
+    trainer = Trainer(model, _arguments(of), train_dataset=encode(train), data_collator=DataCollatorWithPadding(tokenizer))
     trainer.train()
     return [labels[i] for i in trainer.predict(encode(test)).predictions.argmax(axis=1)]
 
@@ -65,7 +57,7 @@ def pictures(of: Spec) -> list[str]:
     """Fine-tune on pictures and return the predicted labels of the test rows."""
     import albumentations as alb
     from PIL import Image
-    from transformers import AutoImageProcessor, AutoModelForImageClassification, Trainer, TrainingArguments
+    from transformers import AutoImageProcessor, AutoModelForImageClassification, Trainer
 
     train, test = _rows(of.train), _rows(of.test)
     labels = sorted(train["y"].unique())
@@ -91,17 +83,22 @@ def pictures(of: Spec) -> list[str]:
             }
 
     model = AutoModelForImageClassification.from_pretrained(of.base, num_labels=len(labels), ignore_mismatched_sizes=True)
-    arguments = TrainingArguments(
+    trainer = Trainer(model, _arguments(of), train_dataset=Rows(train, alb.Compose([*altering, *normalise])))
+    trainer.train()
+    found = trainer.predict(Rows(test, alb.Compose(normalise))).predictions
+    return [labels[i] for i in found.argmax(axis=1)]
+
+
+def _arguments(of: Spec) -> Any:
+    from transformers import TrainingArguments
+
+    return TrainingArguments(
         output_dir=f"{of.out}-trainer",
         num_train_epochs=of.epochs,
         per_device_train_batch_size=of.batch_size,
         learning_rate=of.learning_rate,
         report_to=[],
     )
-    trainer = Trainer(model, arguments, train_dataset=Rows(train, alb.Compose([*altering, *normalise])))
-    trainer.train()
-    found = trainer.predict(Rows(test, alb.Compose(normalise))).predictions
-    return [labels[i] for i in found.argmax(axis=1)]
 
 
 def probe(of: Spec) -> list[str]:

@@ -57,9 +57,10 @@ def calibrate(name: str) -> Calibrated:
         job = Job("calibrate", name, Path(out), work)
         train = manifest.read(job.take("split", "train.parquet")).sort_values("id").head(max(ROWS, task.finetune.batch_size))
         folder, _ = job.raw(task.base)
-        trainings = _timed([(of, _training(task, folder, train, of)) for of in _candidates(task, folder)], task.compute)
+        trainings = _timed([(of, _training(task, folder, train, of)) for of in _candidates(task, folder)])
         compute = _best(trainings, task.compute)
-        scorings = _timed([(of, _scoring(task, folder, train, of)) for size in BATCHES for of in [replace(compute, batch_size=size)]], compute)
+        sized = [replace(compute, batch_size=size) for size in BATCHES]
+        scorings = _timed([(of, _scoring(task, folder, train, of)) for of in sized])
         compute = _best(scorings, compute)
     if compute != task.compute:
         _write(name, task.compute, compute)
@@ -129,9 +130,8 @@ def _scoring(task: Task, folder: Path, rows: Any, compute: Compute) -> Callable[
     return score
 
 
-def _timed(works: list[tuple[Compute, Callable[[], int]]], first: Compute) -> list[tuple[Compute, float]]:
-    """Return for each the median seconds of 1,000 rows: warmed up once, then in turn, `first` before the others."""
-    works = sorted(works, key=lambda of: of[0] != first)
+def _timed(works: list[tuple[Compute, Callable[[], int]]]) -> list[tuple[Compute, float]]:
+    """Return for each the median seconds of 1,000 rows: each is warmed up once, then they take turns."""
     taken: list[list[float]] = [[] for _ in works]
     for turn in range(ROUNDS + 1):
         for of, (_, work) in zip(taken, works, strict=True):

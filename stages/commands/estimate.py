@@ -10,8 +10,9 @@ from stages import device
 from stages.contract import plugins, progress, receipts, runner
 from stages.contract.errors import RefitError
 from stages.contract.params import Task
+from stages.lineage import UPSTREAM
 
-STAGES = ("validate", "augment", "split", "finetune", "evaluate", "register")
+STAGES = (*UPSTREAM, "register")
 STARTING = 30.0  # seconds of six stages that are neither training nor scoring
 LEARNING = {"full": 3.0, "lora": 2.5, "freeze": 2.0, "linear_probe": 0.0}  # times what a row costs forwards
 MEASURED = 32  # rows

@@ -30,7 +30,7 @@ def require(model: Any, learning: Learning, batch_size: int, compute: Compute) -
 
 
 def _kept_bytes(model: Any, inputs: dict[str, Any], compute: Compute) -> int:
-    """Return the bytes that a forward pass keeps for the backward pass; the model's mode and random state are left as they were."""
+    """Return the bytes that a forward pass of a model on its device keeps for the backward pass; the model's mode and random state are left as they were."""
     import torch
 
     own = {of.untyped_storage().data_ptr() for of in model.parameters()}
@@ -43,7 +43,7 @@ def _kept_bytes(model: Any, inputs: dict[str, Any], compute: Compute) -> int:
         return tensor
 
     training = model.training
-    model.to(device.find()).eval()
+    model.eval()
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), device.arithmetic(compute):
         model(**{name: tensor.to(device.find()) for name, tensor in inputs.items()})
     model.train(training)

@@ -23,8 +23,8 @@ def fit(model: Any, learning: Learning, finetune: Finetune, compute: Compute, wo
     """
     from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
-    memory.require(model, learning, finetune.batch_size, compute)
     model.to(device.find())
+    memory.require(model, learning, finetune.batch_size, compute)
     checkpoint = resuming.newest(work)
     arguments = TrainingArguments(
         output_dir=str(work),
