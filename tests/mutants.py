@@ -35,6 +35,39 @@ class Mutant:
 
 
 MUTANTS = (
+    # ---- speed that must change nothing ----
+    Mutant(
+        "depthwise_bfloat16",
+        "stages/device.py",
+        'with torch.autocast("cpu", enabled=False):',
+        'with torch.autocast("cpu", enabled=True):',
+        "test_methods.py::test_a_strided_depthwise_convolution_hands_its_gradient_down_in_float32_and_a_frozen_one_stays_in_bfloat16",
+        "a step of MobileNetV2 takes twice as long in bfloat16",
+    ),
+    Mutant(
+        "views_together",
+        "stages/judging/scoring.py",
+        "torch.cat([view[name] for view in views])",
+        "torch.cat([views[0][name] for view in views])",
+        "test_image.py::test_a_row_has_the_same_logits_in_views_seen_together_and_one_after_the_other",
+        "a row that is scored alone is seen in one view",
+    ),
+    Mutant(
+        "batch_order",
+        "stages/modalities/image.py",
+        "self._readers.map(self.__getitem__, places)",
+        "self._readers.map(self.__getitem__, sorted(places, reverse=True))",
+        "test_image.py::test_a_batch_read_side_by_side_is_the_rows_one_by_one",
+        "pictures of a batch get one another's labels",
+    ),
+    Mutant(
+        "old_pack",
+        "stages/contract/pictures.py",
+        "pack.stat().st_mtime_ns",
+        "pack.stat().st_mode",
+        "test_pictures.py::test_a_pack_holds_pictures_as_they_are_and_each_fault_of_it_is_named",
+        "copies that were made anew are read as they were",
+    ),
     # ---- escapes and paths ----
     Mutant(
         "escape_line",

@@ -52,6 +52,11 @@ def test_a_measurement_is_scaled_by_rows_and_by_epochs() -> None:
     assert estimate.by_measurement(epochs(4), 6000, 0.02, 1) - estimate.STARTING == pytest.approx(2 * work[0])
 
 
+def test_several_views_are_of_validation_and_test_alone() -> None:
+    one, four = (estimate.by_measurement(epochs(4), 6000, 0.01, views) for views in (1, 4))
+    assert four - one == pytest.approx(3 * 0.01 * 1200)
+
+
 def test_a_head_alone_takes_far_less(tmp_path: Path) -> None:
     probe = next(of.finetune.tune for of in settings.load(ROOT / "params.yaml").tasks.values())
     head = replace(QUESTIONS, finetune=replace(QUESTIONS.finetune, tune=replace(probe, name="linear_probe")))

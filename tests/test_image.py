@@ -7,7 +7,9 @@ import os
 import random
 import shutil
 import sys
+import zipfile
 from collections import Counter
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ from stages.commands import check
 from stages.contract import draws, manifest, pictures, settings
 from stages.contract.errors import ModelError, ParamsError
 from stages.contract.params import Albumentations, Augment, ImageModality
+from stages.judging import scoring
 from stages.layouts import folders
 from stages.modalities import image
 from tests.conftest import ROOT, Project, flows, make_project
@@ -138,7 +141,12 @@ def test_held_out_parts_hold_originals_only(done: Project) -> None:
         assert (rows["id"] == rows["source_id"]).all()
         assert rows["x"].str.startswith("raw/colours/").all()
     train = manifest.read(done.root / "data/split/tiny/train.parquet")
-    assert train["x"].str.startswith("augment/tiny/files/").sum() > 20
+    assert train["x"].str.startswith("augment/tiny/files/copies.zip/").sum() > 20
+
+
+def packed(path: Path) -> dict[str, bytes]:
+    with zipfile.ZipFile(path) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
 
 
 def test_copies_are_the_same_bytes_with_one_worker_and_with_two(done: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,12 +162,12 @@ def test_copies_are_the_same_bytes_with_one_worker_and_with_two(done: Project, t
             into = tmp_path / str(len(some))
             into.mkdir()
             copies = image.alter(rows, task.augment, task.modality, into, "below")  # pyright: ignore
-            made.append((copies.to_json(), {path.name: path.read_bytes() for path in into.iterdir()}))
+            made.append((copies.to_json(), (into / image.COPIES).read_bytes()))
     finally:
         os.sched_setaffinity(0, cores)
     assert made[0] == made[1]
-    written = {path.name: path.read_bytes() for path in Path("data/augment/tiny/files").iterdir()}
-    assert len(written) > 20 and written.items() <= made[0][1].items(), "the stage's own, of train rows alone, are these"
+    own, all_of_them = packed(Path("data/augment/tiny/files") / image.COPIES), packed(into / image.COPIES)
+    assert len(own) > 20 and own.items() <= all_of_them.items(), "the stage's own, of train rows alone, are these"
 
 
 @pytest.mark.slow
@@ -379,6 +387,26 @@ def test_pictures_are_altered_anew_in_each_epoch_and_alike_in_the_same(tmp_path:
     assert (plain[2]["pixel_values"] == encoded(tmp_path, tiny_resnet)[2]["pixel_values"]).all()
 
 
+def test_a_batch_read_side_by_side_is_the_rows_one_by_one(tmp_path: Path, tiny_resnet: Path) -> None:
+    write_pictures(tmp_path, 9)
+    rows = encoded(tmp_path, tiny_resnet, Augment(7, 0.0, 0, True, (LIGHT, FLIP)))
+    assert len(rows) == 18
+    for epoch in (0, 1):
+        rows.set_epoch(epoch)
+        together = rows.__getitems__(range(len(rows)))
+        assert all((row["pixel_values"] == rows[i]["pixel_values"]).all() for i, row in enumerate(together))
+
+
+def test_a_row_has_the_same_logits_in_views_seen_together_and_one_after_the_other(done: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(done.root)
+    compute = settings.load().tasks["tiny"].compute
+    test = manifest.read(Path("data/split/tiny/test.parquet")).head(4)
+    together, alone = (scoring.load(Path("data/finetune/tiny"), replace(compute, batch_size=size)) for size in (8, 4))
+    seen = [scoring.score(of, test) for of in (together, alone)]
+    assert np.allclose(*seen, atol=1e-5)
+    assert not np.allclose(seen[0], scoring.logits(together, together.encode(test), averaged=False), atol=1e-3)
+
+
 def test_views_are_what_their_names_say() -> None:
     import torch
 
@@ -403,7 +431,7 @@ def test_a_mirrored_copy_is_mirrored_and_an_unchanged_one_left_out(tmp_path: Pat
     copies = image.alter(samples, Augment(7, 1.0, 1, False, (FLIP,)), SETTINGS, tmp_path / "out", "below")
     assert len(copies) == len(samples)
     for original, copy in zip(samples.itertuples(), copies.itertuples(), strict=True):
-        altered = pictures.read(tmp_path / "out" / Path(copy.x).name, pictures.ANY).rgb
+        altered = pictures.read(tmp_path / "out" / Path(copy.x).relative_to("below"), pictures.ANY).rgb
         assert (altered == pictures.read(Path(original.x), pictures.ANY).rgb[:, ::-1]).all()
     never = Albumentations("albumentations", "HorizontalFlip", {"p": 0.0})
     assert image.alter(samples, Augment(7, 1.0, 1, False, (never,)), SETTINGS, tmp_path / "out", "below").empty
@@ -413,14 +441,10 @@ def test_a_policy_draws_alike_in_threads_and_in_processes(tmp_path: Path) -> Non
     write_pictures(tmp_path, 20)
     items = [(f"{i:03}", path.as_posix(), None) for i, path in enumerate(sorted(tmp_path.rglob("*.png")))]
     policy = image._Policy(Augment(7, 1.0, 1, False, (LIGHT, FLIP)))
-    written = []
-    for workers in (1, 2, 3):
-        into = tmp_path / str(workers)
-        into.mkdir()
-        work = partial(image._write_copy, policy=policy, seed=7, limits=pictures.ANY, into=into)
-        written.append((list(pictures.each(items, work, workers)), {p.name: p.read_bytes() for p in into.iterdir()}))
-    assert written[0] == written[1] == written[2]
-    assert len(written[0][1]) == 40
+    work = partial(image._copy, policy=policy, seed=7, limits=pictures.ANY)
+    one, two, three = (list(pictures.each(items, work, workers)) for workers in (1, 2, 3))
+    assert one == two == three
+    assert len(one) == 40
 
 
 def test_a_base_model_without_an_image_processor_is_refused(tmp_path: Path) -> None:

@@ -324,3 +324,27 @@ def test_batches_hold_as_many_tokens_as_a_batch_of_the_longest_rows() -> None:
     assert all(len(batch) * max(lengths[i] for i in batch) <= 20 for batch in found)
     assert max(map(len, found)) > 2
     assert list(device.batches([], [], lambda rows: {}, 2)) == []
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_strided_depthwise_convolution_hands_its_gradient_down_in_float32_and_a_frozen_one_stays_in_bfloat16(
+    monkeypatch: pytest.MonkeyPatch,
+    frozen: bool,
+) -> None:
+    import torch
+
+    monkeypatch.setattr(device, "find", lambda: "cpu")
+    torch.manual_seed(0)
+    layer, pixels = torch.nn.Conv2d(8, 8, 3, stride=2, groups=8, bias=False), torch.randn(2, 8, 9, 9).bfloat16().requires_grad_(not frozen)
+    exactly = torch.nn.functional.conv2d(pixels.float(), layer.weight, stride=2, groups=8)
+    half = replace(COMPUTE, dtype="bfloat16")
+    device.avoid_slow_kernels(torch.nn.Sequential(layer), half)
+    with device.arithmetic(half):
+        given = layer(pixels)
+    assert given.dtype == torch.bfloat16
+    assert torch.equal(given, exactly.bfloat16()) is not frozen, "a weight that was rounded first gives something else"
+    assert layer.state_dict().keys() == {"weight"}
+    if not frozen:
+        down = torch.randn_like(given)
+        here, there = (torch.autograd.grad(of, pixels, down.to(of.dtype), retain_graph=True)[0] for of in (given, exactly))
+        assert torch.equal(here, there)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 import warnings
+import zipfile
 import zlib
 from collections.abc import Callable
 from functools import partial
@@ -238,6 +239,28 @@ def test_each_refusal_states_the_fact_and_the_limit(tmp_path: Path, write: Calla
         ("missing_file", "is not there"),
     ]
     assert [e.code for e in found[-2:]] == ["missing_file", "missing_file"]
+
+
+def test_a_pack_holds_pictures_as_they_are_and_each_fault_of_it_is_named(tmp_path: Path) -> None:
+    one, two = encoded(COLOUR, "PNG"), encoded(Image.fromarray(GREY), "PNG")
+    for path in (tmp_path / "pack.zip", tmp_path / "again.zip"):
+        pictures.pack([("1.png", one), ("2.png", two)], path)
+    pack = tmp_path / "pack.zip"
+    assert pack.read_bytes() == (tmp_path / "again.zip").read_bytes()
+    found = list(pictures.each([pack / "1.png", pack / "2.png"] * 20, partial(pictures.read, limits=LIMITS), 2))
+    assert all(not isinstance(of, PictureError) and np.array_equal(of.rgb, (RGB, three(GREY))[i % 2]) for i, of in enumerate(found))
+
+    pictures.pack([("1.png", two)], pack)
+    assert np.array_equal(pictures.read(pack / "1.png", LIMITS).rgb, three(GREY)), "written anew, it is read anew"
+    assert (of := refusal(pack / "2.png")).code == "missing_file" and of.reason == "is not in pack.zip"
+    pack.write_bytes(pack.read_bytes()[:-9])
+    assert refusal(pack / "1.png").code == "unreadable"
+    with zipfile.ZipFile(pack, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("1.png", one)
+    assert "compressed" in refusal(pack / "1.png").reason
+    (tmp_path / "folder.zip").mkdir()
+    (tmp_path / "folder.zip/1.png").write_bytes(one)
+    assert np.array_equal(pictures.read(tmp_path / "folder.zip/1.png", LIMITS).rgb, RGB), "a folder of a user's may have such a name"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

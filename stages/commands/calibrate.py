@@ -59,7 +59,7 @@ def calibrate(name: str) -> Calibrated:
         folder, _ = job.raw(task.base)
         trainings = _timed([(of, _training(task, folder, train, of)) for of in _candidates(task, folder)])
         compute = _best(trainings, task.compute)
-        sized = [replace(compute, batch_size=size) for size in BATCHES]
+        sized = [replace(compute, batch_size=size) for size in sorted({*BATCHES, compute.batch_size})]
         scorings = _timed([(of, _scoring(task, folder, train, of)) for of in sized])
         compute = _best(scorings, compute)
     if compute != task.compute:
@@ -94,11 +94,12 @@ def _training(task: Task, folder: Path, train: Any, compute: Compute) -> Callabl
     learning = plugins.Learning(rows, rows, of_x.collate(processor), loss, lambda *_: {})
     learner, learning = plugins.tune(task.finetune.tune.name).prepare(model, new, learning, task.finetune.tune)
     learner = learner.to(device.find(), memory_format=getattr(torch, compute.memory_format)).train()
+    device.avoid_slow_kernels(learner, compute)
     optimizer = local.optimizer(learner, task.finetune)
 
     def step() -> int:
         device.set_up(compute)
-        batch = {key: of.to(device.find()) for key, of in learning.collate([learning.train[i] for i in range(len(rows))]).items()}
+        batch = {key: of.to(device.find()) for key, of in learning.collate(learning.train.__getitems__(range(len(rows)))).items()}
         targets = batch.pop("labels")
         with device.arithmetic(compute):
             outputs = learner(**batch)

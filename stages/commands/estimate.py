@@ -62,7 +62,7 @@ def by_measurement(task: Task, rows: int, row: float, views: int) -> float:
     learning = LEARNING.get(task.finetune.tune.name, max(LEARNING.values()))
     trained = train * (learning * task.finetune.epochs if learning else 1)  # features are worked out once
     worse = len(task.evaluate.robustness.transforms) * min(test, task.evaluate.robustness.rows)
-    scored = views * (validation * task.finetune.epochs + validation + test + worse)
+    scored = validation * task.finetune.epochs + worse + views * (validation + test)
     sampled = 2 * min(rows, task.validate.domain.sample) if task.validate.domain.run_base else 0
     probed = sum(min(train, getattr(baseline, "max_rows", 0)) for baseline in task.evaluate.baselines)
     return STARTING + row * (trained + scored + sampled + probed)

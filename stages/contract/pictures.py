@@ -9,11 +9,14 @@ import stat
 import struct
 import threading
 import warnings
+import zipfile
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
+from io import BytesIO
 from itertools import islice
 from multiprocessing import connection, get_context, parent_process
 from pathlib import Path
@@ -34,6 +37,7 @@ PLUGINS = (JpegImagePlugin.JpegImageFile, PngImagePlugin.PngImageFile, WebPImage
            BmpImagePlugin.BmpImageFile, TiffImagePlugin.TiffImageFile)  # fmt: skip
 FORMATS = [str(plugin.format) for plugin in PLUGINS]  # EPS would start Ghostscript
 PAGED = ("PNG", "WEBP", "GIF", "TIFF")  # the second picture of a JPEG (MPO) is a preview or a gain map, no frame
+PACK = ".zip"  # one file of many pictures, of which FILE.zip/NAME names one: DVC looks at each file whenever it has nothing else to do
 MAX_BYTES = 2**30  # of one file: Pillow reads a whole WEBP into memory before it knows its size
 # What Pillow 13 raises on bad bytes. The first line was met in 190,000 altered files of 33 kinds, the second its source can raise.
 BAD_BYTES = (OSError, SyntaxError, ValueError, TypeError, LookupError,
@@ -100,7 +104,8 @@ def read(path: Path, limits: Limits) -> Picture:
     Colour profiles are not applied; CMYK is turned into RGB without one.
     """
     with _opened(path) as file, _silence:
-        size = os.fstat(file.fileno()).st_size
+        size = file.seek(0, os.SEEK_END)
+        file.seek(0)
         if size == 0:
             raise PictureError("empty_file", "holds no byte")
         if size > MAX_BYTES:
@@ -122,9 +127,16 @@ def read(path: Path, limits: Limits) -> Picture:
     return Picture(rgb, f"first of {frames:,} frames" if frames > 1 else None)
 
 
-def write(rgb: Rgb, path: Path) -> None:
+def write(rgb: Rgb, into: Path | BinaryIO) -> None:
     """Write a picture as PNG: lossless, and equal pixels give equal bytes."""
-    Image.fromarray(rgb).save(path, "PNG", compress_level=1)
+    Image.fromarray(rgb).save(into, "PNG", compress_level=1)
+
+
+def pack(named: Iterable[tuple[str, bytes]], path: Path) -> None:
+    """Write pictures and their names into one ZIP archive, as they are; equal pictures give equal bytes."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        for name, content in named:
+            archive.writestr(zipfile.ZipInfo(name), content)
 
 
 def each(items: Iterable[S], work: Callable[[S], T], workers: int | None = None) -> Iterator[T | PictureError]:
@@ -180,7 +192,10 @@ def end_with_parent() -> None:
 
 @contextmanager
 def _opened(path: Path) -> Generator[BinaryIO]:
-    """Open a regular file, and nothing else: a named pipe without a writer would wait for ever."""
+    """Open a regular file, or a picture in a pack, and nothing else: a named pipe without a writer would wait for ever."""
+    if path.parent.suffix == PACK and path.parent.is_file():
+        yield BytesIO(_packed(path))
+        return
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     except OSError as error:
@@ -194,6 +209,26 @@ def _opened(path: Path) -> Generator[BinaryIO]:
             yield file
     finally:
         os.close(descriptor)
+
+
+def _packed(path: Path) -> bytes:
+    pack = path.parent.absolute()
+    try:
+        archive = _archive(pack, pack.stat().st_mtime_ns, os.getpid())
+        stated = archive.getinfo(path.name)
+        if stated.compress_type != zipfile.ZIP_STORED:
+            raise zipfile.BadZipFile("compressed, as `pack` writes none")
+        return archive.read(stated)
+    except KeyError:
+        raise PictureError("missing_file", f"is not in {extract(path.parent.name)}") from None
+    except (OSError, EOFError, zipfile.BadZipFile) as error:
+        raise PictureError("unreadable", f"{extract(path.parent.name)}: {one_line(error, 120)}") from None
+
+
+@lru_cache(maxsize=4)
+def _archive(path: Path, _written: int, _process: int) -> zipfile.ZipFile:
+    """Open a pack once in each process: its list of names is as long as it has pictures, and a fork shares where the file is read."""
+    return zipfile.ZipFile(path)
 
 
 def _measure(size: tuple[int, int], limits: Limits) -> None:

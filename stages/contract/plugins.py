@@ -200,6 +200,12 @@ class Encoded(Protocol):
     def __getitem__(self, i: int, /) -> dict[str, Any]: ...
 
 
+def take(encoded: Encoded, places: Sequence[int]) -> list[dict[str, Any]]:
+    """Return some rows: by `__getitems__`, as torch's data sets name it, where they can be read side by side."""
+    several = getattr(encoded, "__getitems__", None)
+    return several(places) if several else [encoded[i] for i in places]
+
+
 @dataclass(frozen=True)
 class Rows:
     """Encoded rows, their targets, and their lengths, by which like is batched with like; rows may be read or altered only when they are asked for."""
@@ -213,6 +219,9 @@ class Rows:
 
     def __getitem__(self, i: int) -> dict[str, Any]:
         return self.encoded[i] | {"labels": self.targets[i]}
+
+    def __getitems__(self, places: Sequence[int]) -> list[dict[str, Any]]:
+        return [row | {"labels": self.targets[i]} for i, row in zip(places, take(self.encoded, places), strict=True)]
 
     def set_epoch(self, epoch: int) -> None:
         """Alter rows anew, where they are altered on the fly."""

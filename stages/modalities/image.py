@@ -2,11 +2,14 @@
 
 import inspect
 import math
+import os
 import random
 import threading
 import warnings
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property, partial
+from io import BytesIO
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,6 +28,7 @@ from stages.contract.pictures import Limits, PictureError, Rgb
 from stages.contract.plugins import Encoded
 
 DATA = Path("data")
+COPIES = f"copies{pictures.PACK}"
 FOREIGN = {"read_fn", "reference_images", "metadata_key", "font_path", "image"}  # arguments of transforms that read files, run code or need more than a picture
 OPPONENTS = np.array([[1, -1, 0], [0.5, 0.5, -1]], np.float32)  # of red, green, blue: red-green and yellow-blue
 KEPT_BYTES = 2**30  # of resized train pictures
@@ -181,7 +185,7 @@ class _Policy(threading.local):
 
 
 def alter(samples: pd.DataFrame, augment: Augment, settings: ImageModality, files: Path, below: str) -> pd.DataFrame:
-    """Write altered copies of samples as PNG; a draw depends on (seed, id, number) and on nothing else.
+    """Write altered copies of samples as PNG, all into one archive; a draw depends on (seed, id, number) and on nothing else.
 
     A copy that came out equal to its original, or of a size that no original may have, is left out.
     """
@@ -189,23 +193,31 @@ def alter(samples: pd.DataFrame, augment: Augment, settings: ImageModality, file
     if not augment.transforms or chosen.empty or not augment.copies:
         return samples.iloc[:0]
     copies = pd.concat([chosen.assign(id=chosen["id"] + f"+{number}", source_id=chosen["id"]) for number in range(1, augment.copies + 1)], ignore_index=True)
-    work = partial(_write_copy, policy=_Policy(augment), seed=augment.seed, limits=Limits(*settings.sides, settings.max_pixels), into=files)
-    altered = pictures.each(list(zip(copies["id"], copies["x"], copies["content"], strict=True)), work)
-    written = list(progress.follow(altered, "alter", len(copies), "pictures"))
-    copies["x"] = below + "/" + copies["id"] + ".png"
-    copies["content"] = pd.Series([None if isinstance(of, PictureError) else of for of in written], copies.index, dtype=object)
+    work = partial(_copy, policy=_Policy(augment), seed=augment.seed, limits=Limits(*settings.sides, settings.max_pixels))
+    altered = progress.follow(pictures.each(list(zip(copies["id"], copies["x"], copies["content"], strict=True)), work), "alter", len(copies), "pictures")
+    digests = dict[str, str]()
+
+    def named() -> Iterator[tuple[str, bytes]]:
+        for i, of in zip(copies["id"], altered, strict=True):
+            if not isinstance(of, PictureError):
+                digests[i] = of[0]
+                yield f"{i}.png", of[1]
+
+    pictures.pack(named(), files / COPIES)
+    copies["x"] = f"{below}/{COPIES}/" + copies["id"] + ".png"
+    copies["content"] = copies["id"].map(digests)
     return pd.concat([samples.iloc[:0], copies[copies["content"].notna()]], ignore_index=True)
 
 
-def _write_copy(sample: tuple[str, str, str], policy: _Policy, seed: int, limits: Limits, into: Path) -> str:
-    """Write the copy `id` of the picture x and return the hash of its content; raises PictureError where no copy is worth it."""
+def _copy(sample: tuple[str, str, str], policy: _Policy, seed: int, limits: Limits) -> tuple[str, bytes]:
+    """Return the copy `id` of the picture x: the hash of its content, and a PNG; raises PictureError where no copy is worth it."""
     name, x, content = sample
     altered = policy(_verified(x, content), draws.integer("altered", seed, name))
     (height, width), digest = altered.shape[:2], duplicates.digest_one(_digest(altered))
     if digest == content or not limits.least_side <= min(width, height) <= max(width, height) <= limits.most_side:
         raise PictureError("no_copy", "equal to its original, or of a size that no picture may have")
-    pictures.write(altered, into / f"{name}.png")
-    return digest
+    pictures.write(altered, png := BytesIO())
+    return digest, png.getvalue()
 
 
 def preview(originals: pd.DataFrame, copies: pd.DataFrame, files: Path, below: str, into: Path) -> None:
@@ -268,7 +280,7 @@ class _Inputs:
         self.content = samples["content"].tolist() if "content" in samples else [None] * len(samples)
         self.ids = samples["id"].tolist() if augment else []
         self.augment, self.policy, self.epoch = augment, _Policy(augment) if augment else None, 0
-        self.kept, self.room = dict[int, Rgb](), room
+        self.kept, self.room, self.keeping = dict[int, Rgb](), room, threading.Lock()
 
     def __len__(self) -> int:
         return len(self.x)
@@ -281,13 +293,22 @@ class _Inputs:
             rgb = self.policy(rgb, draws.integer("anew", self.augment.seed, f"{self.ids[i]}:{self.epoch}"))
         return {"pixel_values": torch.from_numpy(np.array(_cropped(rgb, self.settings.crop)))}  # a copy: what is kept is read-only
 
+    def __getitems__(self, places: Sequence[int]) -> list[dict[str, Any]]:
+        """Return several rows, read and altered side by side: torch asks for a batch in this way."""
+        return list(self._readers.map(self.__getitem__, places))
+
+    @cached_property
+    def _readers(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(len(os.sched_getaffinity(0)))
+
     def _resized(self, i: int) -> Rgb:
         """Return row i as it is before it is altered; what is asked for again in each epoch is kept, as far as there is room."""
         if i in self.kept:
             return self.kept[i]
         rgb = _resized(_verified(self.x[i], self.content[i]), self.settings)
-        if rgb.nbytes <= self.room:
-            self.kept[i], self.room = rgb, self.room - rgb.nbytes
+        with self.keeping:
+            if rgb.nbytes <= self.room:
+                self.kept[i], self.room = rgb, self.room - rgb.nbytes
         return rgb
 
     def set_epoch(self, epoch: int) -> None:

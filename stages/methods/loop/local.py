@@ -24,6 +24,7 @@ def fit(model: Any, learning: Learning, finetune: Finetune, compute: Compute, wo
     from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
     model.to(device.find())
+    device.avoid_slow_kernels(model, compute)
     memory.require(model, learning, finetune.batch_size, compute)
     checkpoint = resuming.newest(work)
     arguments = TrainingArguments(
