@@ -69,8 +69,8 @@ mutants: setup
 check: TESTS =
 check: setup format lint types test
 
-# BENCH_DATA: a folder with banking77, financial_phrasebank and hymenoptera, which no package brings; left out if it is not there.
-BENCH_DATA ?= ../shared/data
+# BENCH_DATA: a folder with banking77, financial_phrasebank and hymenoptera, which no package brings; they are left out unless it is named.
+BENCH_DATA ?= data/bench
 bench: setup
 	python -m benchmarks.speed --data $(BENCH_DATA)
 bench-quick: setup

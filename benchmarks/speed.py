@@ -548,7 +548,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=1, help="of --full")
     parser.add_argument("--sets", nargs="+", help="of --full: " + ", ".join(case.name for case in CASES if case.whole))
     parser.add_argument("--minutes", type=float, help=f"of subsets: {MINUTES}, quick {QUICK_MINUTES}")
-    parser.add_argument("--data", type=Path, default=elsewhere.ROOT.parent / "shared/data", help="with banking77 and others")
+    parser.add_argument("--data", type=Path, default=Path("data/bench"), help="a folder with banking77 and others")
     options = parser.parse_args()
     runner.quiet()
     figures, scores = list[Figure](), list[dict[str, Any]]()

@@ -68,6 +68,12 @@ def test_a_column_that_is_not_there_is_no_success() -> None:
     assert "integrity.price" in said and "nothing it could tell from" in said
 
 
+def test_an_expectation_without_an_observed_value_passes_where_it_is_met() -> None:
+    own = tuple(expect("expect_column_to_exist", column=column) for column in ("x", "price"))
+    (said,) = failed(results(["a", "b"] * 3, own))
+    assert said.startswith("integrity.price: expect_column_to_exist")
+
+
 def test_a_column_of_meta_is_named_by_its_prefix_and_holds_numbers_where_all_are() -> None:
     meta = ['{"stars": "4", "code": "007", "label": "z"}', '{"stars": 5, "code": "", "label": "z"}', "{}"] * 2
     own = (

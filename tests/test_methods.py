@@ -14,7 +14,7 @@ from stages.contract.errors import ModelError
 from stages.contract.params import Compute, CrossEntropy, Finetune, Freeze, Full, LinearProbe, Lora
 from stages.contract.plugins import Learning, Rows
 from stages.finetune import _set_layers
-from stages.methods import memory
+from stages.methods import memory, prefix
 from stages.methods.loop import local
 from stages.methods.objective import cross_entropy
 from stages.methods.tune import freeze, full, linear_probe, lora
@@ -215,6 +215,68 @@ def test_freeze_lets_the_top_layers_learn_and_what_stands_above_them() -> None:
     assert learning == {name for name, _ in model.named_parameters() if name.startswith(("bert.encoder.layer.2.", "bert.pooler", "classifier"))}
     with pytest.raises(ModelError, match="4 top layers are to learn, and the base model has 3"):
         freeze.prepare(model, new, learn(), Freeze("freeze", 4))
+
+
+def frozen(folder: Path, learning: Learning | None = None) -> tuple[Any, Any]:
+    """Return what learned, and the model made whole again, of a BERT of three layers whose top one learns."""
+    from transformers import set_seed
+
+    model, new = bert(3)
+    set_seed(0)
+    learner, learning = freeze.prepare(model, new, learning or learn(), Freeze("freeze", 1))
+    for module in model.modules():
+        if module.__class__.__name__ == "Dropout":
+            module.p = 0.0  # what learns would draw anew
+    local.fit(learner, learning, FINETUNE, COMPUTE, folder)
+    return learner, freeze.finish(learner)
+
+
+def test_frozen_layers_are_computed_once_and_give_the_same_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    calls = list[int]()
+    original = transformers_layer().forward
+    monkeypatch.setattr(transformers_layer(), "forward", lambda self, *given, **named: calls.append(1) or original(self, *given, **named))
+    learner, model = frozen(tmp_path / "cut")
+    cut = len(calls)
+    assert learner is not model and all("forward" not in vars(layer) for layer in model.bert.encoder.layer)
+    monkeypatch.setattr(prefix, "ROOM", 0)
+    plain, same = frozen(tmp_path / "plain")
+    assert plain is same
+    assert cut < len(calls) - cut, "layers below ran for each step"
+    assert all(torch.allclose(of, same.state_dict()[name], atol=1e-4) for name, of in model.state_dict().items())
+    assert not torch.allclose(model.classifier.weight, bert(3)[0].classifier.weight, atol=1e-3)
+
+
+def test_what_is_frozen_stays_in_evaluation_mode_and_what_learns_does_not() -> None:
+    model, new = bert(3)
+    learner, _ = freeze.prepare(model, new, learn(), Freeze("freeze", 1))
+    learner.train()
+    assert [layer.training for layer in model.bert.encoder.layer] == [False, False, True]
+    assert not model.bert.embeddings.dropout.training and model.dropout.training
+
+
+def test_rows_that_are_altered_anew_and_models_with_a_way_around_run_whole_at_each_step(tmp_path: Path) -> None:
+    class Anew(list[dict[str, Any]]):
+        anew = True
+
+    learning = learn()
+    anew = replace(learning, train=replace(learning.train, encoded=Anew(learning.train.encoded)))  # pyright: ignore[reportArgumentType]
+    for around, rows in ((False, anew), (True, learning)):
+        model, new = bert(3)
+        if around:
+            first = list[Any]()
+            model.bert.encoder.layer[0].output.LayerNorm.weight.data *= -5  # what goes around is not what the embeddings say
+            model.bert.encoder.layer[0].register_forward_hook(lambda *given, first=first: first.append(given[2]))
+            model.bert.encoder.register_forward_hook(lambda _, __, output, first=first: type(output)(last_hidden_state=output[0] + first[-1]))
+        assert freeze.prepare(model, new, rows, Freeze("freeze", 1)) == (model, rows)
+        assert all("forward" not in vars(layer) for layer in model.bert.encoder.layer)
+
+
+def transformers_layer() -> Any:
+    from transformers.models.bert.modeling_bert import BertLayer
+
+    return BertLayer
 
 
 def test_lora_moves_its_targets_and_merges_to_what_it_computed() -> None:

@@ -146,7 +146,7 @@ def run(suites: dict[str, Suite], frames: dict[str, pd.DataFrame]) -> dict[str, 
 def verdicts(results: dict[str, Any]) -> list[dict[str, Any]]:
     """Return one entry an expectation: its suite, what was expected and observed, how severe a failure is, success.
 
-    An observed value of null means "cannot tell", which is a failure.
+    An observed value of null means "cannot tell", which is a failure; only what has nothing to observe (expect_column_to_exist) passes without.
     """
     return [_verdict(name, result.to_json_dict()) for name, found in results.items() for result in found.results]
 
@@ -159,7 +159,7 @@ def _verdict(suite: str, result: dict[str, Any]) -> dict[str, Any]:
         observed: Any = {"misfits": values["unexpected_count"], "first": misfits[:10]}
     else:
         observed = values.get("observed_value")
-    success = bool(result["success"]) and observed is not None
+    success = bool(result["success"]) and (observed is not None or not values)
     return {"suite": suite, "type": config["type"], "kwargs": kwargs, "severity": config["severity"], "observed": observed, "success": success}
 
 

@@ -109,7 +109,7 @@ class Modality(Protocol):
         ...
 
     def encode_anew(self, samples: "pd.DataFrame", processor: Any, settings: Any, augment: Any) -> "Encoded":
-        """Return the same of train rows, altered in each epoch anew if augment says so; then it has set_epoch(epoch)."""
+        """Return the same of train rows, altered in each epoch anew if augment says so; then its `anew` is true, and it has set_epoch(epoch)."""
         ...
 
     def encode_altered(self, samples: "pd.DataFrame", processor: Any, settings: Any, transform: Any, seed: int) -> "Encoded":
@@ -193,7 +193,7 @@ class Objective(Protocol):
 
 
 class Encoded(Protocol):
-    """Rows of a model's inputs, which may be read only when they are asked for."""
+    """Rows of a model's inputs, which may be read only when they are asked for; `take` asks for several."""
 
     def __len__(self) -> int: ...
 
@@ -222,6 +222,11 @@ class Rows:
 
     def __getitems__(self, places: Sequence[int]) -> list[dict[str, Any]]:
         return [row | {"labels": self.targets[i]} for i, row in zip(places, take(self.encoded, places), strict=True)]
+
+    @property
+    def anew(self) -> bool:
+        """Whether rows are altered anew in each epoch."""
+        return getattr(self.encoded, "anew", False)
 
     def set_epoch(self, epoch: int) -> None:
         """Alter rows anew, where they are altered on the fly."""

@@ -17,7 +17,7 @@ from stages.contract import pictures, runner
 from stages.contract.params import Compute
 from stages.judging import scoring
 
-LIBRARIES = ("torch", "transformers")  # what scoring needs, imported before the fork
+LIBRARIES = ("torch", "transformers.modeling_utils", "transformers.processing_utils")  # what scoring needs, imported before the fork
 WARM = 5  # rows that are scored before any is timed
 
 

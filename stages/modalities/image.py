@@ -280,6 +280,7 @@ class _Inputs:
         self.content = samples["content"].tolist() if "content" in samples else [None] * len(samples)
         self.ids = samples["id"].tolist() if augment else []
         self.augment, self.policy, self.epoch = augment, _Policy(augment) if augment else None, 0
+        self.anew = augment is not None
         self.kept, self.room, self.keeping = dict[int, Rgb](), room, threading.Lock()
 
     def __len__(self) -> int:

@@ -50,6 +50,7 @@ def fit(model: Any, learning: Learning, finetune: Finetune, compute: Compute, wo
         disable_tqdm=not sys.stderr.isatty(),
         dataloader_pin_memory=device.find() == "cuda",
         report_to=[],
+        remove_unused_columns=False,  # rows hold what the model takes, and nothing else
     )
     arguments._n_gpu = min(arguments.n_gpu, 1)  # pyright: ignore[reportPrivateUsage]  (several would multiply the batch unasked)
     if checkpoint:

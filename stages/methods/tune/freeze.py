@@ -1,15 +1,15 @@
-"""The top layers learn, and what is new; embeddings and lower layers stay as they are."""
+"""The top layers learn, and what is new; embeddings and lower layers stay as they are, and are computed once where rows do."""
 
 from typing import Any
 
 from stages.contract.errors import ModelError
 from stages.contract.params import Freeze
 from stages.contract.plugins import Learning
-from stages.methods import batchnorm
+from stages.methods import prefix
 
 
 def prepare(model: Any, new: frozenset[str], learning: Learning, settings: Freeze) -> tuple[Any, Learning]:
-    """Freeze all but the top layers, what stands above them, and what is new; batch normalisation that is frozen keeps its statistics.
+    """Freeze all but the top layers, what stands above them, and what is new; what is frozen is in evaluation mode.
 
     The layers are the longest list of modules in the base model (of a ResNet: its stages); a module that is registered
     after it stands above it.
@@ -25,10 +25,10 @@ def prepare(model: Any, new: frozenset[str], learning: Learning, settings: Freez
     for name, parameter in model.named_parameters():
         above = above or name.startswith(lowest)
         parameter.requires_grad_(above or name in new)
-    batchnorm.hold_frozen(model)
-    return model, learning
+    prefix.hold(model)
+    return prefix.cut(model, layers, len(layers) - settings.layers, learning)
 
 
 def finish(learner: Any) -> Any:
-    """Return the model as it is."""
-    return learner
+    """Return the whole model."""
+    return learner.whole() if hasattr(learner, "whole") else learner

@@ -1,0 +1,134 @@
+"""Computes once what the frozen layers of a model say of each row, where rows stay the same from epoch to epoch."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from stages import device
+from stages.contract.plugins import Learning, Rows, take
+from stages.methods import batchnorm
+
+ROOM = 2**30  # bytes of what is kept
+BATCH = 32  # rows that are sent through the model at once, of the longest
+COMPARED = 8  # rows whose logits must be the same in both ways
+CLOSE = 0.02  # of the greatest logit: bfloat16 rounds; a layer that is fed wrongly differs by far more
+
+
+def hold(model: Any) -> None:
+    """Keep in evaluation mode each module whose parameters are all frozen: its dropout is off, its statistics are those of pretraining."""
+    for module in model.modules():
+        if (held := list(module.parameters())) and not any(of.requires_grad for of in held):
+            batchnorm.hold(module)
+
+
+def cut(model: Any, layers: Any, lowest: int, learning: Learning) -> tuple[Any, Learning]:
+    """Return what learns from layers[lowest] upwards, and rows that carry what reaches that layer.
+
+    Model and rows come back as they are where rows are altered anew in each epoch, where what reaches the layer takes more
+    than ROOM, where the layer is not given the very output of the one below, and where the model says something else when
+    it is fed in this way (it has a way around the layers below).
+    """
+    import torch
+
+    if not 0 < lowest < len(layers) or learning.train.anew:
+        return model, learning
+    model.to(device.find()).eval()
+    parts = {"train": learning.train, "validation": learning.validation}
+    with torch.no_grad():
+        reached = {name: _reached(model, layers[lowest - 1], layers[lowest], rows, learning.collate) for name, rows in parts.items()}
+        if any(of is None for of in reached.values()):
+            return model, learning
+        fed = {name: Rows(_Carrying(rows.encoded, reached[name] or []), rows.targets, rows.lengths) for name, rows in parts.items()}
+        carrying = replace(learning, **fed, collate=_collate(learning.collate))
+        as_it_is = _logits(model, learning)
+        above = _above(model, layers, lowest)
+        same = torch.allclose(as_it_is, _logits(above, carrying), rtol=0, atol=CLOSE * float(as_it_is.abs().max()))
+    return (above, carrying) if same else (above.whole(), learning)
+
+
+@dataclass(frozen=True)
+class _Carrying:
+    """Rows of a model's inputs, each with what reaches the lowest layer that learns."""
+
+    encoded: Any
+    reached: list[Any]
+
+    def __len__(self) -> int:
+        return len(self.reached)
+
+    def __getitem__(self, i: int) -> dict[str, Any]:
+        return self.encoded[i] | {"reached": self.reached[i]}
+
+
+def _reached(model: Any, below: Any, layer: Any, rows: Rows, collate: Callable[..., Any]) -> list[Any] | None:
+    """Return what a layer is given for each row, without padding, on the CPU; None where it is not what the layer below returned, or too much."""
+    said, caught, room = list[Any](), list[Any](), ROOM
+    found: list[Any] = [None] * len(rows)
+    hooks = [below.register_forward_hook(lambda _, __, output: said.append(output)), layer.register_forward_pre_hook(lambda _, given: caught.append(given))]
+    try:
+        for batch, inputs in device.batches(rows.encoded, rows.lengths, collate, BATCH):
+            model(**inputs)
+            (output,), (arguments,), mask = said, caught, inputs.get("attention_mask")
+            if not arguments or arguments[0] is not output or (mask is not None and output.shape[:2] != mask.shape):
+                return None
+            for i, row in enumerate(batch):
+                found[row] = (output[i] if mask is None else output[i][mask[i].bool()]).clone().cpu()
+                room -= found[row].nbytes
+            if room < 0:
+                return None
+            said.clear()
+            caught.clear()
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return found
+
+
+def _collate(collate: Callable[..., Any]) -> Callable[[list[dict[str, Any]]], dict[str, Any]]:
+    """Return what batches carrying rows: what reaches the layer is padded with zeros, where attention does not look."""
+    import torch
+
+    def together(rows: list[dict[str, Any]]) -> dict[str, Any]:
+        given = collate([{name: of for name, of in row.items() if name != "reached"} for row in rows])
+        reached, mask = [row["reached"] for row in rows], given.get("attention_mask")
+        if mask is None:
+            return given | {"reached": torch.stack(reached)}
+        padded = reached[0].new_zeros(*mask.shape, reached[0].shape[-1])
+        padded[mask.bool()] = torch.cat(reached)
+        return given | {"reached": padded}
+
+    return together
+
+
+def _logits(model: Any, learning: Learning) -> Any:
+    first = take(learning.train.encoded, range(min(COMPARED, len(learning.train))))
+    return model(**{name: of.to(device.find()) for name, of in learning.collate(first).items()}).logits.float()
+
+
+def _above(model: Any, layers: Any, lowest: int) -> Any:
+    """Return a module that computes a model whose layers below the lowest pass on what they are given, and feeds that one."""
+    import torch
+
+    class Above(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model, self.fed = model, None
+            self.feeding = layers[lowest].register_forward_pre_hook(lambda _, given: (self.fed, *given[1:]))
+            for layer in layers[:lowest]:
+                layer.forward = _pass_on
+
+        def forward(self, reached: Any, labels: Any = None, **inputs: Any) -> Any:  # noqa: ARG002  (Trainer looks for it)
+            self.fed = reached
+            return self.model(**inputs)
+
+        def whole(self) -> Any:
+            self.feeding.remove()
+            for layer in layers[:lowest]:
+                del layer.forward
+            return self.model
+
+    return Above()
+
+
+def _pass_on(given: Any, *_: Any, **__: Any) -> Any:
+    return given
