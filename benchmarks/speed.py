@@ -27,7 +27,8 @@ import pandas as pd
 
 from benchmarks import checks, elsewhere, images, page, stock
 from benchmarks.elsewhere import Cost
-from stages.contract import manifest, receipts, runner
+from stages.commands import add
+from stages.contract import manifest, receipts, runner, settings
 from stages.contract.params import Compute
 from stages.judging import scoring, statistics
 
@@ -134,7 +135,7 @@ class Bench:
         for name in ("dvc.yaml", ".gitignore", ".dvcignore"):
             shutil.copy(elsewhere.ROOT / name, self.folder)
         elsewhere.run(self.folder, "dvc", "init", "--quiet", "--no-scm")
-        elsewhere.write_params(self.folder, elsewhere.read_params()["sources"], {})
+        elsewhere.write_params(self.folder, elsewhere.read_params()["sources"] | settings.read_yaml(add.KNOWN), {})
 
     def bring(self, source: str) -> None:
         """Bring a source of params.yaml: this project's own files, if they are here."""
