@@ -31,6 +31,7 @@ from stages.commands import add
 from stages.contract import manifest, receipts, runner, settings
 from stages.contract.params import Compute
 from stages.judging import scoring, statistics
+from stages.modalities import image
 
 STOCK, BARE = "the stock script", "a bare loop"
 PROBE = {"tune": {"name": "linear_probe"}, "epochs": 30, "learning_rate": 3.0e-3, "schedule": "linear"}  # of `refit add`
@@ -223,8 +224,8 @@ class Bench:
         modality, finetune, below = task["modality"], task["finetune"], self.folder / "data/split" / case.set
         spec = stock.Spec(
             base=str(self.folder / "data/raw" / task["base"]),
-            train=str(below / "train.parquet"),
-            test=str(below / f"{test}.parquet"),
+            train=self._plain(below / "train.parquet"),
+            test=self._plain(below / f"{test}.parquet"),
             out=str(self.folder / "stock.json"),
             epochs=finetune["epochs"],
             batch_size=finetune["batch_size"],
@@ -236,6 +237,17 @@ class Bench:
         (self.folder / "spec.json").write_text(json.dumps(asdict(spec)))
         kind = kind or {"text": "texts", "image": "pictures"}[modality["name"]]
         return elsewhere.run(self.folder, "benchmarks.stock", kind, "spec.json")
+
+    def _plain(self, path: Path) -> str:
+        """Write the rows of a part as a script without Refit would have them: each copy of a picture is a file."""
+        rows = manifest.read(path)[["x", "y"]]
+        for pack in {Path("data", x).parent for x in rows["x"] if f"{image.COPIES}/" in x}:
+            if not (files := self.folder / pack.with_suffix("")).exists():
+                with zipfile.ZipFile(self.folder / pack) as archive:
+                    archive.extractall(files)
+        written = self.folder / f"plain_{path.name}"
+        rows.assign(x=rows["x"].str.replace(f"/{image.COPIES}/", f"/{Path(image.COPIES).stem}/")).to_parquet(written)
+        return str(written)
 
     def ways(self, case: Case) -> dict[str, Callable[[], Cost]]:
         """Return the ways that take turns on a case."""
@@ -521,7 +533,8 @@ def parts_of(bench: Bench, quick: bool, minutes: float) -> Iterator[Figure]:
         started = time.monotonic()
         for of in measured:
             train(bench, of)
-            print(f"  {of.case.name}: a round in {time.monotonic() - started:.0f} s", flush=True)
+            print(f"so far, {time.monotonic() - began:.0f} s after the start:", flush=True)
+            show(list(of.figures()))
         compute(bench, rates, dtypes()[-1:] if quick else dtypes())
         longest = max(longest, time.monotonic() - started)
     for of in measured:
