@@ -162,7 +162,7 @@ def _draw_speed() -> None:
             axes.plot([one["goal"]] * 2, [place - 0.4, place + 0.4], color="black", linewidth=2)
     axes.axvline(1, color="black", linewidth=0.5)
     axes.set_xlabel("time of Refit over the time of what stands beside it (black: the goal)")
-    axes.set_title(named(of), fontsize="x-small")
+    figure.suptitle(named(of), fontsize="x-small")
     figure.savefig(FOLDER / "speed.png", dpi=100, metadata={"Software": None})
     plt.close(figure)
 
