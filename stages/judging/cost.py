@@ -3,6 +3,7 @@
 import gc
 import sys
 import time
+import weakref
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from importlib import import_module
@@ -52,6 +53,7 @@ class Meter:
             import_module(library)
         self.process = ProcessPoolExecutor(1, get_context("fork" if sys.platform == "linux" else "spawn"), pictures.end_with_parent)
         self.process.submit(gc.freeze).result()
+        weakref.finalize(self, self.process.shutdown)  # where nothing is measured; an executor that is left alone may end beside the interpreter and fail
 
     def measure(self, folder: Path, samples: pd.DataFrame, compute: Compute) -> Cost:
         """Score samples with folder/model, each alone and then all in batches, and end the process."""
