@@ -239,6 +239,14 @@ MUTANTS = (
         "a stage lives on after kill -9 of dvc, and the next run mixes the outputs of both",
     ),
     Mutant(
+        "parent_gone",
+        "stages/contract/stopping.py",
+        "if os.getppid() != PARENT:",
+        "if False:",
+        "test_resuming.py::test_a_stage_whose_parent_ended_while_it_began_ends_too",
+        "a stage whose dvc was killed while the stage began lives on",
+    ),
+    Mutant(
         "stopped_code",
         "stages/contract/stopping.py",
         "super().__init__(128 + number)",

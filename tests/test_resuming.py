@@ -22,7 +22,7 @@ from stages.contract.runner import Job
 from stages.contract.stopping import SIGNALS, Stopped
 from stages.methods import resuming
 from stages.methods.loop import local
-from tests.conftest import Project
+from tests.conftest import ROOT, Project
 from tests.test_methods import COMPUTE, FINETUNE, bert, learn
 
 THREE = replace(FINETUNE, epochs=3, early_stopping_patience=None)  # six steps each
@@ -245,3 +245,15 @@ def test_a_checkpoint_is_of_equal_inputs_params_facts_and_code_alone(tmp_path: P
     for change in ({"taken": {"a": "2"}}, {"facts": {"device": "cuda"}}, {"params": {"finetune": {"epochs": 4}}}):
         other = replace(one, **change).resumable()
         assert other != folder and [*other.parent.iterdir()] == [other]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="PR_SET_PDEATHSIG")
+def test_a_stage_whose_parent_ended_while_it_began_ends_too(tmp_path: Path) -> None:
+    child = f"import stages, time; time.sleep(1); from stages.contract import stopping; stopping.with_parent(); open({str(tmp_path / 'alive')!r}, 'w')"
+    parent = f"import subprocess, sys; print(subprocess.Popen([sys.executable, '-c', {child!r}], stderr=open({str(tmp_path / 'said')!r}, 'w')).pid)"
+    subprocess.run([sys.executable, "-c", f"{parent}; import time; time.sleep(0.3)"], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    until = time.monotonic() + 30
+    while not (tmp_path / "said").read_text() and not (tmp_path / "alive").exists() and time.monotonic() < until:
+        time.sleep(0.1)
+    assert "is gone" in (tmp_path / "said").read_text()
+    assert not (tmp_path / "alive").exists()

@@ -8,6 +8,8 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from stages import PARENT
+
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -27,13 +29,12 @@ class Wish:
 
 
 def with_parent() -> None:
-    """Die, from now on, as soon as the thread that started this process does (Linux: PR_SET_PDEATHSIG)."""
+    """Die, from now on, as soon as the thread that started this process does (Linux: PR_SET_PDEATHSIG), and at once if it is gone already."""
     if sys.platform != "linux":
         return
-    parent = os.getppid()
     ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGKILL)
-    if os.getppid() != parent:
-        sys.exit(f"refit: the parent process {parent} is gone")
+    if os.getppid() != PARENT:
+        sys.exit(f"refit: the parent process {PARENT} is gone")
 
 
 def at_once() -> None:
