@@ -217,13 +217,13 @@ def test_freeze_lets_the_top_layers_learn_and_what_stands_above_them() -> None:
         freeze.prepare(model, new, learn(), Freeze("freeze", 4))
 
 
-def frozen(folder: Path, learning: Learning | None = None) -> tuple[Any, Any]:
+def frozen(folder: Path) -> tuple[Any, Any]:
     """Return what learned, and the model made whole again, of a BERT of three layers whose top one learns."""
     from transformers import set_seed
 
     model, new = bert(3)
     set_seed(0)
-    learner, learning = freeze.prepare(model, new, learning or learn(), Freeze("freeze", 1))
+    learner, learning = freeze.prepare(model, new, learn(), Freeze("freeze", 1))
     for module in model.modules():
         if module.__class__.__name__ == "Dropout":
             module.p = 0.0  # what learns would draw anew
@@ -256,7 +256,7 @@ def test_what_is_frozen_stays_in_evaluation_mode_and_what_learns_does_not() -> N
     assert not model.bert.embeddings.dropout.training and model.dropout.training
 
 
-def test_rows_that_are_altered_anew_and_models_with_a_way_around_run_whole_at_each_step(tmp_path: Path) -> None:
+def test_rows_that_are_altered_anew_and_models_with_a_way_around_run_whole_at_each_step() -> None:
     class Anew(list[dict[str, Any]]):
         anew = True
 

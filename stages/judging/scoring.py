@@ -75,7 +75,7 @@ def logits(scorer: Scorer, encoded: Encoded, progress: Callable[[int], None] | N
         for batch, inputs in device.batches(encoded, of_x.lengths(encoded), of_x.collate(scorer.processor), compute.batch_size):
             with device.arithmetic(compute):
                 views = of_x.views(inputs, settings) if averaged else [inputs]
-                if len(views) * len(batch) <= compute.batch_size:  # a row alone takes no longer in four views than in two
+                if len(views) * len(batch) <= compute.batch_size:  # four views of one row together take half the time of one after the other
                     together = {name: torch.cat([view[name] for view in views]) for name in inputs}
                     seen = scorer.model(**together).logits.float().chunk(len(views))
                 else:
