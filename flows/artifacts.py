@@ -8,7 +8,7 @@ from typing import Any
 from prefect.artifacts import create_image_artifact, create_link_artifact, create_markdown_artifact, create_table_artifact
 
 from flows import servers
-from stages.contract import receipts, runner
+from stages.contract import receipts, store
 from stages.contract.escape import one_line, redact
 
 NUMBERS = {  # the documents of a stage whose numbers are shown
@@ -45,7 +45,7 @@ def leave(address: str) -> None:
 
 def mlflow_ui() -> str | None:
     """Return the address of MLflow's pages: that of the tracking server, or of the one that `make up` started here."""
-    if address := runner.tracking_server():
+    if address := store.server():
         return redact(address)
     return servers.running().get("mlflow", {}).get("url")
 

@@ -33,7 +33,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows import api, artifacts, graph
 from flows.reproduce import Dvc
-from stages.contract import locks, preflight, receipts, runner, settings, stopping
+from stages.contract import locks, preflight, receipts, runner, settings, stopping, store
 from stages.contract.errors import BusyError, ParamsError, RefitError, UnreachableError, mendable, told
 from stages.contract.escape import one_line
 from stages.contract.params import Params
@@ -176,7 +176,7 @@ def _carry_out(params: Params, keys: set[str], refresh: bool, force: bool, dry_r
         return _told(dag, force)
     if not dag.changed and not refresh and not force:
         return Completed(name=NOTHING, message=f"nothing to do: none of {len(dag.waits)} stages changed")
-    runner.ping_tracking()
+    store.ping()
     with Desk(params.flows.side_by_side).open() as desk:
         if refresh:
             with desk.borrowed() as dvc:

@@ -51,8 +51,8 @@ class Server:
 
 
 def mlflow(port: int) -> Server:
-    """Return MLflow's server over mlflow.db; a model version's files must lie in its own folder of artifacts."""
-    sources = rf"^(mlflow-artifacts:/|(file://)?{re.escape(str(Path.cwd()))}/mlruns/).*$"
+    """Return MLflow's server over mlflow.db; a model version is a logged model, or files in MLflow's own folder of artifacts."""
+    sources = rf"^(models:/m-[0-9a-f]{{32}}|(mlflow-artifacts:/|(file://)?{re.escape(str(Path.cwd()))}/mlruns/).*)$"
     return Server(
         "mlflow",
         port,

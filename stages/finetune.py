@@ -50,7 +50,7 @@ def finetune(job: Job, modality: Modality, problem: Classification, base: str, a
     if not all(isfinite(value) for entry in history for value in entry.values()):
         raise ModelError(f"tasks.{job.key}.finetune: the loss is not finite; lower learning_rate, or look for a bad row")
     tune.finish(learner).save_pretrained(job.hand_on("model"))
-    processor.save_pretrained(job.out / "model")
+    of_x.stated(processor, modality).save_pretrained(job.out / "model")
     epochs = [entry for entry in history if "eval_loss" in entry]
     best = max(epochs, key=lambda epoch: plugins.merit(epoch, finetune.best_metric))  # the earliest on a tie
     receipts.write_json(job.hand_on("model.json"), {

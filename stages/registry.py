@@ -1,4 +1,4 @@
-"""Records candidates, their lineage, the champion and its history in MLflow. The only door to it.
+"""Records candidates, their lineage, the champion and its history in MLflow, whose store stages/contract/store.py opens. No other module uses it.
 
 A run holds parameters, metrics, history and data sets; the logged model holds model.json and model/ as finetune wrote
 them, so their sha256 stays true; the alias `champion` names the version that serves, and tags of the registered model
@@ -18,7 +18,7 @@ import os
 import re
 import socket
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -28,13 +28,13 @@ from typing import Any
 
 import pandas as pd
 
-from stages.contract import locks, receipts
-from stages.contract.errors import ModelError, RegistryError, UnreachableError
-from stages.contract.escape import one_line, redact
+from stages.contract import receipts, store
+from stages.contract.errors import ModelError, RegistryError
+from stages.contract.escape import one_line
 from stages.judging.ledger import Use
 
-ALIAS = "champion"
 SHA256, DATA_MD5, LOCK_SHA256 = "refit.model_sha256", "refit.data_md5", "refit.dvc_lock_sha256"
+RECORDING = "refit.recording"  # of a run: what is recorded with it, so that a registration that was cut off goes on
 AGAINST, OUTCOME, WITHDRAWN = "refit.judged_against", "refit.outcome", "refit.withdrawn"
 DECISION, DECISION_SHA256 = "refit.decision", "refit.decision_sha256"  # where the last decision.json lies, and its bytes
 MOVE, USE = "refit.move.", "refit.use."  # and a number of six digits
@@ -120,35 +120,30 @@ class Verdict:
     metrics: dict[str, float]
 
 
-def exists() -> bool:
-    """Say whether there is a store to ask: looking at one here would make it."""
-    return "MLFLOW_TRACKING_URI" in os.environ or Path("mlflow.db").exists()
-
-
 def champion(name: str) -> Version | None:
     """Return the version that the alias `champion` names, if there is one."""
-    with _answering() as client:
+    with store.opened() as client:
         return _look_up(client, name)
 
 
 def find(name: str, sha256: str) -> Version | None:
     """Return the version that holds a model of these bytes, if there is one: registering again makes no second."""
-    with _answering() as client:
+    with store.opened() as client:
         return _find(client, name, sha256)
 
 
 def version(name: str, number: str | None) -> Version:
     """Return a version by its number, or the champion; raises RegistryError, which names what there is, where there is none."""
     _require_store(name)
-    with _answering() as client:
+    with store.opened() as client:
         return _require(client, name, number)
 
 
 def versions(name: str | None = None) -> list[Version]:
     """Return every version of a model, or of all models, in the order of their numbers."""
-    if not exists():
+    if not store.exists():
         return []
-    with _answering() as client:
+    with store.opened() as client:
         return _search(client, f"name = '{name}'" if name else "")
 
 
@@ -160,20 +155,26 @@ def download(version: Version, into: Path) -> Path:
     from mlflow.artifacts import download_artifacts
     from mlflow.exceptions import MlflowException
 
-    with _answering():
+    with store.opened() as client:
+        at, lost = client.get_model_version_download_uri(version.name, str(version.number)), None
         try:
-            return Path(download_artifacts(artifact_uri=f"models:/{version.name}/{version.number}", dst_path=str(into)))
-        except MlflowException as error:
-            if _is_absent(error):
-                raise ModelError(f"{version.name}@{version.number}: the registry has lost its artifacts ({one_line(error, 200)})") from error
-            raise
+            folder = Path(download_artifacts(artifact_uri=f"models:/{version.name}/{version.number}", dst_path=str(into)))
+        except (MlflowException, FileNotFoundError) as error:
+            if isinstance(error, MlflowException) and not store.is_absent(error):
+                raise
+            folder, lost = into, error
+    if not (folder / "model.json").is_file():
+        raise ModelError(
+            f"{version.name}@{version.number}: the registry has lost its artifacts ({one_line(lost or f'nothing lies at {at}', 300)}); bring them back"
+        )
+    return folder
 
 
 @contextmanager
 def artifact(version: Version, name: str) -> Generator[Path | None]:
     """Yield a copy, for the time being, of a file that was logged with a version's run; null where the run has none of that name."""
     with TemporaryDirectory(prefix="refit-") as into:
-        with _answering() as client:
+        with store.opened() as client:
             copied = _copied(client, version.run_id, name, into)
         yield copied
 
@@ -185,11 +186,15 @@ def record(candidate: Candidate) -> Version:
     """
     import mlflow
 
-    with _answering() as client:
-        if found := _find(client, candidate.name, candidate.sha256):
+    name = candidate.name
+    with store.opened() as client:
+        if found := _find(client, name, candidate.sha256):
+            store.require_run(client, found.run_id, f"{name}@{found.number}")
             return found
-        experiment = mlflow.set_experiment(candidate.name)
-        with mlflow.start_run(experiment_id=experiment.experiment_id, run_name=candidate.sha256[:12]) as run:
+        experiment = store.require_experiment(client, name) or store.once(
+            lambda: store.require_experiment(client, name), lambda: client.create_experiment(name, store.artifact_location(name))
+        )
+        with mlflow.start_run(_run(client, experiment, candidate)) as run:
             mlflow.set_tags(candidate.tags)
             mlflow.log_params(flatten(candidate.params))
             datasets = {of.context: _dataset(of, candidate.tags["refit.data"]) for of in candidate.datasets}
@@ -200,13 +205,48 @@ def record(candidate: Candidate) -> Version:
             for folder, paths in candidate.artifacts.items():
                 for path in paths:
                     mlflow.log_artifact(str(path), folder)
-            logged = mlflow.initialize_logged_model(MODEL, source_run_id=run.info.run_id, tags=candidate.tags, model_type="refit")
+            logged = _logged(client, experiment, run.info.run_id) or store.once(
+                lambda: _logged(client, experiment, run.info.run_id),
+                lambda: mlflow.initialize_logged_model(MODEL, source_run_id=run.info.run_id, tags=candidate.tags, model_type="refit"),
+            )
             client.log_model_artifact(logged.model_id, str(candidate.folder / "model.json"))
             client.log_model_artifacts(logged.model_id, str(candidate.folder / "model"), "model")
             mlflow.finalize_logged_model(logged.model_id, "READY")
             mlflow.log_metrics(flatten(candidate.metrics), dataset=datasets["test"], model_id=logged.model_id)
-        made = mlflow.register_model(f"models:/{logged.model_id}", candidate.name, tags=candidate.tags | {SHA256: candidate.sha256})
-    return _version(made)
+        if store.if_there(lambda: client.get_registered_model(name)) is None:
+            store.once(lambda: store.if_there(lambda: client.get_registered_model(name)), lambda: client.create_registered_model(name))
+        made = store.once(
+            lambda: _find(client, name, candidate.sha256),
+            lambda: _version(
+                client.create_model_version(
+                    name, f"models:/{logged.model_id}", run.info.run_id, tags=candidate.tags | {SHA256: candidate.sha256}, model_id=logged.model_id
+                )
+            ),
+        )
+        client.set_logged_model_tags(logged.model_id, {"mlflow.modelVersions": json.dumps([{"name": name, "version": made.number}])})
+    return made
+
+
+def _run(client: Any, experiment: str, candidate: Candidate) -> str:
+    """Return the id of a new run or, where a registration of the same things was cut off, of the one that it had begun."""
+    from mlflow.tracking.context import registry as context
+
+    begun = {RECORDING: receipts.digest([candidate.sha256, candidate.params, candidate.tags, candidate.provenance])}
+
+    def find() -> str | None:
+        found = client.search_runs([experiment], f"tags.`{RECORDING}` = '{begun[RECORDING]}'", max_results=1)
+        return found[0].info.run_id if found else None
+
+    def make() -> str:
+        return client.create_run(experiment, tags=context.resolve_tags(begun), run_name=candidate.sha256[:12]).info.run_id
+
+    return find() or store.once(find, make)
+
+
+def _logged(client: Any, experiment: str, run_id: str) -> Any:
+    """Return the logged model of a run, null where it has none yet."""
+    found = client.search_logged_models([experiment], f"source_run_id = '{run_id}'", max_results=1)
+    return found[0] if found else None
 
 
 def decide(verdict: Verdict) -> bool:
@@ -219,8 +259,9 @@ def decide(verdict: Verdict) -> bool:
 
     version, paths = verdict.version, verdict.artifacts
     name, number = version.name, str(version.number)
-    with _answering() as client:
+    with store.opened() as client:
         champion, tags = _synchronised(client, name)
+        store.require_run(client, version.run_id, f"{name}@{number}")
         now = champion, len(_uses(name, tags)), _require(client, name, number).withdrawn
         if now != (verdict.champion, verdict.earlier, version.withdrawn):
             return False
@@ -246,7 +287,7 @@ def move(version: Version, champion: int | None, why: str, withdraw: bool) -> Mo
     withdraw marks the version that is left. A mark on the version reached is taken away, and the history keeps it.
     """
     name = version.name
-    with _answering() as client:
+    with store.opened() as client:
         held, tags = _synchronised(client, name)
         if held != champion:
             return None
@@ -263,7 +304,7 @@ def move(version: Version, champion: int | None, why: str, withdraw: bool) -> Mo
 def history(name: str) -> list[Move]:
     """Return every move of the alias, the first one first; one made outside Refit since the last is recorded now."""
     _require_store(name)
-    with _answering() as client:
+    with store.opened() as client:
         _require_model(client, name)
         _synchronised(client, name)
         return _moves(name, client.get_registered_model(name).tags)
@@ -274,9 +315,9 @@ def uses(name: str) -> list[Use]:
 
     Raises RegistryError where the ids of one are lost: a set that was used must not pass for a fresh one.
     """
-    if not exists():
+    if not store.exists():
         return []
-    with _answering() as client:
+    with store.opened() as client:
         made = _uses(name, _tags(client, name))
         rows = {document["rows"]: document["run_id"] for document in made}
         ids = {digest: _ids(client, name, run_id, digest) for digest, run_id in rows.items()}
@@ -296,7 +337,7 @@ def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _look_up(client: Any, name: str, number: str | None = None) -> Version | None:
     """Return a version by its number or, without one, the champion, if there is such."""
-    found = _if_there(lambda: client.get_model_version(name, number) if number else client.get_model_version_by_alias(name, ALIAS))
+    found = store.if_there(lambda: client.get_model_version(name, number) if number else client.get_model_version_by_alias(name, store.ALIAS))
     return _version(found) if found else None
 
 
@@ -318,7 +359,7 @@ def _require_model(client: Any, name: str) -> None:
 
 
 def _require_store(name: str) -> None:
-    if not exists():
+    if not store.exists():
         raise RegistryError(f"{name}: there is no registry here; run `dvc repro register@{name}` first, or set MLFLOW_TRACKING_URI")
 
 
@@ -337,38 +378,19 @@ def _find(client: Any, name: str, sha256: str) -> Version | None:
     return found[0] if found else None
 
 
-def _if_there(ask: Callable[[], Any]) -> Any:
-    """Return what MLflow answers, or null where it has no such thing."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        return ask()
-    except MlflowException as error:
-        if _is_absent(error):
-            return None
-        raise
-
-
-def _is_absent(error: Any) -> bool:
-    """Say whether MLflow has no such model, version, alias, run or file: it has more than one code for that."""
-    from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, RESOURCE_DOES_NOT_EXIST, ErrorCode
-
-    return error.error_code in (ErrorCode.Name(RESOURCE_DOES_NOT_EXIST), ErrorCode.Name(INVALID_PARAMETER_VALUE))
-
-
 # ---- the history of the alias, and the ledger of test rows: numbered tags of the registered model ----------------------
 
 
 def _tags(client: Any, name: str) -> dict[str, str]:
     """Return the tags of a registered model; none where there is no such model."""
-    model = _if_there(lambda: client.get_registered_model(name))
+    model = store.if_there(lambda: client.get_registered_model(name))
     return model.tags if model else {}
 
 
 def _synchronised(client: Any, name: str) -> tuple[int | None, dict[str, str]]:
     """Return the champion's number and the model's tags, once a move of the alias that no tag tells of is recorded."""
     model = client.get_registered_model(name)
-    champion = int(model.aliases[ALIAS]) if ALIAS in model.aliases else None
+    champion = int(model.aliases[store.ALIAS]) if store.ALIAS in model.aliases else None
     moves = _moves(name, model.tags)
     last = moves[-1].after if moves else None
     if champion == last:
@@ -379,7 +401,7 @@ def _synchronised(client: Any, name: str) -> tuple[int | None, dict[str, str]]:
 
 def _move(client: Any, name: str, tags: dict[str, str], made: Move) -> None:
     """Move the alias, then record it: a crash between the two leaves a move that the next run finds."""
-    client.set_registered_model_alias(name, ALIAS, str(made.after))
+    client.set_registered_model_alias(name, store.ALIAS, str(made.after))
     _record_move(client, name, tags, made)
 
 
@@ -418,8 +440,8 @@ def _ids(client: Any, name: str, run_id: str, digest: str) -> frozenset[str]:
 
 def _copied(client: Any, run_id: str, name: str, into: str) -> Path | None:
     """Return a copy of a file that was logged with a run, if it has one of that name."""
-    held = _if_there(lambda: client.list_artifacts(run_id, name.rpartition("/")[0] or None)) or []
-    copied = _if_there(lambda: client.download_artifacts(run_id, name, into)) if name in [of.path for of in held] else None
+    held = store.if_there(lambda: client.list_artifacts(run_id, name.rpartition("/")[0] or None)) or []
+    copied = store.if_there(lambda: client.download_artifacts(run_id, name, into)) if name in [of.path for of in held] else None
     return Path(copied) if copied else None
 
 
@@ -472,34 +494,3 @@ def _history(history: list[dict[str, float]]) -> list[Any]:
 
     now = int(time.time() * 1000)
     return [Metric(key, float(value), now, int(entry["step"])) for entry in history for key, value in entry.items() if key != "step" and math.isfinite(value)]
-
-
-def _client() -> Any:
-    """Return MLflow's client; an address that is of no kind it knows, or whose driver is not installed, is the user's to mend."""
-    import mlflow
-    from sqlalchemy.exc import ArgumentError, NoSuchModuleError
-
-    try:
-        return mlflow.MlflowClient()
-    except (mlflow.MlflowException, ArgumentError, NoSuchModuleError, ModuleNotFoundError) as error:
-        raise RegistryError(f"MLFLOW_TRACKING_URI: {redact(one_line(error, 300))}; name another address, or install what it needs") from error
-
-
-@contextmanager
-def _answering() -> Generator[Any]:
-    """Yield MLflow's client; a store that does not answer becomes an UnreachableError.
-
-    One process of this project at a time: four that meet a new sqlite store at once break its migration (measured).
-    """
-    import mlflow
-    import requests
-    from sqlalchemy.exc import OperationalError
-
-    try:
-        with locks.alone(locks.STORE):
-            yield _client()
-    except (requests.RequestException, OperationalError, mlflow.MlflowException) as error:
-        if isinstance(error, mlflow.MlflowException) and not isinstance(error.__cause__, requests.RequestException) and "API request to" not in str(error):
-            raise
-        said = redact(one_line(str(error).partition("\n")[0], 300))  # SQLAlchemy's next lines are its statement
-        raise UnreachableError(f"MLflow at {mlflow.get_tracking_uri().rsplit('@')[-1]}: {said}; see that it is up, and repeat") from error

@@ -1,10 +1,11 @@
 """Validates a data set: bad rows are set aside, and a bad set stops here with all that is wrong with it."""
 
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from stages.checks import data_docs, domain, duplicates, expectations, profiles, quarantine, spelling
+from stages.checks import data_docs, domain, duplicates, expectations, profiles, quarantine, spelling, trial
 from stages.contract import manifest, plugins, receipts, runner
 from stages.contract.errors import DataError, ParamsError
 from stages.contract.params import Classification, Compute, Data, Modality, Validate
@@ -17,6 +18,7 @@ def validate(job: Job, modality: Modality, problem: Classification, base: str, d
     if faults := expectations.faults(validate):
         raise ParamsError(f"params.yaml: tasks.{job.key}.{'; '.join(faults)}")
 
+    trial.require(job.raw(base)[0], of_x, of_y, modality)
     folder, _ = job.raw(data.source)
     rows = plugins.layout(data.layout.name).read(folder, data.layout, data.encoding, of_x)
     junk = rows["code"] == "junk"
@@ -45,7 +47,7 @@ def validate(job: Job, modality: Modality, problem: Classification, base: str, d
     largest = findings["largest"]["rows"] if findings["largest"]["rows"] > 1 else 0
     shares = {"quarantined": len(bad) / len(rows), "largest_group": largest / len(samples)}
     label = of_y.strata(samples["y"])
-    survey = domain.survey(samples, label, looked, (of_x, of_y), job.raw(base)[0], (modality, compute), validate, labels)
+    survey = domain.survey(samples, label, looked, (of_x, of_y), Path("data/raw", base), (modality, compute), validate, labels)
     profiles.write(survey.own, job.out / "profile.json")
     receipts.write_json(job.out / "domain.json", {"profile": validate.domain.profile, **survey.document()})
     frames = expectations.tables(samples, label, looked.select_dtypes("number"), labels, shares, survey, validate)

@@ -3,14 +3,12 @@
 What many tests start from is made once a run and copied: a project in which nothing has run, and one in which `dvc repro` ran.
 """
 
-import contextlib
 import csv
 import json
 import os
 import random
 import select
 import shutil
-import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -52,6 +50,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 hypothesis.settings.register_profile("refit", derandomize=True, database=None, deadline=None)  # every run draws the same
 hypothesis.settings.load_profile("refit")
+
+
+@pytest.fixture(autouse=True)
+def store_unnamed() -> Iterator[None]:
+    """Forget the store that a test's process was given: a process of the product has one folder."""
+    before = os.environ.get("MLFLOW_TRACKING_URI")
+    yield
+    os.environ.pop("MLFLOW_TRACKING_URI", None) if before is None else os.environ.update(MLFLOW_TRACKING_URI=before)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -189,17 +195,15 @@ class Project:
             if some:
                 self.run("dvc", "commit", "-q", "-f", *(f"{stage}@{key}" for stage in some))
         for kept in (self.root / ".dvc/cache/runs").glob("*/*"):  # `dvc repro` keeps no run of register, whose outs are not cached
-            if any(f"stages.register {key}" in run.read_text() for run in kept.iterdir()):
+            if any(f"data/register/{key}" in run.read_text() for run in kept.iterdir()):
                 shutil.rmtree(kept)
         return self
 
     def copy(self, root: Path) -> "Project":
-        """Return a copy that knows nothing of the place it was copied from, which DVC and MLflow write down."""
+        """Return a copy that knows nothing of the place it was copied from, which DVC writes down."""
         shutil.copytree(self.root, root, symlinks=True)
         config = root / ".dvc/config.local"
         config.write_text(config.read_text().replace(str(self.root), str(root)))
-        if (root / "mlflow.db").exists():
-            rebase(root, self.root)
         return Project(root)
 
     def forget(self, *stages: str) -> "Project":
@@ -214,14 +218,6 @@ class Project:
         (self.root / "mlflow.db").unlink(missing_ok=True)
         shutil.rmtree(self.root / "mlruns", ignore_errors=True)
         return self
-
-
-def rebase(root: Path, before: Path) -> None:
-    """Let MLflow's store, copied from another folder, name its own."""
-    places = {"experiments": "artifact_location", "runs": "artifact_uri", "logged_models": "artifact_location", "model_versions": "storage_location"}
-    with contextlib.closing(sqlite3.connect(root / "mlflow.db")) as database, database:
-        for table, column in places.items():
-            database.execute(f"UPDATE {table} SET {column} = replace({column}, ?, ?)", (str(before), str(root)))
 
 
 def block(source: str = "reviews", files: list[dict[str, Any]] | None = None) -> dict[str, Any]:

@@ -21,8 +21,8 @@ import pytest
 from ruamel.yaml import YAML
 
 from stages import lineage
-from stages.contract import escape, manifest, receipts, runner, settings
-from stages.contract.errors import ManifestError, ParamsError, ReceiptError, UnreachableError
+from stages.contract import escape, manifest, receipts, runner, settings, store
+from stages.contract.errors import ManifestError, ParamsError, ReceiptError, RegistryError, UnreachableError
 from stages.contract.runner import Job
 from tests.conftest import ROOT
 from tests.test_preflight import PRIVATE, namespaces
@@ -486,7 +486,7 @@ def test_a_server_that_accepts_and_never_answers_is_unreachable_soon(monkeypatch
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
         began = time.monotonic()
         with pytest.raises(UnreachableError, match=f"127.0.0.1:{port} does not answer within 5 s"):
-            runner.ping_tracking()
+            store.ping()
         assert time.monotonic() - began < 10
 
 
@@ -496,7 +496,7 @@ def test_a_closed_port_is_unreachable_at_once(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://user:secret@127.0.0.1:{port}/")
     began = time.monotonic()
     with pytest.raises(UnreachableError) as caught:
-        runner.ping_tracking()
+        store.ping()
     assert time.monotonic() - began < 5
     assert "secret" not in str(caught.value)
 
@@ -506,30 +506,58 @@ def test_a_server_that_speaks_no_http_is_unreachable(monkeypatch: pytest.MonkeyP
     with listening(answer) as port:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
         with pytest.raises(UnreachableError):
-            runner.ping_tracking()
+            store.ping()
 
 
 @pytest.mark.parametrize("address", ["http://127.0.0.1:port", "http://", "http://[::1"])
 def test_an_address_that_is_none_is_one_line(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
     with pytest.raises(UnreachableError):
-        runner.ping_tracking()
+        store.ping()
 
 
 @pytest.mark.parametrize("status", [200, 401, 403, 404, 500, 503])
 def test_any_status_is_an_answer(monkeypatch: pytest.MonkeyPatch, status: int) -> None:
     with web(status) as port:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
-        runner.ping_tracking()
+        store.ping()
 
 
 def test_a_user_and_a_password_in_the_address_are_no_part_of_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
     with web(200) as port:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://user:secret@127.0.0.1:{port}")
-        runner.ping_tracking()
+        store.ping()
 
 
-@pytest.mark.parametrize("address", ["", "sqlite:///mlflow.db", "file:./mlruns"])
+@pytest.mark.parametrize("address", ["", "sqlite:///mlflow.db", "postgresql://host/mlflow", "databricks"])
 def test_a_store_on_disk_needs_no_ping(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
-    runner.ping_tracking()
+    store.ping()
+
+
+@pytest.mark.parametrize("address", ["file:///somewhere/fs", "file:./mlruns", "./mlruns", "/somewhere/fs", "mlruns"])
+def test_a_folder_of_files_is_no_store(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    with pytest.raises(RegistryError, match=r"is a folder of files.*sqlite:///mlflow.db"):
+        store.ping()
+
+
+@pytest.mark.parametrize(
+    ("address", "without", "user", "password"),
+    [
+        ("http://user:secret@host:5000/x", "http://host:5000/x", "user", "secret"),
+        ("https://user:s%40cret@host", "https://host", "user", "s@cret"),
+        ("https://user:s/cr@et@host/", "https://host/", "user", "s/cr@et"),
+        ("https://token@host", "https://host", "token", ""),
+    ],
+)
+def test_user_and_password_leave_the_address_for_variables_that_no_library_prints(
+    monkeypatch: pytest.MonkeyPatch, address: str, without: str, user: str, password: str
+) -> None:
+    monkeypatch.setattr(os, "environ", {"MLFLOW_TRACKING_URI": address})
+    store.settle()
+    assert os.environ == {"MLFLOW_TRACKING_URI": without, "MLFLOW_TRACKING_USERNAME": user, "MLFLOW_TRACKING_PASSWORD": password}
+    assert escape.redact(f"GET {address} failed") == f"GET {without} failed"
+    monkeypatch.setattr(os, "environ", {"MLFLOW_TRACKING_URI": address, "MLFLOW_TRACKING_USERNAME": "mine", "MLFLOW_TRACKING_PASSWORD": "own"})
+    store.settle()
+    assert os.environ["MLFLOW_TRACKING_USERNAME"] == "mine"

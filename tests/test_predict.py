@@ -13,9 +13,8 @@ import pandas as pd
 import pytest
 from ruamel.yaml import YAML
 
-from stages import registry
 from stages.commands.predict import Result, predict
-from stages.contract import manifest, settings
+from stages.contract import manifest, settings, store
 from stages.contract.errors import DataError, ModelError, ParamsError, RefitError, RegistryError, TableError
 from stages.judging import scoring
 from tests.conftest import Project, flows, rows, write_csv
@@ -282,13 +281,13 @@ def test_a_model_without_a_champion_names_its_versions(tmp_path: Path) -> None:
     import mlflow
 
     client = mlflow.MlflowClient()
-    client.delete_registered_model_alias("tiny", registry.ALIAS)
+    client.delete_registered_model_alias("tiny", store.ALIAS)
     try:
         with pytest.raises(RegistryError, match=r"tiny: the registry has no champion \(say tiny@1\); it has: 1"):
             run(write(tmp_path / "a.csv", TEXTS), "tiny")
         assert run(tmp_path / "a.csv", "tiny@1").rows == len(TEXTS)
     finally:
-        client.set_registered_model_alias("tiny", registry.ALIAS, "1")
+        client.set_registered_model_alias("tiny", store.ALIAS, "1")
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,10 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Generator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ import pytest
 import requests
 
 from benchmarks.registry import TEXTS, judge, races, rebuild, register, verdict
+from flows import servers
 from stages import registry
 from stages.commands import hashes
 from stages.commands.history import history
@@ -25,8 +28,9 @@ from stages.commands.impact import impact
 from stages.commands.lineage import lineage
 from stages.commands.promote import promote
 from stages.commands.rollback import rollback
+from stages.contract import store as contract_store
 from stages.contract.errors import DataError, ModelError, RefitError, RegistryError
-from tests.conftest import Project, rebase, rows, write_csv
+from tests.conftest import Project, rows, write_csv
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +73,6 @@ def made(empty: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def third(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return a copy of it, which is the current folder."""
     shutil.copytree(made, tmp_path / "store")
-    rebase(tmp_path / "store", made)
     monkeypatch.chdir(tmp_path / "store")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/store/mlflow.db")
     return tmp_path / "store"
@@ -160,9 +163,9 @@ def test_the_same_candidate_on_other_rows_is_another_use_and_lost_ids_are_no_fre
 @pytest.mark.parametrize("by_hand", [2, None])
 def test_a_move_made_in_mlflow_itself_is_found_and_recorded(third: Path, by_hand: int | None) -> None:
     if by_hand:
-        client().set_registered_model_alias("tiny", registry.ALIAS, str(by_hand))
+        client().set_registered_model_alias("tiny", contract_store.ALIAS, str(by_hand))
     else:
-        client().delete_registered_model_alias("tiny", registry.ALIAS)
+        client().delete_registered_model_alias("tiny", contract_store.ALIAS)
     last = history("tiny").moves[-1]
     assert (last["from"], last["to"], last["who"]) == (3, by_hand, "unknown, outside Refit")
     assert history("tiny").moves[-1] == last
@@ -170,7 +173,7 @@ def test_a_move_made_in_mlflow_itself_is_found_and_recorded(third: Path, by_hand
 
 
 def test_a_move_made_in_mlflow_itself_is_found_by_register_too(third: Path) -> None:
-    client().set_registered_model_alias("tiny", registry.ALIAS, "1")
+    client().set_registered_model_alias("tiny", contract_store.ALIAS, "1")
     register("tiny", 0.8, third / "made")
     judge("tiny", 4)
     assert moves()[-2:] == [(3, 1), (1, 4)]
@@ -413,33 +416,34 @@ def test_a_champion_made_anew_in_a_clean_clone_predicts_the_same(finished: Proje
     assert found["same_labels"] == found["same_confidences"] == found["test_rows"] > 50
 
 
-@pytest.fixture
-def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Generator[str]:
-    """Start MLflow's own server, which keeps the artifacts too, and name it as MLFLOW_TRACKING_URI."""
+@pytest.fixture(scope="module")
+def hardened(tmp_path_factory: pytest.TempPathFactory) -> Generator[str]:
+    """Start MLflow's server as `make up` does, with all that hardens it, and return its address."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    folder, address = tmp_path / "server", f"http://127.0.0.1:{port}"
-    folder.mkdir()
-    command = ["mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1", "--backend-store-uri", f"sqlite:///{folder}/mlflow.db",
-               "--artifacts-destination", str(folder / "artifacts"), "--allowed-hosts", f"127.0.0.1:{port}"]  # fmt: skip
+    folder = tmp_path_factory.mktemp("server")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        server = servers.mlflow(port)
     log = (folder / "log").open("w")
-    with (
-        log,
-        subprocess.Popen(
-            command, cwd=folder, env=os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}, stdout=log, stderr=log, start_new_session=True
-        ) as process,
-    ):
+    with log, subprocess.Popen(server.command, cwd=folder, env=os.environ | server.environment, stdout=log, stderr=log, start_new_session=True) as process:
         try:
             for _ in range(600):
                 with contextlib.suppress(requests.RequestException):
-                    if requests.get(f"{address}/health", timeout=1).ok:
+                    if requests.get(server.url + server.health, timeout=1).ok:
                         break
                 time.sleep(0.1)
-            monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
-            monkeypatch.chdir(tmp_path)
-            yield address
+            yield server.url
         finally:
             os.killpg(process.pid, signal.SIGKILL)
+
+
+@pytest.fixture
+def server(hardened: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Name that server as MLFLOW_TRACKING_URI."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", hardened)
+    monkeypatch.chdir(tmp_path)
+    return hardened
 
 
 def test_a_server_over_http_keeps_what_a_file_keeps(server: str, tmp_path: Path) -> None:
@@ -452,6 +456,65 @@ def test_a_server_over_http_keeps_what_a_file_keeps(server: str, tmp_path: Path)
     assert champion() == 2, "a withdrawn version does not return by itself"
     client().set_registered_model_alias("tiny", "champion", "1")
     assert [move.who for move in registry.history("tiny")][-1] == registry.OUTSIDE
-    weights = next((tmp_path / "server/artifacts").rglob("*.safetensors"))
-    weights.write_bytes(b"another")
-    assert sum(bool(lineage(f"tiny@{number}").damaged) for number in (1, 2, 3)) == 1
+    client().log_text(registry.version("tiny", "1").run_id, "another", "lineage/provenance.json")
+    assert [bool(lineage(f"tiny@{number}").damaged) for number in (1, 2, 3)] == [True, False, False]
+
+
+class Lossy(ThreadingHTTPServer):
+    """Hands every request on to a server, and loses the answer of one that writes."""
+
+    def __init__(self, address: str, lost: int) -> None:
+        self.address, self.lost, self.writes = address, lost, 0
+        super().__init__(("127.0.0.1", 0), Losing)
+
+
+class Losing(BaseHTTPRequestHandler):
+    def answer(self) -> None:
+        assert isinstance(self.server, Lossy)
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        headers = {name: of for name, of in self.headers.items() if name.lower() not in ("host", "accept-encoding")}
+        said = requests.request(self.command, self.server.address + self.path, data=body, headers=headers, timeout=30)
+        if self.command != "GET" and "search" not in self.path:
+            self.server.writes += 1
+            if self.server.writes == self.server.lost:
+                self.close_connection = True
+                return
+        self.send_response(said.status_code)
+        for name in ("Content-Type", "Content-Disposition"):
+            if name in said.headers:
+                self.send_header(name, said.headers[name])
+        self.send_header("Content-Length", str(len(said.content)))
+        self.end_headers()
+        self.wfile.write(said.content)
+
+    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = answer  # noqa: N815
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.mark.slow
+def test_a_lost_answer_is_not_a_second_deed(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each request of a registration and its judgement that writes loses its answer, in turn: one version, one run, one model, one move."""
+    monkeypatch.setattr(contract_store, "PAUSE", 0.01)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "0")
+    lost = 0
+    while True:
+        lost += 1
+        name = f"lost_{lost}"
+        with Lossy(server, lost) as proxy:
+            threading.Thread(target=proxy.serve_forever, daemon=True).start()
+            monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{proxy.server_port}")
+            judge(name, register(name, 0.5, tmp_path / "made").number)
+            proxy.shutdown()
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
+        asked = client()
+        experiment = asked.get_experiment_by_name(name).experiment_id
+        (run,), (_,) = asked.search_runs([experiment]), asked.search_logged_models([experiment])
+        assert (run.info.status, len(run.inputs.dataset_inputs), len(asked.get_metric_history(run.info.run_id, "loss"))) == ("FINISHED", 1, 1), lost
+        assert [of.number for of in registry.versions(name)] == [1], lost
+        assert [(move.before, move.after) for move in registry.history(name)] == [(None, 1)], lost
+        assert len(registry.uses(name)) == 1, lost
+        if proxy.writes < lost:
+            break
+    assert lost > 20

@@ -94,7 +94,7 @@ def _run(model: Any, processor: Any, samples: pd.DataFrame, of_x: Modality, moda
     with torch.inference_mode(), progress.Progress("run the base model", len(samples)) as going:
         for batch, inputs in device.batches(encoded, of_x.lengths(encoded), of_x.collate(processor), size):
             with device.arithmetic(compute):
-                embedded = _pooled(model(**inputs).last_hidden_state.float(), inputs.get("attention_mask"))
+                embedded = _pooled(_hidden(model, inputs).float(), inputs.get("attention_mask"))
             stacked = torch.stack([torch.cat(of, 1) for of in zip(*reached, strict=True)], 1) if watched else embedded[:, None, :0].repeat(1, 2, 1)
             for i, row, moment in zip(batch, embedded.cpu().numpy(), stacked.cpu().numpy(), strict=True):
                 rows[i], moments[i] = row, moment
@@ -110,6 +110,12 @@ def _run(model: Any, processor: Any, samples: pd.DataFrame, of_x: Modality, moda
         torch.cat(kept, 1).cpu().numpy() if kept else np.empty((2, 0), np.float32),
         [of.shape[1] for of in kept],
     )
+
+
+def _hidden(model: Any, inputs: dict[str, Any]) -> Any:
+    """Return what the last layer says; a model that has no part without a head (CLIP) names it among its hidden states."""
+    said = model(**inputs)
+    return said.last_hidden_state if "last_hidden_state" in said else model(**inputs, output_hidden_states=True).hidden_states[-1]
 
 
 def _keeper(reached: list[Any], i: int) -> Callable[[Any, Any], None]:

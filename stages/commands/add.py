@@ -6,7 +6,7 @@ import re
 import shutil
 from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,7 +15,7 @@ import pandas as pd
 from pydantic import TypeAdapter, ValidationError
 from ruamel.yaml import YAML
 
-from stages.checks import profiles
+from stages.checks import profiles, trial
 from stages.commands import estimate, guess, reference, tracking
 from stages.contract import locks, plugins, settings, walk
 from stages.contract.errors import DataError, ParamsError, SourceError, UnreachableError
@@ -82,12 +82,13 @@ def add(name: str, where: str, base: str | None, text: str | None, label: str | 
             encoding = guess.encoding(_root(lies), layout, wanted)
             task, rows, labels = _task(lies, layout, encoding, name, model, settings.read_yaml(STARTERS["image" if pictures else "text"]))
             _require_base(task.base, params, brought)
+            if isinstance(brought, Source):
+                _fetch(model, brought)
+            task = _tried(task, brought if isinstance(brought, Path) else Path("data/raw", task.base))
             if not (hub or remote):
                 _track(lies, folder, wanted)
             if isinstance(brought, Path):
                 _track(brought, Path("data/raw", model), walk.walk(brought).files)
-            elif brought:
-                _fetch(model, brought)
             block = _write("tasks", name, task)
         unread = [file.as_posix() for file in files if guess.is_table(file) and file not in wanted]
         return Added(name, layout, encoding, rows, rows - sum(labels.values()), labels, unread, task.base, block, estimate.say(name, task))
@@ -304,6 +305,13 @@ def _of_texts(x: "pd.Series[str]") -> dict[str, Any]:
         "median_characters": [max(1, int(length.median()) // 3), 3 * int(length.median()) + 3],
         "max_tokens": min(256, 32 * (1 + int(size.quantile(0.98)) // 96)),  # three bytes a token, 2 % of the texts cut
     }
+
+
+def _tried(task: Task, folder: Path) -> Task:
+    """Return the task with sizes that its base model takes, if that is here; raises ModelError where it cannot be trained."""
+    if not folder.is_dir():
+        return task
+    return replace(task, modality=trial.fitting(folder, plugins.modality(task.modality.name), plugins.problem(task.problem.name), task.modality))
 
 
 def _look(of_x: Any, x: "pd.Series[str]") -> pd.DataFrame:

@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from stages.checks import expectations
+from stages.checks import expectations, trial
 from stages.commands import estimate, tracking
-from stages.contract import paths, plugins, preflight, runner, settings, walk
+from stages.contract import paths, plugins, preflight, runner, settings, store, walk
 from stages.contract.errors import ParamsError, RefitError
 from stages.contract.escape import redact
 from stages.contract.params import Data, Params, Table, Task, Transform
@@ -25,6 +25,7 @@ class Finding:
 
 def check() -> list[Finding]:
     """Look at everything, and go on after what is wrong; raises nothing that a user could mend."""
+    runner.quiet()
     try:
         params = settings.load()
     except ParamsError as error:
@@ -42,10 +43,10 @@ def check() -> list[Finding]:
         if Path("data/raw", task.data.source).exists():
             findings.append(_look(f"tasks.{key}.data", lambda data=task.data: _data(data)))
         if Path("data/raw", task.base).exists():
-            findings.append(_look(f"tasks.{key}.base", lambda base=task.base: _base(base)))
+            findings.append(_look(f"tasks.{key}.base", lambda task=task: _base(task)))
         if all(found.ok for found in findings):
             findings.append(Finding(f"tasks.{key} takes", True, estimate.say(key, task)))
-    return [*findings, _look("MLflow", _tracking), _look("DVC remote", _remote), _look("disk", lambda: _space(params, sizes))]
+    return [*findings, _look("MLflow", lambda: _tracking(params)), _look("DVC remote", _remote), _look("disk", lambda: _space(params, sizes))]
 
 
 def _look(what: str, look: Callable[[], str]) -> Finding:
@@ -98,16 +99,18 @@ def _transforms(task: Task, transforms: tuple[Transform, ...]) -> str:
     return f"{len(transforms)} transforms"
 
 
-def _base(name: str) -> str:
-    folder = Path("data/raw", name)
-    if not (folder / "config.json").is_file() or not list(folder.glob("*.safetensors")):
-        raise ParamsError(f"{folder}: needs config.json and *.safetensors; a pickled model is never opened")
-    return f"{folder}: config.json and safetensors"
+def _base(task: Task) -> str:
+    folder = Path("data/raw", task.base)
+    trial.require(folder, plugins.modality(task.modality.name), plugins.problem(task.problem.name), task.modality)
+    return f"{folder}: a batch of the largest rows went through it, and back"
 
 
-def _tracking() -> str:
-    runner.ping_tracking()
-    return redact(os.environ.get("MLFLOW_TRACKING_URI", "mlflow.db here"))
+def _tracking(params: Params) -> str:
+    for key in params.tasks:
+        store.require_recordable(key)
+    if (file := store.database()) is None:
+        return redact(os.environ["MLFLOW_TRACKING_URI"])
+    return f"{file}" if file.exists() else f"{file}, which the first register makes"
 
 
 def _remote() -> str:

@@ -9,7 +9,7 @@ from stages.checks import domain, profiles
 from stages.checks.distances import Measure
 from stages.commands import rows
 from stages.commands.predict import KEPT, STAMP
-from stages.contract import runner, settings
+from stages.contract import runner, settings, store
 from stages.contract.errors import DataError, ProfileError
 from stages.contract.params import Task
 
@@ -37,7 +37,7 @@ def drift(task: str, source: Path | None, column: str | None, logged_days: float
         if source:
             raise DataError("name a file, or --logged, and not both")
         sources, column = _kept(task, of, logged_days), "x"
-    runner.ping_tracking()
+    store.ping()
     champion, want = registry.version(task, None), of.validate.domain
     with registry.artifact(champion, "domain/profile.json") as profile:
         if profile is None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from stages import registry
 from stages.commands import hashes
-from stages.contract import runner
+from stages.contract import runner, store
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ def impact(file: Path) -> Result:
     """Compare the hash of a file or folder, and of every file in it, with what each registered version was trained on."""
     runner.quiet()
     md5, inside = hashes.of(file)
-    runner.ping_tracking()
+    store.ping()
     all_of, cache = registry.versions(), hashes.store().cache
     trained = {of.tags[registry.DATA_MD5] for of in all_of if registry.DATA_MD5 in of.tags}
     files = {of: inside if of == md5 else hashes.listed(cache, of) for of in trained}

@@ -19,7 +19,7 @@ import pandas as pd
 
 from stages import registry
 from stages.commands import guess, rows
-from stages.contract import manifest, plugins, runner, settings
+from stages.contract import manifest, plugins, runner, settings, store
 from stages.contract.errors import DataError, ModelError, ParamsError, TableError
 from stages.contract.escape import extract
 from stages.contract.params import Compute
@@ -92,7 +92,7 @@ def _require_places(source: Path, out: Path, force: bool) -> None:
 def _found(model: str) -> Generator[tuple[str, Path, str | None]]:
     """Yield a model's name, the folder that holds it, and the sha256 it was registered with; its bytes are the caller's to verify."""
     if named := REGISTERED.fullmatch(model):
-        runner.ping_tracking()
+        store.ping()
         version = registry.version(named[1], named[2])
         with TemporaryDirectory(prefix="refit-") as folder:
             yield f"{version.name}@{version.number}", registry.download(version, Path(folder)), version.sha256

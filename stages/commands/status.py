@@ -7,7 +7,7 @@ from typing import Any
 
 from stages import lineage
 from stages.commands import tracking
-from stages.contract import receipts, runner, settings
+from stages.contract import receipts, runner, settings, store
 from stages.contract.errors import RegistryError, UnreachableError
 from stages.contract.params import Task
 
@@ -32,10 +32,22 @@ def status() -> list[Status]:
     tasks = settings.load().tasks
     gc.disable()  # a fifth of the time that importing MLflow takes (2.1 s without, 2.8 s with)
     try:
-        changed, registered = tracking.status(meanwhile=lambda: {key: (_champion(key), _lacks(key)) for key in tasks})
+        changed, registered = tracking.status(meanwhile=lambda: _registered([*tasks]))
     finally:
         gc.enable()
     return [_of(key, task, changed, *registered[key]) for key, task in tasks.items()]
+
+
+def _registered(tasks: list[str]) -> dict[str, tuple[str, bool]]:
+    """Return of each task its champion, and whether the registry lacks its candidate; a server that is silent is asked once."""
+    found = dict[str, tuple[str, bool]]()
+    try:
+        store.ping()
+        for key in tasks:
+            found[key] = (_champion(key), _lacks(key))
+    except (RegistryError, UnreachableError) as error:
+        found |= {key: (f"champion unknown: {error}", False) for key in tasks if key not in found}
+    return found
 
 
 def _of(key: str, task: Task, changed: dict[str, Any], champion: str, lacking: bool) -> Status:
@@ -54,10 +66,7 @@ def _of(key: str, task: Task, changed: dict[str, Any], champion: str, lacking: b
 def _champion(task: str) -> str:
     from stages import registry  # takes two seconds, which are DVC's too
 
-    try:
-        found = registry.champion(task) if registry.exists() else None
-    except (RegistryError, UnreachableError) as error:
-        return f"champion unknown: {error}"
+    found = registry.champion(task) if store.exists() else None
     return f"champion is version {found.number}, promoted against {found.judged_against}" if found else "no champion"
 
 
@@ -69,10 +78,7 @@ def _lacks(task: str) -> bool:
     folder = Path("data/finetune", task)
     if not (folder / "model.json").is_file() or not (folder / "model").is_dir():
         return False
-    try:
-        return not registry.exists() or registry.find(task, scoring.identity(folder)) is None
-    except (RegistryError, UnreachableError):
-        return False  # said by _champion
+    return not store.exists() or registry.find(task, scoring.identity(folder)) is None
 
 
 def _decision(decision: dict[str, Any]) -> str:

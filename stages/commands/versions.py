@@ -5,7 +5,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from stages import registry
-from stages.contract import runner
+from stages.contract import runner, store
 from stages.contract.errors import ModelError, RegistryError
 from stages.contract.escape import extract
 from stages.judging import scoring
@@ -18,7 +18,7 @@ def name(model: str) -> str:
     if not re.fullmatch("[a-z0-9_]{1,60}", model):
         raise RegistryError(f"{extract(model)}: is no model's name; it is the name of its task, made of a-z, 0-9 and _")
     runner.quiet()
-    runner.ping_tracking()
+    store.ping()
     return model
 
 

@@ -15,8 +15,8 @@ def extract(text: object) -> str:
 
 
 def redact(text: object) -> str:
-    """Return text with the user and password of every address taken out."""
-    return re.sub(r"//[^/@\s]*@", "//", str(text))
+    """Return text with the user and password of every address taken out, a password with / or @ in it too."""
+    return re.sub(r"//(?:[^/\s:@]*:\S*|[^/\s]*)@", "//", str(text))
 
 
 def cell(text: object) -> str:

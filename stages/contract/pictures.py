@@ -35,6 +35,7 @@ Rgb = NDArray[np.uint8]
 
 PLUGINS = (JpegImagePlugin.JpegImageFile, PngImagePlugin.PngImageFile, WebPImagePlugin.WebPImageFile, GifImagePlugin.GifImageFile,
            BmpImagePlugin.BmpImageFile, TiffImagePlugin.TiffImageFile)  # fmt: skip
+BILINEAR = int(Image.Resampling.BILINEAR)
 FORMATS = [str(plugin.format) for plugin in PLUGINS]  # EPS would start Ghostscript
 PAGED = ("PNG", "WEBP", "GIF", "TIFF")  # the second picture of a JPEG (MPO) is a preview or a gain map, no frame
 PACK = ".zip"  # one file of many pictures, of which FILE.zip/NAME names one: DVC looks at each file whenever it has nothing else to do
@@ -130,6 +131,11 @@ def read(path: Path, limits: Limits) -> Picture:
 def write(rgb: Rgb, into: Path | BinaryIO) -> None:
     """Write a picture as PNG: lossless, and equal pixels give equal bytes."""
     Image.fromarray(rgb).save(into, "PNG", compress_level=1)
+
+
+def resize(rgb: Rgb, size: tuple[int, int], filter: int) -> Rgb:
+    """Return a picture of another (width, height), by one of Pillow's filters, as transformers' image processors do it."""
+    return np.asarray(Image.fromarray(rgb).resize(size, Image.Resampling(filter)))
 
 
 def pack(named: Iterable[tuple[str, bytes]], path: Path) -> None:

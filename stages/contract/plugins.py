@@ -100,6 +100,18 @@ class Modality(Protocol):
         """Return the model's inputs for each sample, not padded: of x, which must have the `content` that is stated, if any."""
         ...
 
+    def largest(self, processor: Any, settings: Any, rows: int) -> "Encoded":
+        """Return made-up rows of the model's inputs, the first as large as the settings allow and the last as small as any: a base model is tried with them."""
+        ...
+
+    def within(self, settings: Any, passes: Callable[[Any], bool]) -> Any:
+        """Return settings near these of which `passes` is true, because the base model reads inputs of their size; null where there are none."""
+        ...
+
+    def stated(self, processor: Any, settings: Any) -> Any:
+        """Return a processor to be saved with a model that was trained by these settings: outside Refit it prepares x as Refit did."""
+        ...
+
     def encoding(self, settings: Any) -> tuple[Any, ...]:
         """Return those of the settings that encode depends on: equal for settings that give the model equal inputs."""
         ...

@@ -20,9 +20,9 @@ from typing import Any
 
 import psutil
 
-from stages.contract import locks, receipts, settings, stopping
-from stages.contract.errors import ParamsError, ReceiptError, RefitError, UnreachableError, told
-from stages.contract.escape import one_line, redact
+from stages.contract import locks, receipts, settings, stopping, store
+from stages.contract.errors import ParamsError, ReceiptError, RefitError, told
+from stages.contract.escape import extract, one_line
 
 # Telemetry and hub look-ups are off unless the user turns them on. A thread of GNU OpenMP waits for its next piece of work by spinning a
 # fraction of a millisecond, and then sleeps: spinning for ever takes the core from others (a training step took 1.5-9.5 s on shared cores, and
@@ -40,6 +40,7 @@ QUIET = {
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "NO_ALBUMENTATIONS_UPDATE": "1",
     "OMP_WAIT_POLICY": "PASSIVE",
     "TOKENIZERS_PARALLELISM": "false",
@@ -118,7 +119,7 @@ class Job:
 
 
 def run(story: Story) -> None:
-    """Run a stage's story for the key on the command line and exit; RefitError becomes one line and its exit code, and so does a signal."""
+    """Run a stage's story for the key on the command line, or of DVC_STAGE, and exit; RefitError becomes one line and its exit code, and so does a signal."""
     stopping.at_once()
     stage = story.__name__
     quiet(hub=stage == "fetch")
@@ -138,6 +139,7 @@ def run(story: Story) -> None:
 
 def quiet(hub: bool = False) -> None:
     """Set the variables of QUIET that the user has not set; fetch alone may ask a hub. To be called before a heavy import."""
+    store.settle()
     for name, value in QUIET.items():
         if not (hub and name == "HF_HUB_OFFLINE"):
             os.environ.setdefault(name, value)
@@ -151,7 +153,7 @@ def _carry_out(story: Story, stage: str, key: str, work: Path) -> str:
     if block is None:
         raise ParamsError(f"params.yaml: there is no {'source' if stage == 'fetch' else 'task'} '{key}'")
     if stage in NEEDS_TRACKING:
-        ping_tracking()
+        store.require_recordable(key)
     sections = {name: getattr(block, name) for name in list(inspect.signature(story).parameters)[1:]}
     plain = {name: asdict(value) if hasattr(value, "__dataclass_fields__") else value for name, value in sections.items()}
     job = Job(stage, key, work / f"out-{os.getpid()}", work, params=json.loads(json.dumps(plain)))
@@ -212,34 +214,15 @@ def _versions() -> dict[str, str]:
     return {"python": sys.version.split()[0]} | {name: importlib.metadata.version(name) for name in RECORDED}
 
 
-def tracking_server() -> str | None:
-    """Return the address of the tracking server that the user named, if it is one: a store on disk is none."""
-    address = os.environ.get("MLFLOW_TRACKING_URI", "")
-    return address.rstrip("/") if re.match(r"https?://", address) else None
-
-
-def ping_tracking(seconds: float = 5) -> None:
-    """Raise UnreachableError when the tracking server that the user named does not answer in time.
-
-    Any answer will do, a refusal too: what follows has its own, clearer errors.
-    """
-    if not (address := tracking_server()):
-        return
-    import requests
-
-    try:
-        requests.get(f"{address}/health", timeout=seconds)
-    except requests.RequestException as error:
-        raise UnreachableError(
-            f"MLFLOW_TRACKING_URI: {redact(address)} does not answer within {seconds:g} s ({redact(one_line(error, 200))}); "
-            "start the server, or unset the variable to use mlflow.db here"
-        ) from None
-
-
 def _key(stage: str) -> str:
-    if len(sys.argv) != 2 or not re.fullmatch("[a-z0-9_]+", sys.argv[1]):
-        raise ParamsError(f"usage: python -m stages.{stage} KEY, where KEY is made of a-z, 0-9 and _")
-    return sys.argv[1]
+    """Return the key that the command line gives or, where it gives none, that of the stage which DVC says it runs."""
+    given = [f"{stage}@{key}" for key in sys.argv[1:]] or [os.environ.get("DVC_STAGE", "")]
+    # Where DVC was asked in another folder it puts that before the name.
+    named = re.fullmatch(rf"(?:[^:]*dvc\.yaml:)?{stage}@([a-z0-9_]+)", given[0]) if len(given) == 1 else None
+    if named is None:
+        shown = "" if sys.argv[1:] or not given[0] else f"DVC_STAGE: {extract(given[0])} is none of this stage; "
+        raise ParamsError(f"{shown}usage: python -m stages.{stage} KEY, where KEY is made of a-z, 0-9 and _; or `dvc repro {stage}@KEY`")
+    return named[1]
 
 
 def peak_memory_mib() -> float:

@@ -1,5 +1,6 @@
 """Pictures: x is the path of one below data/, altered by albumentations, resized and normalised as the base model wants it."""
 
+import contextlib
 import inspect
 import math
 import os
@@ -8,10 +9,11 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import cached_property, partial
 from io import BytesIO
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import cv2
 import numpy as np
@@ -32,6 +34,8 @@ COPIES = f"copies{pictures.PACK}"
 FOREIGN = {"read_fn", "reference_images", "metadata_key", "font_path", "image"}  # arguments of transforms that read files, run code or need more than a picture
 OPPONENTS = np.array([[1, -1, 0], [0.5, 0.5, -1]], np.float32)  # of red, green, blue: red-green and yellow-blue
 KEPT_BYTES = 2**30  # of resized train pictures
+SIDES = (224, 256, 384, 192, 160, 128, 96, 64, 32, 240, 260, 288, 299, 320, 331, 336, 378, 380, 392, 448, 512, 518, 600)  # that published models read
+CLOSE = 0.05  # of normalised values: a level of 255 is .004 to .02
 SHEET_ROWS = 30  # labels of a contact sheet
 VIEWS: dict[str, tuple[int, ...]] = {"as_is": (), "mirrored": (-1,), "upside_down": (-2,), "half_turn": (-2, -1)}
 
@@ -275,8 +279,8 @@ def processor(folder: Path) -> Any:
 class _Inputs:
     """Rows of pixel_values (crop, crop, 3), uint8, read when they are asked for; collate makes the model's inputs of them."""
 
-    def __init__(self, samples: pd.DataFrame, settings: ImageModality, augment: Augment | None, room: int = 0) -> None:
-        self.x, self.settings = samples["x"].tolist(), settings
+    def __init__(self, samples: pd.DataFrame, processor: Any, settings: ImageModality, augment: Augment | None, room: int = 0) -> None:
+        self.x, self.settings, self.filter = samples["x"].tolist(), settings, _filter(processor)
         self.content = samples["content"].tolist() if "content" in samples else [None] * len(samples)
         self.ids = samples["id"].tolist() if augment else []
         self.augment, self.policy, self.epoch = augment, _Policy(augment) if augment else None, 0
@@ -287,12 +291,10 @@ class _Inputs:
         return len(self.x)
 
     def __getitem__(self, i: int) -> dict[str, Any]:
-        import torch
-
         rgb = self._resized(i)
         if self.augment and self.policy:
             rgb = self.policy(rgb, draws.integer("anew", self.augment.seed, f"{self.ids[i]}:{self.epoch}"))
-        return {"pixel_values": torch.from_numpy(np.array(_cropped(rgb, self.settings.crop)))}  # a copy: what is kept is read-only
+        return {"pixel_values": _as_tensor(_cropped(rgb, self.settings.crop, self.filter))}
 
     def __getitems__(self, places: Sequence[int]) -> list[dict[str, Any]]:
         """Return several rows, read and altered side by side: torch asks for a batch in this way."""
@@ -306,7 +308,7 @@ class _Inputs:
         """Return row i as it is before it is altered; what is asked for again in each epoch is kept, as far as there is room."""
         if i in self.kept:
             return self.kept[i]
-        rgb = _resized(_verified(self.x[i], self.content[i]), self.settings)
+        rgb = _resized(_verified(self.x[i], self.content[i]), self.settings, self.filter)
         with self.keeping:
             if rgb.nbytes <= self.room:
                 self.kept[i], self.room = rgb, self.room - rgb.nbytes
@@ -316,33 +318,73 @@ class _Inputs:
         self.epoch = epoch
 
 
-def _resize(rgb: Rgb, size: tuple[int, int]) -> Rgb:
-    """Return a picture of another (width, height): by areas where it shrinks, else bilinear."""
-    return cast(Rgb, cv2.resize(rgb, size, interpolation=cv2.INTER_AREA if size[0] < rgb.shape[1] else cv2.INTER_LINEAR))
+def _filter(processor: Any) -> int:
+    """Return the filter that the base model's pictures were resized with, by Pillow's number; bilinear where its processor states none."""
+    stated = getattr(processor, "resample", None)
+    return int(stated) if stated is not None else pictures.BILINEAR
 
 
-def _resized(rgb: Rgb, settings: ImageModality) -> Rgb:
-    """Return a picture whose shorter side is as the settings say."""
+def _resized(rgb: Rgb, settings: ImageModality, filter: int = pictures.BILINEAR) -> Rgb:
+    """Return a picture whose shorter side is as the settings say, as transformers resizes it."""
+    return _with_side(rgb, settings.shorter_side, filter)
+
+
+def _with_side(rgb: Rgb, side: int, filter: int) -> Rgb:
     height, width = rgb.shape[:2]
-    factor = settings.shorter_side / min(height, width)
-    size = (max(settings.shorter_side, round(width * factor)), max(settings.shorter_side, round(height * factor)))
-    return rgb if size == (width, height) else _resize(rgb, size)
+    size = (side, int(side * height / width)) if width <= height else (int(side * width / height), side)
+    return rgb if size == (width, height) else pictures.resize(rgb, size, filter)
 
 
-def _cropped(rgb: Rgb, side: int) -> Rgb:
+def _cropped(rgb: Rgb, side: int, filter: int = pictures.BILINEAR) -> Rgb:
     """Return the square at the centre; a picture that a transform made smaller is enlarged first."""
     height, width = rgb.shape[:2]
     if min(height, width) < side:
-        factor = side / min(height, width)
-        rgb = _resize(rgb, (max(side, round(width * factor)), max(side, round(height * factor))))
+        rgb = _with_side(rgb, side, filter)
         height, width = rgb.shape[:2]
     top, left = (height - side) // 2, (width - side) // 2
     return rgb[top : top + side, left : left + side]
 
 
-def encode(samples: pd.DataFrame, processor: Any, settings: ImageModality) -> Encoded:  # noqa: ARG001  (collate asks it)
+def encode(samples: pd.DataFrame, processor: Any, settings: ImageModality) -> Encoded:
     """Return rows of pixel_values (crop, crop, 3); each picture is read, and its pixels verified, when its row is asked for."""
-    return _Inputs(samples, settings, None)
+    return _Inputs(samples, processor, settings, None)
+
+
+def largest(processor: Any, settings: ImageModality, rows: int) -> Encoded:  # noqa: ARG001  (a picture's size is the settings' alone)
+    """Return rows of pixel_values (crop, crop, 3) of noise: what the model reads at most."""
+    import torch
+
+    noise = np.random.default_rng(0).integers(0, 256, (rows, settings.crop, settings.crop, 3), dtype=np.uint8)
+    return [{"pixel_values": torch.from_numpy(of)} for of in noise]
+
+
+def within(settings: ImageModality, passes: Callable[[ImageModality], bool]) -> ImageModality | None:
+    """Return settings with the crop, of those that models are known to read, which is nearest to theirs and passes; null where none does."""
+    for side in sorted(SIDES, key=lambda side: abs(side - settings.crop)):
+        if passes(other := replace(settings, crop=side, shorter_side=max(side, side * settings.shorter_side // settings.crop))):
+            return other
+    return None
+
+
+def stated(processor: Any, settings: ImageModality) -> Any:
+    """Return the processor, which says the sizes that the model was trained with: transformers prepares pictures by it as Refit does.
+
+    A processor resizes and crops in one of three ways. Which one is found on a picture; where it is none of them, its sizes stay.
+    """
+    rgb = np.random.default_rng(0).integers(0, 256, (settings.crop + 8, 2 * settings.crop, 3), dtype=np.uint8)
+    wanted = collate(processor)([{"pixel_values": _as_tensor(_cropped(_resized(rgb, settings, _filter(processor)), settings.crop))}])["pixel_values"]
+    cropped = {"do_resize": True, "do_center_crop": True, "crop_size": {"height": settings.crop, "width": settings.crop}}
+    for sizes in (
+        {"size": {"shortest_edge": settings.shorter_side}},
+        {"size": {"shortest_edge": settings.crop}, "crop_pct": settings.crop / (settings.shorter_side + 0.5)},  # ConvNeXT, PoolFormer
+        {"size": {"shortest_edge": -(-settings.shorter_side * 224 // 256)}},  # LeViT resizes to 256 / 224 of what is stated
+    ):
+        with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError):
+            made = type(processor)(**processor.to_dict() | cropped | sizes)
+            found = made(images=rgb, return_tensors="pt")["pixel_values"]
+            if found.shape == wanted.shape and float((found - wanted).abs().max()) < CLOSE:
+                return made
+    return processor
 
 
 def encoding(settings: ImageModality) -> tuple[int, int]:
@@ -356,14 +398,14 @@ def show(samples: pd.DataFrame, settings: ImageModality) -> list[Rgb]:
     return [_cropped(_resized(_verified(x, of), settings), settings.crop) for x, of in zip(samples["x"], content, strict=True)]
 
 
-def encode_anew(samples: pd.DataFrame, processor: Any, settings: ImageModality, augment: Augment) -> Encoded:  # noqa: ARG001
+def encode_anew(samples: pd.DataFrame, processor: Any, settings: ImageModality, augment: Augment) -> Encoded:
     """Return the same for rows that each epoch asks for, altered by the transforms at shorter_side, a draw for each (seed, id, epoch), if augment says so."""
-    return _Inputs(samples, settings, augment if augment.on_the_fly and augment.transforms else None, KEPT_BYTES)
+    return _Inputs(samples, processor, settings, augment if augment.on_the_fly and augment.transforms else None, KEPT_BYTES)
 
 
-def encode_altered(samples: pd.DataFrame, processor: Any, settings: ImageModality, transform: Transform, seed: int) -> Encoded:  # noqa: ARG001
+def encode_altered(samples: pd.DataFrame, processor: Any, settings: ImageModality, transform: Transform, seed: int) -> Encoded:
     """Return rows of pixel_values, each picture altered at shorter_side when its row is asked for."""
-    return _Inputs(samples, settings, Augment(seed, 1.0, 0, on_the_fly=True, transforms=(transform,)))
+    return _Inputs(samples, processor, settings, Augment(seed, 1.0, 0, on_the_fly=True, transforms=(transform,)))
 
 
 def lengths(encoded: Encoded) -> list[int]:
@@ -377,15 +419,56 @@ def views(inputs: dict[str, Any], settings: ImageModality) -> list[dict[str, Any
 
 
 def collate(processor: Any) -> Callable[[list[dict[str, Any]]], dict[str, Any]]:
-    """Return what makes pixel_values (rows, 3, crop, crop), float32 and normalised, of rows: in memory channels come last, as convolutions like it."""
+    """Return what makes pixel_values (rows, 3, crop, crop), float32, of rows, as the processor does: in memory channels come last, as convolutions like it.
+
+    Most processors weigh and shift channels, in some order; what they do is asked of them once, and done for a whole batch at a time
+    where that proves to be all. Any other is called for each batch.
+    """
     import torch
 
-    mean = torch.tensor(processor.image_mean) / processor.rescale_factor
-    scale = processor.rescale_factor / torch.tensor(processor.image_std)
+    affine = _affine(processor)
 
     def stack(rows: list[dict[str, Any]]) -> dict[str, Any]:
-        pixels = (torch.stack([row["pixel_values"] for row in rows]) - mean) * scale
         others = {name: torch.as_tensor([row[name] for row in rows]) for name in rows[0] if name != "pixel_values"}
+        if affine is None:
+            return {"pixel_values": _processed(processor, [row["pixel_values"].numpy() for row in rows]), **others}
+        order, shift, scale = affine
+        pixels = torch.stack([row["pixel_values"] for row in rows])
+        pixels = ((pixels if order == [0, 1, 2] else pixels[..., order]) - shift) * scale
         return {"pixel_values": pixels.permute(0, 3, 1, 2), **others}
 
     return stack
+
+
+def _affine(processor: Any) -> tuple[list[int], Any, Any] | None:
+    """Return order, shift and scale: channel i of the result is (channel order[i] - shift[i]) * scale[i]; null where a processor does something else."""
+    import torch
+
+    side, steps = 32, np.zeros((4, 32, 32, 3), np.uint8)
+    for channel in range(3):
+        steps[channel + 1, ..., channel] = 255
+    noise = np.random.default_rng(0).integers(0, 256, (1, side, side, 3), dtype=np.uint8)
+    black, *lit, seen = _processed(processor, [*steps, *noise])
+    rise = torch.stack([of[:, 0, 0] - black[:, 0, 0] for of in lit], 1)  # (result, channel lit)
+    order = rise.abs().argmax(1).tolist()
+    scale = rise[range(len(order)), order] / 255
+    shift = -black[:, 0, 0] / scale
+    made = ((torch.from_numpy(noise[0])[..., order] - shift) * scale).permute(2, 0, 1)
+    return (order, shift, scale) if made.shape == seen.shape and torch.allclose(made, seen, atol=1e-4, rtol=1e-4) else None
+
+
+def _processed(processor: Any, rgbs: Sequence[Rgb]) -> Any:
+    """Return pixel_values (rows, channels, height, width) as the processor makes them of pictures of the right size; ModelError where it makes none."""
+    asked: dict[str, Any] = {"do_resize": False, "do_center_crop": False, "input_data_format": "channels_last", "return_tensors": "pt"}
+    try:
+        return processor(images=list(rgbs), **asked)["pixel_values"].float()
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ModelError(
+            f"the base model's image processor, {type(processor).__name__}, makes no pixel_values of a picture ({one_line(error, 200)}); take another base"
+        ) from error
+
+
+def _as_tensor(rgb: Rgb) -> Any:
+    import torch
+
+    return torch.from_numpy(np.array(rgb))  # a copy: what is kept is read-only

@@ -7,6 +7,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -22,7 +23,8 @@ from stages.contract.escape import one_line
 from stages.contract.params import Albumentations, Augment, Case, Encoding, Keyboard, Ocr, RandomCharacter, RandomWord, SplitWord, TextModality, Transform
 from stages.contract.plugins import Encoded
 
-VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model")
+VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json")
+SENTENCEPIECE = ("tokenizer.model", "spiece.model", "spm.model", "sentencepiece.bpe.model", "sentencepiece.model")  # Refit does without its library
 NEED_TORCH = ("nlpaug.util.selection.filtering", "nlpaug.util.selection.randomness")  # by which its language models alone draw
 EVERY_WORD = 1_000_000  # nlpaug alters at most 10 words or characters unless told otherwise
 MAX_BYTES = 16 * 1024**2  # of one text file: more is no sample
@@ -199,20 +201,43 @@ def processor(folder: Path) -> Any:
     from transformers import AutoTokenizer
 
     if not any((folder / name).is_file() for name in VOCABULARIES):  # transformers would make one of five tokens
+        if pieces := [name for name in SENTENCEPIECE if (folder / name).is_file()]:
+            make = f"AutoTokenizer.from_pretrained('{folder}').save_pretrained('{folder}')"
+            raise ModelError(f"{folder}: its tokenizer is {pieces[0]} (SentencePiece); make a tokenizer.json of it where sentencepiece is installed: {make}")
         raise ModelError(f"{folder}: has no tokenizer (none of {', '.join(VOCABULARIES)}); bring the base model's own")
     try:
         return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, ImportError) as error:
         raise ModelError(f"{folder}: its tokenizer cannot be loaded ({one_line(error, 300)}); check its files") from error
 
 
 def encode(samples: pd.DataFrame, processor: Any, settings: TextModality) -> list[dict[str, Any]]:
-    """Return input_ids and attention_mask for each text, cut to max_tokens, not padded."""
+    """Return input_ids, attention_mask and what else the tokenizer states for each text, cut to max_tokens, not padded."""
     if settings.max_tokens > processor.model_max_length or processor.pad_token is None:
         limit = f"reads at most {processor.model_max_length} tokens" if processor.pad_token else "has no padding token"
         raise ModelError(f"the base model's tokenizer {limit}, and modality.max_tokens is {settings.max_tokens}; lower it, or take another base")
-    encoded = processor(samples["x"].tolist(), truncation=True, max_length=settings.max_tokens, return_token_type_ids=False)
+    encoded = processor(samples["x"].tolist(), truncation=True, max_length=settings.max_tokens)
     return [dict(zip(encoded.keys(), row, strict=True)) for row in zip(*encoded.values(), strict=True)]
+
+
+def largest(processor: Any, settings: TextModality, rows: int) -> Encoded:
+    """Return a row of max_tokens tokens, and shorter ones, which are padded beside it."""
+    return encode(pd.DataFrame({"x": ["a " * max(1, settings.max_tokens >> i) for i in range(rows)]}), processor, settings)
+
+
+def within(settings: TextModality, passes: Callable[[TextModality], bool]) -> TextModality | None:
+    """Return settings with the most tokens that pass, up to theirs; null where one token does not."""
+    least, most = 0, settings.max_tokens + 1
+    while most - least > 1:
+        middle = (least + most) // 2
+        least, most = (middle, most) if passes(replace(settings, max_tokens=middle)) else (least, middle)
+    return replace(settings, max_tokens=least) if least else None
+
+
+def stated(processor: Any, settings: TextModality) -> Any:
+    """Return the tokenizer, which cuts a text where the model's own texts were cut."""
+    processor.model_max_length = settings.max_tokens
+    return processor
 
 
 def encoding(settings: TextModality) -> tuple[int]:

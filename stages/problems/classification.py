@@ -1,6 +1,9 @@
 """Classification: y is one label out of a known set."""
 
+import copy
+import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +63,7 @@ def load(folder: Path, modality: str, labels: list[str], new_head: bool) -> tupl
             f"{folder}: needs config.json and *.safetensors (holds: {held}); a pickled model is never opened, "
             "convert it with transformers' save_pretrained where you trust it"
         )
+    _require_own_code(folder)
     names, head = dict(enumerate(labels)), HEADS[plugins.like(modality)]
     try:
         model, report = getattr(transformers, head).from_pretrained(
@@ -74,19 +78,49 @@ def load(folder: Path, modality: str, labels: list[str], new_head: bool) -> tupl
             trust_remote_code=False,
             use_safetensors=True,
         )
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
         raise ModelError(f"{folder}: transformers cannot load it as {head} ({one_line(error, 300)}); check its files") from error
     lacking = {*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])}
-    new = frozenset(
-        name for name, _ in model.named_parameters() if not name.startswith(f"{model.base_model_prefix}.") or ("pooler" in name and name in lacking)
-    )
+    outputs, new = _outputs(model), set[str]()
     if new_head:
-        for name in {name.rpartition(".")[0] for name in new - lacking}:  # the folder's own head, of as many labels: they are not these
+        beside = {name for name in model.state_dict() if model.base_model is not model and not name.startswith(f"{model.base_model_prefix}.")}
+        new = outputs | {name for name in lacking if name in beside or "pooler" in name}
+        for name in {name.rpartition(".")[0] for name in outputs - lacking}:  # the folder's own, of as many labels: they are not these
             model.get_submodule(name).reset_parameters()
         lacking -= new
     if lacking:
         raise ModelError(f"{folder}: {len(lacking)} weights are missing or misshapen (first: {min(lacking)}); they would be random, bring a whole model")
-    return model, new
+    return model, frozenset(new & {name for name, _ in model.named_parameters()})
+
+
+def _require_own_code(folder: Path) -> None:
+    """Raise ModelError for a configuration that makes transformers fetch code: a kernel of the hub in place of its own attention."""
+    try:
+        document = json.loads((folder / "config.json").read_text("utf-8"))
+    except ValueError as error:
+        raise ModelError(f"{folder}/config.json: {one_line(error, 200)}; bring the base model's own") from None
+    named = [of for of in _values(document) if of[0].endswith("attn_implementation") and "/" in str(of[1])]
+    if named:
+        raise ModelError(f"{folder}/config.json: {named[0][0]} names foreign code, {extract(named[0][1])}, which is never run; take that line out")
+
+
+def _values(document: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the keys and values of a JSON document, those of the objects in it too."""
+    if isinstance(document, dict):
+        for key, value in document.items():
+            yield str(key), value
+            yield from _values(value)
+
+
+def _outputs(model: Any) -> set[str]:
+    """Return the names of the parameters that depend on how many labels there are: the last layer, whatever an architecture calls it."""
+    import torch
+
+    config = copy.deepcopy(model.config)
+    config.num_labels += 1
+    with torch.device("meta"):
+        another = type(model)(config).state_dict()
+    return {name for name, value in model.state_dict().items() if value.shape != another[name].shape}
 
 
 def targets(y: "pd.Series[Any]", labels: list[str]) -> list[int]:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from stages.contract.errors import ModelError
 from stages.contract.params import Full
 from stages.contract.plugins import Learning
 
@@ -10,7 +11,10 @@ def prepare(model: Any, _new: frozenset[str], learning: Learning, settings: Full
     """Let all parameters learn, but the input embeddings only if the settings say so."""
     model.requires_grad_(True)
     if not settings.embeddings:
-        model.get_input_embeddings().requires_grad_(False)
+        try:
+            model.get_input_embeddings().requires_grad_(False)
+        except (NotImplementedError, AttributeError):  # a convolutional model has none
+            raise ModelError("finetune.tune.embeddings: false, and the base model has no table of embeddings; say true") from None
     return model, learning
 
 
