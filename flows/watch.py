@@ -102,7 +102,7 @@ def _champion(key: str, of: Watch) -> list[tuple[str, bool]]:
     for what, arguments in {"validated data": [], "logged predictions": ["--logged", f"{of.logged_days:g}"]}.items():
         drift = _refit("drift", key, *arguments)
         if drift is None:
-            said.append((f"{what}: none to compare", False))
+            said.append((f"{what}: cannot tell, which is no sign that nothing changed (the log says why)", False))
         else:
             far = f" ({', '.join(drift['far'])})" if drift["far"] else ""
             said.append((f"{what}: {len(drift['far'])} of {len(drift['measures'])} measures far{far}, at most {of.max_far}", len(drift["far"]) > of.max_far))

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from stages.contract import escape
 from stages.contract.errors import told
 from stages.contract.escape import one_line
 
@@ -52,6 +53,9 @@ def add(
     if as_json:
         return _json(added)
     shown = ", ".join(f"{one_line(key, 30)} {number:,}" for key, number in sorted(added.labels.items(), key=lambda item: -item[1])[:5])
+    print(f"read: {one_line(added.read, 300)}")
+    for note in added.notes:
+        print(f"note: {one_line(note, 400)}")
     print(f"data/raw/{name}: {added.rows:,} rows of {len(added.labels)} labels ({shown}{', ...' if len(added.labels) > 5 else ''}), {added.bad:,} bad")
     if added.encoding != "utf-8":
         print(f"read as {added.encoding}, which is what it looks like; tasks.{name}.data.encoding says so")
@@ -128,6 +132,7 @@ def predict(
     if as_json:
         return _json(done)
     print(f"{done.out}: {done.rows:,} rows by {done.model}, {done.bad:,} of them bad (see code and reason), {done.seconds:.1f} s")
+    print(f"read: {one_line(done.read, 200)}")
     if done.log:
         print(f"kept in {done.log}")
     return None
@@ -148,6 +153,8 @@ def drift(
         found = command.drift(task, source, text, logged)
     if as_json:
         return _json(found)
+    if found.read:
+        print(f"read: {one_line(found.read, 200)}")
     for measure in found.measures:
         print(f"{'FAR  ' if measure.far else 'near '} {one_line(str(measure), 300)}")
     print(f"{one_line(found.data, 200)}: {found.rows:,} rows, {len(found.far)} of {len(found.measures)} measures beyond what {found.champion}'s own data shows")
@@ -300,6 +307,7 @@ def compare(
 
 def main() -> None:
     """Run the command; what the user can mend is one line on stderr and an exit code."""
+    escape.to_streams()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a command takes away what it has half made
     with told():
         app()

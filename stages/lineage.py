@@ -1,5 +1,7 @@
 """Says what a model was made from: the commit, the data as DVC hashed it, and this task's part of dvc.lock."""
 
+import os
+import re
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,10 +9,12 @@ from typing import Any
 
 from stages.contract import receipts
 from stages.contract.errors import ReceiptError
+from stages.contract.escape import one_line
 from stages.contract.settings import read_yaml
 
 MAX_BYTES = 50_000_000  # of dvc.lock: about 30 kB a task
 TIMED = ("/timing.json", "/report.html")
+NONE_YET = ("not a git repository (or any", "ambiguous argument 'HEAD'")  # what git says where there is none, and where nothing was committed
 UPSTREAM = ("validate", "augment", "split", "finetune", "evaluate")
 
 
@@ -32,6 +36,9 @@ def read(task: str, data: str, base: str) -> Lineage:
     lacking = [name for name in wanted if name not in stages]
     if lacking:
         raise ReceiptError(f"dvc.lock: has no entry of {', '.join(lacking)}; run `dvc repro register@{task}`, which runs them first")
+    broken = [name for name in wanted if not isinstance(stages[name], dict) or not {"deps", "outs"} <= stages[name].keys()]
+    if broken:
+        raise ReceiptError(f"dvc.lock: its entry of {broken[0]} is not as DVC writes it; run `dvc repro -f {broken[0]}`")
     fetched = [name for name in (f"fetch@{data}", f"fetch@{base}") if name in stages]
     lock = {name: _without_timing(stages[name]) for name in [*fetched, *wanted]}
     hashed = next(dep["md5"] for dep in lock[f"validate@{task}"]["deps"] if dep["path"] == f"data/raw/{data}")
@@ -39,11 +46,22 @@ def read(task: str, data: str, base: str) -> Lineage:
 
 
 def commit() -> str:
-    """Return the commit of the code, with '+changes' where code, settings or tracked data differ from it."""
-    head = _git("rev-parse", "HEAD")
-    changes = _git("status", "--porcelain", "--", "stages", "flows", "dvc.yaml", "params.yaml", "data/raw")
-    if head is None:
+    """Return the commit of the code, with '+changes' where code, settings or tracked data differ from it.
+
+    'no commit' is a folder without git, or without a commit yet; where git refuses, its own words say why the commit is unknown.
+    """
+    try:
+        head = _git("rev-parse", "HEAD")
+        changes = _git("status", "--porcelain", "--", "stages", "flows", "dvc.yaml", "params.yaml", "data/raw")
+    except FileNotFoundError:
         return "no commit"
+    except subprocess.TimeoutExpired as error:
+        return f"unknown (git: no answer within {error.timeout:g} s)"
+    except subprocess.CalledProcessError as error:
+        said = error.stderr.strip()
+        return "no commit" if any(words in said for words in NONE_YET) else f"unknown (git: {one_line(said.partition(chr(10))[0], 200)})"
+    if not re.fullmatch("[0-9a-f]{40,64}", head):
+        return f"unknown (git: {one_line(head, 100)})"
     return head if changes == "" else f"{head}+changes"
 
 
@@ -52,8 +70,7 @@ def _without_timing(entry: dict[str, Any]) -> dict[str, Any]:
     return entry | {"outs": [out for out in entry["outs"] if not out["path"].endswith(TIMED)]}
 
 
-def _git(*arguments: str) -> str | None:
-    try:
-        return subprocess.run(["git", *arguments], capture_output=True, text=True, timeout=30, check=True).stdout.strip()
-    except (subprocess.SubprocessError, FileNotFoundError):  # not a repository, no commit yet, or no git at all
-        return None
+def _git(*arguments: str) -> str:
+    """Return what git says; raises subprocess.CalledProcessError with its words. They name files, in bytes of any kind."""
+    how: dict[str, Any] = {"text": True, "errors": "backslashreplace", "timeout": 30, "check": True}
+    return subprocess.run(["git", *arguments], capture_output=True, env=os.environ | {"LC_ALL": "C"}, **how).stdout.strip()

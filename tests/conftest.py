@@ -184,7 +184,12 @@ class Project:
         yaml.dump(document, path)
 
     def stage(self, name: str, key: str = "tiny", ok: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
-        """Run one stage by hand."""
+        """Run one stage by hand; DVC takes note of raw data that was changed, as `dvc repro` has it."""
+        for stated in (self.root / "data/raw").glob("*.dvc"):
+            folder = stated.with_suffix("")
+            paths = [] if name == "register" else [folder, *folder.rglob("*")]
+            if any(path.lstat().st_mtime > stated.stat().st_mtime for path in paths) and not any(path.is_fifo() for path in paths):  # which would hang DVC
+                self.run("dvc", "add", "-q", f"data/raw/{folder.name}", ok=False)
         return self.run(sys.executable, "-m", f"stages.{name}", key, ok=ok, **environment)
 
     def through(self, *stages: str, key: str = "tiny", **environment: str) -> "Project":

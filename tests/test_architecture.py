@@ -253,7 +253,7 @@ def test_commands_of_the_readme_run(finished: Project, tmp_path: Path) -> None:
     """
     project = finished.copy(tmp_path / "project")
     write_texts(tmp_path / "reviews", 240)
-    write_csv(tmp_path / "new.csv", rows(9))
+    write_csv(tmp_path / "new.csv", rows(40))
     commands = [c for c in readme_commands() if c.startswith(("dvc ", "refit ")) and "completion" not in c]
     assert {c.split()[1] for c in commands} >= {
         "repro",

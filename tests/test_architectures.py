@@ -78,7 +78,7 @@ def save(base: Path, folder: Path, modality: Any, of_x: Any) -> scoring.Scorer:
     torch.manual_seed(0)
     model, _ = classification.load(base, modality.name, ["a", "b", "c"], new_head=True)
     with torch.no_grad():
-        for name, parameter in model.named_parameters():
+        for parameter in model.parameters():
             if parameter.shape[:1] == (3,) and parameter.ndim == 2:
                 parameter.copy_(torch.randn(parameter.shape) * 3)
     model.save_pretrained(folder)

@@ -1,14 +1,233 @@
 """Situations that people met elsewhere, made anew: each ends right, or in one line that names the cause and what to do."""
 
+import gzip
+import json
+import os
 import shutil
+import socket
+import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
+from PIL import Image
+from pydantic import TypeAdapter
 
-from stages import registry
-from stages.contract import receipts
-from tests.conftest import Project, rows, write_csv
+from stages import lineage, registry
+from stages.checks import spelling
+from stages.commands import guess
+from stages.commands import rows as new_rows
+from stages.contract import receipts, tracked
+from stages.contract.errors import TableError
+from stages.contract.params import (
+    Albumentations,
+    Augment,
+    Case,
+    Classification,
+    Dialect,
+    Folders,
+    ImageModality,
+    Keyboard,
+    Ocr,
+    RandomCharacter,
+    RandomWord,
+    SplitWord,
+    Table,
+    Task,
+    TextModality,
+    Transform,
+)
+from stages.layouts import table
+from stages.modalities import image, text
+from stages.problems import classification
+from tests.conftest import Project, block, rows, write_csv
+from tests.test_add import add, line_of
+
+# ---- tables --------------------------------------------------------------------------------------------------------------
+
+
+def task(**layout: Any) -> Task:
+    of = block()
+    of["data"]["layout"] |= layout
+    return TypeAdapter(Task).validate_json(json.dumps(of))
+
+
+def write(path: Path, content: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content, "utf-8")
+    return path
+
+
+SEMICOLONS: dict[str, Any] = {"delimiter": "semicolon", "header": None}
+
+
+@pytest.mark.parametrize(
+    ("content", "dialect", "column", "read"),
+    [
+        ("id;text\n1;a, b\n", None, None, "semicolon"),
+        ("id;text\n1;a, b\n", SEMICOLONS, None, "semicolon"),
+        ("text\tlabel\nan, old one\tx\n", None, None, "tab"),
+        ("id,text\n1,a;b\n", SEMICOLONS, None, None),
+        ("id;body\n1;a\n", None, "body", "semicolon"),
+        ("sentence\na b\n", None, None, None),
+    ],
+)
+def test_new_rows_are_read_by_the_column_that_the_header_has_however_it_is_parted(
+    tmp_path: Path, content: str, dialect: Any, column: str | None, read: str | None
+) -> None:
+    source, of = write(tmp_path / "new.csv", content), task(dialect=dialect)
+    found = new_rows.reading(source, column, of)
+    assert found.dialect == (Dialect(read, None) if read else None)  # pyright: ignore[reportArgumentType]
+    x = new_rows.read(source, column, of, "text")["x"].tolist()
+    assert x in (["a, b"], ["an, old one"], ["a;b"], ["a"], ["a b"])
+    assert f"'{found.column}'" in found.why
+
+
+@pytest.mark.parametrize("header", ["id;body", "body\tlabel", "a|b"])
+def test_a_header_that_looks_like_several_columns_is_not_taken_for_the_text(tmp_path: Path, header: str) -> None:
+    mark = next(mark for mark in ";\t|" if mark in header)
+    with pytest.raises(TableError, match="which looks like several|cannot tell which column is the text"):
+        new_rows.reading(write(tmp_path / "new.csv", f"{header}\n1{mark}2\n"), None, task())
+
+
+def layout(folder: Path, x: str | None = None, y: str | None = None) -> Table | Folders:
+    return guess.layout(folder, sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file()), x, y)
+
+
+def test_columns_without_a_name_are_nobody_s(tmp_path: Path) -> None:
+    lines = [f"{['spam', 'ham'][i % 2]},some longer text of number {i},,," for i in range(40)]
+    write(tmp_path / "spam.csv", "v1,v2,,,\n" + "\n".join(lines) + "\n")
+    for named in ((None, None), ("v2", "v1")):
+        found = layout(tmp_path, *named)
+        assert isinstance(found, Table)
+        assert (found.columns.x, found.columns.y) == ("v2", "v1")
+        read = table.read(tmp_path, found, "utf-8", text)
+        assert read["code"].isna().all()
+        assert set(read["meta"]) == {"{}"}
+
+
+def test_one_column_for_both_is_refused(tmp_path: Path) -> None:
+    write(tmp_path / "t.csv", "text,label\na,b\nc,d\n")
+    with pytest.raises(TableError, match="is named as the text and as the label"):
+        layout(tmp_path, "text", "text")
+
+
+@pytest.mark.parametrize("mark", [";", "\t"])
+def test_a_labelled_table_of_another_dialect_is_added_as_it_is(tmp_path: Path, mark: str) -> None:
+    write(tmp_path / "t.csv", mark.join(["text", "label"]) + "\n" + "".join(f"words, and commas {i}{mark}{'ab'[i % 2]}\n" for i in range(30)))
+    found = layout(tmp_path)
+    assert isinstance(found, Table)
+    assert found.dialect == Dialect({";": "semicolon", "\t": "tab"}[mark], None)  # pyright: ignore[reportArgumentType]
+    assert table.read(tmp_path, found, "utf-8", text)["y"].tolist() == ["a", "b"] * 15
+
+
+@pytest.mark.parametrize("labels", [["1", "1.0"], ["2.50", "2.5"], ["praise", "praise\u200b"], ["A b", "a B"], ["x", "x\u00ad"], ["-3.", "-3"]])
+def test_labels_that_look_like_one_are_said(labels: list[str]) -> None:
+    assert "look like one" in spelling.clashes([*labels, "another"])[0]
+    assert spelling.clashes([labels[0], "another", "0", "-1", "10"]) == []
+
+
+@pytest.mark.parametrize(
+    ("cells", "said"),
+    [
+        (["a,b", "a", "b", "b,c", "c,a"], "parted by a comma"),
+        (["a|b", "a", "b", "b|c", "c|a"], "parted by a bar"),
+        (["['a', 'b']", "['a']", "['b', 'c']"], "parted by a comma, in brackets"),
+        (["Washington, DC", "Portland, ME", "Boston"], None),
+        (["a", "b"], None),
+    ],
+)
+def test_cells_that_look_like_several_labels_are_said(cells: list[str], said: str | None) -> None:
+    found = guess.several(pd.Series(cells * 10))
+    assert (found is None) if said is None else said in str(found)
+
+
+def test_numbers_in_two_forms_are_refused_and_several_labels_are_noted(fresh: Project, tmp_path: Path) -> None:
+    project = fresh.copy(tmp_path / "project")
+    write_csv(tmp_path / "nf/2024.csv", [{"text": f"{of['text']} {i}", "label": str(i % 3)} for i, of in enumerate(rows(90))])
+    write_csv(tmp_path / "nf/2025.csv", [{"text": f"{of['text']} {i}", "label": f"{i % 3}.0"} for i, of in enumerate(rows(90, seed=2))])
+    assert "the labels '0' and '0.0' look like one" in line_of(add(project, "nf", str(tmp_path / "nf"), "--base", "tiny_bert", ok=False))
+    many = ["a,b", "a", "b", "c,a", "c", "b,c"]
+    write_csv(tmp_path / "several.csv", [{"text": f"{of['text']} {i}", "label": many[i % 6]} for i, of in enumerate(rows(90))])
+    said = add(project, "several", str(tmp_path / "several.csv"), "--base", "tiny_bert").stdout
+    assert "read: texts of column 'text', labels of column 'label' of several.csv" in said
+    assert "note: 45 of 90 labels look like several, parted by a comma (such as a,b); one label a row is learned" in said
+
+
+ALTERING: list[Transform] = [
+    *(RandomWord("random_word", action, 0.3) for action in ("crop", "delete", "swap")),
+    *(RandomCharacter("random_character", action, 0.3, 0.3) for action in ("insert", "substitute", "swap", "delete")),
+    Keyboard("keyboard", 0.3, 0.3), Ocr("ocr", 0.3, 0.3), SplitWord("split_word", 0.3), Case("case", "upper"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("transform", ALTERING, ids=lambda of: f"{of.name}_{getattr(of, 'action', '')}")
+def test_a_text_that_cannot_be_altered_has_no_copy_and_stays_as_it_is(transform: Transform) -> None:
+    x = ["one", "a", "two words", "three words here", "four of them now", "!", "好", "777820"]
+    samples = pd.DataFrame({"id": [f"r{i}" for i in range(len(x))], "x": x, "y": [["a"]] * len(x), "content": None, "source_id": None})
+    copies = text.alter(samples, Augment(7, 1.0, 3, on_the_fly=False, transforms=(transform,)), TextModality("text", (1, 99), (1, 99), 64), Path(), "")
+    assert not set(copies["x"]) & set(x)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(text, "encode", lambda samples, *_: samples["x"].tolist())
+        altered: Any = text.encode_altered(samples, None, TextModality("text", (1, 99), (1, 99), 64), transform, 7)
+    assert len(altered) == len(x)
+    assert all(altered)
+
+
+# ---- pictures ------------------------------------------------------------------------------------------------------------
+
+
+def paint(path: Path, side: int = 40, kind: str | None = None) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    drawn = np.random.default_rng(list(path.name.encode()))
+    Image.fromarray(drawn.integers(0, 255, (side, side, 3), dtype=np.uint8)).save(path, kind)
+
+
+def test_a_picture_is_told_by_its_content_and_what_a_table_names_is_brought(tmp_path: Path) -> None:
+    for label in ("round", "square"):
+        paint(tmp_path / f"a/{label}/1.jfif", kind="JPEG")
+        paint(tmp_path / f"a/{label}/2.pict", kind="PNG")
+        write(tmp_path / f"a/{label}/notes.doc", "words")
+    found = layout(tmp_path / "a")
+    assert isinstance(found, Folders)
+    assert found.suffixes == (".jfif", ".pict")
+    assert guess.of_pictures(tmp_path / "a", found)
+    for i in range(8):
+        paint(tmp_path / f"b/batch{i % 4}/{i}.png")
+    write(tmp_path / "b/labels.csv", "file,label\n" + "".join(f"batch{i % 4}/{i}.png,{'xy'[i // 4]}\n" for i in range(8)) + "../outside.png,x\n")
+    paint(tmp_path / "outside.png")
+    by_table = layout(tmp_path / "b")
+    assert isinstance(by_table, Table)
+    assert (by_table.columns.x, by_table.columns.y) == ("file", "label")
+    assert guess.named_by(tmp_path / "b", by_table, "utf-8") == sorted(Path(f"batch{i % 4}/{i}.png") for i in range(8))
+
+
+@pytest.mark.parametrize(("name", "arguments"), [("Normalize", {}), ("ToFloat", {}), ("RandomCrop", {"height": 4000, "width": 4000})])
+def test_a_transform_that_leaves_no_picture_of_8_bits_is_refused(name: str, arguments: dict[str, Any]) -> None:
+    (said,) = image.faults((Albumentations("albumentations", name, arguments),))
+    assert "transforms.0" in said
+
+
+def test_caps_hold_whatever_params_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(image, "MOST_PIXELS", 10_000)
+    paint(tmp_path / "large.png", 101)
+    paint(tmp_path / "small.png", 7)
+    paint(tmp_path / "fit.png", 100)
+    everything = ImageModality("image", (1, 65_535), 2**28, (1, 65_535), 1, 1, ("as_is",))
+    looked = image.look(pd.Series([str(tmp_path / f"{name}.png") for name in ("large", "small", "fit")]), everything)
+    assert looked["code"].tolist() == ["too_large", "too_small", None]
+    monkeypatch.setattr(text, "MOST_CHARACTERS", 50)
+    anything = TextModality("text", (1, 2**31), (1, 2**31), 64)
+    assert text.look(pd.Series(["a" * 51, "a" * 50, "\u200b\u2060", "\u00ad"]), anything)["code"].tolist() == ["too_long", None, "too_short", "too_short"]
+    monkeypatch.setattr(table, "MAX_LINE", 1000)
+    with gzip.open(tmp_path / "bomb.csv.gz", "wt") as file:
+        file.write("text,label\nfine,a\n" + "x" * 100_000 + ",b\n")
+    with pytest.raises(TableError, match=r"bomb.csv.gz:3: a line of more than 1,000 characters"):
+        layout(tmp_path)
+    assert classification.label(pd.Series(["\u200b", "a"]), Classification("classification", None))["code"].tolist() == ["no_label", None]
+
 
 # ---- MLflow, git and DVC -------------------------------------------------------------------------------------------------
 
@@ -95,3 +314,89 @@ def test_an_experiment_in_a_workspace_of_dvc_s_is_judged_by_the_project_s_regist
     assert registry.version("tiny", "2").judged_against == "version_1"
     with registry.artifact(registry.version("tiny", "2"), "lineage/provenance.json") as kept:
         assert kept, "its artifacts outlive the workspace"
+
+
+def test_where_git_refuses_the_commit_is_unknown_and_says_why(registered: Project, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert len(lineage.commit().removesuffix("+changes")) == 40
+    git = write(tmp_path / "bin/git", "#!/bin/sh\necho \"fatal: detected dubious ownership in repository at '$PWD'\" >&2\nexit 128\n")
+    git.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{git.parent}{os.pathsep}{os.environ['PATH']}")
+    assert lineage.commit() == f"unknown (git: fatal: detected dubious ownership in repository at '{registered.root}')"
+    decide_again(registered)
+    assert json.loads((registered.root / "data/register/tiny/decision.json").read_text())["lineage"]["git_commit"].startswith("unknown (git: fatal")
+    monkeypatch.setenv("PATH", os.environ["PATH"].partition(os.pathsep)[2])
+    monkeypatch.chdir(tmp_path)
+    assert lineage.commit() == "no commit"
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_cache_that_is_shared_or_linked_to_is_dvc_s_own(fresh: Project, tmp_path: Path, shared: bool) -> None:
+    project = fresh.copy(tmp_path / "project")
+    if shared:
+        shutil.move(project.root / ".dvc/cache", tmp_path / "cache")
+        project.run("dvc", "cache", "dir", "--local", str(tmp_path / "cache"))
+    project.run("dvc", "config", "--local", "cache.type", "symlink")
+    shutil.rmtree(project.root / "data/raw/reviews")
+    project.run("dvc", "checkout", "-q", "data/raw/reviews.dvc")
+    assert (project.root / "data/raw/reviews/train.csv").is_symlink()
+    project.stage("validate")
+    assert "WRONG" not in project.run("refit", "check").stdout
+    assert project.run("python", "-m", "stages.contract.preflight").stdout == ""
+    outside = write(tmp_path / "outside.csv", "text,label\n")
+    (project.root / "data/raw/reviews/more.csv").symlink_to(outside)
+    assert "is a link that leads outside" in line_of(project.stage("validate", ok=False))
+
+
+def flip(path: Path) -> None:
+    """Flip a bit of an object of DVC's cache, which stays read-only."""
+    mode, content = path.stat().st_mode, bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.chmod(0o644)
+    path.write_bytes(content)
+    path.chmod(mode)
+
+
+@pytest.mark.parametrize("name", ["reviews/train.csv", "tiny_bert/model.safetensors"])
+def test_a_flipped_bit_in_dvc_s_cache_is_found_before_it_is_learned_from(fresh: Project, tmp_path: Path, name: str) -> None:
+    project = fresh.copy(tmp_path / "project")
+    md5 = tracked.md5(project.root / "data/raw" / name)
+    flip(project.root / ".dvc/cache/files/md5" / md5[:2] / md5[2:])
+    shutil.rmtree(project.root / "data/raw" / Path(name).parts[0])
+    project.run("dvc", "checkout", "-q", "-f", f"data/raw/{Path(name).parts[0]}.dvc")
+    said = project.repro("validate@tiny", ok=False)
+    assert said.returncode == 255
+    assert f"refit: data/raw/{name}: its bytes are not those that data/raw/{Path(name).parts[0]}.dvc tracks" in said.stderr
+
+
+@pytest.mark.parametrize("what", ["dangling", "itself", "not_utf8"])
+def test_data_that_came_by_dvc_add_alone_is_refused_in_the_words_of_refit_add(fresh: Project, tmp_path: Path, what: str) -> None:
+    project = fresh.copy(tmp_path / "project")
+    at = project.root / "data/raw/reviews"
+    if what == "not_utf8":
+        Path(os.fsdecode(os.fsencode(at) + b"/a\xff.csv")).write_text("x")
+    else:
+        (at / "link.csv").symlink_to("link.csv" if what == "itself" else "nothing.csv")
+    words = "has a name that is not UTF-8" if what == "not_utf8" else "is a link that leads nowhere"
+    assert words in line_of(project.stage("validate", ok=False))
+    shutil.copytree(at, tmp_path / "in", symlinks=True)
+    assert words in line_of(add(project, "mine", str(tmp_path / "in"), "--base", "tiny_bert", ok=False))
+
+
+def test_a_server_that_never_answers_costs_status_one_wait(registered: Project) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        began = time.monotonic()
+        said = registered.run("refit", "status", MLFLOW_TRACKING_URI=f"http://user:canary@127.0.0.1:{silent.getsockname()[1]}")
+        assert time.monotonic() - began < 20
+    assert "does not answer within 5 s" in said.stdout
+    assert "canary" not in said.stdout + said.stderr
+
+
+def test_three_rows_are_too_few_to_tell(registered: Project) -> None:
+    write_csv(registered.root / "few.csv", rows(3))
+    said = line_of(registered.run("refit", "drift", "tiny", "few.csv", ok=False))
+    assert "cannot tell: 3 rows are too few to measure, 25 are needed" in said
+
+
+def test_labels_and_lines_reach_a_terminal_of_ascii(registered: Project) -> None:
+    said = registered.run("refit", "drift", "tiny", "new.csv", PYTHONIOENCODING="ascii", LC_ALL="C")
+    assert "Fr\\xe9chet" in said.stdout or "chet" not in said.stdout

@@ -130,14 +130,14 @@ def test_an_alteration_that_the_tokenizer_undoes_costs_nothing_and_typos_cost_mu
 
 
 def test_a_picture_is_altered_the_same_way_wherever_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from types import SimpleNamespace
+    from transformers import BitImageProcessor
 
     write_pictures(tmp_path / "data/raw/colours", 3)
     monkeypatch.chdir(tmp_path)
     of_x = plugins.modality("image")
     samples = pd.DataFrame({"id": list("abc"), "x": [f"raw/colours/red/{i}.png" for i in range(3)]})
     sizes = params.ImageModality("image", (16, 200), 40_000, (16, 200), 32, 32, ("as_is",))
-    processor = SimpleNamespace(image_mean=[0.5] * 3, image_std=[0.5] * 3, rescale_factor=1 / 255)
+    processor = BitImageProcessor(image_mean=[0.5] * 3, image_std=[0.5] * 3)
     noise = params.Albumentations("albumentations", "GaussNoise", {"p": 1.0, "std_range": [0.1, 0.1]})
     as_it_is, altered = of_x.encode(samples, processor, sizes), of_x.encode_altered(samples, processor, sizes, noise, 7)
     alone = of_x.encode_altered(samples.iloc[[2]], processor, sizes, noise, 7)

@@ -154,10 +154,10 @@ def test_the_column_is_the_named_one_else_the_task_s_own_else_the_only_one(tmp_p
     [
         ("a.csv", "one,two\na,b\n", None, r"cannot tell which column is the text \(found: one, two\); name it: --text COLUMN"),
         ("a.jsonl", '{"one": "a"}\n{"two": "a"}\n', None, r"cannot tell which column is the text \(found: one, two\)"),
-        ("a.csv", "one,two\na,b\n", "three", r"'three' stands 0 times in the header \(found: one, two\); name the right one .*--text"),
+        ("a.csv", "one,two\na,b\n", "three", r"has no column 'three' \(found: one, two\); name it: --text COLUMN"),
         ("a.csv", "text,text\na,b\n", None, "'text' stands 2 times in the header"),
-        ("a.jsonl", '{"one": "a"}\n', "two", r"no row has 'two' \(found: one\); name the right one .*--text"),
-        ("a.txt", "a\n", "two", r"'two' stands 0 times in the header \(found: text\)"),
+        ("a.jsonl", '{"one": "a"}\n', "two", r"has no column 'two' \(found: one\); name it: --text COLUMN"),
+        ("a.txt", "a\n", "two", r"has no column 'two' \(found: text\)"),
     ],
 )
 def test_a_column_that_cannot_be_told_names_those_found(tmp_path: Path, name: str, content: str, column: str | None, fact: str) -> None:
@@ -344,7 +344,7 @@ def test_a_registered_model_that_is_damaged_is_refused(tmp_path: Path, here: Pro
     kept = path.read_bytes()
     damage(path)
     try:
-        with pytest.raises(ModelError, match="the model's bytes are not those that were registered"):
+        with pytest.raises(ModelError, match="the model's bytes are not those that were registered|the registry has lost its artifacts"):
             run(write(tmp_path / "a.csv", TEXTS), "tiny")
     finally:
         path.write_bytes(kept)

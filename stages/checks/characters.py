@@ -8,7 +8,22 @@ from stages.checks import encodings
 from stages.contract.escape import extract
 from stages.contract.params import Encoding
 
+# What takes no place on a page: Default_Ignorable_Code_Point of Unicode 15, and the empty pattern of Braille.
+INVISIBLE = re.compile(
+    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u2800\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufff8"
+    "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
+)
 SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def visible(text: str) -> str:
+    """Return text without the characters that nobody sees; white space stays."""
+    return text if text.isascii() else INVISIBLE.sub("", text)
+
+
+def is_blank(text: str) -> bool:
+    """Say whether a person sees nothing of a text."""
+    return not visible(text).strip()
 
 
 def set_aside(rows: pd.DataFrame, encoding: Encoding) -> pd.DataFrame:

@@ -15,13 +15,14 @@ import pandas as pd
 from pydantic import TypeAdapter, ValidationError
 from ruamel.yaml import YAML
 
-from stages.checks import profiles, trial
+from stages.checks import characters, profiles, spelling, trial
 from stages.commands import estimate, guess, reference, tracking
 from stages.contract import locks, plugins, settings, walk
 from stages.contract.errors import DataError, ParamsError, SourceError, UnreachableError
 from stages.contract.escape import extract, one_line, redact
 from stages.contract.params import AsIs, Encoding, Folders, Hub, ImageModality, Params, Source, Table, Task
 from stages.layouts import table
+from stages.modalities import image, text
 
 PARAMS = Path("params.yaml")
 LOCK = Path("dvc.lock")
@@ -42,9 +43,15 @@ FEW_PICTURES = 1_000  # of fewer a frozen base model and a new head learn more i
 
 @dataclass(frozen=True)
 class Added:
-    """What was seen, brought and written. bad are rows that cannot be used; unread are tables that were left aside; takes says how long a run is."""
+    """What was seen, brought and written.
+
+    read says what was taken for x and y; notes are what a person should know; bad are rows that cannot be used; unread are
+    tables that were left aside; takes says how long a run is.
+    """
 
     task: str
+    read: str
+    notes: list[str]
     layout: Table | Folders
     encoding: Encoding
     rows: int
@@ -56,10 +63,10 @@ class Added:
     takes: str
 
 
-def add(name: str, where: str, base: str | None, text: str | None, label: str | None) -> Added:
+def add(name: str, where: str, base: str | None, x: str | None, y: str | None) -> Added:
     """Bring a folder, a table, an address or a hub data set as the source and the task `name`.
 
-    Data of one's own is looked at where it lies, before anything is brought. Raises a RefitError that says what is
+    x and y are columns that the user named. Data of one's own is looked at where it lies, before anything is brought. Raises a RefitError that says what is
     wrong with the name, the data or its columns, and leaves everything as it was.
     """
     settings.load(PARAMS)  # before anything is made in a folder that is no project
@@ -76,11 +83,13 @@ def add(name: str, where: str, base: str | None, text: str | None, label: str | 
                 _import(where, name, folder)
             lies = folder if hub or remote else Path(where)
             files = walk.walk(lies, hidden=not fresh).files
-            layout = guess.layout(_root(lies), files, text, label)
+            layout = guess.layout(_root(lies), files, x, y)
             pictures = guess.of_pictures(_root(lies), layout)
-            wanted = guess.wanted(files, layout, pictures)
-            encoding = guess.encoding(_root(lies), layout, wanted)
-            task, rows, labels = _task(lies, layout, encoding, name, model, settings.read_yaml(STARTERS["image" if pictures else "text"]))
+            encoding = guess.encoding(_root(lies), layout, files)
+            if pictures and lies.is_file() and isinstance(layout, Table):  # what a table names belongs to it
+                files = [*files, *guess.named_by(_root(lies), layout, encoding)]
+            wanted = guess.wanted(_root(lies), files, layout, pictures)
+            task, rows, labels, notes = _task(lies, layout, encoding, name, model, settings.read_yaml(STARTERS["image" if pictures else "text"]))
             _require_base(task.base, params, brought)
             if isinstance(brought, Source):
                 _fetch(model, brought)
@@ -91,7 +100,20 @@ def add(name: str, where: str, base: str | None, text: str | None, label: str | 
                 _track(brought, Path("data/raw", model), walk.walk(brought).files)
             block = _write("tasks", name, task)
         unread = [file.as_posix() for file in files if guess.is_table(file) and file not in wanted]
-        return Added(name, layout, encoding, rows, rows - sum(labels.values()), labels, unread, task.base, block, estimate.say(name, task))
+        return Added(
+            name,
+            _read(layout, pictures),
+            notes,
+            layout,
+            encoding,
+            rows,
+            rows - sum(labels.values()),
+            labels,
+            unread,
+            task.base,
+            block,
+            estimate.say(name, task),
+        )
 
 
 @contextmanager
@@ -241,15 +263,25 @@ def _hub(kind: Any, named: re.Match[str]) -> Source:
         raise SourceError(f"{extract(named[0])}: is no repo of a hub; say hub:OWNER/NAME@COMMIT") from None
 
 
+def _read(layout: Table | Folders, pictures: bool) -> str:
+    """Say what was taken for x and y."""
+    what = "pictures" if pictures else "texts"
+    if isinstance(layout, Folders):
+        return f"{what} ({', '.join(layout.suffixes)}), each labelled by the name of its folder"
+    parted = f", fields parted by a {layout.dialect.delimiter}" if layout.dialect else ""
+    files = ", ".join(extract(file.path) for file in layout.files[:5]) + (", ..." if len(layout.files) > 5 else "")
+    return f"{what} of column '{extract(layout.columns.x)}', labels of column '{extract(layout.columns.y)}' of {files}{parted}"
+
+
 # ---- looking ---------------------------------------------------------------------------------------------------------
 
 
-def _task(lies: Path, layout: Table | Folders, encoding: Encoding, name: str, base: str, start: dict[str, Any]) -> tuple[Task, int, dict[str, int]]:
-    """Return the task for data that lies there, the number of its rows, and of good rows a label; start is a starter's settings."""
+def _task(lies: Path, layout: Table | Folders, encoding: Encoding, name: str, base: str, start: dict[str, Any]) -> tuple[Task, int, dict[str, int], list[str]]:
+    """Return the task for data that lies there, the number of its rows, of good rows a label, and notes; start is a starter's settings."""
     of_x = plugins.modality(start["modality"]["name"])
     rows = plugins.layout(layout.name).read(_root(lies), layout, encoding, of_x)
     rows = rows[rows["code"] != "junk"].copy()
-    empty = rows["code"].isna() & ((rows["y"].str.strip() == "") | (rows["x"].str.strip() == ""))
+    empty = rows["code"].isna() & (rows["y"].map(characters.is_blank) | rows["x"].map(characters.is_blank)).astype(bool)
     rows.loc[empty, ["code", "reason"]] = ["empty", "the sample or the label is empty"]
     share, looked = float(rows["code"].notna().mean()), pd.DataFrame()
     if start["modality"]["name"] == "image" and share < 1:
@@ -257,6 +289,9 @@ def _task(lies: Path, layout: Table | Folders, encoding: Encoding, name: str, ba
         rows.loc[looked.index, ["code", "reason"]] = looked[["code", "reason"]]
         share += float(looked["code"].notna().mean())
     good, bad = rows[rows["code"].isna()], rows[rows["code"].notna()]
+    noted = [f"left aside: {number:,} rows, {code} (first {extract(of['origin'].iloc[0])}: {one_line(of['reason'].iloc[0], 150)})"
+             for code, of in bad.groupby("code") if (number := len(of))]  # fmt: skip
+    several = guess.several(good["y"]) if len(good) else None
     labels = {str(label): int(number) for label, number in good["y"].value_counts().sort_index().items()}
     if share > MOST_BAD:
         first = bad.iloc[0]
@@ -273,14 +308,16 @@ def _task(lies: Path, layout: Table | Folders, encoding: Encoding, name: str, ba
     if rare:
         raise DataError(
             f"{extract(lies)}: {len(rare):,} of {len(labels):,} labels have fewer than {FEWEST_ROWS} rows, one for train, validation and test: "
-            f"{', '.join(rare[:5])}; add rows, leave the label out, or say --label COLUMN"
+            f"{', '.join(rare[:5])}; add rows, leave the label out, or say --label COLUMN{f' ({several})' if several else ''}"
         )
+    if alike := spelling.clashes(list(labels)):
+        raise DataError(f"{extract(lies)}: {'; '.join(alike)}; where they are to be several, say so in problem.labels of a task of your own")
     most, fewest = max(labels.values()), min(labels.values())
     start["modality"] |= _of_pictures(looked[looked["code"].isna()]) if len(looked) else _of_texts(good["x"])
     start["data"] = {"source": name, "encoding": encoding, "layout": json.loads(TypeAdapter(type(layout)).dump_json(layout))}
     start["base"] = base or start["base"]
     start["validate"] |= {
-        "max_bad_fraction": max(start["validate"]["max_bad_fraction"], math.ceil(200 * share) / 100),
+        "max_bad_fraction": max(start["validate"]["max_bad_fraction"], math.ceil(100 * share + 1) / 100),  # no more than there are
         "min_rows": max(1, len(good) * 8 // 10),
         "min_rows_per_label": max(FEWEST_ROWS, fewest // 2),
         "max_label_ratio": float(max(10, 2 * -(-most // fewest))),
@@ -294,14 +331,14 @@ def _task(lies: Path, layout: Table | Folders, encoding: Encoding, name: str, ba
     if few and len(good) < few.pop("rows"):
         for section, changed in few.items():
             start[section] |= changed
-    return TypeAdapter(Task).validate_json(json.dumps(start)), len(rows), labels
+    return TypeAdapter(Task).validate_json(json.dumps(start)), len(rows), labels, [*noted, *([several] if several else [])]
 
 
 def _of_texts(x: "pd.Series[str]") -> dict[str, Any]:
     """Return the settings of a modality that texts ask for."""
     length, size = x.str.len(), x.map(lambda text: len(str(text).encode()))
     return {
-        "characters": [1, max(1000, 2 * int(length.max()))],
+        "characters": [1, min(text.MOST_CHARACTERS, max(1000, 2 * int(length.max())))],
         "median_characters": [max(1, int(length.median()) // 3), 3 * int(length.median()) + 3],
         "max_tokens": min(256, 32 * (1 + int(size.quantile(0.98)) // 96)),  # three bytes a token, 2 % of the texts cut
     }
@@ -316,7 +353,7 @@ def _tried(task: Task, folder: Path) -> Task:
 
 def _look(of_x: Any, x: "pd.Series[str]") -> pd.DataFrame:
     """Look at up to LOOKED_AT of the pictures."""
-    return of_x.look(x.iloc[:: -(-len(x) // LOOKED_AT)], ImageModality("image", (1, 65_535), 2**28, (1, 65_535), 1, 1, ("as_is",)))
+    return of_x.look(x.iloc[:: -(-len(x) // LOOKED_AT)], ImageModality("image", (1, 65_535), image.MOST_PIXELS, (1, 65_535), 1, 1, ("as_is",)))
 
 
 def _of_pictures(good: pd.DataFrame) -> dict[str, Any]:
@@ -324,8 +361,8 @@ def _of_pictures(good: pd.DataFrame) -> dict[str, Any]:
     median, most = int(good["shorter_side"].median()), int(good["longer_side"].max())
     crop = 32 * max(3, min(7, round(median / 32)))  # what ImageNet's models read, 224, unless the pictures are smaller
     return {
-        "sides": [max(1, int(good["shorter_side"].min()) // 2), 2 * most],
-        "max_pixels": 4 * most * most,
+        "sides": [max(image.LEAST_SIDE, int(good["shorter_side"].min()) // 2), min(65_535, 2 * most)],
+        "max_pixels": min(image.MOST_PIXELS, 4 * most * most),
         "median_side": [max(1, median // 2), 2 * median],
         "shorter_side": crop * 8 // 7,
         "crop": crop,

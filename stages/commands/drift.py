@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from stages import registry
-from stages.checks import domain, profiles
+from stages.checks import distances, domain, profiles
 from stages.checks.distances import Measure
 from stages.commands import rows
 from stages.commands.predict import KEPT, STAMP
@@ -16,10 +16,11 @@ from stages.contract.params import Task
 
 @dataclass(frozen=True)
 class Result:
-    """How far `data` is from the data of `champion`, measure by measure; far names those beyond their limits."""
+    """How far `data` is from the data of `champion`, measure by measure; read says what of a table was taken for x, far names those beyond their limits."""
 
     champion: str
     data: str
+    read: str
     rows: int
     measures: list[Measure]
     far: list[str]
@@ -50,7 +51,13 @@ def drift(task: str, source: Path | None, column: str | None, logged_days: float
         how, run_base = profiles.asked_as(reference, of.modality), want.run_base and reference.embeddings is not None
         new, _ = rows.measured(sources, column, of, how, run_base)
     measures = domain.drift(reference, new, want.false_alarms, want.seed)
-    return Result(f"{task}@{champion.number}", str(here), len(new.group), measures, [one.measure for one in measures if one.far])
+    if not measures:
+        few = min(len(new.group), len(reference.group))
+        raise DataError(
+            f"{here}: cannot tell: {few:,} rows are too few to measure, {distances.LEAST_ROWS} are needed here and of what the champion learned from"
+        )
+    read = rows.reading(source, column, of).why if source and rows.is_table(source) else ""
+    return Result(f"{task}@{champion.number}", str(here), read, len(new.group), measures, [one.measure for one in measures if one.far])
 
 
 def _kept(task: str, of: Task, days: float) -> list[Path]:

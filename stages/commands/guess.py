@@ -1,6 +1,8 @@
 """Sees how samples lie in a data set: a folder a label, or tables and which of their columns say what."""
 
+import os
 import re
+from collections import Counter
 from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
@@ -8,14 +10,15 @@ from pathlib import Path
 import pandas as pd
 
 from stages.checks import encodings
-from stages.contract import manifest
+from stages.contract import manifest, plugins
 from stages.contract.errors import TableError
 from stages.contract.escape import extract
-from stages.contract.params import Columns, DataFile, Encoding, Folder, Folders, Part, Table
+from stages.contract.params import Columns, DataFile, Dialect, Encoding, Folder, Folders, Part, Table
 from stages.layouts import folders, table
 
 TEXTS = (".txt",)
-PICTURES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+PICTURES = (".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"II*\0", b"MM\0*")  # of files whose names say nothing; a WEBP has its name at byte 8
 PARTS: dict[str, Part] = {
     "train": "train", "training": "train", "test": "test", "testing": "test",
     "validation": "validation", "valid": "validation", "val": "validation", "dev": "validation",
@@ -43,6 +46,9 @@ X_NAMES = (
 )
 Y_NAMES = ("label", "labels", "category", "class", "intent", "sentiment", "target", "topic", "tag", "y")
 PEEKED = 5_000  # rows
+TRIED = 50  # cells that may name files
+SEPARATORS = {"a comma": ",", "a bar": "|", "a semicolon": ";"}  # between several labels of one cell
+SEVERAL = 0.05  # of the rows: fewer are names with a comma in them
 MAX_LABELS = 1_000
 COLUMNS_SHOWN = 30
 
@@ -54,9 +60,12 @@ def layout(root: Path, files: list[Path], x: str | None, y: str | None) -> Table
     """
     seen = [file for file in files if not folders.is_junk(file)]
     tables = [file for file in seen if is_table(file)]
-    of_kinds = {kind: [file for file in seen if file.suffix.lower() in kind and len(file.parts) > 1] for kind in (TEXTS, PICTURES)}
+    of_kinds = {
+        TEXTS: [file for file in seen if file.suffix.lower() in TEXTS and len(file.parts) > 1],
+        PICTURES: [file for file in seen if len(file.parts) > 1 and is_picture(root / file)],
+    }
     suffixes, samples = max(of_kinds.items(), key=lambda item: len(item[1]))
-    named = suffixes == PICTURES and len({file.parent for file in samples}) == 1  # a table names the pictures of one folder
+    named = suffixes == PICTURES and (len({file.parent for file in samples}) == 1 or any(_names_pictures(root / file) for file in tables))
     if tables and (named or len(tables) >= len(samples)):
         return _tables(root, tables, x, y)
     if samples and (x or y):
@@ -82,9 +91,58 @@ def encoding(root: Path, layout: Table | Folders, samples: list[Path]) -> Encodi
 def of_pictures(root: Path, layout: Table | Folders) -> bool:
     """Say whether the samples are pictures: files of a folder, or files that the column x of a table names."""
     if isinstance(layout, Folders):
-        return set(layout.suffixes) <= set(PICTURES)
-    named = _peek(root / layout.files[0].path)[layout.columns.x].astype(str)
-    return len(named) > 0 and bool(named.str.lower().str.endswith(PICTURES).mean() > 0.5)
+        return not set(layout.suffixes) & set(TEXTS)
+    path = root / layout.files[0].path
+    cells = _peek(path, layout.dialect)[layout.columns.x].dropna().astype(str)[:TRIED]
+    return len(cells) > 0 and sum(_is_picture_of(path, cell) for cell in cells) > len(cells) / 2
+
+
+def is_picture(path: Path) -> bool:
+    """Say whether a file is a picture, by its name or, where that says nothing, by its first bytes."""
+    suffix = path.suffix.lower()
+    if suffix in (*PICTURES, *TEXTS, *table.TABLES, ".gz") or not path.is_file():
+        return suffix in PICTURES
+    with path.open("rb") as file:
+        first = file.read(12)
+    return first.startswith(MAGIC) or (first[:4] == b"RIFF" and first[8:] == b"WEBP")
+
+
+def named_by(root: Path, layout: Table, encoding: Encoding) -> list[Path]:
+    """Return the files below root that the column x of its tables names."""
+    cells = table.read(root, layout, encoding, plugins.modality("text"))  # whose x is what the cell says
+    folder_of = cells["origin"].str.rpartition(":")[0].map(lambda name: Path(name).parent)
+    named = {Path(os.path.normpath(folder / cell)) for folder, cell in zip(folder_of, cells["x"], strict=True) if cell}
+    return sorted(file for file in named if ".." not in file.parts and not file.is_absolute() and (root / file).is_file())
+
+
+def several(y: "pd.Series[str]") -> str | None:
+    """Return a line where cells of labels look like several labels each: what a separator parts stands in other cells too."""
+    cells = y.str.strip()
+    bracketed = cells.str.fullmatch(r"\[.*\]")
+    for said, mark in SEPARATORS.items():
+        parts = cells.str.strip("[]").str.split(mark).map(lambda of: frozenset(part.strip(" '\"") for part in of))
+        many = parts.map(len) > 1
+        if many.mean() < SEVERAL:
+            continue
+        cells_of = Counter(part for of in set(parts) for part in of)
+        shared = [of for of in set(parts[many]) if any(cells_of[part] > 1 for part in of)]
+        if len(shared) > len(set(parts[many])) / 2:
+            listed = ", in brackets" if bracketed[many].mean() > 0.5 else ""
+            such = f"parted by {said}{listed} (such as {extract(cells[many].iloc[0])})"
+            return f"{int(many.sum()):,} of {len(y):,} labels look like several, {such}; one label a row is learned"
+    return None
+
+
+def _is_picture_of(path: Path, cell: str) -> bool:
+    """Say whether the cell of a table names a picture."""
+    return "\0" not in cell and len(cell) < 1000 and is_picture(path.parent / cell)
+
+
+def _names_pictures(path: Path) -> bool:
+    """Say whether a column of a table names pictures that are there."""
+    head = _peek(path)
+    columns = [head.iloc[:TRIED, i].dropna().astype(str) for i in range(head.shape[1])]
+    return any(len(of) > 0 and sum(_is_picture_of(path, cell) and (path.parent / cell).is_file() for cell in of) > len(of) / 2 for of in columns)
 
 
 def is_table(file: Path) -> bool:
@@ -105,7 +163,8 @@ def _folders(root: Path, texts: list[Path], suffixes: tuple[str, ...]) -> Folder
 
 
 def _tables(root: Path, files: list[Path], x: str | None, y: str | None) -> Table:
-    heads = {file: _peek(root / file) for file in files}
+    written = {file: table.dialect(root / file, table.written(root / file) or "utf-8") for file in files}
+    heads = {file: _peek(root / file, written[file]) for file in files}
     columns = _first(root, heads, x, y)
     readable = [file for file, head in heads.items() if {columns.x, columns.y} <= set(head.columns)]
     parts: dict[Path, Part | None] = {file: _part(file) for file in readable}
@@ -113,18 +172,20 @@ def _tables(root: Path, files: list[Path], x: str | None, y: str | None) -> Tabl
         readable = [file for file in readable if parts[file]]
     else:
         parts = dict[Path, Part | None].fromkeys(readable)
+    readable = [file for file in readable if written[file] == written[readable[0]]]
     readable.sort(key=lambda file: manifest.PARTS.index(parts[file] or "train"))
-    return Table("table", tuple(DataFile(file.as_posix(), parts[file], None) for file in readable), columns, None)
+    return Table("table", tuple(DataFile(file.as_posix(), parts[file], None) for file in readable), columns, written[readable[0]])
 
 
-def _peek(path: Path) -> pd.DataFrame:
-    return table.peek(path, table.written(path) or "utf-8", PEEKED)
+def _peek(path: Path, dialect: Dialect | None = None) -> pd.DataFrame:
+    return table.peek(path, table.written(path) or "utf-8", PEEKED, dialect)
 
 
-def wanted(files: list[Path], layout: Table | Folders, pictures: bool) -> list[Path]:
+def wanted(root: Path, files: list[Path], layout: Table | Folders, pictures: bool) -> list[Path]:
     """Return the files that a layout reads: its tables and the pictures that they name, or what lies in the folders of labels."""
     if isinstance(layout, Table):
-        return [*(Path(file.path) for file in layout.files), *(file for file in files if pictures and file.suffix.lower() in PICTURES)]
+        tables = [Path(file.path) for file in layout.files]
+        return [*tables, *(file for file in files if pictures and is_picture(root / file) and not folders.is_junk(file))]
     roots = [Path(folder.path) for folder in layout.folders]
     files = [file for file in files if not folders.is_junk(file)]
     return [file for file in files if any(file.is_relative_to(root) and len(file.parts) - len(root.parts) > 1 for root in roots)]
@@ -149,11 +210,13 @@ def _part(file: Path) -> Part | None:
 
 
 def _columns(path: Path, head: pd.DataFrame, x: str | None, y: str | None) -> tuple[str, str]:
-    names = [str(name) for name in head.columns]
+    names = [str(name) for name in head.columns if str(name).strip()]  # a column without a name is nobody's
     shown = ", ".join(_shown(head)) or "none"
     for name in (x, y):
         if name is not None and names.count(name) != 1:
             raise TableError(f"{extract(path)}: column '{extract(name)}' stands {names.count(name)} times (found: {shown})")
+    if x is not None and x == y:
+        raise TableError(f"{extract(path)}: column '{extract(x)}' is named as the text and as the label; name two (found: {shown})")
     if any(names.count(name) > 1 for name in names):
         raise TableError(f"{extract(path)}: a column's name stands twice (found: {shown}); name each once")
     text = {name: head[name].dropna().astype(str) for name in names}

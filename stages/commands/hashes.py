@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from stages import lineage
+from stages.contract import tracked
 from stages.contract.errors import DataError
 from stages.contract.escape import extract
 from stages.contract.settings import read_yaml
@@ -27,11 +28,10 @@ def store() -> Store:
     """Read DVC's files of this project: its settings, dvc.lock and data/raw/NAME.dvc."""
     config = configparser.ConfigParser(interpolation=None)
     config.read([".dvc/config", ".dvc/config.local"], "utf-8")
-    tracked = {f"data/raw/{out['path']}": out.get("md5", "") for file in sorted(Path("data/raw").glob("*.dvc")) for out in read_yaml(file)["outs"]}
+    of_paths = {f"data/raw/{out['path']}": out.get("md5", "") for file in sorted(Path("data/raw").glob("*.dvc")) for out in read_yaml(file)["outs"]}
     lock = (read_yaml(Path("dvc.lock"), lineage.MAX_BYTES) or {}) if Path("dvc.lock").exists() else {}
-    tracked |= {out["path"]: out["md5"] for stage in lock.get("stages", {}).values() for out in stage.get("outs", ())}
-    cache = Path(".dvc", config.get("cache", "dir", fallback="cache"), "files/md5")
-    return Store(cache, any("remote" in section for section in config.sections()), tracked)
+    of_paths |= {out["path"]: out["md5"] for stage in lock.get("stages", {}).values() for out in stage.get("outs", ())}
+    return Store(tracked.store() / "files/md5", any("remote" in section for section in config.sections()), of_paths)
 
 
 def of(path: Path) -> tuple[str, frozenset[str]]:
@@ -39,17 +39,17 @@ def of(path: Path) -> tuple[str, frozenset[str]]:
     if not path.exists():
         raise DataError(f"{extract(path)}: is not there; name a file or a folder of data")
     if path.is_file():
-        md5 = _md5(path)
+        md5 = tracked.md5(path)
         return md5, frozenset([md5])
     files = sorted(p.relative_to(path).as_posix() for p in path.rglob("*") if p.is_file())
-    listed = [{"md5": _md5(path / file), "relpath": file} for file in files]
+    listed = [{"md5": tracked.md5(path / file), "relpath": file} for file in files]
     return hashlib.md5(json.dumps(listed, sort_keys=True).encode()).hexdigest() + ".dir", frozenset(file["md5"] for file in listed)  # noqa: S324  (DVC's)
 
 
 def listed(cache: Path, md5: str) -> frozenset[str] | None:
     """Return the md5 of every file of a folder, by the list that DVC's cache keeps of it; null where it is not there or damaged."""
     path = _object(cache, md5)
-    if not path.is_file() or f"{_md5(path)}.dir" != md5:
+    if not path.is_file() or f"{tracked.md5(path)}.dir" != md5:
         return None
     found: list[dict[str, Any]] = json.loads(path.read_text("utf-8"))
     return frozenset(file["md5"] for file in found)
@@ -61,7 +61,7 @@ def cached(cache: Path, md5: str) -> tuple[bool, list[str]]:
     inside = listed(cache, md5) if md5.endswith(".dir") else frozenset[str]()
     objects = [path, *(_object(cache, file) for file in sorted(inside or ()))]
     there = [of for of in objects if of.is_file()]
-    damaged = [str(of) for of in there if _md5(of) != of.parent.name + of.name.removesuffix(".dir")]
+    damaged = [str(of) for of in there if tracked.md5(of) != of.parent.name + of.name.removesuffix(".dir")]
     return len(there) == len(objects) and not damaged, damaged
 
 
@@ -70,8 +70,3 @@ def _object(cache: Path, md5: str) -> Path:
     if not re.fullmatch(r"[0-9a-f]{32}(\.dir)?", md5):
         raise DataError(f"{extract(md5)}: is no hash of DVC's; look at who wrote the version's tags, or the list in DVC's cache")
     return cache / md5[:2] / md5[2:]
-
-
-def _md5(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "md5").hexdigest()

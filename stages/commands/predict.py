@@ -33,9 +33,10 @@ REGISTERED = re.compile(r"([a-z0-9_]+)(?:@([1-9][0-9]{0,8}))?")
 
 @dataclass(frozen=True)
 class Result:
-    """What was predicted, by which model, and where it lies; bad rows have a code and no prediction."""
+    """What was predicted, by which model, and where it lies; read says what was taken for x, bad rows have a code and no prediction."""
 
     model: str
+    read: str
     sha256: str
     rows: int
     bad: int
@@ -61,6 +62,7 @@ def predict(model: str, source: Path, out: Path | None, column: str | None, log:
         if key not in tasks:
             raise ParamsError(f"params.yaml: has no task '{extract(key)}', whose `compute` (threads, batch_size) this model runs with; add its block")
         sha256 = sha256 or scoring.identity(folder)
+        read = rows.reading(source, column, tasks[key]).why if rows.is_table(source) else "every picture"
         scored = _score(rows.read(source, column, tasks[key], card["modality"]["name"]), folder, sha256, card, tasks[key].compute)
     _write(scored, out)
     kept = None
@@ -69,14 +71,14 @@ def predict(model: str, source: Path, out: Path | None, column: str | None, log:
         kept = KEPT / key / f"{now:{STAMP}}-{secrets.token_hex(3)}.parquet"
         kept.parent.mkdir(parents=True, exist_ok=True)
         _write(scored.assign(time=now.isoformat(timespec="seconds"), model=name, model_sha256=sha256), kept)
-    return Result(name, sha256, len(scored), int(scored["code"].notna().sum()), out, kept, round(time.monotonic() - began, 3))
+    return Result(name, read, sha256, len(scored), int(scored["code"].notna().sum()), out, kept, round(time.monotonic() - began, 3))
 
 
 def _require_places(source: Path, out: Path, force: bool) -> None:
     """Raise for what cannot be read or must not be written, before any work is done."""
     if not source.exists() or not (source.is_dir() or stat.S_ISREG(source.stat().st_mode)):
         raise TableError(f"{extract(source)}: {'is not a regular file' if source.exists() else 'is not there'}; name a file or a folder to predict for")
-    if not source.is_dir() and table.suffix(source) not in (*table.UNLABELLED, *guess.PICTURES):
+    if not source.is_dir() and table.suffix(source) not in table.UNLABELLED and not guess.is_picture(source):
         raise TableError(f"{extract(source)}: is none of {', '.join(table.UNLABELLED)} (a text also as .gz), no picture and no folder of pictures; convert it")
     if out.suffix.lower() not in (".parquet", ".jsonl"):
         raise DataError(f"--out {extract(out)}: must end in .parquet or .jsonl")

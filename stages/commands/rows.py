@@ -1,6 +1,7 @@
 """Reads rows of a table of texts or the pictures of a folder, and measures them as validate does."""
 
 import json
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,23 +14,70 @@ from stages.commands import guess
 from stages.contract import plugins, walk
 from stages.contract.errors import DataError, ProfileError, TableError
 from stages.contract.escape import extract, one_line
-from stages.contract.params import Encoding, Table, Task
+from stages.contract.params import Dialect, Encoding, Table, Task
 from stages.layouts import table
+
+DELIMITING = (";", "\t", "|")
 
 
 def read(source: Path, column: str | None, task: Task, modality: str) -> pd.DataFrame:
     """Return a row for each row of a table or, for a model of pictures, each picture of a folder."""
     of_x = plugins.modality(modality)
-    if not source.is_dir() and table.suffix(source) in table.UNLABELLED:
-        encoding = "utf-8" if table.written(source) == "utf-8" else task.data.encoding  # as what the model has learned from, or UTF-8
-        return table.read_unlabelled(source, column or _column(source, encoding, task), encoding, of_x)
+    if is_table(source):
+        of = reading(source, column, task)
+        return table.read_unlabelled(source, of.column, of.encoding, of.dialect, of_x)
     if modality != "image":
         raise TableError(f"{extract(source)}: the model reads texts; name a table of them ({', '.join(table.UNLABELLED)})")
     root = source if source.is_dir() else source.parent
-    files = pd.Series([root / file for file in walk.walk(source, hidden=False).files if file.suffix.lower() in guess.PICTURES], dtype=object)
+    files = pd.Series([root / file for file in walk.walk(source, hidden=False).files if guess.is_picture(root / file)], dtype=object)
     if files.empty:
         raise TableError(f"{extract(source)}: holds no picture ({', '.join(guess.PICTURES)})")
     return of_x.read(files, task.data.encoding).assign(y="", origin=[path.relative_to(root).as_posix() for path in files], meta="{}")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a table is read: which column holds x, how the table is written, and why it is taken so."""
+
+    column: str
+    encoding: Encoding
+    dialect: Dialect | None
+    why: str
+
+
+def is_table(source: Path) -> bool:
+    """Say whether a name is one of a table, with labels or without."""
+    return not source.is_dir() and table.suffix(source) in table.UNLABELLED
+
+
+def reading(source: Path, column: str | None, task: Task) -> Reading:
+    """Return how a table of new rows is read: by the column that is named, else that of the task's own table, else the only one there is.
+
+    Raises TableError where that cannot be told: a header that another delimiter parts is not the name of one column.
+    """
+    layout = task.data.layout
+    encoding: Encoding = "utf-8" if table.written(source) == "utf-8" else task.data.encoding  # as what the model has learned from, or UTF-8
+    wanted = column or (layout.columns.x if isinstance(layout, Table) else None)
+    own = [layout.dialect] if isinstance(layout, Table) and layout.dialect and table.suffix(source) in (".csv", ".tsv") else []
+    how: list[Dialect | None] = [None, *(replace(of, header=None) for of in own), table.dialect(source, encoding), *own]
+    for dialect in how:
+        names = table.header(source, encoding, dialect)
+        if wanted in names and (dialect is None or dialect.header is None or _has_fields(source, encoding, dialect)):
+            parted = f", fields parted by a {dialect.delimiter}" if dialect else ""
+            return Reading(wanted, encoding, dialect, f"column '{extract(wanted)}'{parted}, {'as named' if column else 'as the task was trained'}")
+    names = table.header(source, encoding, None)
+    found = ", ".join(extract(name) for name in names[:50]) or "none"
+    if column is None and len(names) == 1:
+        if not any(mark in names[0] for mark in DELIMITING):
+            return Reading(names[0], encoding, None, f"column '{found}', the only one")
+        raise TableError(f"{extract(source)}: the only column is called '{found}', which looks like several; save it with commas, or say --text COLUMN")
+    said = f"has no column '{extract(column)}'" if column else "cannot tell which column is the text"
+    raise TableError(f"{extract(source)}: {said} (found: {found}); name it: --text COLUMN")
+
+
+def _has_fields(source: Path, encoding: Encoding, dialect: Dialect) -> bool:
+    """Say whether the first line has as many fields as the header that the task states for tables without one."""
+    return len(table.header(source, encoding, replace(dialect, header=None))) == len(dialect.header or ())
 
 
 def labelled(source: Path, task: Task, label: str) -> pd.DataFrame:
@@ -71,14 +119,3 @@ def _drawn(source: Path, column: str | None, of: Task, sources: int) -> pd.DataF
     if good.empty:
         raise DataError(f"{extract(str(source))}: holds not one row that can be read")
     return good.sample(min(len(good), of.validate.domain.sample // sources), random_state=of.validate.domain.seed)
-
-
-def _column(source: Path, encoding: Encoding, task: Task) -> str:
-    """Return the column that the task is trained on, or else the only one there is."""
-    names, layout = table.header(source, encoding, None), task.data.layout
-    trained = [layout.columns.x] if isinstance(layout, Table) else []
-    fitting = [name for name in trained if name in names] or names
-    if len(fitting) != 1:
-        found = ", ".join(extract(name) for name in names[:50]) or "none"
-        raise TableError(f"{extract(source)}: cannot tell which column is the text (found: {found}); name it: --text COLUMN")
-    return fitting[0]

@@ -1,12 +1,21 @@
 """Escapes data for the places where a person meets it: a line of a log, a message, a cell of a spreadsheet."""
 
+import io
 import re
+import sys
 
 
 def one_line(text: object, limit: int = 2000) -> str:
     """Return text with control characters and lone surrogates escaped, so that data never starts a line of a log."""
     escaped = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
     return escaped if len(escaped) <= limit else f"{escaped[: limit - 1]}…"
+
+
+def to_streams() -> None:
+    """Have stdout and stderr escape what their encoding lacks: a label must not end a command where a terminal has ASCII alone."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace", line_buffering=True)  # who watches through a pipe sees each line when it is said
 
 
 def extract(text: object) -> str:
@@ -20,5 +29,9 @@ def redact(text: object) -> str:
 
 
 def cell(text: object) -> str:
-    """Return text that a spreadsheet shows and does not run (OWASP, CSV injection: = + - @ tab return)."""
-    return f"'{text}" if str(text).startswith(("=", "+", "-", "@", "\t", "\r")) else str(text)
+    """Return text that a spreadsheet shows and does not run (OWASP, CSV injection: = + - @ tab return), nor a page it is put into as it is.
+
+    `dvc plots show` writes a table's cells into a script of its page: a label with </script> would end it.
+    """
+    shown = str(text).replace("<", "\\u003c")
+    return f"'{shown}" if shown.startswith(("=", "+", "-", "@", "\t", "\r")) else shown

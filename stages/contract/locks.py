@@ -35,13 +35,17 @@ class Lock:
         work.mkdir(parents=True, exist_ok=True)
         self.file = (work / "lock").open("a+", encoding="utf-8")
 
-    def __enter__(self) -> Path:
+    def take(self) -> None:
+        """Take the lock, until the file is closed, and write nothing; raises BusyError, which names who has it."""
         try:
             fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             of = self._read()
             holder = f"process {of['pid']} on {of['host']} holds it since {of['since']} ({of['command']})" if of else "another process holds it"
             raise BusyError(f"{self.work}/lock: {one_line(holder, 400)}; wait for it, or stop it") from None
+
+    def __enter__(self) -> Path:
+        self.take()
         self.before = self._read()
         command = " ".join([Path(sys.argv[0]).stem, *sys.argv[1:]])
         since = datetime.now(UTC).isoformat(timespec="seconds")

@@ -3,10 +3,9 @@
 import stat
 from pathlib import Path
 
+from stages.contract import tracked
 from stages.contract.errors import TableError
 from stages.contract.escape import extract
-
-CACHE = Path(".dvc/cache")  # DVC may link into it
 
 
 def inside(folder: Path, name: str) -> Path:
@@ -23,4 +22,4 @@ def inside(folder: Path, name: str) -> Path:
 def regular(path: Path, folder: Path) -> bool:
     """Say whether a path is a regular file inside the folder, or one of DVC's cache that a link leads to."""
     real = path.resolve()
-    return any(real.is_relative_to(root.resolve()) for root in (folder, CACHE)) and stat.S_ISREG(path.stat().st_mode)
+    return any(real.is_relative_to(root) for root in (folder.resolve(), tracked.real_store())) and stat.S_ISREG(path.stat().st_mode)

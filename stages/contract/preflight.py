@@ -1,23 +1,26 @@
 """Looks, before DVC does, at what would hang it, break it, or stop the work after hours: data, dvc.lock, disk.
 
-`python -m stages.contract.preflight` does it for every task; make and the flows call it before DVC.
+`python -m stages.contract.preflight [COMMAND]` does it for every task, and then runs the command, alone; make and the flows call it before DVC.
 """
 
 import contextlib
 import json
 import os
+import re
 import shutil
+import sys
 from collections.abc import Collection
 from pathlib import Path
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from stages.contract import receipts, settings, walk
+from stages.contract import locks, receipts, settings, store, walk
 from stages.contract.errors import DagError, DataError, told
 from stages.contract.escape import one_line
 from stages.contract.params import Params
 
+ALONE = Path("data/.work/flow")  # of the one run of a DAG that goes on in this project
 LOCK, KEPT = Path("dvc.lock"), Path("data/.work/dvc.lock")
 RWLOCK = Path(".dvc/tmp/rwlock")
 COPIES = 10  # of the base model: its cache, and the best checkpoint, the last and the next, each with two moments of its optimiser; later it is less
@@ -27,6 +30,7 @@ LEAST = 100_000_000  # bytes that stay free: logs, MLflow's and DVC's own files
 def look(params: Params, keys: Collection[str]) -> list[str]:
     """Look at everything that these tasks need; return what was mended. Raises the RefitError of what a person must mend."""
     require_writable()
+    _require_idle()
     mended = mend()
     folders = {name: Path("data/raw", name) for key in keys for name in (params.tasks[key].base, params.tasks[key].data.source)}
     require_space(params, sizes(params, keys, {name: walk.walk(folder).size for name, folder in folders.items() if folder.exists()}))
@@ -77,10 +81,30 @@ def mend() -> list[str]:
             _copy(LOCK, KEPT)
         else:
             mended.append(_restore())
+    if moved := _moved_site():
+        mended.append(moved)
     if RWLOCK.exists() and not _is_json(RWLOCK):
         RWLOCK.unlink()
         mended.append(f"{RWLOCK}: could not be read (a kill or a full disk while DVC wrote it); removed")
     return mended
+
+
+def _moved_site() -> str | None:
+    """Name this project's own folder for DVC's state where its settings name that of a place the project was moved from; say so."""
+    config, here = Path(".dvc/config.local"), Path(".dvc/site").absolute()
+    named = re.search(r"(?m)^(\s*site_cache_dir\s*=\s*)(/.*/\.dvc/site)\s*$", config.read_text("utf-8")) if config.is_file() else None
+    if not named or Path(named[2]) == here or store.home() != Path.cwd():
+        return None
+    config.write_text(named.string.replace(named[0], f"{named[1]}{here}"), "utf-8")
+    return f"{config}: named {one_line(named[2], 200)}, from where the project was moved; names {here} now"
+
+
+def _require_idle() -> None:
+    """Raise BusyError where a stage runs, in another container too: DVC would take away its outputs before the stage's own lock refuses."""
+    for lock in sorted(Path("data/.work").glob("*/*/lock")):
+        probe = locks.Lock(lock.parent)
+        probe.take()
+        probe.file.close()
 
 
 def _restore() -> str:
@@ -120,11 +144,19 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def main() -> None:
-    """Look at what every task needs; what a person must mend is one line and an exit code."""
+    """Look at what every task needs, and then become the command that was named, if any, with no other of this project beside it.
+
+    What a person must mend is one line and an exit code.
+    """
     with told():
         params = settings.load()
         for line in look(params, params.tasks):
             print(one_line(line))
+        if sys.argv[1:]:
+            sys.stdout.flush()
+            with (lock := locks.Lock(ALONE)):
+                os.set_inheritable(lock.file.fileno(), True)  # held until the command ends
+                os.execvp(sys.argv[1], sys.argv[1:])  # noqa: S606  (what make names)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ Measured with DVC 3.67: after `kill -9` of `dvc repro` the stage lives on, and a
 import errno
 import importlib.metadata
 import inspect
-import io
 import json
 import os
 import re
@@ -20,7 +19,7 @@ from typing import Any
 
 import psutil
 
-from stages.contract import locks, receipts, settings, stopping, store
+from stages.contract import escape, locks, receipts, settings, stopping, store, tracked, walk
 from stages.contract.errors import ParamsError, ReceiptError, RefitError, told
 from stages.contract.escape import extract, one_line
 
@@ -80,8 +79,10 @@ class Job:
         return folder / name
 
     def raw(self, source: str) -> tuple[Path, str]:
-        """Return the folder of a source and one sha256 for it; what fetch wrote is verified, what DVC tracks is taken as it is."""
+        """Return the folder of a source and one sha256 for it, verified: against what fetch wrote, or what DVC tracks."""
         folder = Path("data/raw", source)
+        walk.require_whole(folder)
+        tracked.require(folder)
         found, stated = receipts.files(folder, ["."]), folder / "source.json"
         if Path("data/fetch", source).is_dir():
             receipts.match(folder, receipts.read_json(stated)["files"] | {"source.json": found.get("source.json", "")}, found)
@@ -123,8 +124,7 @@ def run(story: Story) -> None:
     stopping.at_once()
     stage = story.__name__
     quiet(hub=stage == "fetch")
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(line_buffering=True)  # who watches through a pipe sees each line when it is said
+    escape.to_streams()
     try:
         with told():
             stopping.with_parent()

@@ -1,6 +1,7 @@
 """Says where MLflow's store is, and opens it: mlflow.db and mlruns/ of this project, or what MLFLOW_TRACKING_URI names."""
 
 import contextlib
+import logging
 import os
 import re
 import sqlite3
@@ -21,6 +22,7 @@ ALIAS = "champion"
 DATABASE, ARTIFACTS = "mlflow.db", "mlruns"
 WORKSPACES = Path(".dvc/tmp/exps")  # where DVC runs an experiment that is queued or asked for with --temp
 PLACES = {"experiments": "artifact_location", "runs": "artifact_uri", "logged_models": "artifact_location", "model_versions": "storage_location"}
+DAMAGED = ("not a database", "malformed", "no such table", "no such column", "schema")  # what SQLite and MLflow say of a file that is no store
 REPEATED, PAUSE = 2, 1.0  # times that a request is sent again, seconds before
 
 
@@ -139,20 +141,36 @@ def opened() -> Generator[Any]:
     """
     import mlflow
     import requests
-    from sqlalchemy.exc import OperationalError
+    from mlflow.store.db import utils
+    from sqlalchemy.exc import DatabaseError
 
     settle()
+    utils.MAX_RETRY_COUNT = REPEATED  # of a database that cannot be opened: 10 tries take 100 s
+    logging.getLogger(utils.__name__).setLevel(logging.CRITICAL)  # it writes tracebacks of what is told below
     file, ours = database(), home() / DATABASE
+    if file and not file.parent.is_dir():
+        raise RegistryError(f"MLFLOW_TRACKING_URI: {_address()}: there is no folder {one_line(file.parent, 200)}; make it, or name another")
     try:
         with locks.alone(home() / locks.STORE if file is None or file.resolve() == ours else file.with_name(f".{file.name}.lock")):
             if file and file.exists() and file.resolve() == ours:
                 _follow_the_project(file)
             yield _client()
-    except (requests.RequestException, OperationalError, mlflow.MlflowException) as error:
-        if not _is_lost(error) and not isinstance(error, OperationalError):
-            raise
+    except (requests.RequestException, mlflow.MlflowException, sqlite3.DatabaseError, DatabaseError) as error:
         said = redact(one_line(str(error).partition("\n")[0], 300))  # SQLAlchemy's next lines are its statement
-        raise UnreachableError(f"MLflow at {mlflow.get_tracking_uri().rsplit('@')[-1]}: {said}; see that it is up, and repeat") from error
+        if any(words in _all_said(error) for words in DAMAGED):
+            raise RegistryError(f"MLflow at {_address()}: {said}; bring the database back from a copy, or move it away") from error
+        if isinstance(error, sqlite3.DatabaseError | DatabaseError) or _is_lost(error) or "OperationalError" in _all_said(error):
+            raise UnreachableError(f"MLflow at {_address()}: {said}; see that it is up, and repeat") from error
+        raise
+
+
+def _address() -> str:
+    return redact(os.environ["MLFLOW_TRACKING_URI"])
+
+
+def _all_said(error: BaseException | None) -> str:
+    """Return the words of an error and of those that it came from."""
+    return f"{type(error).__name__}: {error} {_all_said(error.__cause__)}" if error else ""
 
 
 def artifact_location(name: str) -> str | None:

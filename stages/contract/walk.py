@@ -6,11 +6,13 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
+from stages.contract import tracked
 from stages.contract.errors import DataError
 from stages.contract.escape import extract
 
 MAX_FILES = 1_000_000
 SHOWN = 10
+NO_UTF8, NOWHERE = "has a name that is not UTF-8", "is a link that leads nowhere, or may not be looked at"
 
 
 @dataclass(frozen=True)
@@ -48,12 +50,22 @@ def walk(root: Path, hidden: bool = True) -> Walked:
                 size += path.stat().st_size
         if len(files) > MAX_FILES:
             raise DataError(f"{extract(root)}: more than {MAX_FILES:,} files; make one table of them (.parquet or .jsonl)")
-    if wrong:
-        more = f"; and {len(wrong) - SHOWN:,} more" if len(wrong) > SHOWN else ""
-        raise DataError(f"{extract(root)}: {len(wrong):,} file(s) that cannot be tracked: {'; '.join(wrong[:SHOWN])}{more}; mend or remove them")
+    _refuse(root, wrong)
     if not files:
         raise DataError(f"{extract(root)}: holds no file")
     return Walked(sorted(files), size)
+
+
+def require_whole(root: Path) -> None:
+    """Raise DataError for what nobody can read in data that came without `refit add`: a link that leads nowhere, a name that is not UTF-8."""
+    found = ((path, _wrong(path, root)) for folder, folders, names in os.walk(root) for path in (Path(folder, name) for name in [*folders, *names]))
+    _refuse(root, [f"{extract(path.relative_to(root))} {fact}" for path, fact in found if fact in (NO_UTF8, NOWHERE)])
+
+
+def _refuse(root: Path, wrong: list[str]) -> None:
+    if wrong:
+        more = f"; and {len(wrong) - SHOWN:,} more" if len(wrong) > SHOWN else ""
+        raise DataError(f"{extract(root)}: {len(wrong):,} file(s) that cannot be tracked: {'; '.join(wrong[:SHOWN])}{more}; mend or remove them")
 
 
 def require_space(size: int, into: Path) -> None:
@@ -67,13 +79,13 @@ def _wrong(path: Path, root: Path) -> str | None:
     try:
         str(path).encode()
     except UnicodeEncodeError:
-        return "has a name that is not UTF-8"
+        return NO_UTF8
     try:
-        if path.is_symlink() and not path.resolve().is_relative_to(root.resolve()):
+        if path.is_symlink() and not any(path.resolve().is_relative_to(of) for of in (root.resolve(), tracked.real_store())):
             return "is a link that leads outside"
         mode = path.stat().st_mode
-    except OSError:
-        return "is a link that leads nowhere, or may not be looked at"
+    except (OSError, RuntimeError):  # a link to itself
+        return NOWHERE
     if stat.S_ISDIR(mode):
         return "is a link to a folder"
     if not stat.S_ISREG(mode):

@@ -158,7 +158,7 @@ def _budget(gate: Budget, cost: Cost | None) -> Verdict:
 
 def _number(value: object) -> TypeGuard[float]:
     """Say whether a value is a number from 0 to 1."""
-    return isinstance(value, int | float) and isfinite(value) and 0 <= value <= 1
+    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value) and 0 <= value <= 1
 
 
 def _beats(gate: BeatsBaseline, predictions: pd.DataFrame, against: list[str], labels: list[str], use: int) -> Verdict:

@@ -24,6 +24,8 @@ from stages.contract.params import Dialect, Encoding, Table
 from stages.contract.plugins import Modality
 
 MAX_BYTES = 4 * 1024**3  # unpacked: a table larger than this is no table for one machine
+MAX_LINE = 2**24  # characters of one line, and of one cell: more is no row
+PEEKED, LEAST_FITTING = 200, 0.9  # rows by which a delimiter is told, and the share of them that must have the header's number of fields
 TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 UNLABELLED = (*TABLES, ".txt")
 COLUMNS = ["x", "y", "given_part", "origin", "meta", "code", "reason"]
@@ -62,12 +64,12 @@ def _cite(rows: pd.DataFrame, folder: Path, source: Path, of_x: Modality) -> pd.
     return rows
 
 
-def read_unlabelled(path: Path, x: str, encoding: Encoding, of_x: Modality) -> pd.DataFrame:
+def read_unlabelled(path: Path, x: str, encoding: Encoding, dialect: Dialect | None, of_x: Modality) -> pd.DataFrame:
     """Read a table, wherever it lies, of which x alone is known: columns as read returns them, y empty.
 
     A .txt is a table of one column, `text`: every line is a row, an empty one too.
     """
-    rows = _read_file(path, path.name, [x], encoding, None, None).assign(y="", given_part=None)
+    rows = _read_file(path, path.name, [x], encoding, None, dialect).assign(y="", given_part=None)
     return _cite(characters.set_aside(rows[COLUMNS], encoding), path.parent, path.parent, of_x)
 
 
@@ -81,7 +83,7 @@ def written(path: Path) -> Encoding | None:
     if suffix(path) == ".parquet":
         return None
     with _whole(path), _stream(path) as stream:
-        return None if _is_wide(stream) else encodings.recognise(stream)
+        return None if _is_wide(stream) else encodings.recognise(_lines(stream, path))
 
 
 def header(path: Path, encoding: Encoding, dialect: Dialect | None) -> list[str]:
@@ -94,20 +96,20 @@ def header(path: Path, encoding: Encoding, dialect: Dialect | None) -> list[str]
     return ["text"] if suffix(path) == ".txt" else list(peek(path, encoding, 1000).columns)
 
 
-def peek(path: Path, encoding: Encoding, rows: int) -> pd.DataFrame:
+def peek(path: Path, encoding: Encoding, rows: int, dialect: Dialect | None = None) -> pd.DataFrame:
     """Return the first rows of a table, every column as it is written (object); rows of another length are passed over.
 
     Bytes that are not of the encoding are escaped in values, and refused in the names of columns.
     """
     try:
-        head = _peek(path, encoding, rows)
+        head = _peek(path, encoding, rows, dialect)
     except UnicodeEncodeError as error:
         name = encodings.NAMES[encoding]
         raise TableError(f"{path}: the name of a column, {extract(error.object)}, is not {name}; save it as UTF-8 (in Excel: 'CSV UTF-8')") from None
     return head.map(lambda value: value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) and not value.isascii() else value)
 
 
-def _peek(path: Path, encoding: Encoding, rows: int) -> pd.DataFrame:
+def _peek(path: Path, encoding: Encoding, rows: int, dialect: Dialect | None) -> pd.DataFrame:
     match suffix(path):
         case ".parquet":
             return manifest.foreign_head(path, rows)
@@ -115,14 +117,40 @@ def _peek(path: Path, encoding: Encoding, rows: int) -> pd.DataFrame:
             with _whole(path), _open(path, encoding) as file:
                 return pd.DataFrame([found for text in itertools.islice(file, rows) if (found := _object(text)[0])], dtype=object)
         case other:
-            csv.field_size_limit(2**31 - 1)
-            try:
-                with _whole(path), _open(path, encoding) as file:
-                    reader = csv.reader(file, **(TSV if other == ".tsv" else CSV))
-                    names = next(reader, [])
-                    return pd.DataFrame([row for row in itertools.islice(reader, rows) if len(row) == len(names)], columns=names, dtype=object)
-            except csv.Error as error:
-                raise TableError(f"{path}: not strict CSV ({error}); close or double the quotes") from None
+            names, found = _first_rows(path, encoding, rows, DELIMITERS[dialect.delimiter] if dialect else TSV if other == ".tsv" else CSV)
+            return pd.DataFrame([row for row in found if len(row) == len(names)], columns=names, dtype=object)
+
+
+def _first_rows(path: Path, encoding: Encoding, rows: int, how: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Return the header and the first rows of a delimited text."""
+    csv.field_size_limit(MAX_LINE)
+    try:
+        with _whole(path), _open(path, encoding) as file:
+            reader = csv.reader(file, **how)
+            return next(reader, []), list(itertools.islice(reader, rows))
+    except csv.Error as error:
+        raise TableError(f"{path}: not strict CSV ({error}); close or double the quotes") from None
+
+
+def dialect(path: Path, encoding: Encoding) -> Dialect | None:
+    """Return how a .csv or .tsv is written where its suffix says otherwise: by that delimiter its rows have as many fields as its header, two at least.
+
+    null where the suffix is right, or no delimiter is better.
+    """
+    if suffix(path) not in (".csv", ".tsv"):
+        return None
+
+    def fits(how: dict[str, Any]) -> float:
+        try:
+            names, rows = _first_rows(path, encoding, PEEKED, how)
+        except TableError:
+            return 0.0
+        return sum(len(row) == len(names) for row in rows) / max(len(rows), 1) if len(names) > 1 else 0.0
+
+    stated = fits(TSV if suffix(path) == ".tsv" else CSV)
+    others = {name: fits(DELIMITERS[name]) for name in ("semicolon", "tab", "comma")}
+    best = max(others, key=lambda name: others[name])
+    return Dialect(best, None) if others[best] > max(stated, LEAST_FITTING) else None  # pyright: ignore[reportArgumentType]
 
 
 def _read_file(path: Path, name: str, wanted: list[str], encoding: Encoding, span: tuple[int, int] | None, dialect: Dialect | None) -> pd.DataFrame:
@@ -220,11 +248,22 @@ def _open(path: Path, encoding: Encoding) -> Generator[Iterator[str]]:
     stream = _stream(path)
     codec, errors = ("utf-16", "surrogatepass") if _is_wide(stream) else (CODECS[encoding], "surrogateescape")
     with io.TextIOWrapper(stream, encoding=codec, errors=errors, newline="") as file:
-        yield (encodings.decode(line.encode("latin-1"), encoding) for line in file) if codec == "latin-1" else file
+        lines = _lines(file, path)
+        yield (encodings.decode(line.encode("latin-1"), encoding) for line in lines) if codec == "latin-1" else lines
+
+
+def _lines(file: Any, path: Path) -> Iterator[Any]:
+    """Yield the lines of a file, of text or bytes; raises TableError for one that is longer than MAX_LINE, before it is read whole."""
+    number = 0
+    while line := file.readline(MAX_LINE):
+        number += 1
+        if len(line) == MAX_LINE and line[-1:] not in ("\n", b"\n", "\r"):
+            raise TableError(f"{path}:{number}: a line of more than {MAX_LINE:,} characters; look at the file: that is no row")
+        yield line
 
 
 def _delimited_rows(path: Path, wanted: list[str], encoding: Encoding, dialect: dict[str, Any], header: tuple[str, ...] | None = None) -> Iterator[Row]:
-    csv.field_size_limit(2**31 - 1)  # a long text is the modality's to refuse, row by row
+    csv.field_size_limit(MAX_LINE)
     with _open(path, encoding) as file:
         lines = (line.rstrip(" \r\n") + "\n" for line in file) if dialect.get("skipinitialspace") else file
         reader, began = csv.reader(lines, **dialect), 1

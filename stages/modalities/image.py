@@ -33,6 +33,8 @@ DATA = Path("data")
 COPIES = f"copies{pictures.PACK}"
 FOREIGN = {"read_fn", "reference_images", "metadata_key", "font_path", "image"}  # arguments of transforms that read files, run code or need more than a picture
 OPPONENTS = np.array([[1, -1, 0], [0.5, 0.5, -1]], np.float32)  # of red, green, blue: red-green and yellow-blue
+PROBE = np.random.default_rng(0).integers(0, 256, (320, 352, 3), dtype=np.uint8)  # on which a transform is tried
+LEAST_SIDE, MOST_PIXELS = 8, 100_000_000  # of a picture, whatever params.yaml says
 KEPT_BYTES = 2**30  # of resized train pictures
 SIDES = (224, 256, 384, 192, 160, 128, 96, 64, 32, 240, 260, 288, 299, 320, 331, 336, 378, 380, 392, 448, 512, 518, 600)  # that published models read
 CLOSE = 0.05  # of normalised values: a level of 255 is .004 to .02
@@ -76,10 +78,16 @@ def look(x: "pd.Series[str]", settings: ImageModality) -> pd.DataFrame:
     Equal pixels are exact duplicates, however they are encoded.
     """
     columns = ["code", "reason", "note", "exact", "normal", "fingerprint", "shorter_side", "longer_side", "brightness", "contrast", "colourfulness"]
-    seen = pictures.each([DATA / name for name in x], partial(_describe, limits=Limits(*settings.sides, settings.max_pixels)))
+    seen = pictures.each([DATA / name for name in x], partial(_describe, limits=_limits(settings)))
     described = [{"code": of.code, "reason": of.reason} if isinstance(of, PictureError) else of for of in progress.follow(seen, "look at", len(x), "pictures")]
     found = pd.DataFrame(described, columns=columns, index=x.index, dtype=object)
     return found.where(found.notna(), None).astype(dict.fromkeys(columns[6:], float))
+
+
+def _limits(settings: ImageModality) -> Limits:
+    """Return what sizes a picture may have: as params.yaml says, within what Refit itself takes."""
+    least, most = settings.sides
+    return Limits(max(least, LEAST_SIDE), most, min(settings.max_pixels, MOST_PIXELS))
 
 
 def _describe(path: Path, limits: Limits) -> dict[str, Any]:
@@ -164,9 +172,16 @@ def _transform(transform: Transform) -> Any:
         warnings.simplefilter("error")
         try:
             arguments: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in transform.arguments.items()}
-            return made(**arguments)
+            altering = made(**arguments)
         except UserWarning as warning:
             raise ValueError(f"{transform.transform}: {warning}") from None
+    try:
+        result = albumentations.Compose([altering], seed=0)(image=PROBE)["image"]
+    except Exception as error:  # of whatever type a transform raises on a picture of usual size
+        raise ValueError(f"{transform.transform}: on a picture of {PROBE.shape[1]} x {PROBE.shape[0]} pixels: {one_line(error, 200)}") from None
+    if result.dtype != np.uint8 or result.ndim != 3 or result.shape[2] != 3:
+        raise ValueError(f"{transform.transform} makes no picture of 8 bits ({result.dtype}, {result.shape}); a model's numbers are made by its own processor")
+    return altering
 
 
 class _Policy(threading.local):
@@ -197,7 +212,7 @@ def alter(samples: pd.DataFrame, augment: Augment, settings: ImageModality, file
     if not augment.transforms or chosen.empty or not augment.copies:
         return samples.iloc[:0]
     copies = pd.concat([chosen.assign(id=chosen["id"] + f"+{number}", source_id=chosen["id"]) for number in range(1, augment.copies + 1)], ignore_index=True)
-    work = partial(_copy, policy=_Policy(augment), seed=augment.seed, limits=Limits(*settings.sides, settings.max_pixels))
+    work = partial(_copy, policy=_Policy(augment), seed=augment.seed, limits=_limits(settings))
     altered = progress.follow(pictures.each(list(zip(copies["id"], copies["x"], copies["content"], strict=True)), work), "alter", len(copies), "pictures")
     digests = dict[str, str]()
 
@@ -270,7 +285,7 @@ def processor(folder: Path) -> Any:
     logging.set_verbosity_error()  # without torchvision it says that it takes Pillow
     try:
         return AutoImageProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # files of anybody's: errors of any type are raised on them
         raise ModelError(
             f"{folder}: its image processor cannot be loaded ({one_line(error, 300)}); bring the base model's own preprocessor_config.json"
         ) from error

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from stages.checks import duplicates, encodings, groups, near_texts
+from stages.checks import characters, duplicates, encodings, groups, near_texts
 from stages.contract import draws, receipts
 from stages.contract.errors import ModelError
 from stages.contract.escape import one_line
@@ -27,7 +27,8 @@ VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json")
 SENTENCEPIECE = ("tokenizer.model", "spiece.model", "spm.model", "sentencepiece.bpe.model", "sentencepiece.model")  # Refit does without its library
 NEED_TORCH = ("nlpaug.util.selection.filtering", "nlpaug.util.selection.randomness")  # by which its language models alone draw
 EVERY_WORD = 1_000_000  # nlpaug alters at most 10 words or characters unless told otherwise
-MAX_BYTES = 16 * 1024**2  # of one text file: more is no sample
+MOST_CHARACTERS = 1_000_000  # of a text, whatever params.yaml says: more is no sample
+MAX_BYTES = 4 * MOST_CHARACTERS  # of one text file
 
 
 def read(files: "pd.Series[Any]", encoding: Encoding) -> pd.DataFrame:
@@ -59,12 +60,13 @@ def cite(cells: "pd.Series[str]", folder: Path, source: Path) -> pd.DataFrame:  
 def look(x: "pd.Series[str]", settings: TextModality) -> pd.DataFrame:
     """Return each text's length in characters, white space at its ends left out, and code and reason where it is out of range.
 
-    The normal form has no differences of case, width and white space (Unicode NFKC).
+    A text of which nothing can be seen has none. The normal form has no differences of case, width and white space (Unicode NFKC).
     """
     least, most = settings.characters
-    length = x.str.strip().str.len()
-    found = pd.DataFrame({"code": None, "reason": None, "note": None, "exact": x, "normal": normalise(x), "characters": length.astype(int)}, index=x.index)
-    bad = (length < least) | (length > most)
+    length = x.str.strip().str.len().mask(x.map(characters.is_blank).astype(bool), 0)
+    bad = (length < least) | (length > (most := min(most, MOST_CHARACTERS)))
+    normal = normalise(x.mask(bad, ""))  # which takes a hundred times the memory of a text
+    found = pd.DataFrame({"code": None, "reason": None, "note": None, "exact": x, "normal": normal, "characters": length.astype(int)}, index=x.index)
     found.loc[bad, "code"] = np.where(length[bad] < least, "too_short", "too_long")
     found.loc[bad, "reason"] = length[bad].astype(str) + f" characters, not {least} to {most}"
     return found
@@ -77,8 +79,8 @@ def alike(looked: pd.DataFrame) -> "pd.Series[Any]":
 
 
 def normalise(x: "pd.Series[str]") -> "pd.Series[str]":
-    """Return texts without differences of case, width and white space (Unicode NFKC)."""
-    return x.map(lambda text: " ".join(unicodedata.normalize("NFKC", str(text)).casefold().split()))
+    """Return texts without differences of case, width, white space (Unicode NFKC) and characters that nobody sees."""
+    return x.map(lambda text: " ".join(unicodedata.normalize("NFKC", characters.visible(str(text))).casefold().split()))
 
 
 def traits(x: "pd.Series[str]", looked: pd.DataFrame, base: Path) -> pd.DataFrame:
@@ -162,7 +164,10 @@ def _alter_one(text: str, draw: int, transforms: list[Callable[[str], Any]]) -> 
     which, python, numpy = np.random.SeedSequence(draw).generate_state(3).tolist()
     random.seed(python)  # nlpaug draws from both global generators
     np.random.seed(numpy)
-    altered = transforms[which % len(transforms)](text)
+    try:
+        altered = transforms[which % len(transforms)](text)
+    except (IndexError, ValueError, ZeroDivisionError):  # a text too short for it: nlpaug crops one word out of one (its issues 184 and 192)
+        return text
     return " ".join(altered) if isinstance(altered, list) else str(altered)
 
 
@@ -170,18 +175,18 @@ def _augmenter(transform: Transform) -> Callable[[str], Any]:
     """Return what alters a text."""
     for name in NEED_TORCH:
         sys.modules.setdefault(name, ModuleType(name))
-    import nlpaug.augmenter.char as characters
+    import nlpaug.augmenter.char as char
 
     def share(words: float, characters: float) -> dict[str, Any]:
         return {"aug_word_p": words, "aug_char_p": characters, "aug_word_max": EVERY_WORD, "aug_char_max": EVERY_WORD}
 
     match transform:
         case Keyboard():
-            return characters.KeyboardAug(**share(transform.words, transform.characters)).augment
+            return char.KeyboardAug(**share(transform.words, transform.characters)).augment
         case Ocr():
-            return characters.OcrAug(**share(transform.words, transform.characters)).augment
+            return char.OcrAug(**share(transform.words, transform.characters)).augment
         case RandomCharacter():
-            return characters.RandomCharAug(action=transform.action, **share(transform.words, transform.characters)).augment
+            return char.RandomCharAug(action=transform.action, **share(transform.words, transform.characters)).augment
         case RandomWord():
             import nlpaug.augmenter.word as words
 
@@ -207,7 +212,7 @@ def processor(folder: Path) -> Any:
         raise ModelError(f"{folder}: has no tokenizer (none of {', '.join(VOCABULARIES)}); bring the base model's own")
     try:
         return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, ImportError) as error:
+    except Exception as error:  # files of anybody's: tokenizers raises no narrower type, and others any
         raise ModelError(f"{folder}: its tokenizer cannot be loaded ({one_line(error, 300)}); check its files") from error
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from stages.checks import characters
 from stages.contract import plugins
 from stages.contract.errors import ModelError
 from stages.contract.escape import extract, one_line
@@ -30,7 +31,7 @@ def label(y: "pd.Series[str]", settings: Classification) -> pd.DataFrame:
     found = pd.DataFrame({"y": [[str(n)] for n in named.tolist()], "code": None, "reason": None}, index=y.index, dtype=object)
     found.loc[named.isna(), "code"] = "unknown_label"
     found.loc[named.isna(), "reason"] = [f"label '{extract(value)}' is not in problem.labels" for value in y[named.isna()]]
-    found.loc[y.str.strip() == "", ["code", "reason"]] = ["no_label", "the label is empty"]
+    found.loc[y.map(characters.is_blank).astype(bool), ["code", "reason"]] = ["no_label", "the label is empty"]
     return found
 
 
@@ -52,7 +53,6 @@ def load(folder: Path, modality: str, labels: list[str], new_head: bool) -> tupl
     """
     import torch
     import transformers
-    from safetensors import SafetensorError
 
     transformers.logging.set_verbosity_error()  # a new head is no news
     if not sys.stderr.isatty():
@@ -78,7 +78,7 @@ def load(folder: Path, modality: str, labels: list[str], new_head: bool) -> tupl
             trust_remote_code=False,
             use_safetensors=True,
         )
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
+    except Exception as error:  # a configuration of anybody's: transformers and its kin raise errors of any type on it
         raise ModelError(f"{folder}: transformers cannot load it as {head} ({one_line(error, 300)}); check its files") from error
     lacking = {*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])}
     outputs, new = _outputs(model), set[str]()

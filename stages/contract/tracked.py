@@ -1,0 +1,79 @@
+"""Knows what DVC knows of raw data: where its cache lies, and the hash of each file that data/raw/NAME.dvc tracks."""
+
+import configparser
+import hashlib
+import json
+import os
+import re
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from stages.contract.errors import DagError, ReceiptError
+from stages.contract.escape import extract, one_line
+from stages.contract.settings import read_yaml
+
+OF_USER = Path(os.environ.get("XDG_CONFIG_HOME", Path.home() / ".config"), "dvc/config")
+CONFIGS = (Path("/etc/xdg/dvc/config"), OF_USER, Path(".dvc/config"), Path(".dvc/config.local"))
+
+
+def md5(path: Path) -> str:
+    """Return the hex md5 of a file's bytes, which is DVC's hash of it."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "md5").hexdigest()
+
+
+def store() -> Path:
+    """Return the folder of DVC's cache, as its settings name it: another one where a cache is shared. (DVC, config: the last file that says it)"""
+    found = Path(".dvc/cache")
+    for path in CONFIGS:
+        config = configparser.ConfigParser(interpolation=None)
+        try:
+            config.read(path, "utf-8")
+        except (configparser.Error, UnicodeDecodeError) as error:
+            raise DagError(f"{path}: {one_line(error, 200)}; mend it, or remove it") from None
+        if named := config.get("cache", "dir", fallback=None):
+            found = path.parent / named
+    return found
+
+
+@cache
+def real_store() -> Path:
+    """Return the same without links: a link into it is DVC's own file, where cache.type says symlink."""
+    return store().resolve()
+
+
+def require(folder: Path) -> None:
+    """Raise ReceiptError where a file of data/raw/NAME is not of the bytes that data/raw/NAME.dvc tracks.
+
+    DVC takes an object of its cache for whole by its mode, so that a flipped bit would be learned from. A folder's files
+    are told by the list in DVC's cache; without that list nothing can be said of them.
+    """
+    stated = folder.with_name(f"{folder.name}.dvc")
+    if not stated.is_file():
+        return
+    document = read_yaml(stated)
+    outs = document.get("outs") if isinstance(document, dict) else None
+    if not isinstance(outs, list) or not all(isinstance(out, dict) for out in outs):
+        raise DagError(f"{stated}: lists no outs, as DVC writes them; bring it back (`git checkout {stated}`), or say `dvc add {folder}`")
+    for out in outs:
+        path, wanted = folder.parent / str(out.get("path", "")), str(out.get("md5", ""))
+        for file, of in _files(path, wanted).items():
+            if file.is_file() and md5(file) != of:
+                raise ReceiptError(
+                    f"{extract(file)}: its bytes are not those that {stated} tracks; if you changed it say `dvc add {folder}`, "
+                    f"else bring it back: remove it and {extract(store() / 'files/md5' / of[:2] / of[2:])}, then `dvc pull` or `dvc checkout`"
+                )
+
+
+def _files(path: Path, wanted: str) -> dict[Path, str]:
+    """Return the md5 of a file that is tracked, or of each file of a folder."""
+    if not re.fullmatch(r"[0-9a-f]{32}(\.dir)?", wanted):  # a remote's own mark, such as an etag
+        return {}
+    if not wanted.endswith(".dir"):
+        return {path: wanted}
+    listed = store() / "files/md5" / wanted[:2] / wanted[2:]
+    if not listed.is_file() or f"{md5(listed)}.dir" != wanted:
+        return {}
+    files: list[dict[str, Any]] = json.loads(listed.read_text("utf-8"))
+    return {path / of["relpath"]: of["md5"] for of in files}
