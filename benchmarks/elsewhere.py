@@ -25,12 +25,12 @@ def write_params(folder: Path, sources: Any, tasks: Any, flows: Any = None) -> N
 
 
 def texts(folder: Path, table: bytes, columns: dict[str, str], **changed: dict[str, Any]) -> None:
-    """Lay out a task `texts` over a table of texts, made of `questions`, with other values in its sections; no base model is there to be run."""
+    """Lay out a task `texts` over a table of texts, made of `questions`, with other values in its sections, and a tiny base model."""
     (folder / "data/raw/texts").mkdir(parents=True)
     (folder / "data/raw/texts/train.csv").write_bytes(table)
     params = read_params()
     task = params["tasks"]["questions"]
-    (folder / "data/raw" / task["base"]).mkdir()
+    tiny(folder / "data/raw" / task["base"], "texts")
     task["problem"]["labels"] = None
     files = [{"path": "train.csv", "part": None, "rows": None}]
     task["data"] = {"source": "texts", "encoding": "utf-8", "layout": {"name": "table", "files": files, "columns": columns, "dialect": None}}
@@ -38,6 +38,31 @@ def texts(folder: Path, table: bytes, columns: dict[str, str], **changed: dict[s
         task[section] |= values
     task["validate"]["domain"] |= {"profile": "unknown", "run_base": False}
     write_params(folder, params["sources"], {"texts": task})
+
+
+def tiny(folder: Path, kind: str) -> None:
+    """Write a model of a few thousand random weights (seed 0) as the base model."""
+    import torch
+    from transformers import (
+        BertConfig,
+        BertModel,
+        BertTokenizer,
+        MobileNetV2Config,
+        MobileNetV2ForImageClassification,
+        MobileNetV2ImageProcessorPil,
+    )  # fmt: skip
+
+    torch.manual_seed(0)
+    if kind == "texts":
+        pieces = [mark + letter for mark in ("", "##") for letter in "abcdefghijklmnopqrstuvwxyz0123456789"]
+        vocabulary = {word: i for i, word in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *pieces])}
+        BertTokenizer(vocab=vocabulary).save_pretrained(folder)
+        shape = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
+        BertModel(BertConfig(vocab_size=len(vocabulary), **shape)).save_pretrained(folder)
+    else:
+        small = MobileNetV2Config(depth_multiplier=0.1, min_depth=4, depth_divisible_by=4)
+        MobileNetV2ForImageClassification(small).save_pretrained(folder)
+        MobileNetV2ImageProcessorPil().save_pretrained(folder)
 
 
 def read_params(folder: Path = ROOT) -> Any:

@@ -61,7 +61,7 @@ def picture_project(folder: Path, rows: int) -> None:
     task["validate"] |= LOOSE
     task["validate"]["domain"]["run_base"] = False
     task["augment"]["share"] = 0.33
-    (folder / "data/raw" / task["base"]).mkdir(exist_ok=True)
+    elsewhere.tiny(folder / "data/raw" / task["base"], "pictures")
     elsewhere.write_params(folder, params["sources"], {"pictures": task})
 
 
@@ -140,7 +140,7 @@ def whole(options: argparse.Namespace) -> None:
             with_dvc(folder)
             params = elsewhere.read_params(folder)
             task = params["tasks"][options.kind]
-            tiny(folder / "data/raw" / task["base"], options.kind)
+            elsewhere.tiny(folder / "data/raw" / task["base"], options.kind)
             task["finetune"] |= {"epochs": 1, "tune": {"name": "full", "embeddings": True}}
             task["evaluate"]["cost_rows"] = 0
             task["validate"]["domain"]["run_base"] = False
@@ -155,31 +155,6 @@ def whole(options: argparse.Namespace) -> None:
                 print(row, flush=True)
                 keep(name, [row])
     print(page.read("growth")[name]["exponents"])
-
-
-def tiny(folder: Path, kind: str) -> None:
-    """Write a model of a few thousand random weights (seed 0) as the base model."""
-    import torch
-    from transformers import (
-        BertConfig,
-        BertModel,
-        BertTokenizer,
-        MobileNetV2Config,
-        MobileNetV2ForImageClassification,
-        MobileNetV2ImageProcessorPil,
-    )  # fmt: skip
-
-    torch.manual_seed(0)
-    if kind == "texts":
-        pieces = [mark + letter for mark in ("", "##") for letter in "abcdefghijklmnopqrstuvwxyz0123456789"]
-        vocabulary = {word: i for i, word in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *pieces])}
-        BertTokenizer(vocab=vocabulary).save_pretrained(folder)
-        shape = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
-        BertModel(BertConfig(vocab_size=len(vocabulary), **shape)).save_pretrained(folder)
-    else:
-        small = MobileNetV2Config(depth_multiplier=0.1, min_depth=4, depth_divisible_by=4)
-        MobileNetV2ForImageClassification(small).save_pretrained(folder)
-        MobileNetV2ImageProcessorPil().save_pretrained(folder)
 
 
 IDLE = """stages:

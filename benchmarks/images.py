@@ -287,7 +287,7 @@ def peaks(folder: Path, number: int, side: int) -> dict[str, float]:
     task["modality"] |= {"sides": [side, side], "median_side": [side, side]}
     task["validate"] |= {"min_rows": number, "min_rows_per_label": 2, "label_distribution": {"name": "uniform", "max_kl": 0.1}}
     task["validate"]["domain"]["run_base"] = False
-    (folder / "data/raw" / task["base"]).mkdir()
+    elsewhere.tiny(folder / "data/raw" / task["base"], "pictures")
     task["augment"]["share"] = 0.33
     elsewhere.write_params(folder, params["sources"], {"noise": task})
     stages = ("validate", "augment", "split")

@@ -22,7 +22,7 @@ from typing import Any
 
 import psutil
 
-from stages.contract import locks, receipts, runner
+from stages.contract import locks, receipts, runner, store
 from stages.contract.errors import ParamsError, UnreachableError, told
 from stages.contract.escape import one_line
 
@@ -88,7 +88,6 @@ def prefect(port: int) -> Server:
 
 
 SERVERS: dict[str, Callable[[int], Server]] = {"mlflow": mlflow, "prefect": prefect}
-PORTS = {"mlflow": 5000, "prefect": 4200}
 
 
 def up(ports: dict[str, int]) -> list[str]:
@@ -198,7 +197,7 @@ def main() -> None:
         if what not in ("up", "down") or not all(re.fullmatch(rf"({'|'.join(SERVERS)})=\d{{1,5}}", port) for port in ports):
             raise ParamsError("usage: python -m flows.servers up [mlflow=PORT] [prefect=PORT] | down")
         named = {name: int(port) for name, port in (of.split("=") for of in ports)}
-        for line in up(named or PORTS) if what == "up" else down():
+        for line in up(named or store.PORTS) if what == "up" else down():
             print(line)
 
 

@@ -18,7 +18,6 @@ def validate(job: Job, modality: Modality, problem: Classification, base: str, d
     if faults := expectations.faults(validate):
         raise ParamsError(f"params.yaml: tasks.{job.key}.{'; '.join(faults)}")
 
-    trial.require(job.raw(base)[0], of_x, of_y, modality)
     folder, _ = job.raw(data.source)
     rows = plugins.layout(data.layout.name).read(folder, data.layout, data.encoding, of_x)
     junk = rows["code"] == "junk"
@@ -47,7 +46,7 @@ def validate(job: Job, modality: Modality, problem: Classification, base: str, d
     largest = findings["largest"]["rows"] if findings["largest"]["rows"] > 1 else 0
     shares = {"quarantined": len(bad) / len(rows), "largest_group": largest / len(samples)}
     label = of_y.strata(samples["y"])
-    survey = domain.survey(samples, label, looked, (of_x, of_y), Path("data/raw", base), (modality, compute), validate, labels)
+    survey = domain.survey(samples, label, looked, (of_x, of_y), job.raw(base)[0], (modality, compute), validate, labels)
     profiles.write(survey.own, job.out / "profile.json")
     receipts.write_json(job.out / "domain.json", {"profile": validate.domain.profile, **survey.document()})
     frames = expectations.tables(samples, label, looked.select_dtypes("number"), labels, shares, survey, validate)
@@ -63,6 +62,7 @@ def validate(job: Job, modality: Modality, problem: Classification, base: str, d
     wrong = expectations.failures(verdicts, severe=True, more=more) + spelling.clashes(labels)
     if wrong:
         raise DataError(f"data/raw/{data.source}: {len(wrong)} thing(s) wrong: {'; '.join(wrong)}; mend the data or tasks.{job.key}.validate")
+    trial.require(Path("data/raw", base), of_x, of_y, modality)
     warned = [f"not met: {line}" for line in expectations.failures(verdicts, severe=False, more=more)]
 
     manifest.write(samples, job.hand_on("manifest.parquet"))

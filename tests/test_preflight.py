@@ -5,11 +5,12 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from stages.contract import locks, preflight
+from stages.contract import locks, preflight, settings
 from stages.contract.errors import BusyError, DagError, DataError
 from tests.conftest import ROOT, Project
 
@@ -179,3 +180,34 @@ def test_a_name_in_params_yaml_runs_nothing_in_the_shell_of_a_bare_dvc_repro(pro
     said = project.repro(ok=False)
     assert said.returncode
     assert not list(project.root.rglob("PWNED"))
+
+
+def test_a_command_has_the_project_for_itself_until_it_ends(project: Project) -> None:
+    """In two containers of one host too: flock knows no containers."""
+    with subprocess.Popen([*PREFLIGHT, "sleep", "60"], cwd=project.root, env=os.environ) as first:
+        lock = project.root / "data/.work/flow/lock"
+        for _ in range(600):
+            if lock.exists() and lock.read_text():
+                break
+            time.sleep(0.1)
+        second = project.run(*PREFLIGHT, "true", ok=False)
+        first.kill()
+    assert second.returncode == BusyError.exit_code
+    assert f"process {first.pid}" in second.stderr
+    assert project.run(*PREFLIGHT, "echo", "free").stdout == "free\n"
+
+
+def test_a_stage_that_runs_is_known_before_dvc_takes_its_outputs_away(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(project.root)
+    params = settings.load()
+    with locks.Lock(Path("data/.work/finetune/tiny")), pytest.raises(BusyError, match=r"data/.work/finetune/tiny/lock: process \d+"):
+        preflight.look(params, params.tasks)
+    assert preflight.look(params, params.tasks) == []
+
+
+def test_a_project_that_was_moved_keeps_dvc_s_state_in_its_own_folder(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(project.root)
+    config = Path(".dvc/config.local")
+    config.write_text("[core]\n    site_cache_dir = /somewhere/else/.dvc/site\n")
+    assert preflight.mend() == [f"{config}: named /somewhere/else/.dvc/site, from where the project was moved; names {project.root}/.dvc/site now"]
+    assert preflight.mend() == []

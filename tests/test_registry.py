@@ -460,6 +460,26 @@ def test_a_server_over_http_keeps_what_a_file_keeps(server: str, tmp_path: Path)
     assert [bool(lineage(f"tiny@{number}").damaged) for number in (1, 2, 3)] == [True, False, False]
 
 
+def test_a_secret_in_the_address_stays_secret_and_the_server_of_make_up_takes_what_register_makes(hardened: str, finished: Project, tmp_path: Path) -> None:
+    project = finished.copy(tmp_path / "project")
+    shutil.rmtree(project.root / "data/register/tiny")
+    write_csv(project.root / "new.csv", rows(30))
+    address = {"MLFLOW_TRACKING_URI": hardened.replace("//", "//user:canary-7f3@")}
+    said = [
+        project.stage("register", **address),
+        *(
+            project.run("refit", *words, **address)
+            for words in (["status"], ["check"], ["history", "tiny"], ["predict", "tiny", "new.csv"], ["lineage", "tiny"])
+        ),
+    ]
+    assert "version 1: promote" in said[0].stdout
+    assert "30 rows by tiny@1" in said[4].stdout
+    assert not [of.args for of in said if "canary" in of.stdout + of.stderr]
+    assert not [path for path in project.root.rglob("*") if path.is_file() and b"canary-7f3" in path.read_bytes()]
+    assert requests.get(f"{hardened}/api/2.0/mlflow/registered-models/get?name=tiny", timeout=10).ok
+    assert "canary" not in requests.post(f"{hardened}/api/2.0/mlflow/runs/search", json={"experiment_ids": ["0", "1", "2", "3", "4", "5"]}, timeout=10).text
+
+
 class Lossy(ThreadingHTTPServer):
     """Hands every request on to a server, and loses the answer of one that writes."""
 

@@ -1,6 +1,7 @@
 """Says all that is wrong with params, data, servers and disk, before anything runs."""
 
 import os
+import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +47,7 @@ def check() -> list[Finding]:
             findings.append(_look(f"tasks.{key}.base", lambda task=task: _base(task)))
         if all(found.ok for found in findings):
             findings.append(Finding(f"tasks.{key} takes", True, estimate.say(key, task)))
+    findings += [Finding("ports of make up", True, _ports())]
     return [*findings, _look("MLflow", lambda: _tracking(params)), _look("DVC remote", _remote), _look("disk", lambda: _space(params, sizes))]
 
 
@@ -111,6 +113,19 @@ def _tracking(params: Params) -> str:
     if (file := store.database()) is None:
         return redact(os.environ["MLFLOW_TRACKING_URI"])
     return f"{file}" if file.exists() else f"{file}, which the first register makes"
+
+
+def _ports() -> str:
+    """Say which ports of `make up` another program has: nothing that stops a run."""
+    taken = list[str]()
+    for name, port in store.PORTS.items():
+        with socket.socket() as tried:
+            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                tried.bind(("127.0.0.1", port))
+            except OSError:
+                taken.append(f"{port} is taken (`make up {name.upper()}_PORT=...`, unless it is Refit's own server)")
+    return "; ".join(taken) or f"{' and '.join(map(str, store.PORTS.values()))} are free"
 
 
 def _remote() -> str:

@@ -113,7 +113,8 @@ def foreign_head(path: Path, rows: int) -> pd.DataFrame:
     columns = foreign_columns(path)
     with _refusing(path, "cannot be read", "write it anew"):
         first = next(pq.ParquetFile(path).iter_batches(batch_size=rows), None)
-    return pd.DataFrame(columns=columns) if first is None else first.to_pandas()
+    head = pd.DataFrame(columns=columns) if first is None else first.to_pandas()
+    return head.map(lambda value: repr(value) if isinstance(value, bytes) else value)
 
 
 def read_foreign(path: Path, names: list[str], limit: int) -> dict[str, list[Any]]:

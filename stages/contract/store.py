@@ -19,6 +19,7 @@ from stages.contract.escape import one_line, redact
 T = TypeVar("T")
 
 ALIAS = "champion"
+PORTS = {"mlflow": 5000, "prefect": 4200}  # of the servers of `make up`
 DATABASE, ARTIFACTS = "mlflow.db", "mlruns"
 WORKSPACES = Path(".dvc/tmp/exps")  # where DVC runs an experiment that is queued or asked for with --temp
 PLACES = {"experiments": "artifact_location", "runs": "artifact_uri", "logged_models": "artifact_location", "model_versions": "storage_location"}
