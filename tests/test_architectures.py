@@ -16,7 +16,7 @@ from transformers import pipeline
 from stages.checks import trial
 from stages.contract.errors import ModelError
 from stages.contract.params import Compute, ImageModality, TextModality
-from stages.judging import scoring
+from stages.judging import saliency, scoring
 from stages.modalities import image, text
 from stages.problems import classification
 from tests.conftest import rows, write_base
@@ -55,6 +55,7 @@ PICTURES: dict[str, tuple[str, dict[str, Any], str]] = {  # configuration, its a
     "swiftformer": ("SwiftFormerConfig", {"image_size": 64, "depths": [1, 1, 1, 1], "embed_dims": [8, 16, 24, 32]}, "ViTImageProcessor"),
     "imagegpt": ("ImageGPTConfig", {"n_embd": 32, "n_layer": 2, "n_head": 2}, "ImageGPTImageProcessor"),
 }  # fmt: skip
+MAPPED = ("beit", "data2vec", "clip", "swin", "levit", "mobilevit")  # where saliency is looked at, after scoring
 TEXTS: dict[str, tuple[str, dict[str, Any]]] = {
     "bert": ("BertConfig", SMALL),
     "roberta": ("RobertaConfig", SMALL | {"pad_token_id": 0}),
@@ -113,6 +114,9 @@ def test_a_vision_model_says_what_transformers_says_or_is_refused_in_one_line(na
         Image.fromarray(drawn.integers(0, 256, (8, 9, 3), dtype=np.uint8)).resize((70 + 30 * i, 90), Image.Resampling.BICUBIC).save(path)
     asked = pipeline("image-classification", model=str(tmp_path / "model"), top_k=None, device="cpu")
     assert_agree(scorer, pd.DataFrame({"x": [path.as_posix() for path in paths]}), asked([Image.open(path) for path in paths]))  # pyright: ignore[reportArgumentType]
+    if name in MAPPED:
+        inputs = image.collate(scorer.processor)([image.largest(scorer.processor, modality, 1)[0]])["pixel_values"]
+        assert np.isfinite(saliency.saliency(scorer.model, inputs, [0], 0)).all()
 
 
 @pytest.mark.parametrize("name", TEXTS)

@@ -48,7 +48,7 @@ class _Base:
             if logits.shape != (ROWS, len(LABELS)):
                 return f"its outputs have the shape {tuple(logits.shape)}, not {ROWS} rows of {len(LABELS)} labels"
             torch.nn.functional.cross_entropy(logits, torch.arange(ROWS)).backward()
-            with torch.inference_mode():
+            with torch.no_grad():
                 beside, alone = (self.model.eval()(**collate(of)).logits[-1] for of in ([rows[i] for i in range(ROWS)], [rows[ROWS - 1]]))
         except RefitError as error:
             return one_line(error, 300)

@@ -71,7 +71,7 @@ def logits(scorer: Scorer, encoded: Encoded, progress: Callable[[int], None] | N
 
     of_x, settings, compute = scorer.of_x, scorer.settings, scorer.compute
     found = np.empty((len(encoded), len(scorer.card["labels"])), dtype=np.float32)
-    with torch.inference_mode():
+    with torch.no_grad():  # not inference_mode: what a model keeps of it (BEiT its relative positions) would let no gradient pass later
         for batch, inputs in device.batches(encoded, of_x.lengths(encoded), of_x.collate(scorer.processor), compute.batch_size):
             with device.arithmetic(compute):
                 views = of_x.views(inputs, settings) if averaged else [inputs]

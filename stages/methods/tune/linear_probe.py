@@ -49,7 +49,7 @@ def _features(model: Any, head: Any, rows: Rows, learning: Learning) -> list[dic
     reached: list[Any] = []
     features: list[Any] = [None] * len(rows)
     caught = head.register_forward_pre_hook(lambda _module, inputs: reached.append(inputs[0].detach().float().cpu()))
-    with torch.inference_mode():
+    with torch.no_grad():
         for batch, inputs in device.batches(rows.encoded, rows.lengths, learning.collate, BATCH):
             model(**inputs)
             for i, row in zip(batch, reached.pop(), strict=True):
