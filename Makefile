@@ -4,8 +4,9 @@ VENV  ?= .venv
 BIN   := $(VENV)/bin
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 READY := $(VENV)/.ready
-# A virtual environment holds whole paths: one that was moved, or copied, is made anew.
-$(if $(filter-out $(CURDIR),$(shell cat $(READY) 2>/dev/null)),$(shell rm -f $(READY)))
+ifeq ($(VENV),.venv)  # it holds whole paths: one that was moved, or copied, with its project is made anew
+$(if $(filter-out $(CURDIR),$(shell cat $(READY) 2>/dev/null)),$(shell rm -rf $(VENV)))
+endif
 
 # No library phones home unless the user turns it on.
 export DO_NOT_TRACK ?= 1
@@ -34,7 +35,7 @@ setup: $(READY)
 # .ci/install.py takes torch first and alone: where another requirement cannot be met, pip would go back to a build of several GB.
 $(READY): pyproject.toml constraints.txt .ci/install.py
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13) and "Refit needs Python 3.11 or 3.12: make PYTHON=/path/to/python3.11")'
-	$(PYTHON) -m venv --clear $(VENV)
+	$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python .ci/install.py
 	@mkdir -p -m 700 .dvc/site && $(BIN)/dvc config --local core.site_cache_dir $(CURDIR)/.dvc/site
 	@git rev-parse --git-dir >/dev/null 2>&1 || $(BIN)/dvc config --local core.no_scm true  # an unpacked ZIP

@@ -95,6 +95,7 @@ def assert_agree(scorer: scoring.Scorer, samples: pd.DataFrame, theirs: list[lis
     assert np.abs(ours - found).max() < 2e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PICTURES)
 def test_a_vision_model_says_what_transformers_says_or_is_refused_in_one_line(name: str, tmp_path: Path) -> None:
     kind, arguments, processor = PICTURES[name]
@@ -119,6 +120,7 @@ def test_a_vision_model_says_what_transformers_says_or_is_refused_in_one_line(na
         assert np.isfinite(saliency.saliency(scorer.model, inputs, [0], 0)).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TEXTS)
 def test_a_language_model_says_what_transformers_says_or_is_refused_in_one_line(name: str, tmp_path: Path) -> None:
     kind, arguments = TEXTS[name]

@@ -1,10 +1,12 @@
 """Situations that people met elsewhere, made anew: each ends right, or in one line that names the cause and what to do."""
 
+import contextlib
 import gzip
 import json
 import os
 import shutil
 import socket
+import sqlite3
 import sys
 import time
 from pathlib import Path
@@ -350,6 +352,13 @@ def test_a_folder_of_files_is_refused_before_training_and_by_check(registered: P
     for said in (registered.stage("finetune", ok=False, MLFLOW_TRACKING_URI=address), registered.run("refit", "check", ok=False, MLFLOW_TRACKING_URI=address)):
         assert "is a folder of files" in said.stdout + said.stderr
         assert said.returncode in (1, 2)
+
+
+def test_a_store_of_another_mlflow_is_said_with_the_command_that_mends_it(registered: Project) -> None:
+    with contextlib.closing(sqlite3.connect("mlflow.db")) as stored, stored:
+        stored.execute("UPDATE alembic_version SET version_num = '0'")
+    said = line_of(registered.stage("finetune", ok=False))
+    assert f"its tables are of another MLflow; copy it, then say `mlflow db upgrade sqlite:///{registered.root}/mlflow.db`" in said
 
 
 def test_a_run_that_another_tool_left_in_a_variable_is_not_ours(registered: Project) -> None:

@@ -26,6 +26,7 @@ from stages.modalities import image, text
 from stages.problems import classification
 from tests.conftest import Project, rows
 
+pytestmark = pytest.mark.slow
 EXAMPLES = {"text": 150, "picture": 110, "base": 60, "params": 80, "dvc": 60, "mlflow": 20, "git": 20}  # 500 in all
 STRANGE = st.sampled_from(["../../x", "a/b", "\0", "x" * 5000, "</script>", "$(touch PWNED)"])
 NUMBERS = st.one_of(st.integers(-(2**70), 2**70), st.floats())

@@ -85,10 +85,10 @@ def add(name: str, where: str, base: str | None, x: str | None, y: str | None) -
             files = walk.walk(lies, hidden=not fresh).files
             layout = guess.layout(_root(lies), files, x, y)
             pictures = guess.of_pictures(_root(lies), layout)
-            encoding = guess.encoding(_root(lies), layout, files)
-            if pictures and lies.is_file() and isinstance(layout, Table):  # what a table names belongs to it
-                files = [*files, *guess.named_by(_root(lies), layout, encoding)]
             wanted = guess.wanted(_root(lies), files, layout, pictures)
+            encoding = guess.encoding(_root(lies), layout, wanted)
+            if pictures and lies.is_file() and isinstance(layout, Table):  # what a table names belongs to it
+                wanted += guess.named_by(_root(lies), layout, encoding)
             task, rows, labels, notes = _task(lies, layout, encoding, name, model, settings.read_yaml(STARTERS["image" if pictures else "text"]))
             _require_base(task.base, params, brought)
             if isinstance(brought, Source):
@@ -311,7 +311,7 @@ def _task(lies: Path, layout: Table | Folders, encoding: Encoding, name: str, ba
             f"{', '.join(rare[:5])}; add rows, leave the label out, or say --label COLUMN{f' ({several})' if several else ''}"
         )
     if alike := spelling.clashes(list(labels)):
-        raise DataError(f"{extract(lies)}: {'; '.join(alike)}; where they are to be several, say so in problem.labels of a task of your own")
+        raise DataError(f"{extract(lies)}: {'; '.join(alike)}")
     most, fewest = max(labels.values()), min(labels.values())
     start["modality"] |= _of_pictures(looked[looked["code"].isna()]) if len(looked) else _of_texts(good["x"])
     start["data"] = {"source": name, "encoding": encoding, "layout": json.loads(TypeAdapter(type(layout)).dump_json(layout))}

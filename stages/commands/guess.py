@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from stages.checks import encodings
-from stages.contract import manifest, plugins
+from stages.contract import manifest, paths, plugins
 from stages.contract.errors import TableError
 from stages.contract.escape import extract
 from stages.contract.params import Columns, DataFile, Dialect, Encoding, Folder, Folders, Part, Table
@@ -112,7 +112,7 @@ def named_by(root: Path, layout: Table, encoding: Encoding) -> list[Path]:
     cells = table.read(root, layout, encoding, plugins.modality("text"))  # whose x is what the cell says
     folder_of = cells["origin"].str.rpartition(":")[0].map(lambda name: Path(name).parent)
     named = {Path(os.path.normpath(folder / cell)) for folder, cell in zip(folder_of, cells["x"], strict=True) if cell}
-    return sorted(file for file in named if ".." not in file.parts and not file.is_absolute() and (root / file).is_file())
+    return sorted(file for file in named if (root / file).is_file() and paths.regular(root / file, root) and not file.is_absolute())
 
 
 def several(y: "pd.Series[str]") -> str | None:

@@ -23,7 +23,7 @@ PORTS = {"mlflow": 5000, "prefect": 4200}  # of the servers of `make up`
 DATABASE, ARTIFACTS = "mlflow.db", "mlruns"
 WORKSPACES = Path(".dvc/tmp/exps")  # where DVC runs an experiment that is queued or asked for with --temp
 PLACES = {"experiments": "artifact_location", "runs": "artifact_uri", "logged_models": "artifact_location", "model_versions": "storage_location"}
-DAMAGED = ("not a database", "malformed", "no such table", "no such column", "schema")  # what SQLite and MLflow say of a file that is no store
+DAMAGED = ("not a database", "malformed", "no such table", "no such column")  # what SQLite and MLflow say of a file that is no store
 REPEATED, PAUSE = 2, 1.0  # times that a request is sent again, seconds before
 
 
@@ -239,6 +239,8 @@ def _client() -> Any:
     try:
         return mlflow.MlflowClient()
     except (mlflow.MlflowException, ArgumentError, NoSuchModuleError, ModuleNotFoundError) as error:
+        if "out-of-date database schema" in str(error):
+            raise RegistryError(f"MLflow at {_address()}: its tables are of another MLflow; copy it, then say `mlflow db upgrade {_address()}`") from error
         raise RegistryError(f"MLFLOW_TRACKING_URI: {redact(one_line(error, 300))}; name another address, or install what it needs") from error
 
 
