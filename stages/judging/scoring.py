@@ -114,9 +114,9 @@ def verified(folder: Path, sha256: str | None = None) -> dict[str, Any]:
     card, right = {}, False
     try:
         card = receipts.read_json(folder / "model.json")
-        right = receipts.digest(receipts.files(folder, ["model"])) == card["sha256"] if sha256 is None else identity(folder) == sha256
+        whole = receipts.digest(receipts.files(folder, ["model"])) == card["sha256"] if sha256 is None else identity(folder) == sha256
         plugins.settings(card["modality"])
-        right = right and isinstance(card["task"], str) and isinstance(card["labels"], list)
+        right = whole and isinstance(card["task"], str) and isinstance(card["labels"], list)
     except (FileNotFoundError, ValueError, LookupError, TypeError):
         pass  # a file is gone, or model.json is none of finetune's: not those bytes either
     if not right:
