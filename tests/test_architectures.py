@@ -139,6 +139,7 @@ def test_a_language_model_says_what_transformers_says_or_is_refused_in_one_line(
     assert_agree(scorer, samples, asked(samples["x"].tolist()))  # pyright: ignore[reportArgumentType]
 
 
+@pytest.mark.slow
 def test_settings_that_a_base_does_not_take_are_one_line_with_those_that_it_takes(tmp_path: Path) -> None:
     torch.manual_seed(0)
     transformers.ViTModel(transformers.ViTConfig(image_size=224, patch_size=32, **SMALL)).save_pretrained(tmp_path / "vit")

@@ -326,6 +326,7 @@ def test_artifacts_that_are_gone_are_said_with_the_place_they_are_looked_for(reg
     assert f"refit: tiny@1: the registry has lost its artifacts (nothing lies at {registered.root}/mlruns/1/models/" in said.stderr
 
 
+@pytest.mark.slow
 def test_an_experiment_that_was_deleted_is_said_before_training_and_by_check(registered: Project) -> None:
     experiment = client().get_experiment_by_name("tiny").experiment_id
     client().delete_experiment(experiment)
@@ -336,6 +337,7 @@ def test_an_experiment_that_was_deleted_is_said_before_training_and_by_check(reg
     assert "version 1: promote" in registered.stage("register").stdout
 
 
+@pytest.mark.slow
 def test_a_run_that_was_deleted_is_said_and_no_tag_is_half_written(registered: Project) -> None:
     version = registry.version("tiny", "1")
     client().delete_run(version.run_id)
@@ -347,6 +349,7 @@ def test_a_run_that_was_deleted_is_said_and_no_tag_is_half_written(registered: P
     assert "version 1: promote" in registered.stage("register").stdout
 
 
+@pytest.mark.slow
 def test_a_folder_of_files_is_refused_before_training_and_by_check(registered: Project, tmp_path: Path) -> None:
     address = f"file://{tmp_path}/fs"
     for said in (registered.stage("finetune", ok=False, MLFLOW_TRACKING_URI=address), registered.run("refit", "check", ok=False, MLFLOW_TRACKING_URI=address)):
@@ -354,6 +357,7 @@ def test_a_folder_of_files_is_refused_before_training_and_by_check(registered: P
         assert said.returncode in (1, 2)
 
 
+@pytest.mark.slow
 def test_a_store_of_another_mlflow_is_said_with_the_command_that_mends_it(registered: Project) -> None:
     with contextlib.closing(sqlite3.connect("mlflow.db")) as stored, stored:
         stored.execute("UPDATE alembic_version SET version_num = '0'")
@@ -361,6 +365,7 @@ def test_a_store_of_another_mlflow_is_said_with_the_command_that_mends_it(regist
     assert f"its tables are of another MLflow; copy it, then say `mlflow db upgrade sqlite:///{registered.root}/mlflow.db`" in said
 
 
+@pytest.mark.slow
 def test_a_run_that_another_tool_left_in_a_variable_is_not_ours(registered: Project) -> None:
     decide_again(registered, MLFLOW_RUN_ID="0123456789abcdef0123456789abcdef")
     registered.params(lambda params: params["tasks"]["tiny"]["finetune"].update(seed=5, epochs=1))
@@ -379,6 +384,7 @@ def test_an_experiment_in_a_workspace_of_dvc_s_is_judged_by_the_project_s_regist
         assert kept, "its artifacts outlive the workspace"
 
 
+@pytest.mark.slow
 def test_where_git_refuses_the_commit_is_unknown_and_says_why(registered: Project, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert len(lineage.commit().removesuffix("+changes")) == 40
     git = write(tmp_path / "bin/git", "#!/bin/sh\necho \"fatal: detected dubious ownership in repository at '$PWD'\" >&2\nexit 128\n")
@@ -392,6 +398,7 @@ def test_where_git_refuses_the_commit_is_unknown_and_says_why(registered: Projec
     assert lineage.commit() == "no commit"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shared", [True, False])
 def test_a_cache_that_is_shared_or_linked_to_is_dvc_s_own(fresh: Project, tmp_path: Path, shared: bool) -> None:
     project = fresh.copy(tmp_path / "project")
@@ -419,6 +426,7 @@ def flip(path: Path) -> None:
     path.chmod(mode)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["reviews/train.csv", "tiny_bert/model.safetensors"])
 def test_a_flipped_bit_in_dvc_s_cache_is_found_before_it_is_learned_from(fresh: Project, tmp_path: Path, name: str) -> None:
     project = fresh.copy(tmp_path / "project")
@@ -431,6 +439,7 @@ def test_a_flipped_bit_in_dvc_s_cache_is_found_before_it_is_learned_from(fresh: 
     assert f"refit: data/raw/{name}: its bytes are not those that data/raw/{Path(name).parts[0]}.dvc tracks" in said.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["dangling", "itself", "not_utf8"])
 def test_data_that_came_by_dvc_add_alone_is_refused_in_the_words_of_refit_add(fresh: Project, tmp_path: Path, what: str) -> None:
     project = fresh.copy(tmp_path / "project")

@@ -174,7 +174,7 @@ def test_what_a_stopped_fine_tuning_left_counts_as_room(here: Path) -> None:
         preflight.require_space(params, {"other": (base, 0)})
 
 
-@pytest.mark.parametrize("evil", ["x; touch PWNED; #", "x`touch PWNED`", "$(touch PWNED)", "x\ntouch PWNED\n"])
+@pytest.mark.parametrize("evil", ["x; touch PWNED; #", "$(touch PWNED)"])
 def test_a_name_in_params_yaml_runs_nothing_in_the_shell_of_a_bare_dvc_repro(project: Project, evil: str) -> None:
     project.params(lambda p: p["sources"].update({evil: {"origin": {"name": "package"}, "format": {"name": "as_is"}, "licence": "none"}}))
     said = project.repro(ok=False)

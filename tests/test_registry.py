@@ -460,6 +460,7 @@ def test_a_server_over_http_keeps_what_a_file_keeps(server: str, tmp_path: Path)
     assert [bool(lineage(f"tiny@{number}").damaged) for number in (1, 2, 3)] == [True, False, False]
 
 
+@pytest.mark.slow
 def test_a_secret_in_the_address_stays_secret_and_the_server_of_make_up_takes_what_register_makes(hardened: str, finished: Project, tmp_path: Path) -> None:
     project = finished.copy(tmp_path / "project")
     shutil.rmtree(project.root / "data/register/tiny")
