@@ -906,11 +906,11 @@ MUTANTS = (
     # ---- nothing silent ----
     Mutant(
         "shell_key",
-        "stages/contract/runner.py",
-        '@([a-z0-9_]+)", given[0])',
-        '@(.+)", given[0])',
+        "dvc.yaml",
+        "cmd: python -m stages.fetch",
+        "cmd: python -m stages.fetch ${key}",
         "test_preflight.py::test_a_name_in_params_yaml_runs_nothing_in_the_shell_of_a_bare_dvc_repro",
-        "a name of any kind becomes a path",
+        "a name in params.yaml runs in a shell",
     ),
     Mutant(
         "second_deed",
@@ -947,10 +947,10 @@ MUTANTS = (
     Mutant(
         "channel_order",
         "stages/modalities/image.py",
-        "order = rise.abs().argmax(1).tolist()",
-        "order = [0, 1, 2]",
+        "(pixels if order == [0, 1, 2] else pixels[..., order])",
+        "(pixels)",
         "test_architectures.py",
-        "a model that reads BGR is given RGB, or the slow way is taken",
+        "a model that reads BGR is given RGB",
     ),
     Mutant(
         "resize_filter",

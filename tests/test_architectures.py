@@ -115,6 +115,10 @@ def test_a_vision_model_says_what_transformers_says_or_is_refused_in_one_line(na
         Image.fromarray(drawn.integers(0, 256, (8, 9, 3), dtype=np.uint8)).resize((70 + 30 * i, 90), Image.Resampling.BICUBIC).save(path)
     asked = pipeline("image-classification", model=str(tmp_path / "model"), top_k=None, device="cpu")
     assert_agree(scorer, pd.DataFrame({"x": [path.as_posix() for path in paths]}), asked([Image.open(path) for path in paths]))  # pyright: ignore[reportArgumentType]
+    encoded = scorer.encode(pd.DataFrame({"x": [path.as_posix() for path in paths]}))
+    for i, path in enumerate(paths):  # a small random model may hardly feel what it sees
+        seen = image.collate(scorer.processor)([encoded[i]])["pixel_values"]
+        assert torch.allclose(seen, scorer.processor(images=Image.open(path), return_tensors="pt")["pixel_values"].float(), atol=1e-4)
     if name in MAPPED:
         inputs = image.collate(scorer.processor)([image.largest(scorer.processor, modality, 1)[0]])["pixel_values"]
         assert np.isfinite(saliency.saliency(scorer.model, inputs, [0], 0)).all()
