@@ -38,7 +38,7 @@ from stages.contract.errors import BusyError, ParamsError, RefitError, Unreachab
 from stages.contract.escape import one_line
 from stages.contract.params import Params
 
-WORK = Path("data/.work/flow")
+WORK = preflight.ALONE
 HELPED_BY_WAITING = (BusyError.exit_code, UnreachableError.exit_code)
 RETRIED = ("fetch", "register")  # what asks servers: another try of the others would fail alike
 SECONDS = 240  # for a server of a run's own to start: Prefect's 20 are too few on a busy machine with a new Prefect home

@@ -81,8 +81,9 @@ def load(folder: Path, modality: str, labels: list[str], new_head: bool) -> tupl
     except Exception as error:  # a configuration of anybody's: transformers and its kin raise errors of any type on it
         raise ModelError(f"{folder}: transformers cannot load it as {head} ({one_line(error, 300)}); check its files") from error
     lacking = {*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])}
-    outputs, new = _outputs(model), set[str]()
+    new = set[str]()
     if new_head:
+        outputs = _outputs(model)
         beside = {name for name in model.state_dict() if model.base_model is not model and not name.startswith(f"{model.base_model_prefix}.")}
         new = outputs | {name for name in lacking if name in beside or "pooler" in name}
         for name in {name.rpartition(".")[0] for name in outputs - lacking}:  # the folder's own, of as many labels: they are not these
