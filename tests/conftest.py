@@ -62,8 +62,8 @@ def store_unnamed() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def quiet() -> Iterator[None]:
-    """Give the tests what the runner gives a stage: no telemetry, no hub, no spinning threads."""
-    os.environ.update(QUIET | {"DVC_NO_ANALYTICS": "1", "PREFECT_SERVER_ANALYTICS_ENABLED": "false"})
+    """Give the tests what the runner gives a stage: no telemetry, no hub, no spinning threads; and on every machine the same shell to DVC."""
+    os.environ.update(QUIET | {"DVC_NO_ANALYTICS": "1", "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "SHELL": "/bin/sh"})
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     yield
     if warm.cache_info().currsize:

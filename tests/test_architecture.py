@@ -154,7 +154,7 @@ def test_the_data_deps_of_a_stage_are_what_it_takes_and_what_x_names(stage: str)
 
 @pytest.mark.parametrize("stage", DAG)
 def test_a_command_carries_nothing_of_params_yaml_into_the_shell(stage: str) -> None:
-    assert DAG[stage]["do"]["cmd"] == f"python -m stages.{stage}"
+    assert DAG[stage]["do"]["cmd"] == f"exec python -m stages.{stage}"
 
 
 def choices(owner: Any, field: str) -> set[str]:
