@@ -120,8 +120,8 @@ def _growth() -> str:
         fitted = {row["stage"]: row for row in of["exponents"]}
         for stage in dict.fromkeys(row["stage"] for row in of["stages"]):
             cells = {row["rows"]: f"{row['cpu_seconds']:.1f} s, {row['peak_mib']:,}" for row in of["stages"] if row["stage"] == stage}
-            slopes = (fitted[stage]["fitted"], fitted[stage]["beyond_start"]) if stage in fitted else ("", "")
-            found += _row(stage, *(cells.get(size, "") for size in sizes), *slopes)
+            slopes = [fitted[stage][name] for name in ("fitted", "beyond_start")] if stage in fitted else [None, None]
+            found += _row(stage, *(cells.get(size, "") for size in sizes), *("" if slope is None else slope for slope in slopes))
         found += "\n"
     return found
 

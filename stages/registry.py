@@ -191,9 +191,7 @@ def record(candidate: Candidate) -> Version:
         if found := _find(client, name, candidate.sha256):
             store.require_run(client, found.run_id, f"{name}@{found.number}")
             return found
-        experiment = store.require_experiment(client, name) or store.once(
-            lambda: store.require_experiment(client, name), lambda: client.create_experiment(name, store.artifact_location(name))
-        )
+        experiment = store.once(lambda: store.require_experiment(client, name), lambda: client.create_experiment(name, store.artifact_location(name)))
         with mlflow.start_run(_run(client, experiment, candidate)) as run:
             mlflow.set_tags(candidate.tags)
             mlflow.log_params(flatten(candidate.params))
@@ -205,7 +203,7 @@ def record(candidate: Candidate) -> Version:
             for folder, paths in candidate.artifacts.items():
                 for path in paths:
                     mlflow.log_artifact(str(path), folder)
-            logged = _logged(client, experiment, run.info.run_id) or store.once(
+            logged = store.once(
                 lambda: _logged(client, experiment, run.info.run_id),
                 lambda: mlflow.initialize_logged_model(MODEL, source_run_id=run.info.run_id, tags=candidate.tags, model_type="refit"),
             )
@@ -213,8 +211,7 @@ def record(candidate: Candidate) -> Version:
             client.log_model_artifacts(logged.model_id, str(candidate.folder / "model"), "model")
             mlflow.finalize_logged_model(logged.model_id, "READY")
             mlflow.log_metrics(flatten(candidate.metrics), dataset=datasets["test"], model_id=logged.model_id)
-        if store.if_there(lambda: client.get_registered_model(name)) is None:
-            store.once(lambda: store.if_there(lambda: client.get_registered_model(name)), lambda: client.create_registered_model(name))
+        store.once(lambda: store.if_there(lambda: client.get_registered_model(name)), lambda: client.create_registered_model(name))
         made = store.once(
             lambda: _find(client, name, candidate.sha256),
             lambda: _version(
@@ -240,7 +237,7 @@ def _run(client: Any, experiment: str, candidate: Candidate) -> str:
     def make() -> str:
         return client.create_run(experiment, tags=context.resolve_tags(begun), run_name=candidate.sha256[:12]).info.run_id
 
-    return find() or store.once(find, make)
+    return store.once(find, make)
 
 
 def _logged(client: Any, experiment: str, run_id: str) -> Any:

@@ -322,7 +322,7 @@ def test_an_interrupted_add_leaves_nothing(project: Project, tmp_path: Path, mon
     before = state(project)
     monkeypatch.chdir(project.root)
     for broken in ("require_space", "walk"):  # before the copy, and after the base model was copied
-        monkeypatch.setattr(command.tracking, "dvc", interrupted)
+        monkeypatch.setattr(command.tracking, "dvc", interrupted)  # a Ctrl-C that comes at this moment each time
         with pytest.raises(KeyboardInterrupt):
             command.add(
                 "mine", str(write_texts(tmp_path / broken)), str(shutil.copytree(project.root / "data/raw/tiny_bert", tmp_path / f"base_{broken}")), None, None
@@ -419,7 +419,7 @@ def test_an_address_that_never_answers_is_told_within_seconds(empty: Project, mo
     from stages.commands import add as command
 
     monkeypatch.chdir(empty.root)
-    monkeypatch.setattr(command, "ANSWER", 1)
+    monkeypatch.setattr(command, "ANSWER", 1)  # or the test would wait for ten seconds
     before = state(empty)
     with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(command.UnreachableError, match="no answer within 1 s"):
         command.add("mine", f"http://127.0.0.1:{silent.getsockname()[1]}/a.csv", "tiny_bert", None, None)

@@ -542,6 +542,17 @@ def test_a_folder_of_files_is_no_store(monkeypatch: pytest.MonkeyPatch, address:
         store.ping()
 
 
+def test_a_registry_apart_from_the_runs_is_refused_and_the_same_one_is_no_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://host/mlflow")
+    monkeypatch.setenv("MLFLOW_REGISTRY_URI", "https://user:secret@elsewhere")
+    with pytest.raises(RegistryError, match=r"MLFLOW_REGISTRY_URI: https://elsewhere is another store") as caught:
+        store.ping()
+    assert "secret" not in str(caught.value)
+    monkeypatch.setenv("MLFLOW_REGISTRY_URI", "postgresql://host/mlflow")
+    store.settle()
+    store.ping()
+
+
 @pytest.mark.parametrize(
     ("address", "without", "user", "password"),
     [
@@ -554,7 +565,7 @@ def test_a_folder_of_files_is_no_store(monkeypatch: pytest.MonkeyPatch, address:
 def test_user_and_password_leave_the_address_for_variables_that_no_library_prints(
     monkeypatch: pytest.MonkeyPatch, address: str, without: str, user: str, password: str
 ) -> None:
-    monkeypatch.setattr(os, "environ", {"MLFLOW_TRACKING_URI": address})
+    monkeypatch.setattr(os, "environ", {"MLFLOW_TRACKING_URI": address})  # settle writes into it
     store.settle()
     assert os.environ == {"MLFLOW_TRACKING_URI": without, "MLFLOW_TRACKING_USERNAME": user, "MLFLOW_TRACKING_PASSWORD": password}
     assert escape.redact(f"GET {address} failed") == f"GET {without} failed"

@@ -197,6 +197,7 @@ def test_what_must_not_be_fetched_is_named_and_nothing_is_downloaded(
 def test_files_larger_than_the_disk_are_refused_before_the_first(tmp_path: Path, shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
     shelf.files = TABLE
     true = shelf.stated
+    # The test's own server lies about the size: no test can send as many bytes as a disk holds.
     monkeypatch.setattr(shelf, "stated", lambda name, content: true(name, content) | {"size": shutil.disk_usage(tmp_path).total})
     assert "bytes, " in (line := refused(tmp_path, fetch(tmp_path, shelf), 2)) and "are free on the disk" in line
 

@@ -43,8 +43,11 @@ class _Base:
         import torch
 
         try:
+            self.of_x.stated(self.processor, settings)
             rows, collate = self.of_x.largest(self.processor, settings, ROWS), self.of_x.collate(self.processor)
-            logits = self.model.train()(**collate([rows[i] for i in range(ROWS)])).logits
+            inputs = collate([rows[i] for i in range(ROWS)])
+            pixels = [of.requires_grad_() for of in inputs.values() if of.is_floating_point()]
+            logits = self.model.train()(**inputs).logits
             if logits.shape != (ROWS, len(LABELS)):
                 return f"its outputs have the shape {tuple(logits.shape)}, not {ROWS} rows of {len(LABELS)} labels"
             torch.nn.functional.cross_entropy(logits, torch.arange(ROWS)).backward()
@@ -58,6 +61,8 @@ class _Base:
             self.model.zero_grad(set_to_none=True)
         if not bool(logits.isfinite().all()):
             return "its outputs are not finite"
+        if any(of.grad is None for of in pixels):
+            return "no gradient reaches the pixels, by which the report shows where the model looks"
         if not torch.allclose(beside, alone, atol=1e-3, rtol=1e-3):
             side = getattr(self.processor, "padding_side", None)
             return f"it says something else of a row beside a longer one{f', padded on the {side}: padding_side of its tokenizer_config.json' if side else ''}"

@@ -46,6 +46,8 @@ def settle() -> None:
     workspace. It prints the address that it is given, and reads user and password from variables of their own as well.
     """
     address = os.environ.get("MLFLOW_TRACKING_URI", "")
+    if redact(os.environ.get("MLFLOW_REGISTRY_URI", "")) == redact(address):
+        os.environ.pop("MLFLOW_REGISTRY_URI", None)  # which MLflow would print whole
     if not address:
         os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{home() / DATABASE}"
     if not (named := re.match(r"https?://([^/:@]*):?(.*)@", address)):
@@ -78,7 +80,8 @@ def exists() -> bool:
 
 
 def ping(seconds: float = 5) -> None:
-    """Raise UnreachableError when the tracking server that the user named does not answer in time, RegistryError for a folder of files.
+    """Raise UnreachableError when the tracking server that the user named does not answer in time, RegistryError for what is no store for both
+    runs and versions.
 
     Any answer will do, a refusal too: what follows has its own, clearer errors.
     """
@@ -89,6 +92,8 @@ def ping(seconds: float = 5) -> None:
             f"MLFLOW_TRACKING_URI: {one_line(address, 200)} is a folder of files, which MLflow no longer keeps up and two processes break; "
             "name a database (sqlite:///mlflow.db) or a server, or unset the variable to use mlflow.db here"
         )
+    if registry := os.environ.get("MLFLOW_REGISTRY_URI", ""):
+        raise RegistryError(f"MLFLOW_REGISTRY_URI: {redact(one_line(registry, 200))} is another store than that of the runs; Refit keeps both in one: unset it")
     if not (at := server()):
         return
     import requests
@@ -183,12 +188,14 @@ def artifact_location(name: str) -> str | None:
 
 
 def once(find: Callable[[], T | None], make: Callable[[], T]) -> T:
-    """Return what make makes on a server, or what find finds where the answer was lost: the same request sent again would make a second."""
+    """Return what find finds or else what make makes on a server. A request whose answer was lost is looked for before it is sent again."""
     import mlflow
     import requests
 
     tries, kept = "MLFLOW_HTTP_REQUEST_MAX_RETRIES", os.environ.get("MLFLOW_HTTP_REQUEST_MAX_RETRIES")
     for left in reversed(range(REPEATED + 1)):
+        if (found := find()) is not None:
+            return found
         os.environ[tries] = "0"
         try:
             return make()
@@ -198,8 +205,6 @@ def once(find: Callable[[], T | None], make: Callable[[], T]) -> T:
         finally:
             os.environ.pop(tries) if kept is None else os.environ.update({tries: kept})
         time.sleep(PAUSE)
-        if (found := find()) is not None:
-            return found
     raise AssertionError("the last try returns or raises")
 
 

@@ -382,24 +382,44 @@ def within(settings: ImageModality, passes: Callable[[ImageModality], bool]) -> 
 
 
 def stated(processor: Any, settings: ImageModality) -> Any:
-    """Return the processor, which says the sizes that the model was trained with: transformers prepares pictures by it as Refit does.
+    """Return a processor that says the sizes that the model was trained with, so that transformers prepares pictures as Refit does.
 
-    A processor resizes and crops in one of three ways. Which one is found on a picture; where it is none of them, its sizes stay.
+    It is of the base model's own class or, where that class resizes in a way of its own (ConvNeXT, LeViT), of CLIP's. Which one does
+    is tried on a picture; raises ModelError where neither does.
     """
     rgb = np.random.default_rng(0).integers(0, 256, (settings.crop + 8, 2 * settings.crop, 3), dtype=np.uint8)
     wanted = collate(processor)([{"pixel_values": _as_tensor(_cropped(_resized(rgb, settings, _filter(processor)), settings.crop))}])["pixel_values"]
-    cropped = {"do_resize": True, "do_center_crop": True, "crop_size": {"height": settings.crop, "width": settings.crop}}
-    for sizes in (
-        {"size": {"shortest_edge": settings.shorter_side}},
-        {"size": {"shortest_edge": settings.crop}, "crop_pct": settings.crop / (settings.shorter_side + 0.5)},  # ConvNeXT, PoolFormer
-        {"size": {"shortest_edge": -(-settings.shorter_side * 224 // 256)}},  # LeViT resizes to 256 / 224 of what is stated
-    ):
+    sizes = {
+        "do_resize": True, "size": {"shortest_edge": settings.shorter_side},
+        "do_center_crop": True, "crop_size": {"height": settings.crop, "width": settings.crop},
+    }  # fmt: skip
+    for kind, values in ((type(processor), processor.to_dict()), *_as_clip(processor)):
         with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError):
-            made = type(processor)(**processor.to_dict() | cropped | sizes)
+            made = kind(**values | sizes)
             found = made(images=rgb, return_tensors="pt")["pixel_values"]
             if found.shape == wanted.shape and float((found - wanted).abs().max()) < CLOSE:
                 return made
-    return processor
+    raise ModelError(
+        f"the base model's image processor, {type(processor).__name__}, cannot be told to resize to {settings.shorter_side} and crop to {settings.crop} "
+        "pixels as Refit does; take another base"
+    )
+
+
+def _as_clip(processor: Any) -> Iterator[tuple[type[Any], dict[str, Any]]]:
+    """Yield CLIP's class, with arguments by which it weighs and shifts channels as a processor does; nothing where it cannot."""
+    from transformers import CLIPImageProcessorPil
+
+    if (affine := _affine(processor)) and affine[0] == [0, 1, 2]:
+        _, shift, scale = affine
+        yield (
+            CLIPImageProcessorPil,
+            {
+                "rescale_factor": 1 / 255,
+                "image_mean": (shift / 255).tolist(),
+                "image_std": (1 / (255 * scale)).tolist(),
+                "resample": _filter(processor),
+            },
+        )
 
 
 def encoding(settings: ImageModality) -> tuple[int, int]:

@@ -29,6 +29,7 @@ NEED_TORCH = ("nlpaug.util.selection.filtering", "nlpaug.util.selection.randomne
 EVERY_WORD = 1_000_000  # nlpaug alters at most 10 words or characters unless told otherwise
 MOST_CHARACTERS = 1_000_000  # of a text, whatever params.yaml says: more is no sample
 MAX_BYTES = 4 * MOST_CHARACTERS  # of one text file
+ENCODED_AT_ONCE = 1000  # rows: what a tokenizer says beside the numbers takes ten times their memory
 
 
 def read(files: "pd.Series[Any]", encoding: Encoding) -> pd.DataFrame:
@@ -221,8 +222,11 @@ def encode(samples: pd.DataFrame, processor: Any, settings: TextModality) -> lis
     if settings.max_tokens > processor.model_max_length or processor.pad_token is None:
         limit = f"reads at most {processor.model_max_length} tokens" if processor.pad_token else "has no padding token"
         raise ModelError(f"the base model's tokenizer {limit}, and modality.max_tokens is {settings.max_tokens}; lower it, or take another base")
-    encoded = processor(samples["x"].tolist(), truncation=True, max_length=settings.max_tokens)
-    return [dict(zip(encoded.keys(), row, strict=True)) for row in zip(*encoded.values(), strict=True)]
+    texts, rows = samples["x"].tolist(), list[dict[str, Any]]()
+    for start in range(0, len(texts), ENCODED_AT_ONCE):
+        encoded = processor(texts[start : start + ENCODED_AT_ONCE], truncation=True, max_length=settings.max_tokens)
+        rows += [dict(zip(encoded.keys(), row, strict=True)) for row in zip(*encoded.values(), strict=True)]
+    return rows
 
 
 def largest(processor: Any, settings: TextModality, rows: int) -> Encoded:
