@@ -34,7 +34,7 @@ from stages.judging import scoring, statistics
 from stages.modalities import image
 
 STOCK, BARE = "the stock script", "a bare loop"
-PROBE = {"tune": {"name": "linear_probe"}, "epochs": 30, "learning_rate": 3.0e-3, "schedule": "linear"}  # of `refit add`
+PROBE = {"tune": {"name": "linear_probe"}, "head": {"name": "probe", "c": [0.01, 0.1, 1.0, 10.0]}}  # of `refit add`
 ALL = {"tune": {"name": "full", "embeddings": True}, "learning_rate": 3.0e-4, "schedule": "cosine"}
 TOKENS = 64  # of each text of which arithmetic is measured
 SQUARES = {"cpu": (1024, 2048), "cuda": (4096, 8192)}  # sides of the matrices whose product is the ceiling

@@ -4,10 +4,10 @@ from dataclasses import asdict, replace
 from math import isfinite
 from typing import Any
 
-from stages import device
+from stages import device, linear
 from stages.contract import manifest, plugins, receipts, runner
 from stages.contract.errors import ModelError
-from stages.contract.params import Augment, Classification, Compute, Finetune, Modality
+from stages.contract.params import Augment, Classification, Compute, Finetune, Modality, ProbeHead
 from stages.contract.runner import Job
 
 
@@ -42,17 +42,21 @@ def finetune(job: Job, modality: Modality, problem: Classification, base: str, a
         collate=of_x.collate(processor),
         loss=plugins.objective(finetune.objective.name).loss(finetune.objective, list(train.targets)),
         measure=measure,
+        head=frozenset(name.rpartition(".")[0] for name in new),
     )
     with device.arithmetic(compute):
+        if isinstance(finetune.head, ProbeHead):
+            balanced = finetune.objective.class_weights == "balanced"
+            learning = replace(learning, begun=linear.begin(model, new, learning, finetune.head.c, balanced))
         learner, learning = tune.prepare(model, new, learning, finetune.tune)
     history = plugins.loop(finetune.loop.name).fit(learner, learning, finetune, compute, job.resumable())
 
     if not all(isfinite(value) for entry in history for value in entry.values()):
         raise ModelError(f"tasks.{job.key}.finetune: the loss is not finite; lower learning_rate, or look for a bad row")
-    tune.finish(learner).save_pretrained(job.hand_on("model"))
+    of_y.plain(tune.finish(learner)).save_pretrained(job.hand_on("model"))
     of_x.stated(processor, modality).save_pretrained(job.out / "model")
     epochs = [entry for entry in history if "eval_loss" in entry]
-    best = max(epochs, key=lambda epoch: plugins.merit(epoch, finetune.best_metric))  # the earliest on a tie
+    best = plugins.kept(history, finetune.best_metric)
     receipts.write_json(job.hand_on("model.json"), {
         "task": job.key,
         "modality": asdict(modality),
@@ -65,8 +69,12 @@ def finetune(job: Job, modality: Modality, problem: Classification, base: str, a
     receipts.write_json(job.out / "epochs.json", epochs)  # `dvc plots` draws nothing where the first or last row lacks y
     metrics = {name.removeprefix("eval_"): value for name, value in best.items() if name.startswith("eval_")} | {"best_epoch": best["epoch"]}
     receipts.write_json(job.hand_on("metrics.json"), metrics)
-    chosen = "the last" if finetune.best_metric == "last" else f"the best by validation {finetune.best_metric}"
-    return f"of {len(epochs)} epochs {chosen}, {best['epoch']:g}, is kept: validation macro-F1 {best['eval_macro_f1']:.4f}"
+    if best["epoch"] == 0:
+        chosen = "the head that logistic regression gives" + (f", which none of {len(epochs) - 1} epochs is better than" if epochs[1:] else "")
+    else:
+        by = "the last" if finetune.best_metric == "last" else f"the best by validation {finetune.best_metric}"
+        chosen = f"of {int(epochs[-1]['epoch'])} epochs {by}, {best['epoch']:g}"
+    return f"{chosen}, is kept: validation macro-F1 {best['eval_macro_f1']:.4f}"
 
 
 def _set_layers(model: Any, finetune: Finetune) -> None:

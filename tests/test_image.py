@@ -70,7 +70,14 @@ def block() -> dict[str, Any]:
     task["validate"]["domain"] |= {"profile": "unknown", "run_base": False}
     task["augment"] |= {"share": 0.5, "copies": 2, "on_the_fly": True}
     task["split"] |= {"validation": 0.2, "test": 0.3}
-    task["finetune"] |= {"epochs": 3, "batch_size": 8, "learning_rate": 0.01, "tune": {"name": "full", "embeddings": True}}
+    task["finetune"] |= {
+        "epochs": 3,
+        "batch_size": 8,
+        "learning_rate": 0.01,
+        "head_learning_rate": 0.01,
+        "head": {"name": "random"},
+        "tune": {"name": "full", "embeddings": True},
+    }
     task["evaluate"]["baselines"] = [{"name": "majority"}]
     task["register"]["gates"] = [{"name": "beats_baseline", "margin": 0.0, "margins": {}, "alpha": 0.10}]
     return task

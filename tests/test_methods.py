@@ -6,13 +6,14 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from stages import device
+from stages import device, linear, pooling
 from stages.contract import settings
 from stages.contract.errors import ModelError
-from stages.contract.params import Compute, CrossEntropy, Finetune, Freeze, Full, LinearProbe, Lora
-from stages.contract.plugins import Learning, Rows
+from stages.contract.params import Compute, CrossEntropy, Finetune, Freeze, Full, LinearProbe, Lora, RandomHead
+from stages.contract.plugins import Learning, Rows, kept
 from stages.finetune import _set_layers
 from stages.methods import memory, prefix
 from stages.methods.loop import local
@@ -20,7 +21,15 @@ from stages.methods.objective import cross_entropy
 from stages.methods.tune import freeze, full, linear_probe, lora
 from tests.conftest import ROOT
 
-FINETUNE = replace(settings.load(ROOT / "params.yaml").tasks["questions"].finetune, epochs=2, batch_size=4, learning_rate=0.01, tune=Full("full", True))
+FINETUNE = replace(
+    settings.load(ROOT / "params.yaml").tasks["questions"].finetune,
+    epochs=2,
+    batch_size=4,
+    learning_rate=0.01,
+    head_learning_rate=0.01,
+    head=RandomHead("random"),
+    tune=Full("full", True),
+)
 COMPUTE = Compute(threads=1, dtype="float32", memory_format="contiguous_format", batch_size=8)
 
 
@@ -97,7 +106,11 @@ def test_gradients_are_clipped_to_their_norm_and_decay_shrinks_weights(tmp_path:
 
 def test_training_stops_early_after_so_many_epochs_without_a_better_one(tmp_path: Path) -> None:
     """The metric here never gets better than at first, and with steps of no size neither does the loss."""
-    epochs = [entry["epoch"] for entry in fitted(tmp_path, epochs=6, early_stopping_patience=2, learning_rate=1e-30)[1] if "eval_loss" in entry]
+    epochs = [
+        entry["epoch"]
+        for entry in fitted(tmp_path, epochs=6, early_stopping_patience=2, learning_rate=1e-30, head_learning_rate=1e-30)[1]
+        if "eval_loss" in entry
+    ]
     assert epochs == [1, 2, 3]
     assert len([1 for entry in fitted(tmp_path, epochs=4, early_stopping_patience=None)[1] if "eval_loss" in entry]) == 4
 
@@ -159,53 +172,118 @@ def test_balanced_class_weights_are_torch_s_and_count_every_label_alike(smoothin
         assert loss(outputs, labels) == pytest.approx(sum(total / rows for total, rows in zip(by_label, (6, 3, 1), strict=True)) / 3)
 
 
-def test_a_linear_probe_learns_on_the_features_that_reach_its_head_and_gives_the_whole_model_back(tmp_path: Path) -> None:
+def test_a_head_is_solved_on_what_reaches_it_and_is_what_scikit_learn_says() -> None:
+    """Of the C that are tried the one that validation likes best is taken; the model's logits are those of the pipeline it was fitted by."""
     import torch
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
 
     model, new = bert(2)
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-    learning = learn()
-    probe, reduced = linear_probe.prepare(model, new, learning, LinearProbe("linear_probe"))
-    assert {name for name, parameter in probe.named_parameters() if parameter.requires_grad} == {"head.weight", "head.bias"}
-    assert len(reduced.train) == 24 and len(reduced.validation) == 8 and len(set(reduced.train.lengths)) == 1
-
-    def logits(rows: Rows) -> Any:
-        batch = learning.collate([rows.encoded[i] for i in range(len(rows))])
-        with torch.no_grad():
-            return model.eval()(**batch).logits
-
-    def of_features(rows: Rows) -> Any:
-        with torch.no_grad():
-            return probe(reduced.collate([rows[i] for i in range(len(rows))])["features"]).logits
-
-    assert torch.allclose(of_features(reduced.train), logits(learning.train), atol=1e-6)
-    history = local.fit(probe, reduced, FINETUNE, COMPUTE, tmp_path)
-    assert torch.allclose(of_features(reduced.validation), logits(learning.validation), atol=1e-6)
-
-    whole = linear_probe.finish(probe)
-    assert whole is model
-    assert {name for name, value in whole.state_dict().items() if not value.equal(before[name])} == {"classifier.weight", "classifier.bias"}
-    whole.save_pretrained(tmp_path / "model")
-    again = type(model).from_pretrained(tmp_path / "model").eval()
-    batch = learning.collate([learning.validation[i] for i in range(8)])
+    before, scores = {name: value.clone() for name, value in model.state_dict().items()}, iter([0.5, 0.7, 0.7])
+    learning = replace(learn(), measure=lambda *_: {"macro_f1": next(scores)})
+    begun = linear.begin(model, new, learning, (10.0, 0.01, 1.0), balanced=False)
+    batch = learning.collate([learning.train[i] for i in range(24)])
+    targets = batch.pop("labels")
     with torch.no_grad():
-        found = again(**{name: tensor for name, tensor in batch.items() if name != "labels"}).logits
-    assert found.equal(logits(learning.validation))
-    first, *others = [entry for entry in history if "eval_loss" in entry]  # macro_f1 stays as it was, so the least loss is kept
-    least = min(first["eval_loss"], *(entry["eval_loss"] for entry in others))
-    assert least < first["eval_loss"]
-    assert float(torch.nn.functional.cross_entropy(found, batch["labels"])) == pytest.approx(least)
-    assert not any(local.MERIT in entry for entry in history)
+        features = model.bert(**batch).pooler_output
+        logits = model(**batch).logits
+    right = make_pipeline(StandardScaler(), LogisticRegression(C=1.0, max_iter=1000, tol=1e-8)).fit(features.numpy(), targets.numpy())
+    assert np.allclose(torch.softmax(logits, 1).numpy(), right.predict_proba(features.numpy()), atol=1e-3)
+    assert {name for name, value in model.state_dict().items() if not value.equal(before[name])} == set(new)
+    loss = torch.nn.functional.cross_entropy(logits[:8], targets[:8])
+    assert (begun["epoch"], begun["eval_macro_f1"], begun["eval_loss"]) == (0, 0.7, pytest.approx(float(loss), abs=1e-5))
 
 
-def test_a_linear_probe_of_a_head_of_several_modules_runs_the_frozen_base_at_each_step() -> None:
+def test_two_labels_are_solved_as_well_and_balanced_ones_weigh_alike() -> None:
+    drawn = np.random.default_rng(0)
+    y = np.array([0] * 90 + [1] * 10)
+    known = drawn.normal(size=(100, 3)) + y[:, None]
+    plain, even = (linear.solve(known, y, 1.0, balanced) for balanced in (False, True))
+    predicted = [int(of.logits(known).argmax(1).sum()) for of in (plain, even)]
+    assert predicted[0] < predicted[1] < 50
+    assert np.allclose(plain.weights[0], -plain.weights[1])
+
+
+def test_a_linear_probe_learns_nothing_by_steps_and_a_head_of_several_layers_is_refused(tmp_path: Path) -> None:
     model, new = bert(1)
-    learner, learning = linear_probe.prepare(model, new | {"bert.pooler.dense.weight"}, given := learn(), LinearProbe("linear_probe"))
-    assert learner is model and learning is given
-    learner.train()
-    assert not learner.base_model.training and learner.classifier.training
-    assert {name for name, parameter in model.named_parameters() if parameter.requires_grad} == {*new, "bert.pooler.dense.weight"}
+    begun = {"epoch": 0.0, "step": 0, "eval_loss": 1.0, "eval_macro_f1": 0.5}
+    learner, learning = linear_probe.prepare(model, new, replace(learn(), begun=begun), LinearProbe("linear_probe"))
     assert linear_probe.finish(learner) is model
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    assert local.fit(learner, learning, FINETUNE, COMPUTE, tmp_path) == [begun]
+    assert all(value.equal(before[name]) for name, value in model.state_dict().items())
+    with pytest.raises(ModelError, match=r"is not one linear layer \(bert.pooler.dense, classifier\)"):
+        linear.head(model, new | {"bert.pooler.dense.weight"})
+    with pytest.raises(ValueError, match="nothing but head"):
+        replace(FINETUNE, tune=LinearProbe("linear_probe"))
+
+
+@pytest.mark.parametrize("metric", ["macro_f1", "loss", "last"])
+@pytest.mark.parametrize("better", [True, False])
+def test_where_no_epoch_is_better_the_model_stays_as_it_began(tmp_path: Path, metric: Any, better: bool) -> None:
+    from transformers import set_seed
+
+    model, _ = bert(1)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    set_seed(0)
+    begun = {"epoch": 0.0, "step": 0, "eval_loss": 9.0 if better else 0.0, "eval_macro_f1": 0.1 if better else 0.9}
+    history = local.fit(model, replace(learn(), begun=begun), replace(FINETUNE, best_metric=metric), COMPUTE, tmp_path)
+    assert history[0] is begun and len([of for of in history if "eval_loss" in of]) == 3
+    assert all(value.equal(before[name]) for name, value in model.state_dict().items()) is not better
+    assert (kept(history, metric)["epoch"] > 0) is better
+
+
+def test_the_head_has_a_learning_rate_of_its_own_whatever_a_method_wraps_it_in() -> None:
+    model, new = bert(1)
+    learner, _ = lora.prepare(model, new, learn(), Lora("lora", 4, 8.0, 0.0, ("query",)))
+    groups = local.optimizer(learner, replace(FINETUNE, learning_rate=1e-4, head_learning_rate=1e-2), frozenset({"classifier"})).param_groups
+    names = {of: name for name, of in learner.named_parameters()}
+    fast = {names[of] for group in groups for of in group["params"] if group["lr"] == 1e-2}
+    slow = {names[of] for group in groups for of in group["params"] if group["lr"] == 1e-4}
+    assert fast and all("classifier" in name for name in fast)
+    assert slow and all("lora_" in name for name in slow)
+
+
+def test_a_bert_that_sees_the_mean_is_saved_as_a_plain_one_that_says_the_same(tmp_path: Path) -> None:
+    import torch
+    from transformers import AutoModelForSequenceClassification
+
+    model, _ = bert(2)
+    pooling.by_mean(model)
+    for weights in model.classifier.parameters():
+        weights.data.normal_(generator=torch.Generator().manual_seed(0))
+    learning = learn()
+    batch = learning.collate([{**learning.train.encoded[i]} for i in range(8)])
+    alone = learning.collate([{**learning.train.encoded[1]}])
+    model.eval()
+    with torch.no_grad():
+        logits, states = model(**batch).logits, model.bert(**batch).last_hidden_state
+        assert torch.allclose(model(**alone).logits, logits[1:2], atol=1e-5), "padding is no part of the mean"
+        mean = torch.nn.functional.layer_norm(states[1, :3].mean(0), (16,))
+        assert torch.allclose(model.classifier(mean), logits[1], atol=1e-5)
+        pooling.plain(model).save_pretrained(tmp_path)
+        again = AutoModelForSequenceClassification.from_pretrained(tmp_path).eval()
+        assert torch.allclose(again(**batch).logits, logits, atol=0.02)
+    assert pooling.plain(again) is again
+
+
+@pytest.mark.parametrize(
+    ("files", "stated"),
+    [
+        ({}, False),
+        ({"README.md": "It is pooled by cls_pooling."}, False),
+        ({"README.md": "#Mean Pooling - take the mask into account"}, True),
+        ({"README.md": "(1): Pooling({'pooling_mode_cls_token': False, 'pooling_mode_mean_tokens': True})"}, True),
+        ({"README.md": "mean pooling", "1_Pooling/config.json": '{"pooling_mode_cls_token": true, "pooling_mode_mean_tokens": false}'}, False),
+        ({"1_Pooling/config.json": '{"pooling_mode_mean_tokens": true}'}, True),
+    ],
+)
+def test_a_base_model_says_whether_it_was_trained_on_the_mean(tmp_path: Path, files: dict[str, str], stated: bool) -> None:
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert pooling.is_stated(tmp_path) is stated
 
 
 def test_freeze_lets_the_top_layers_learn_and_what_stands_above_them() -> None:
@@ -333,7 +411,7 @@ def test_a_step_that_does_not_fit_into_memory_is_refused_with_the_batch_that_fit
 def test_matrices_decay_and_biases_and_norms_do_not() -> None:
     model, _ = bert(1)
     model.bert.embeddings.requires_grad_(False)
-    decays, stays = local.optimizer(model, replace(FINETUNE, weight_decay=0.5)).param_groups
+    stays, decays = sorted(local.optimizer(model, replace(FINETUNE, weight_decay=0.5), frozenset()).param_groups, key=lambda of: of["weight_decay"])
     names = {of: name for name, of in model.named_parameters()}
     assert (decays["weight_decay"], stays["weight_decay"]) == (0.5, 0.0)
     assert {names[of].rpartition(".")[2] for of in decays["params"]} == {"weight"}

@@ -136,7 +136,7 @@ def test_a_copy_that_became_equal_to_a_held_out_row_is_dropped_and_counted(proje
 def test_a_worse_candidate_is_judged_against_the_champion_and_going_back_judges_anew(done: Project, tmp_path: Path) -> None:
     """The champion is scored anew on today's rows, and DVC's run cache must not replay an old decision."""
     project = done.copy(tmp_path / "project")
-    project.params(lambda p: p["tasks"]["tiny"]["finetune"].update(learning_rate=1e-9, epochs=1))
+    project.params(lambda p: p["tasks"]["tiny"]["finetune"].update(learning_rate=1e-9, head_learning_rate=1e-9, epochs=1))
     project.repro()
     decision = load(project, "register/tiny/decision.json")
     assert (decision["outcome"], decision["against"], decision["candidate"]["version"]) == ("reject", "version_1", 2)
@@ -146,7 +146,7 @@ def test_a_worse_candidate_is_judged_against_the_champion_and_going_back_judges_
     assert versus["baseline"] > versus["candidate"]
     assert client(project).get_model_version_by_alias("tiny", "champion").version == 1
 
-    project.params(lambda p: p["tasks"]["tiny"]["finetune"].update(learning_rate=0.01, epochs=3))
+    project.params(lambda p: p["tasks"]["tiny"]["finetune"].update(learning_rate=0.01, head_learning_rate=0.01, epochs=3))
     output = project.repro().stdout
     assert "Running stage 'register@tiny'" in output
     decision = load(project, "register/tiny/decision.json")

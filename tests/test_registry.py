@@ -372,7 +372,7 @@ def test_impact_knows_the_files_of_data_as_dvc_hashes_them(here: Project, tmp_pa
 def test_compare_gives_the_gate_s_evidence_on_test_rows_and_on_any_table(here: Project, tmp_path: Path) -> None:
     from stages.commands.compare import compare
 
-    here.params(lambda p: p["tasks"]["tiny"]["finetune"].update(learning_rate=1e-9, epochs=1))
+    here.params(lambda p: p["tasks"]["tiny"]["finetune"].update(learning_rate=1e-9, head_learning_rate=1e-9, epochs=1))
     for stage in ("finetune", "evaluate"):
         here.stage(stage)
     here.run("dvc", "commit", "-q", "-f", "finetune@tiny", "evaluate@tiny")

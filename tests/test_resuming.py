@@ -104,7 +104,7 @@ def test_a_training_that_was_over_when_it_was_killed_makes_no_step_more(tmp_path
 
 def test_the_patience_of_early_stopping_is_brought_back_and_what_stopped_early_stays_stopped(tmp_path: Path) -> None:
     """With steps of no size nothing gets better after the first epoch."""
-    patient = replace(FINETUNE, epochs=6, early_stopping_patience=2, learning_rate=1e-30)
+    patient = replace(FINETUNE, epochs=6, early_stopping_patience=2, learning_rate=1e-30, head_learning_rate=1e-30)
     weights, history = trained(tmp_path / "undisturbed", TUNES[0], finetune=patient)
     assert [entry["epoch"] for entry in history if "eval_loss" in entry] == [1, 2, 3]
     assert trained(tmp_path / "disturbed", TUNES[0], (8, terminate), (6, kill), finetune=patient) == (weights, history)

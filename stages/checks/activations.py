@@ -1,4 +1,4 @@
-"""Runs a base model as it was pretrained, and keeps what its layers say of each sample: an embedding, and what reached BatchNorm."""
+"""Runs a base model as it was pretrained, and keeps what its layers say of each sample: an embedding, what reaches a head, what reached BatchNorm."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from stages import device
+from stages import device, linear
 from stages.contract import progress
+from stages.contract.errors import ModelError
 from stages.contract.params import Compute
 from stages.contract.plugins import Modality, Problem
 
@@ -26,8 +27,9 @@ SIZES = (25, 50, 100, 200, 500, 1000)  # of the draws that a profile knows
 class Seen:
     """What a base model saw of samples (rows), float32.
 
-    means and squares are those of what reaches each channel of each BatchNorm layer (rows, channels of all layers), kept
-    those that the layers carry from pretraining (2, channels: mean, variance); layers says how many channels each has.
+    features are what reaches a new head (rows, width), the embeddings where a head is more than one layer. means and squares
+    are those of what reaches each channel of each BatchNorm layer (rows, channels of all layers), kept those that the layers
+    carry from pretraining (2, channels: mean, variance); layers says how many channels each has.
     """
 
     embeddings: Floats
@@ -35,6 +37,7 @@ class Seen:
     squares: Floats
     kept: Floats
     layers: list[int]
+    features: Floats
 
 
 class Base:
@@ -42,25 +45,32 @@ class Base:
 
     def __init__(self, folder: Path, of_x: Modality, of_y: Problem, modality: Any, compute: Compute) -> None:
         self.folder, self.of_x, self.of_y, self.modality, self.compute = folder, of_x, of_y, modality, compute
-        self._embeddings = dict[tuple[Any, ...], dict[str, Floats]]()
+        self._seen = dict[tuple[Any, ...], dict[str, tuple[Floats, Floats]]]()
 
     @cached_property
-    def _loaded(self) -> tuple[Any, Any]:
+    def _loaded(self) -> tuple[Any, Any, Any]:
         return _load(self.folder, self.of_x, self.of_y, self.modality.name, self.compute)
 
     def holds(self, rows: pd.DataFrame, modality: Any) -> bool:
         """Tell whether all rows (id) went through the model already, encoded as a modality's settings say."""
-        return set(rows["id"]) <= self._embeddings.get(self.of_x.encoding(modality), {}).keys()
+        return set(rows["id"]) <= self._seen.get(self.of_x.encoding(modality), {}).keys()
 
     def embed(self, rows: pd.DataFrame, modality: Any = None) -> Floats:
         """Return the embeddings (rows, width) of manifest rows, encoded as the task says, or as other settings of the modality say."""
-        modality = modality or self.modality
-        known = self._embeddings.setdefault(self.of_x.encoding(modality), {})
+        return self._of(rows, modality or self.modality)[0]
+
+    def features(self, rows: pd.DataFrame) -> Floats:
+        """Return what reaches a new head (rows, width) of manifest rows, encoded as the task says."""
+        return self._of(rows, self.modality)[1]
+
+    def _of(self, rows: pd.DataFrame, modality: Any) -> tuple[Floats, Floats]:
+        known = self._seen.setdefault(self.of_x.encoding(modality), {})
         new = rows[~rows["id"].isin(list(known))]
         if len(new):
             seen = _run(*self._loaded, new, self.of_x, modality, self.compute, norms=False)
-            known.update(zip(new["id"], seen.embeddings, strict=True))
-        return np.stack([known[i] for i in rows["id"]])
+            known.update(zip(new["id"], zip(seen.embeddings, seen.features, strict=True), strict=True))
+        embeddings, features = zip(*(known[i] for i in rows["id"]), strict=True)
+        return np.stack(embeddings), np.stack(features)
 
     def bytes(self) -> int:
         """Return the bytes of its weights."""
@@ -72,32 +82,43 @@ def see(folder: Path, samples: pd.DataFrame, of_x: Modality, of_y: Problem, moda
     return _run(*_load(folder, of_x, of_y, modality.name, compute), samples, of_x, modality, compute, norms=True)
 
 
-def _load(folder: Path, of_x: Modality, of_y: Problem, modality: str, compute: Compute) -> tuple[Any, Any]:
-    """Return the base model, on its device and without a head, and its processor."""
+def _load(folder: Path, of_x: Modality, of_y: Problem, modality: str, compute: Compute) -> tuple[Any, Any, Any]:
+    """Return the base model, on its device and with a new head, the head's layer, if it is one, and the processor."""
     import torch
 
     on = device.set_up(compute)
-    model = of_y.load(folder, modality, ["0", "1"], new_head=True)[0].base_model.eval()  # the head is not asked
-    return model.to(on, memory_format=getattr(torch, compute.memory_format)), of_x.processor(folder)
+    model, new = of_y.load(folder, modality, ["0", "1"], new_head=True)
+    try:
+        layer = linear.head(model, new)
+    except ModelError:
+        layer = None
+    return model.eval().to(on, memory_format=getattr(torch, compute.memory_format)), layer, of_x.processor(folder)
 
 
-def _run(model: Any, processor: Any, samples: pd.DataFrame, of_x: Modality, modality: Any, compute: Compute, norms: bool) -> Seen:
+def _run(model: Any, layer: Any, processor: Any, samples: pd.DataFrame, of_x: Modality, modality: Any, compute: Compute, norms: bool) -> Seen:
     """Return what the model sees of samples; without norms no BatchNorm layer is watched, which takes a quarter of the time."""
     import torch
 
     watched = [module for module in model.modules() if norms and isinstance(module, torch.nn.BatchNorm2d)]
     reached: list[Any] = [None] * len(watched)
+    said, given = list[Any](), list[Any]()
     caught = [norm.register_forward_pre_hook(_keeper(reached, i)) for i, norm in enumerate(watched)]
+    caught.append(model.base_model.register_forward_hook(lambda _, __, output: said.append(output)))
+    caught += [layer.register_forward_pre_hook(lambda _, inputs: given.append(inputs[0]))] if layer else []
     encoded = of_x.encode(samples, processor, modality)
-    rows, moments = [np.empty(0)] * len(samples), [np.empty(0)] * len(samples)
+    rows, moments, features = ([np.empty(0)] * len(samples) for _ in range(3))
     size = min(compute.batch_size, WATCHED_AT_ONCE) if watched else compute.batch_size
     with torch.inference_mode(), progress.Progress("run the base model", len(samples)) as going:
         for batch, inputs in device.batches(encoded, of_x.lengths(encoded), of_x.collate(processor), size):
             with device.arithmetic(compute):
-                embedded = _pooled(_hidden(model, inputs).float(), inputs.get("attention_mask"))
+                model(**inputs)
+                embedded = _pooled(_hidden(model, said[0], inputs).float(), inputs.get("attention_mask"))
+            features_of = given[0].float() if layer else embedded
+            said.clear()
+            given.clear()
             stacked = torch.stack([torch.cat(of, 1) for of in zip(*reached, strict=True)], 1) if watched else embedded[:, None, :0].repeat(1, 2, 1)
-            for i, row, moment in zip(batch, embedded.cpu().numpy(), stacked.cpu().numpy(), strict=True):
-                rows[i], moments[i] = row, moment
+            for i, row, moment, feature in zip(batch, *(of.cpu().numpy() for of in (embedded, stacked, features_of)), strict=True):
+                rows[i], moments[i], features[i] = row, moment, feature
             going.advance(len(batch))
     for hook in caught:
         hook.remove()
@@ -109,12 +130,12 @@ def _run(model: Any, processor: Any, samples: pd.DataFrame, of_x: Modality, moda
         squares,
         torch.cat(kept, 1).cpu().numpy() if kept else np.empty((2, 0), np.float32),
         [of.shape[1] for of in kept],
+        np.stack(features).astype(np.float32),
     )
 
 
-def _hidden(model: Any, inputs: dict[str, Any]) -> Any:
+def _hidden(model: Any, said: Any, inputs: dict[str, Any]) -> Any:
     """Return what the last layer says; a model that has no part without a head (CLIP) names it among its hidden states."""
-    said = model(**inputs)
     return said.last_hidden_state if "last_hidden_state" in said else model(**inputs, output_hidden_states=True).hidden_states[-1]
 
 

@@ -3,15 +3,21 @@
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
-from stages import candidate, lineage, registry
+import pandas as pd
+
+from stages import candidate, lineage, linear, registry
+from stages.checks.activations import Base
 from stages.commands import versions
 from stages.contract import locks, manifest, plugins, receipts, settings
 from stages.contract.errors import ModelError, ParamsError, ReceiptError
 from stages.contract.escape import extract
-from stages.contract.params import Majority, ProbeLogistic
+from stages.contract.params import Majority, ProbeLogistic, Task
 from stages.contract.runner import Job
 from stages.judging import baselines, cheap, scoring
+
+SAME = 0.95  # of the test rows: a head in a saved model is computed in the task's arithmetic, and of pictures in all views
 
 
 @dataclass(frozen=True)
@@ -33,24 +39,40 @@ def adopt(name: str, baseline: str) -> Result:
         raise ParamsError(f"params.yaml: tasks.{name}.evaluate.baselines has no {extract(baseline)}; it has: {known}")
     if isinstance(chosen, Majority):
         raise ModelError("majority: has learned nothing that could be registered")
-    if isinstance(chosen, ProbeLogistic):
-        raise ModelError(
-            f"probe_logistic: is a head on the base model; set tasks.{name}.finetune.tune to {{name: linear_probe}} and run `dvc repro register@{name}`"
-        )
     with locks.Lock(Path("data/.work/register", name)) as work, TemporaryDirectory(dir=work) as out:
         job = Job("adopt", name, Path(out), work)
         parts = {part: manifest.read(job.take("split", f"{part}.parquet")) for part in manifest.PARTS}
-        report = receipts.read_json(job.take("evaluate", "report.json"))
+        job.take("evaluate", "report.json")
         predictions = manifest.read_table(job.take("evaluate", "predictions.parquet")).set_index("id")
         of_y, trained = plugins.problem(task.problem.name), receipts.read_json(job.take("finetune", "model.json"))
+        card = {key: trained[key] for key in ("task", "modality", "problem", "base")}
         known = baselines.known(parts["train"], parts["validation"])
-        fitted = cheap.fit(chosen, cheap.features(chosen, known["x"]), of_y.strata(known["y"]))
-        cheap.save(fitted, job.out, {key: trained[key] for key in ("task", "modality", "problem", "base")})
+        y = of_y.strata(known["y"])
+        if isinstance(chosen, ProbeLogistic):
+            _save_probe(chosen, known, y, task, job, card)
+        else:
+            cheap.save(cheap.fit(chosen, cheap.features(chosen, known["x"]), y), job.out, card)
         sha256 = scoring.identity(job.out)
         scored = scoring.predict(job.out, parts["test"], task.compute, sha256).set_index(parts["test"]["id"])["predicted"]
-        if baseline not in predictions or not scored.equals(predictions[baseline].rename("predicted")):
+        same = float((scored == predictions[baseline]).mean()) if baseline in predictions else 0.0
+        if same < (SAME if isinstance(chosen, ProbeLogistic) else 1.0):
             raise ReceiptError(f"data/evaluate/{name}: its {baseline} predicts other labels than the one fitted now; run `dvc repro evaluate@{name}`")
-        measured, origin = report["models"][baseline], lineage.read(name, task.data.source, task.base)
-        metrics = {**of_y.headlines(measured), "rows": len(scored)}
+        measured = of_y.measure(of_y.strata(parts["test"]["y"]).tolist(), scored.tolist(), trained["labels"])
+        metrics, origin = {**of_y.headlines(measured), "rows": len(scored)}, lineage.read(name, task.data.source, task.base)
         version = registry.record(candidate.gather(job, job.out, sha256, (task.data.source, task.base), parts, origin, metrics))
     return Result(f"{version.name}@{version.number}", sha256, baseline, measured["macro_f1"])
+
+
+def _save_probe(chosen: ProbeLogistic, known: pd.DataFrame, y: "pd.Series[str]", task: Task, job: Job, card: dict[str, Any]) -> None:
+    """Write the base model with the head that the baseline fits on it, as finetune writes a model."""
+    of_x, of_y = plugins.modality(task.modality.name), plugins.problem(task.problem.name)
+    settings_of_x = plugins.settings(card["modality"])
+    folder, _ = job.raw(task.base)
+    solved = baselines.learn_probe(chosen, known, y, Base(folder, of_x, of_y, settings_of_x, task.compute))
+    labels = list(map(str, solved.labels))
+    model, new = of_y.load(folder, task.modality.name, labels, new_head=True)
+    solved.put_into(linear.head(model, new))
+    of_y.plain(model).save_pretrained(job.out / "model")
+    of_x.stated(of_x.processor(folder), settings_of_x).save_pretrained(job.out / "model")
+    sha256 = receipts.digest(receipts.files(job.out, ["model"]))
+    receipts.write_json(job.out / "model.json", card | {"labels": labels, "sha256": sha256})

@@ -93,16 +93,20 @@ def _training(task: Task, folder: Path, train: Any, compute: Compute) -> Callabl
     loss = plugins.objective(task.finetune.objective.name).loss(task.finetune.objective, list(rows.targets))
     learning = plugins.Learning(rows, rows, of_x.collate(processor), loss, lambda *_: {})
     learner, learning = plugins.tune(task.finetune.tune.name).prepare(model, new, learning, task.finetune.tune)
+    learns = len(learning.train) > 0  # else a step is what the base model says of its rows
     learner = learner.to(device.find(), memory_format=getattr(torch, compute.memory_format)).train()
     device.avoid_slow_kernels(learner, compute)
-    optimizer = local.optimizer(learner, task.finetune)
+    optimizer = local.optimizer(learner, task.finetune, learning.head) if learns else None
+    taken = learning.train if learns else rows
 
     def step() -> int:
         device.set_up(compute)
-        batch = {key: of.to(device.find()) for key, of in learning.collate(learning.train.__getitems__(range(len(rows)))).items()}
+        batch = {key: of.to(device.find()) for key, of in learning.collate(taken.__getitems__(range(len(rows)))).items()}
         targets = batch.pop("labels")
-        with device.arithmetic(compute):
+        with device.arithmetic(compute), torch.set_grad_enabled(learns):
             outputs = learner(**batch)
+        if optimizer is None:
+            return len(rows)
         outputs.logits = outputs.logits.float()
         learning.loss(outputs, targets).backward()
         optimizer.step()

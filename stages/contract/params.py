@@ -486,7 +486,7 @@ class Full(_Strict):
 
 @dataclass(frozen=True)
 class LinearProbe(_Strict):
-    """Only the new head learns, on the base model's features."""
+    """Nothing learns by steps: the head stays as finetune.head solves it. epochs, learning rates and batch_size are not read."""
 
     name: Literal["linear_probe"]
 
@@ -516,6 +516,22 @@ class Lora(_Strict):
 
 
 @dataclass(frozen=True)
+class RandomHead(_Strict):
+    """Small random numbers, by the seed."""
+
+    name: Literal["random"]
+
+
+@dataclass(frozen=True)
+class ProbeHead(_Strict):
+    """Logistic regression on what reaches the head from the base model as it was pretrained; kept where no epoch is better on validation."""
+
+    name: Literal["probe"]
+    c: Annotated[tuple[Positive, ...], Field(min_length=1)]
+    """inverse strengths of regularisation that are tried; the one of the best macro-F1 on validation is taken"""
+
+
+@dataclass(frozen=True)
 class CrossEntropy(_Strict):
     """The negative log-likelihood of the right label."""
 
@@ -541,6 +557,8 @@ class Finetune(_Strict):
     """of the new head, the order of rows and dropout"""
     tune: Annotated[Full | LinearProbe | Freeze | Lora, Field(discriminator="name")]
     """what learns"""
+    head: Annotated[RandomHead | ProbeHead, Field(discriminator="name")]
+    """what the new head begins as"""
     objective: CrossEntropy
     """what is minimised"""
     loop: Local
@@ -553,6 +571,8 @@ class Finetune(_Strict):
     """rows a step"""
     learning_rate: Positive
     """at its peak (AdamW)"""
+    head_learning_rate: Positive
+    """the same of the new head, which has further to go where it begins at random"""
     schedule: Literal["linear", "cosine", "constant_with_warmup"]
     """of the learning rate"""
     warmup: BelowOne
@@ -571,6 +591,8 @@ class Finetune(_Strict):
     def __post_init__(self) -> None:
         if self.best_metric == "last" and self.early_stopping_patience is not None:
             raise ValueError("early_stopping_patience counts epochs that are no better than the best; with best_metric: last it must be null")
+        if isinstance(self.tune, LinearProbe) and isinstance(self.head, RandomHead):
+            raise ValueError("with tune: {name: linear_probe} nothing but head: {name: probe, c: [...]} learns; say so")
 
 
 @dataclass(frozen=True)

@@ -163,6 +163,10 @@ class Problem(Protocol):
         """
         ...
 
+    def plain(self, model: Any) -> Any:
+        """Return a model that load gave as it is saved, so that other tools compute the same."""
+        ...
+
     def targets(self, y: "pd.Series[Any]", labels: list[str]) -> list[Any]:
         """Return what the objective compares the outputs with."""
         ...
@@ -249,7 +253,9 @@ class Rows:
 class Learning:
     """What a loop learns from: encoded rows with `labels`, and how to batch, what to minimise, what to measure.
 
-    measure takes logits and targets of the same rows in any order: a loop may batch validation by length.
+    measure takes logits and targets of the same rows in any order: a loop may batch validation by length. Without train rows
+    there is nothing to learn. head names the modules that are new, which have a learning rate of their own; begun is what
+    validation says of the model as it begins (epoch 0), null where that is random.
     """
 
     train: Rows
@@ -257,6 +263,8 @@ class Learning:
     collate: Callable[[list[dict[str, Any]]], dict[str, Any]]
     loss: Callable[..., Any]
     measure: Callable[[Any, Any], dict[str, float]]
+    head: frozenset[str] = frozenset()
+    begun: dict[str, float] | None = None
 
 
 def merit(epoch: dict[str, float], metric: str) -> float:
@@ -268,6 +276,13 @@ def merit(epoch: dict[str, float], metric: str) -> float:
     if metric == "last":
         return epoch["epoch"]
     return -epoch["eval_loss"] if metric == "loss" else epoch[f"eval_{metric}"] - 1e-6 * epoch["eval_loss"]
+
+
+def kept(history: list[dict[str, float]], metric: str) -> dict[str, float]:
+    """Return the epoch of a history that is kept: the one of most merit, the earliest on a tie, but epoch 0 where validation likes none better."""
+    epochs = [entry for entry in history if "eval_loss" in entry]
+    best, judge = max(epochs, key=lambda epoch: merit(epoch, metric)), "macro_f1" if metric == "last" else metric
+    return epochs[0] if epochs[0]["epoch"] == 0 and merit(best, judge) <= merit(epochs[0], judge) else best
 
 
 class Loop(Protocol):

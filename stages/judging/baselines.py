@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from stages import linear
 from stages.checks.activations import Base
 from stages.contract.params import Baseline, Majority, ProbeLogistic
 from stages.judging import cheap
@@ -28,20 +29,27 @@ def known(train: pd.DataFrame, validation: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([train[train["id"] == train["source_id"]], validation], ignore_index=True)
 
 
+def learn_probe(baseline: ProbeLogistic, train: pd.DataFrame, y: "pd.Series[str]", base: Base) -> linear.Solved:
+    """Fit a head on what the frozen base model says of train (manifest rows and their labels y), max_rows of them at most."""
+    train = train.sort_values("id").head(baseline.max_rows)  # ids are hashes: their order is a draw
+    return linear.solve(base.features(train), y[train.index], baseline.c)
+
+
 def score(baseline: Baseline, train: pd.DataFrame, y: "pd.Series[str]", test: pd.DataFrame, base: Base) -> Scored:
     """Fit on train (manifest rows and their labels y) and score test."""
     if isinstance(baseline, Majority):
         return Scored(np.full(len(test), y.mode().iloc[0], dtype=object), 0.0, 0.0)
-
-    def seen(rows: pd.DataFrame) -> Array:
-        return base.embed(rows) if isinstance(baseline, ProbeLogistic) else cheap.features(baseline, rows["x"])
-
     if isinstance(baseline, ProbeLogistic):
-        train = train.sort_values("id").head(baseline.max_rows)  # ids are hashes: their order is a draw
-    fitted = cheap.fit(baseline, seen(train), y[train.index])
-    began = time.perf_counter()
-    best = cheap.logits(fitted, seen(test)).argmax(axis=1)
+        head = learn_probe(baseline, train, y, base)
+        labels, size = head.labels, head.weights.nbytes + head.bias.nbytes + base.bytes()
+        began = time.perf_counter()
+        logits = head.logits(base.features(test))
+    else:
+        fitted = cheap.fit(baseline, cheap.features(baseline, train["x"]), y)
+        labels = fitted.labels
+        size = sum(of.nbytes for of in fitted.numbers.values()) + sum(len(word.encode()) for word in fitted.vocabulary)
+        began = time.perf_counter()
+        logits = cheap.logits(fitted, cheap.features(baseline, test["x"]))
+    best = logits.argmax(axis=1)
     took = time.perf_counter() - began
-    size = sum(of.nbytes for of in fitted.numbers.values()) + sum(len(word.encode()) for word in fitted.vocabulary)
-    size += base.bytes() if isinstance(baseline, ProbeLogistic) else 0
-    return Scored(np.array(fitted.labels, dtype=object)[best], 1000 * took / len(test), size / 1e6)
+    return Scored(np.array(labels, dtype=object)[best], 1000 * took / len(test), size / 1e6)

@@ -1,4 +1,4 @@
-"""Linear models on what costs next to nothing: counts of words or characters, histograms of gradients and colours, a frozen base's embeddings."""
+"""Linear models on what costs next to nothing: counts of words or characters, histograms of gradients and colours."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -10,7 +10,7 @@ import pandas as pd
 from pydantic import TypeAdapter
 
 from stages.contract import pictures, receipts
-from stages.contract.params import HogLogistic, Linear, ProbeLogistic, TfidfCharacters, TfidfLogistic
+from stages.contract.params import HogLogistic, Linear, TfidfCharacters, TfidfLogistic
 from stages.contract.pictures import PictureError
 
 Array = np.ndarray[Any, Any]
@@ -22,7 +22,7 @@ SIDE, CELL, ANGLES = 64, 8, 9  # pixels of a reduced picture and of a cell; bins
 class Fitted:
     """What a linear model has learned, as numbers (float32) and words: nothing in it is code."""
 
-    settings: Linear | ProbeLogistic
+    settings: Linear
     labels: list[str]
     numbers: dict[str, Array]
     """weights (labels, features), bias (labels), and idf (features), or mean and scale (features)"""
@@ -35,8 +35,8 @@ def features(model: Linear, x: "pd.Series[str]") -> Array:
     return _picture_features(x) if isinstance(model, HogLogistic) else x.to_numpy()
 
 
-def untrained(model: Linear | ProbeLogistic, classifier: Any) -> Any:
-    """Return a pipeline that ends in the classifier and learns from features, or from embeddings."""
+def untrained(model: Linear, classifier: Any) -> Any:
+    """Return a pipeline that ends in the classifier and learns from features."""
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
@@ -44,8 +44,8 @@ def untrained(model: Linear | ProbeLogistic, classifier: Any) -> Any:
     return make_pipeline(first, classifier)
 
 
-def fit(model: Linear | ProbeLogistic, known: Array, y: "pd.Series[str]") -> Fitted:
-    """Learn logistic regression from features (or embeddings) and their labels.
+def fit(model: Linear, known: Array, y: "pd.Series[str]") -> Fitted:
+    """Learn logistic regression from features and their labels.
 
     Newton's method with conjugate gradients converges in some ten steps where L-BFGS takes a hundred: a tenth of the time on counts of words.
     """
@@ -65,7 +65,7 @@ def fit(model: Linear | ProbeLogistic, known: Array, y: "pd.Series[str]") -> Fit
 
 
 def logits(fitted: Fitted, asked: Array) -> Array:
-    """Return the logits (rows, labels) of features, or of embeddings."""
+    """Return the logits (rows, labels) of features."""
     of = fitted.numbers
     if isinstance(fitted.settings, TfidfLogistic | TfidfCharacters):
         vectorizer = _vectorizer(fitted.settings, fitted.vocabulary)

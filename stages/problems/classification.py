@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from stages import pooling
 from stages.checks import characters
 from stages.contract import plugins
 from stages.contract.errors import ModelError
@@ -49,7 +50,9 @@ def load(folder: Path, modality: str, labels: list[str], new_head: bool) -> tupl
     """Load the model of a folder, in float32 and from safetensors only, with a head for these labels.
 
     With new_head the head may be missing or of another shape, and so may the pooler, which many base models come
-    without: both are named as new. Any other weight that the folder lacks would be random, and is refused.
+    without: both are named as new. Any other weight that the folder lacks would be random, and is refused. Where a base model
+    says that it was trained on the mean over tokens, or where nothing in it was trained on the first one's state (it has no
+    pooler), the new head of a BERT sees the mean.
     """
     import torch
     import transformers
@@ -88,6 +91,8 @@ def load(folder: Path, modality: str, labels: list[str], new_head: bool) -> tupl
         new = outputs | {name for name in lacking if name in beside or "pooler" in name}
         for name in {name.rpartition(".")[0] for name in outputs - lacking}:  # the folder's own, of as many labels: they are not these
             model.get_submodule(name).reset_parameters()
+        if pooling.fits(model) and (pooling.is_stated(folder) or any("pooler" in name for name in lacking)):
+            pooling.by_mean(model)
         lacking -= new
     if lacking:
         raise ModelError(f"{folder}: {len(lacking)} weights are missing or misshapen (first: {min(lacking)}); they would be random, bring a whole model")
@@ -122,6 +127,11 @@ def _outputs(model: Any) -> set[str]:
     with torch.device("meta"):
         another = type(model)(config).state_dict()
     return {name for name, value in model.state_dict().items() if value.shape != another[name].shape}
+
+
+def plain(model: Any) -> Any:
+    """Return a model that load gave as it is saved: computed by transformers' own classes alone."""
+    return pooling.plain(model)
 
 
 def targets(y: "pd.Series[Any]", labels: list[str]) -> list[int]:

@@ -7,7 +7,7 @@ from typing import Any
 from stages import device
 from stages.contract import progress, stopping
 from stages.contract.params import Compute, Finetune
-from stages.contract.plugins import Learning, merit
+from stages.contract.plugins import Learning, kept, merit
 from stages.methods import memory, resuming
 
 MERIT = "eval_merit"  # the one number by which Trainer compares epochs
@@ -16,14 +16,18 @@ CLOCK = ("runtime", "per_second", "total_flos")  # differs from run to run, and 
 
 
 def fit(model: Any, learning: Learning, finetune: Finetune, compute: Compute, work: Path) -> list[dict[str, float]]:
-    """Train in place with batches of like length; leave the weights of the best epoch; return the history.
+    """Train in place with batches of like length; leave the weights of the epoch that is kept; return the history.
 
     Best is the greatest merit, the earliest on a tie. `work` holds checkpoints, and a training that was stopped or killed goes
     on from the last of them. Raises Stopped when a signal came, a checkpoint later.
     """
     from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
+    begun = [learning.begun] if learning.begun else []
+    if not len(learning.train):
+        return begun
     model.to(device.find())
+    at_first = {name: of.cpu().clone() for name, of in model.state_dict().items()} if begun else {}
     device.avoid_slow_kernels(model, compute)
     memory.require(model, learning, finetune.batch_size, compute)
     checkpoint = resuming.newest(work)
@@ -80,7 +84,7 @@ def fit(model: Any, learning: Learning, finetune: Finetune, compute: Compute, wo
         train_dataset=learning.train,  # pyright: ignore[reportArgumentType]  (rows that can be indexed are a map-style data set)
         eval_dataset=learning.validation,  # pyright: ignore[reportArgumentType]
         data_collator=learning.collate,
-        optimizers=(optimizer(model, finetune), None),
+        optimizers=(optimizer(model, finetune, learning.head), None),
         compute_loss_func=learning.loss,
         compute_metrics=lambda p: learning.measure(p.predictions, p.label_ids),
         callbacks=[Epochs(), *([EarlyStoppingCallback(finetune.early_stopping_patience)] if finetune.early_stopping_patience else [])],
@@ -89,13 +93,22 @@ def fit(model: Any, learning: Learning, finetune: Finetune, compute: Compute, wo
     with stopping.deferred(PATIENCE, "the same command goes on from the last checkpoint, if one is kept") as wish:
         resuming.keep(trainer, checkpoint, wish)
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    return [{k: v for k, v in entry.items() if not k.endswith((*CLOCK, MERIT))} for entry in trainer.state.log_history]
+    history = begun + [{k: v for k, v in entry.items() if not k.endswith((*CLOCK, MERIT))} for entry in trainer.state.log_history]
+    if begun and kept(history, finetune.best_metric) is history[0]:
+        model.load_state_dict(at_first)
+    return history
 
 
-def optimizer(model: Any, finetune: Finetune) -> Any:
-    """Return AdamW (Loshchilov & Hutter 2019) over what learns; biases and the vectors of normalisation layers do not decay."""
+def optimizer(model: Any, finetune: Finetune, head: frozenset[str]) -> Any:
+    """Return AdamW (Loshchilov & Hutter 2019) over what learns; biases and the vectors of normalisation layers do not decay.
+
+    Modules that head names have a learning rate of their own, whatever a method has wrapped them in.
+    """
     import torch
 
-    learn = [of for of in model.parameters() if of.requires_grad]
-    groups = [(finetune.weight_decay, [of for of in learn if of.ndim > 1]), (0.0, [of for of in learn if of.ndim <= 1])]
-    return torch.optim.AdamW([{"params": of, "weight_decay": decay} for decay, of in groups if of], lr=finetune.learning_rate, fused=True)
+    groups: dict[tuple[float, float], list[Any]] = {}
+    for name, of in model.named_parameters():
+        if of.requires_grad:
+            rate = finetune.head_learning_rate if any(f".{module}." in f".{name}" for module in head) else finetune.learning_rate
+            groups.setdefault((rate, finetune.weight_decay if of.ndim > 1 else 0.0), []).append(of)
+    return torch.optim.AdamW([{"params": of, "lr": rate, "weight_decay": decay} for (rate, decay), of in groups.items()], fused=True)

@@ -1,0 +1,107 @@
+"""Fits the head of a model by logistic regression on what reaches it: to the optimum, with no learning rate and no epochs."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from stages import device
+from stages.contract.errors import ModelError
+from stages.contract.plugins import Encoded, Learning
+from stages.contract.progress import Progress
+
+Array = np.ndarray[Any, Any]
+
+BATCH = 32  # rows that are sent through the model at once, of the longest
+
+
+@dataclass(frozen=True)
+class Solved:
+    """A linear model of features as they are: weights (labels, width) and bias (labels), float32, and the labels in their order."""
+
+    weights: Array
+    bias: Array
+    labels: list[Any]
+
+    def logits(self, features: Array) -> Array:
+        """Return the logits (rows, labels)."""
+        return features @ self.weights.T + self.bias
+
+    def put_into(self, layer: Any) -> None:
+        """Set the weights of a torch linear layer."""
+        import torch
+
+        with torch.no_grad():
+            layer.weight.copy_(torch.from_numpy(self.weights))
+            layer.bias.copy_(torch.from_numpy(self.bias))
+
+
+def head(model: Any, new: frozenset[str]) -> Any:
+    """Return the one layer of a model that is new; raises ModelError where there are several, so that nothing pretrained reaches the last of them."""
+    import torch
+
+    names = sorted({name.rpartition(".")[0] for name in new})
+    layer = model.get_submodule(names[0]) if len(names) == 1 else None
+    if not isinstance(layer, torch.nn.Linear) or layer.bias is None:
+        raise ModelError(f"finetune.head: the new head of this base model is not one linear layer ({', '.join(names)}), so none can be solved; say random")
+    return layer
+
+
+def features(model: Any, layer: Any, encoded: Encoded, lengths: list[int], collate: Any, size: int = BATCH) -> Array:
+    """Return what reaches a layer for each row (rows, width), float32; the model is on its device and in evaluation mode afterwards."""
+    import torch
+
+    model.to(device.find()).eval()
+    reached, found = list[Any](), list[Any]([None]) * len(encoded)
+    caught = layer.register_forward_pre_hook(lambda _, given: reached.append(given[0].detach().float().cpu().numpy()))
+    try:
+        with torch.no_grad(), Progress("run the base model", len(encoded)) as going:
+            for batch, inputs in device.batches(encoded, lengths, collate, size):
+                model(**inputs)
+                for i, row in zip(batch, reached.pop(), strict=True):
+                    found[i] = row
+                going.advance(len(batch))
+    finally:
+        caught.remove()
+    return np.stack(found)
+
+
+def solve(known: Array, y: Any, c: float, balanced: bool = False) -> Solved:
+    """Return the logistic regression (L2, C = c) of labels y on features (rows, width) that are scaled to variance one; balanced weighs labels alike.
+
+    Newton's method with conjugate gradients converges in some ten steps where L-BFGS takes a hundred.
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.preprocessing import StandardScaler
+
+    scaler: Any = StandardScaler().fit(known)
+    fitted = LogisticRegression(C=c, max_iter=1000, solver="newton-cg", class_weight="balanced" if balanced else None).fit(scaler.transform(known), y)
+    weights, bias = fitted.coef_, fitted.intercept_
+    if len(weights) == 1:  # of two labels scikit-learn keeps the difference alone
+        weights, bias = np.vstack([-weights / 2, weights / 2]), np.append(-bias / 2, bias / 2)
+    weights = weights / scaler.scale_
+    bias = bias - weights @ scaler.mean_
+    return Solved(weights.astype(np.float32), bias.astype(np.float32), list(fitted.classes_))
+
+
+def begin(model: Any, new: frozenset[str], learning: Learning, cs: tuple[float, ...], balanced: bool) -> dict[str, float]:
+    """Let the head of a model begin as the logistic regression on train that validation likes best; return what validation says of it, as of epoch 0.
+
+    Linear probing, then fine-tuning (Kumar et al. 2022): features of the base model are not distorted by a head that begins at random.
+    """
+    import torch
+    from transformers.modeling_outputs import SequenceClassifierOutput
+
+    layer = head(model, new)
+    known, asked = (features(model, layer, rows.encoded, rows.lengths, learning.collate) for rows in (learning.train, learning.validation))
+    targets = np.array(learning.validation.targets)
+    tried = list[tuple[dict[str, float], Solved]]()
+    for c in sorted(cs):
+        solved = solve(known, learning.train.targets, c, balanced)
+        logits = solved.logits(asked)
+        loss = learning.loss(SequenceClassifierOutput(logits=torch.from_numpy(logits)), torch.from_numpy(targets))  # pyright: ignore[reportArgumentType]
+        tried.append(({f"eval_{name}": of for name, of in learning.measure(logits, targets).items()} | {"eval_loss": float(loss), "c": c}, solved))
+    best, solved = max(tried, key=lambda of: of[0]["eval_macro_f1"])  # the most regularised on a tie
+    solved.put_into(layer)
+    print(f"head: logistic regression, C = {best.pop('c'):g} of {', '.join(f'{c:g}' for c in sorted(cs))}: validation macro-F1 {best['eval_macro_f1']:.4f}")
+    return {"epoch": 0.0, "step": 0} | best
