@@ -8,8 +8,8 @@ from typing import Any
 from prefect.artifacts import create_image_artifact, create_link_artifact, create_markdown_artifact, create_table_artifact
 
 from flows import servers
-from stages.contract import receipts, store
-from stages.contract.escape import one_line, redact
+from stages.contract import escape, receipts, store
+from stages.contract.escape import one_line
 
 NUMBERS = {  # the documents of a stage whose numbers are shown
     "validate": ("findings.json",),
@@ -46,7 +46,7 @@ def leave(address: str) -> None:
 def mlflow_ui() -> str | None:
     """Return the address of MLflow's pages: that of the tracking server, or of the one that `make up` started here."""
     if address := store.server():
-        return redact(address)
+        return escape.address(address)
     return servers.running().get("mlflow", {}).get("url")
 
 

@@ -143,7 +143,9 @@ def drift(
     task: Annotated[str, typer.Argument(help="A task that has a champion.")],
     source: Annotated[Path | None, typer.Argument(metavar="[INPUT]", help="New rows: a table or a folder; else the data that validate saw last.")] = None,
     text: Annotated[str | None, typer.Option(help="The column with the text; else the one the task was trained on.")] = None,
-    logged: Annotated[float | None, typer.Option(metavar="DAYS", min=0, help="The rows that `refit predict --log` kept in the last DAYS days.")] = None,
+    logged: Annotated[
+        float | None, typer.Option(metavar="DAYS", min=0, max=36_500, help="The rows that `refit predict --log` kept in the last DAYS days.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Compare data with what the champion learned from."""

@@ -14,14 +14,17 @@ from typing import Any, cast
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
 from pydantic import TypeAdapter
+from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import ResNetConfig, ResNetForImageClassification, RobertaConfig, RobertaForSequenceClassification
 
 from stages import lineage, registry
-from stages.checks import spelling
+from stages.checks import spelling, trial
 from stages.commands import guess
 from stages.commands import rows as new_rows
 from stages.contract import escape, receipts, tracked
@@ -81,6 +84,8 @@ SEMICOLONS: dict[str, Any] = {"delimiter": "semicolon", "header": None}
         ("id,text\n1,a;b\n", SEMICOLONS, None, None),
         ("id;body\n1;a\n", None, "body", "semicolon"),
         ("sentence\na b\n", None, None, None),
+        ('"id";"text"\n"1";"a, b"\n', None, None, "semicolon"),
+        ('"id";"text"\n"1";"a, b"\n', SEMICOLONS, None, "semicolon"),
     ],
 )
 def test_new_rows_are_read_by_the_column_that_the_header_has_however_it_is_parted(
@@ -99,6 +104,27 @@ def test_a_header_that_looks_like_several_columns_is_not_taken_for_the_text(tmp_
     mark = next(mark for mark in ";\t|" if mark in header)
     with pytest.raises(TableError, match="which looks like several|cannot tell which column is the text"):
         new_rows.reading(write(tmp_path / "new.csv", f"{header}\n1{mark}2\n"), None, task())
+
+
+def test_a_first_line_that_is_a_text_is_no_name_of_a_column(tmp_path: Path) -> None:
+    with pytest.raises(TableError, match="the only column is called 'my card is lost again', which looks like a text; put a line with a name above it"):
+        new_rows.reading(write(tmp_path / "new.csv", "my card is lost again\nand so is yours\n"), None, task(dialect=None))
+
+
+ODD: dict[str, Any] = {
+    "year": pa.array([10_000_000] * 3, pa.int32()).cast(pa.date32()),
+    "instant": pa.array([2**62] * 3, pa.timestamp("us")),
+    "zone": pa.array([1] * 3, pa.timestamp("us", tz="Mars/Olympus")),
+    "bytes": pa.array([b"a", b"\xff\xfe", b"c"]).view(pa.string()),
+}
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_a_parquet_file_with_values_that_python_has_not_is_one_line(tmp_path: Path, odd: str) -> None:
+    pq.write_table(pa.table({"text": ["a", "b", "c"], "label": ["x", "y", "x"], "odd": ODD[odd]}), tmp_path / "odd.parquet")
+    for read in (lambda: layout(tmp_path), lambda: table.read_unlabelled(tmp_path / "odd.parquet", "text", "utf-8", None, text)):
+        with contextlib.suppress(TableError):
+            read()
 
 
 def layout(folder: Path, x: str | None = None, y: str | None = None) -> Table | Folders:
@@ -132,10 +158,24 @@ def test_a_labelled_table_of_another_dialect_is_added_as_it_is(tmp_path: Path, m
     assert table.read(tmp_path, found, "utf-8", text)["y"].tolist() == ["a", "b"] * 15
 
 
-@pytest.mark.parametrize("labels", [["1", "1.0"], ["2.50", "2.5"], ["praise", "praise\u200b"], ["A b", "a B"], ["x", "x\u00ad"], ["-3.", "-3"]])
+@pytest.mark.parametrize(
+    "labels",
+    [
+        ["1", "1.0"],
+        ["2.50", "2.5"],
+        ["praise", "praise\u200b"],
+        ["A b", "a B"],
+        ["x", "x\u00ad"],
+        ["-3.", "-3"],
+        ["1", "+1"],
+        ["10", "10.0"],
+        [".5", "0.5"],
+        ["bill-ing", "bill\u2013ing"],
+    ],
+)
 def test_labels_that_look_like_one_are_said(labels: list[str]) -> None:
     assert "look like one" in spelling.clashes([*labels, "another"])[0]
-    assert spelling.clashes([labels[0], "another", "0", "-1", "10"]) == []
+    assert spelling.clashes([labels[0], "another", "0", "-2", "20"]) == []
 
 
 @pytest.mark.parametrize(
@@ -210,6 +250,17 @@ def test_a_picture_is_told_by_its_content_and_what_a_table_names_is_brought(tmp_
     assert guess.named_by(tmp_path / "b", by_table, "utf-8") == sorted(Path(f"batch{i % 4}/{i}.png") for i in range(8))
 
 
+@pytest.mark.parametrize("cell", ["{}", " images/{}.png "])
+def test_a_table_that_names_pictures_in_part_is_refused_and_absolute_paths_are_bad_rows(tmp_path: Path, cell: str) -> None:
+    for i in range(6):
+        paint(tmp_path / f"images/{i}_a.png")
+    write(tmp_path / "labels.csv", "id,label\n" + "".join(f"{cell.format(f'{i}_a')},{'xy'[i % 2]}\n" for i in range(6)))
+    with pytest.raises(TableError, match="column 'id' names pictures in part"):
+        layout(tmp_path)
+    cells = pd.Series([str(tmp_path / "images/0_a.png"), "images/0_a.png", " "])
+    assert image.cite(cells, tmp_path, tmp_path)["code"].tolist() == ["outside", None, "empty"]
+
+
 @pytest.mark.parametrize(("name", "arguments"), [("Normalize", {}), ("ToFloat", {}), ("RandomCrop", {"height": 4000, "width": 4000})])
 def test_a_transform_that_leaves_no_picture_of_8_bits_is_refused(name: str, arguments: dict[str, Any]) -> None:
     (said,) = image.faults((Albumentations("albumentations", name, arguments),))
@@ -253,6 +304,30 @@ def test_a_tokenizer_of_sentencepiece_alone_is_said_with_what_makes_one_of_it(ti
     (tmp_path / "base/tokenizer.json").rename(tmp_path / "base/spm.model")
     with pytest.raises(ModelError, match=r"its tokenizer is spm.model \(SentencePiece\); make a tokenizer.json of it where sentencepiece is installed"):
         text.processor(tmp_path / "base")
+
+
+@pytest.mark.parametrize("odd", ["a token beyond the embeddings", "no token for what is unknown"])
+def test_a_tokenizer_that_does_not_fit_its_base_is_found_before_work(tmp_path: Path, odd: str) -> None:
+    base = write_base(tmp_path / "base")
+    if odd == "a token beyond the embeddings":
+        tokenizer = Tokenizer.from_file(str(base / "tokenizer.json"))
+        tokenizer.add_tokens(["quite new"])
+    else:
+        tokenizer = Tokenizer(models.WordLevel({"[PAD]": 0, "a": 1}))
+        tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()  # pyright: ignore[reportAttributeAccessIssue]
+        settings = {"tokenizer_class": "PreTrainedTokenizerFast", "pad_token": "[PAD]", "model_max_length": 16}
+        (base / "tokenizer_config.json").write_text(json.dumps(settings))
+        (base / "vocab.txt").unlink(missing_ok=True)
+    tokenizer.save(str(base / "tokenizer.json"))
+    with pytest.raises(ModelError, match="cannot be trained"):
+        trial.require(base, text, classification, TextModality("text", (1, 99), (1, 99), 16))
+
+
+def test_a_base_for_several_labels_is_saved_as_one_for_one(tiny_base: Path, tmp_path: Path) -> None:
+    base = Path(shutil.copytree(tiny_base, tmp_path / "base"))
+    (base / "config.json").write_text(json.dumps(json.loads((base / "config.json").read_text()) | {"problem_type": "multi_label_classification"}))
+    classification.load(base, "text", ["a", "b"], new_head=True)[0].save_pretrained(tmp_path / "saved")
+    assert json.loads((tmp_path / "saved/config.json").read_text())["problem_type"] == "single_label_classification"
 
 
 def test_embeddings_that_a_base_has_not_cannot_stay() -> None:

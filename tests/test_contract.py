@@ -554,12 +554,42 @@ def test_a_registry_apart_from_the_runs_is_refused_and_the_same_one_is_no_matter
 
 
 @pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("http://127.0.0.1:9/team@x", "http://127.0.0.1:9/team@x"),
+        ("http://host/team@x", "http://host/team@x"),
+        ("http://bob:secret@host/team@x", "http://host/team@x"),
+        ("http:/bob:secret@host:9", "http:/host:9"),
+        ("bob:secret@host:9", "bob:host:9"),
+        ("http://host/?token=secret&x=secret#y", "http://host/?token=…&x=…#y"),
+        ("postgresql://bob:secret@host/db?sslmode=require", "postgresql://host/db?sslmode=…"),
+        ("mlflow.db", "mlflow.db"),
+    ],
+)
+def test_an_address_is_shown_without_its_secrets(monkeypatch: pytest.MonkeyPatch, address: str, shown: str) -> None:
+    assert escape.address(address) == shown
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    assert store.database() is None
+
+
+def test_a_folder_whose_name_mlflow_reads_as_an_address_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("what?", "100%25"):
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
+        store.settle()
+        with pytest.raises(RegistryError, match="takes \\? and % of a folder's name for marks of an address; rename the folder"):
+            store.ping()
+
+
+@pytest.mark.parametrize(
     ("address", "without", "user", "password"),
     [
         ("http://user:secret@host:5000/x", "http://host:5000/x", "user", "secret"),
         ("https://user:s%40cret@host", "https://host", "user", "s@cret"),
         ("https://user:s/cr@et@host/", "https://host/", "user", "s/cr@et"),
         ("https://token@host", "https://host", "token", ""),
+        ("http://user:se cret@host:5000", "http://host:5000", "user", "se cret"),
     ],
 )
 def test_user_and_password_leave_the_address_for_variables_that_no_library_prints(
@@ -568,7 +598,8 @@ def test_user_and_password_leave_the_address_for_variables_that_no_library_print
     monkeypatch.setattr(os, "environ", {"MLFLOW_TRACKING_URI": address})  # settle writes into it
     store.settle()
     assert os.environ == {"MLFLOW_TRACKING_URI": without, "MLFLOW_TRACKING_USERNAME": user, "MLFLOW_TRACKING_PASSWORD": password}
-    assert escape.redact(f"GET {address} failed") == f"GET {without} failed"
+    if " " not in address:  # of which a text says no end
+        assert escape.redact(f"GET {address} failed") == f"GET {without} failed"
     monkeypatch.setattr(os, "environ", {"MLFLOW_TRACKING_URI": address, "MLFLOW_TRACKING_USERNAME": "mine", "MLFLOW_TRACKING_PASSWORD": "own"})
     store.settle()
     assert os.environ["MLFLOW_TRACKING_USERNAME"] == "mine"

@@ -272,7 +272,7 @@ def test_the_path_of_a_row_may_not_leave_the_data_set(tmp_path: Path) -> None:
     os.mkfifo(source / "pipe.png")
     cells = pd.Series(["red/0.png", "red/9.png", "../secret.png", str(tmp_path / "secret.png"), "link.png", "pipe.png", "red", "a" * 5000, ""])
     found = image.cite(cells, source, source)
-    assert found["code"].tolist() == [None, "missing_file", "outside", "outside", "not_regular", "not_regular", "not_regular", "missing_file", "outside"]
+    assert found["code"].tolist() == [None, "missing_file", "outside", "outside", "not_regular", "not_regular", "not_regular", "missing_file", "empty"]
     assert all(len(reason) < 200 for reason in found["reason"].dropna())
 
 

@@ -30,7 +30,7 @@ STARTERS = {"text": Path(__file__).with_name("text_classification.yaml"), "image
 KNOWN = Path(__file__).with_name("sources.yaml")
 REMOTE = re.compile(r"(https?|s3|gs)://.+")
 HUB = re.compile(r"hub:([^@\s]+)(?:@(\S+))?")
-SECRET = re.compile(r"(?i)(^|[-_&])(sig|signature|token|secret|password|credential|key)[^=&]*=")
+SECRET = re.compile(r"(?i)(^|[-_&]|api|auth|access)(sig|signature|token|secret|passw(or)?d|pwd|credential|key|auth|jwt|sas)[^=&]*=")
 ANSWER = 10  # seconds that a web server may take to answer
 DOWNLOAD = 3600.0  # seconds for a whole source
 STEPS, STEPS_PER_LABEL = 600, 30  # a small set is seen more often, and so is one of many labels

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from stages.checks import expectations, trial
 from stages.commands import estimate, tracking
-from stages.contract import paths, plugins, preflight, runner, settings, store, walk
+from stages.contract import escape, paths, plugins, preflight, runner, settings, store, walk
 from stages.contract.errors import ParamsError, RefitError
 from stages.contract.escape import redact
 from stages.contract.params import Data, Params, Table, Task, Transform
@@ -111,7 +111,7 @@ def _tracking(params: Params) -> str:
     for key in params.tasks:
         store.require_recordable(key)
     if (file := store.database()) is None:
-        return redact(os.environ["MLFLOW_TRACKING_URI"])
+        return escape.address(os.environ["MLFLOW_TRACKING_URI"])
     return f"{file}" if file.exists() else f"{file}, which the first register makes"
 
 

@@ -67,7 +67,9 @@ def layout(root: Path, files: list[Path], x: str | None, y: str | None) -> Table
     suffixes, samples = max(of_kinds.items(), key=lambda item: len(item[1]))
     named = suffixes == PICTURES and (len({file.parent for file in samples}) == 1 or any(_names_pictures(root / file) for file in tables))
     if tables and (named or len(tables) >= len(samples)):
-        return _tables(root, tables, x, y)
+        found = _tables(root, tables, x, y)
+        _require_whole_names(root, found, of_kinds[PICTURES])
+        return found
     if samples and (x or y):
         raise TableError(f"{extract(root)}: holds a folder a label, which has no columns; leave --text and --label out")
     if samples:
@@ -131,6 +133,19 @@ def several(y: "pd.Series[str]") -> str | None:
             such = f"parted by {said}{listed} (such as {extract(cells[many].iloc[0])})"
             return f"{int(many.sum()):,} of {len(y):,} labels look like several, {such}; one label a row is learned"
     return None
+
+
+def _require_whole_names(root: Path, layout: Table, pictures: list[Path]) -> None:
+    """Raise TableError where x names pictures in part: ids without a suffix or a folder would be learned from as texts."""
+    named = {of for picture in pictures for of in (picture.stem, picture.name, picture.as_posix())}
+    path = root / layout.files[0].path
+    cells = _peek(path, layout.dialect)[layout.columns.x].dropna().astype(str)[:TRIED]
+    inexact = [cell for cell in cells if not _is_picture_of(path, cell) and cell.strip() in named]
+    if len(inexact) > len(cells) / 2:
+        raise TableError(
+            f"{extract(path)}: column '{extract(layout.columns.x)}' names pictures in part (such as '{extract(inexact[0])}'); "
+            "write the path of each, relative to the table and with its suffix"
+        )
 
 
 def _is_picture_of(path: Path, cell: str) -> bool:

@@ -21,7 +21,7 @@ from stages import registry
 from stages.commands import guess, rows
 from stages.contract import manifest, plugins, runner, settings, store
 from stages.contract.errors import DataError, ModelError, ParamsError, TableError
-from stages.contract.escape import extract
+from stages.contract.escape import extract, one_line
 from stages.contract.params import Compute
 from stages.judging import scoring
 from stages.layouts import table
@@ -135,5 +135,7 @@ def _write(rows: pd.DataFrame, path: Path) -> None:
                     document["meta"] = json.loads(document["meta"], parse_constant=str)  # infinity is no JSON
                     file.write(json.dumps(document, ensure_ascii=False) + "\n")
         beside.replace(path)
+    except OSError as error:
+        raise DataError(f"{extract(path)}: cannot be written ({one_line(error.strerror, 100)}); name another place") from error
     finally:
         beside.unlink(missing_ok=True)

@@ -18,6 +18,7 @@ from stages.contract.params import Dialect, Encoding, Table, Task
 from stages.layouts import table
 
 DELIMITING = (";", "\t", "|")
+WORDS = 3  # of a column's name, at most
 
 
 def read(source: Path, column: str | None, task: Task, modality: str) -> pd.DataFrame:
@@ -60,17 +61,26 @@ def reading(source: Path, column: str | None, task: Task) -> Reading:
     wanted = column or (layout.columns.x if isinstance(layout, Table) else None)
     own = [layout.dialect] if isinstance(layout, Table) and layout.dialect and table.suffix(source) in (".csv", ".tsv") else []
     how: list[Dialect | None] = [None, *(replace(of, header=None) for of in own), table.dialect(source, encoding), *own]
+    readable, wrong = list[list[str]](), list[TableError]()
     for dialect in how:
-        names = table.header(source, encoding, dialect)
+        try:
+            readable.append(names := table.header(source, encoding, dialect))
+        except TableError as error:  # not strict CSV by this delimiter
+            wrong.append(error)
+            continue
         if wanted in names and (dialect is None or dialect.header is None or _has_fields(source, encoding, dialect)):
             parted = f", fields parted by a {dialect.delimiter}" if dialect else ""
             return Reading(wanted, encoding, dialect, f"column '{extract(wanted)}'{parted}, {'as named' if column else 'as the task was trained'}")
-    names = table.header(source, encoding, None)
+    if not readable:
+        raise wrong[0]
+    names = readable[0]
     found = ", ".join(extract(name) for name in names[:50]) or "none"
     if column is None and len(names) == 1:
-        if not any(mark in names[0] for mark in DELIMITING):
-            return Reading(names[0], encoding, None, f"column '{found}', the only one")
-        raise TableError(f"{extract(source)}: the only column is called '{found}', which looks like several; save it with commas, or say --text COLUMN")
+        if any(mark in names[0] for mark in DELIMITING):
+            raise TableError(f"{extract(source)}: the only column is called '{found}', which looks like several; save it with commas, or say --text COLUMN")
+        if len(names[0].split()) > WORDS:
+            raise TableError(f"{extract(source)}: the only column is called '{found}', which looks like a text; put a line with a name above it")
+        return Reading(names[0], encoding, None, f"column '{found}', the only one")
     said = f"has no column '{extract(column)}'" if column else "cannot tell which column is the text"
     raise TableError(f"{extract(source)}: {said} (found: {found}); name it: --text COLUMN")
 

@@ -28,6 +28,26 @@ def redact(text: object) -> str:
     return re.sub(r"//(?:[^/\s:@]*:\S*|[^/\s]*)@", "//", str(text))
 
 
+def parted(address: str) -> tuple[str, str, str]:
+    """Return an address without user and password, and these, as they are written.
+
+    They stand before the last @ of the part before the path (RFC 3986). Where that part holds no @ and is no host and port
+    either, a password holds a slash that should be %2F: then they stand before the last @ of all.
+    """
+    scheme, rest = re.fullmatch(r"((?:[A-Za-z][\w+.-]*:)?/*)(.*)", address, re.DOTALL).groups()  # pyright: ignore[reportOptionalMemberAccess]
+    authority = re.split("[/?#]", rest, maxsplit=1)[0]
+    if "@" not in rest or ("@" not in authority and re.fullmatch(r"[^:]*(:\d*)?", authority)):
+        return address, "", ""
+    at = (authority if "@" in authority else rest).rindex("@")
+    user, _, password = rest[:at].partition(":")
+    return scheme + rest[at + 1 :], user, password
+
+
+def address(text: str) -> str:
+    """Return an address for a person to read: without user and password, and without what its query says."""
+    return one_line(re.sub(r"([?&][^=&#]*=)[^&#]*", r"\1…", parted(text)[0]), 200)
+
+
 def cell(text: object) -> str:
     """Return text that a spreadsheet shows and does not run (OWASP, CSV injection: = + - @ tab return), nor a page it is put into as it is.
 

@@ -98,7 +98,7 @@ def _refusing(path: Path, fact: str, advice: str) -> Generator[None]:
     """Turn what Arrow says of a damaged file (OSError for its pages) or of a type without plain text into a TableError."""
     try:
         yield
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
+    except (pa.ArrowException, ValueError, OverflowError, LookupError, OSError) as error:  # a date that Python has not, an unknown time zone
         raise TableError(f"{path}: {fact} ({one_line(error, 200)}); {advice}") from None
 
 
@@ -113,8 +113,8 @@ def foreign_head(path: Path, rows: int) -> pd.DataFrame:
     columns = foreign_columns(path)
     with _refusing(path, "cannot be read", "write it anew"):
         first = next(pq.ParquetFile(path).iter_batches(batch_size=rows), None)
-    head = pd.DataFrame(columns=columns) if first is None else first.to_pandas()
-    return head.map(lambda value: repr(value) if isinstance(value, bytes) else value)
+        head = pd.DataFrame(columns=columns) if first is None else first.to_pandas()
+        return head.map(lambda value: repr(value) if isinstance(value, bytes) else value)
 
 
 def read_foreign(path: Path, names: list[str], limit: int) -> dict[str, list[Any]]:
@@ -129,5 +129,5 @@ def read_foreign(path: Path, names: list[str], limit: int) -> dict[str, list[Any
             raise TableError(f"{path}: {held.num_rows:,} rows of {size:,} bytes, at most {limit:,}; split it into several files")
         table = pq.read_table(path, use_threads=False)
         found: dict[str, list[Any]] = {name: table[name].cast(pa.string()).to_pylist() for name in names}
-    others = table.drop_columns(names).to_pylist()
+        others = table.drop_columns(names).to_pylist()
     return found | {"meta": [json.dumps(row, ensure_ascii=False, default=str) for row in others]}

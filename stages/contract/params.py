@@ -49,7 +49,8 @@ Text = Annotated[str, Field(min_length=1)]
 RelativePath = Annotated[str, Field(min_length=1), AfterValidator(_relative)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, lt=2**53)]
+Days = Annotated[float, Field(gt=0, le=36_500)]
 Share = Annotated[float, Field(ge=0, le=1)]
 BelowOne = Annotated[float, Field(ge=0, lt=1)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
@@ -599,7 +600,7 @@ class Finetune(_Strict):
 class Compute(_Strict):
     """With what the work is done."""
 
-    threads: Count
+    threads: Annotated[int, Field(ge=1, le=1024)]
     """of torch; belongs to the result: another number gives other weights"""
     dtype: Literal["auto", "float32", "bfloat16"]
     """of the arithmetic (autocast), weights are float32; auto is bfloat16 on a processor that has it by its flags, else float32"""
@@ -884,7 +885,7 @@ class Watch(_Strict):
     """how far back predictions are looked at that `refit predict --log` kept"""
     max_far: Annotated[int, Field(ge=0)]
     """measures of these rows that may be beyond what the champion's own data shows"""
-    max_age_days: Positive | None
+    max_age_days: Days | None
     """since the champion became it; null lets it grow old"""
 
 

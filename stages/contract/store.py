@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import unquote
 
-from stages.contract import locks
+from stages.contract import escape, locks
 from stages.contract.errors import RegistryError, UnreachableError
 from stages.contract.escape import one_line, redact
 
@@ -46,14 +46,14 @@ def settle() -> None:
     workspace. It prints the address that it is given, and reads user and password from variables of their own as well.
     """
     address = os.environ.get("MLFLOW_TRACKING_URI", "")
-    if redact(os.environ.get("MLFLOW_REGISTRY_URI", "")) == redact(address):
+    bare, user, password = escape.parted(address)
+    if escape.parted(os.environ.get("MLFLOW_REGISTRY_URI", ""))[0] == bare:
         os.environ.pop("MLFLOW_REGISTRY_URI", None)  # which MLflow would print whole
     if not address:
         os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{home() / DATABASE}"
-    if not (named := re.match(r"https?://([^/:@]*):?(.*)@", address)):
+    if not user or not re.match("https?://", address):
         return
-    user, password = named.groups()
-    os.environ["MLFLOW_TRACKING_URI"] = redact(address)
+    os.environ["MLFLOW_TRACKING_URI"] = bare
     os.environ.setdefault("MLFLOW_TRACKING_USERNAME", unquote(user))
     os.environ.setdefault("MLFLOW_TRACKING_PASSWORD", unquote(password))
 
@@ -69,8 +69,8 @@ def database() -> Path | None:
     address = os.environ.get("MLFLOW_TRACKING_URI", "")
     if not address:
         return Path(DATABASE)
-    path = address.removeprefix("sqlite:///").partition("?")[0]
-    return Path(path) if path not in (address, "", ":memory:") else None
+    path = address.removeprefix("sqlite:///")
+    return None if path in (address, "", ":memory:") else Path(path.partition("?")[0])
 
 
 def exists() -> bool:
@@ -86,14 +86,16 @@ def ping(seconds: float = 5) -> None:
     Any answer will do, a refusal too: what follows has its own, clearer errors.
     """
     address = os.environ.get("MLFLOW_TRACKING_URI", "")
+    if address == f"sqlite:///{home() / DATABASE}" and re.search("[?%]", str(home())):
+        raise RegistryError(f"{one_line(home(), 200)}: MLflow takes ? and % of a folder's name for marks of an address; rename the folder")
     kind, separator, _ = address.partition(":")
     if address and (kind == "file" or not separator) and not address.startswith("databricks"):
         raise RegistryError(
-            f"MLFLOW_TRACKING_URI: {one_line(address, 200)} is a folder of files, which MLflow no longer keeps up and two processes break; "
+            f"MLFLOW_TRACKING_URI: {escape.address(address)} is a folder of files, which MLflow no longer keeps up and two processes break; "
             "name a database (sqlite:///mlflow.db) or a server, or unset the variable to use mlflow.db here"
         )
     if registry := os.environ.get("MLFLOW_REGISTRY_URI", ""):
-        raise RegistryError(f"MLFLOW_REGISTRY_URI: {redact(one_line(registry, 200))} is another store than that of the runs; Refit keeps both in one: unset it")
+        raise RegistryError(f"MLFLOW_REGISTRY_URI: {escape.address(registry)} is another store than that of the runs; Refit keeps both in one: unset it")
     if not (at := server()):
         return
     import requests
@@ -102,7 +104,7 @@ def ping(seconds: float = 5) -> None:
         requests.get(f"{at}/health", timeout=seconds)
     except requests.RequestException as error:
         raise UnreachableError(
-            f"MLFLOW_TRACKING_URI: {redact(at)} does not answer within {seconds:g} s ({redact(one_line(error, 200))}); "
+            f"MLFLOW_TRACKING_URI: {escape.address(at)} does not answer within {seconds:g} s ({_said(error, 200)}); "
             "start the server, or unset the variable to use mlflow.db here"
         ) from None
 
@@ -162,7 +164,7 @@ def opened() -> Generator[Any]:
                 _follow_the_project(file)
             yield _client()
     except (requests.RequestException, mlflow.MlflowException, sqlite3.DatabaseError, DatabaseError) as error:
-        said = redact(one_line(str(error).partition("\n")[0], 300))  # SQLAlchemy's next lines are its statement
+        said = _said(str(error).partition("\n")[0], 300)  # SQLAlchemy's next lines are its statement
         if any(words in _all_said(error) for words in DAMAGED):
             raise RegistryError(f"MLflow at {_address()}: {said}; bring the database back from a copy, or move it away") from error
         if isinstance(error, sqlite3.DatabaseError | DatabaseError) or _is_lost(error) or "OperationalError" in _all_said(error):
@@ -171,7 +173,13 @@ def opened() -> Generator[Any]:
 
 
 def _address() -> str:
-    return redact(os.environ["MLFLOW_TRACKING_URI"])
+    return escape.address(os.environ["MLFLOW_TRACKING_URI"])
+
+
+def _said(error: object, limit: int) -> str:
+    """Return what a library says, without user and password of the address that it says it of."""
+    address = os.environ["MLFLOW_TRACKING_URI"]
+    return redact(one_line(str(error).replace(address, escape.address(address)), limit))
 
 
 def _all_said(error: BaseException | None) -> str:
@@ -246,7 +254,7 @@ def _client() -> Any:
     except (mlflow.MlflowException, ArgumentError, NoSuchModuleError, ModuleNotFoundError) as error:
         if "out-of-date database schema" in str(error):
             raise RegistryError(f"MLflow at {_address()}: its tables are of another MLflow; copy it, then say `mlflow db upgrade {_address()}`") from error
-        raise RegistryError(f"MLFLOW_TRACKING_URI: {redact(one_line(error, 300))}; name another address, or install what it needs") from error
+        raise RegistryError(f"MLFLOW_TRACKING_URI: {_said(error, 300)}; name another address, or install what it needs") from error
 
 
 def _follow_the_project(file: Path) -> None:

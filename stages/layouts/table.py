@@ -91,8 +91,7 @@ def header(path: Path, encoding: Encoding, dialect: Dialect | None) -> list[str]
     if dialect:
         if dialect.header:
             return list(dialect.header)
-        with _whole(path), _open(path, encoding) as file:
-            return next(csv.reader(file, **DELIMITERS[dialect.delimiter]), [])
+        return _first_rows(path, encoding, 0, DELIMITERS[dialect.delimiter])[0]
     return ["text"] if suffix(path) == ".txt" else list(peek(path, encoding, 1000).columns)
 
 

@@ -51,7 +51,10 @@ def cite(cells: "pd.Series[str]", folder: Path, source: Path) -> pd.DataFrame:
     """Return the path of the file that each cell names, relative to its table; one that is not there, or leaves the source, is bad."""
     found = pd.DataFrame({"x": cells, "code": None, "reason": None}, index=cells.index, dtype=object)
     for i, cell in cells.items():
-        code, reason = _wrong(folder / cell, source)
+        if not str(cell).strip():
+            found.loc[i] = [cell, "empty", "names no picture"]
+            continue
+        code, reason = ("outside", "is no path relative to its table") if Path(cell).is_absolute() else _wrong(folder / cell, source)
         found.loc[i] = [_below_data(folder / cell), None, None] if code is None else [cell, code, f"'{extract(cell)}' {reason}"]
     return found
 

@@ -29,6 +29,7 @@ NEED_TORCH = ("nlpaug.util.selection.filtering", "nlpaug.util.selection.randomne
 EVERY_WORD = 1_000_000  # nlpaug alters at most 10 words or characters unless told otherwise
 MOST_CHARACTERS = 1_000_000  # of a text, whatever params.yaml says: more is no sample
 MAX_BYTES = 4 * MOST_CHARACTERS  # of one text file
+UNKNOWN = "\U0001f9ff"  # a nazar amulet
 ENCODED_AT_ONCE = 1000  # rows: what a tokenizer says beside the numbers takes ten times their memory
 
 
@@ -230,8 +231,10 @@ def encode(samples: pd.DataFrame, processor: Any, settings: TextModality) -> lis
 
 
 def largest(processor: Any, settings: TextModality, rows: int) -> Encoded:
-    """Return a row of max_tokens tokens, and shorter ones, which are padded beside it."""
-    return encode(pd.DataFrame({"x": ["a " * max(1, settings.max_tokens >> i) for i in range(rows)]}), processor, settings)
+    """Return a row of max_tokens tokens, and shorter ones, which are padded beside it; a character that hardly any base knows and the last token are in it."""
+    encoded = encode(pd.DataFrame({"x": [f"{UNKNOWN} " + "a " * max(1, settings.max_tokens >> i) for i in range(rows)]}), processor, settings)
+    encoded[0]["input_ids"][-1] = max(processor.get_vocab().values())
+    return encoded
 
 
 def within(settings: TextModality, passes: Callable[[TextModality], bool]) -> TextModality | None:

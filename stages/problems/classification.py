@@ -74,6 +74,7 @@ def load(folder: Path, modality: str, labels: list[str], new_head: bool) -> tupl
             num_labels=len(labels),
             id2label=names,
             label2id={name: i for i, name in names.items()},
+            problem_type="single_label_classification",  # or transformers would read the outputs of a base for several labels as it read those
             dtype=torch.float32,
             ignore_mismatched_sizes=True,
             local_files_only=True,
