@@ -5,13 +5,18 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import binomtest
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from transformers import AutoModelForSequenceClassification
 
 from stages import candidate, registry
 from stages.commands.adopt import adopt
@@ -20,7 +25,7 @@ from stages.commands.predict import predict
 from stages.commands.promote import promote
 from stages.contract import manifest, params, plugins, receipts, settings
 from stages.contract.errors import ModelError, ParamsError, ReceiptError
-from stages.contract.params import Alterations, Case, HogLogistic, Keyboard, ProbeLogistic, Slicing, TfidfCharacters, TfidfLogistic
+from stages.contract.params import Alterations, Case, HogLogistic, Keyboard, Slicing, TfidfCharacters, TfidfLogistic
 from stages.contract.runner import Job
 from stages.evaluate import _write_confusion
 from stages.judging import calibration, cheap, cost, report, robustness, scoring, slices, statistics
@@ -162,7 +167,7 @@ def test_cost_is_that_of_a_process_of_its_own(done: Project) -> None:
     assert 0 < found.latency_p50_ms <= found.latency_p95_ms < 1000
     assert found.rows_per_second > 1000 / found.latency_p95_ms
     assert 100 < found.peak_memory_mib < 750
-    assert found.megabytes * 1e6 == sum(path.stat().st_size for path in (folder / "model").iterdir())
+    assert found.megabytes * 1e6 == pytest.approx(sum(path.stat().st_size for path in (folder / "model").iterdir()))
 
 
 # Cheap models.
@@ -269,11 +274,29 @@ def test_a_cheap_model_is_registered_promoted_and_serves(judged: Project, tmp_pa
     assert decision["verdicts"][0]["against"][f"version_{number}"]["baseline"] == pytest.approx(f1) == done.macro_f1
 
 
+@pytest.mark.slow
+def test_the_probe_is_registered_as_the_model_that_it_is(judged: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    project = judged.copy(tmp_path / "project")
+    monkeypatch.chdir(project.root)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{project.root}/mlflow.db")
+    done = adopt("tiny", "probe_logistic")
+    assert adopt("tiny", "probe_logistic") == done
+    column = pd.read_parquet("data/evaluate/tiny/predictions.parquet")
+    assert done.macro_f1 == pytest.approx(f1_score(column["y"], column["probe_logistic"], average="macro"))
+    number = int(done.model.partition("@")[2])
+    with TemporaryDirectory() as folder:
+        kept = registry.download(registry.version("tiny", str(number)), Path(folder))
+        assert AutoModelForSequenceClassification.from_pretrained(kept / "model").config.id2label == dict(enumerate(sorted(set(column["y"]))))
+    promote("tiny", number, "as good, and trained in seconds")
+    pd.DataFrame({"text": TEXTS["text"].head(60)}).to_csv("new.csv", index=False)
+    found = pd.read_parquet(predict("tiny", Path("new.csv"), None, None, log=False, force=False).out)
+    assert (found["predicted"] == TEXTS["label"].head(60)).mean() > 0.9
+
+
 @pytest.mark.parametrize(
     ("baseline", "error", "fact"),
     [
         ("majority", ModelError, "learned nothing"),
-        ("probe_logistic", ModelError, "linear_probe"),
         ("hog_logistic", ParamsError, "it has: majority, tfidf_logistic, probe_logistic"),
         ("../x", ParamsError, "has no ../x"),
     ],
@@ -294,13 +317,13 @@ def test_the_probe_is_logistic_regression_on_the_base_s_own_embeddings(judged: P
     of = plugins.modality("text"), plugins.problem("classification")
     parts = {name: manifest.read(Path(f"data/split/tiny/{name}.parquet")) for name in manifest.PARTS}
     known = pd.concat([parts["train"][parts["train"]["id"] == parts["train"]["source_id"]], parts["validation"]]).sort_values("id").head(100)
-    seen = [activations.see(Path("data/raw/tiny_bert"), part, *of, task.modality, task.compute).embeddings for part in (known, parts["test"])]
-    fitted = cheap.fit(ProbeLogistic("probe_logistic", 1.0, 100), seen[0], known["y"].str[0])
+    seen = [activations.see(Path("data/raw/tiny_bert"), part, *of, task.modality, task.compute).features for part in (known, parts["test"])]
+    fitted = make_pipeline(StandardScaler(), LogisticRegression(C=1.0, max_iter=1000, tol=1e-8)).fit(seen[0], known["y"].str[0])
     base = activations.Base(Path("data/raw/tiny_bert"), *of, task.modality, task.compute)
     assert np.array_equal(base.embed(known)[::-1], base.embed(known[::-1])), "a row's embedding is its own, in whatever order it is asked for"
     assert base.holds(known, task.modality) and not base.holds(parts["test"], task.modality)
     assert not base.holds(known, replace(task.modality, max_tokens=3))
-    expected = np.array(fitted.labels)[cheap.logits(fitted, seen[1]).argmax(axis=1)]
+    expected = fitted.predict(seen[1])
     assert pd.read_parquet("data/evaluate/tiny/predictions.parquet")["probe_logistic"].tolist() == expected.tolist()
 
 

@@ -197,7 +197,7 @@ def test_refit_predict_labels_a_folder_of_pictures_and_says_what_is_bad(done: Pr
 ])  # fmt: skip
 def test_every_way_to_tune_learns_from_pictures(done: Project, tmp_path: Path, tune: dict[str, Any]) -> None:
     project = done.copy(tmp_path / "project")
-    project.params(lambda p: p["tasks"]["tiny"]["finetune"].update(tune=tune, epochs=4))
+    project.params(lambda p: p["tasks"]["tiny"]["finetune"].update(tune=tune, head={"name": "probe", "c": [0.1, 1.0]}, epochs=4))
     project.stage("finetune")
     project.stage("evaluate")
     assert read(project, "data/evaluate/tiny/metrics.json")["macro_f1"] > 0.8

@@ -202,7 +202,8 @@ def test_tune_moves_what_it_says_and_nothing_else(done: Project, name: str, tmp_
     project = done.copy(tmp_path / "project")
     root = project.root
     tune, moving = MOVED[name]
-    project.params(lambda p: p["tasks"]["tiny"]["finetune"].update(tune=tune))
+    head = {"name": "probe", "c": [0.1, 1.0]} if name == "linear_probe" else {"name": "random"}
+    project.params(lambda p: p["tasks"]["tiny"]["finetune"].update(tune=tune, head=head))
     project.stage("finetune")
     before = load_file(root / "data/raw/tiny_bert/model.safetensors")
     after = load_file(root / "data/finetune/tiny/model/model.safetensors")

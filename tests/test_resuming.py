@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from stages.contract import plugins, receipts
-from stages.contract.params import Finetune, Freeze, Full, LinearProbe, Lora
+from stages.contract.params import Finetune, Freeze, Full, Lora
 from stages.contract.plugins import Learning, Rows
 from stages.contract.runner import Job
 from stages.contract.stopping import SIGNALS, Stopped
@@ -26,7 +26,7 @@ from tests.conftest import ROOT, Project
 from tests.test_methods import COMPUTE, FINETUNE, bert, learn
 
 THREE = replace(FINETUNE, epochs=3, early_stopping_patience=None)  # six steps each
-TUNES = (Full("full", True), Freeze("freeze", 1), LinearProbe("linear_probe"), Lora("lora", 4, 8.0, 0.1, ("query",)))
+TUNES = (Full("full", True), Freeze("freeze", 1), Lora("lora", 4, 8.0, 0.1, ("query",)))
 
 
 class Killed(BaseException):
@@ -181,11 +181,11 @@ def test_a_checkpoint_that_is_not_what_was_signed_is_refused_and_removed(
     harm, steps = DAMAGES[damage]
     folder = tmp_path / "damaged"
     with pytest.raises(Stopped):
-        begun(folder, TUNES[2], 14, terminate)
+        begun(folder, TUNES[0], 14, terminate)
     assert checkpoints(folder) == [12, 14]
     harm(folder)
     capsys.readouterr()
-    assert trained(folder, TUNES[2]) == whole["linear_probe"]
+    assert trained(folder, TUNES[0]) == whole["full"]
     said = capsys.readouterr().out
     assert re.findall(r"goes on from step (\d+)", said) == steps
     assert f"{folder}/checkpoint-1{2 if damage == 'the best one' else 4}: was not written to its end, or its bytes were changed; removed" in said
