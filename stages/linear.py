@@ -42,7 +42,7 @@ def head(model: Any, new: frozenset[str]) -> Any:
 
     names = sorted({name.rpartition(".")[0] for name in new})
     layer = model.get_submodule(names[0]) if len(names) == 1 else None
-    if not isinstance(layer, torch.nn.Linear) or layer.bias is None:
+    if not isinstance(layer, torch.nn.Linear) or f"{names[0]}.bias" not in new:
         raise ModelError(f"finetune.head: the new head of this base model is not one linear layer ({', '.join(names)}), so none can be solved; say random")
     return layer
 
