@@ -9,6 +9,7 @@ import socket
 import sqlite3
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,10 +22,11 @@ import torch
 from PIL import Image
 from pydantic import TypeAdapter
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import ResNetConfig, ResNetForImageClassification, RobertaConfig, RobertaForSequenceClassification
+from transformers import ResNetConfig, ResNetForImageClassification, RobertaConfig, RobertaForSequenceClassification, RobertaModel
 
 from stages import lineage, registry
 from stages.checks import spelling, trial
+from stages.commands import add as command
 from stages.commands import guess
 from stages.commands import rows as new_rows
 from stages.contract import escape, receipts, tracked
@@ -39,8 +41,11 @@ from stages.contract.params import (
     Full,
     ImageModality,
     Keyboard,
+    LinearProbe,
     Ocr,
+    ProbeHead,
     RandomCharacter,
+    RandomHead,
     RandomWord,
     SplitWord,
     Table,
@@ -334,6 +339,19 @@ def test_embeddings_that_a_base_has_not_cannot_stay() -> None:
     config = ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1])
     with pytest.raises(ModelError, match="finetune.tune.embeddings: false, and the base model has no table of embeddings"):
         full.prepare(ResNetForImageClassification(config), frozenset(), cast("Learning", None), Full("full", embeddings=False))
+
+
+def test_a_head_of_several_new_layers_begins_at_random(tmp_path: Path, tiny_base: Path) -> None:
+    """RoBERTa's has a layer of its own before its outputs: nothing pretrained reaches them."""
+    base = write_base(tmp_path / "base")
+    size = json.loads((base / "config.json").read_text())["vocab_size"]
+    shape = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16, "pad_token_id": 1}
+    RobertaModel(RobertaConfig(vocab_size=size, max_position_embeddings=130, **shape)).save_pretrained(base)
+    of = task(dialect=None)
+    probed = replace(of, finetune=replace(of.finetune, head=ProbeHead("probe", (1.0,)), tune=LinearProbe("linear_probe")))
+    found = command._tried(probed, base)
+    assert (found.finetune.head, found.finetune.tune) == (RandomHead("random"), Full("full", True))
+    assert command._tried(probed, tiny_base) == probed
 
 
 def test_the_head_that_a_base_brings_keeps_all_but_its_outputs(tmp_path: Path) -> None:

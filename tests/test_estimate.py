@@ -8,7 +8,7 @@ import pytest
 
 from stages.commands import estimate
 from stages.contract import settings
-from stages.contract.params import Task
+from stages.contract.params import ProbeHead, Task
 from tests.conftest import ROOT, Project
 
 QUESTIONS = settings.load(ROOT / "params.yaml").tasks["questions"]
@@ -60,6 +60,7 @@ def test_several_views_are_of_validation_and_test_alone() -> None:
 def test_a_head_alone_takes_far_less(tmp_path: Path) -> None:
     probe = next(of.finetune.tune for of in settings.load(ROOT / "params.yaml").tasks.values())
     head = replace(QUESTIONS, finetune=replace(QUESTIONS.finetune, tune=replace(probe, name="linear_probe")))
+    assert isinstance(head.finetune.head, ProbeHead)
     assert estimate.by_measurement(head, 6000, 0.01, 1) < estimate.by_measurement(QUESTIONS, 6000, 0.01, 1) / 2
 
 

@@ -15,12 +15,13 @@ import pandas as pd
 from pydantic import TypeAdapter, ValidationError
 from ruamel.yaml import YAML
 
+from stages import linear
 from stages.checks import characters, profiles, spelling, trial
 from stages.commands import estimate, guess, reference, tracking
 from stages.contract import locks, plugins, settings, walk
-from stages.contract.errors import DataError, ParamsError, SourceError, UnreachableError
+from stages.contract.errors import DataError, ModelError, ParamsError, SourceError, UnreachableError
 from stages.contract.escape import extract, one_line, redact
-from stages.contract.params import AsIs, Encoding, Folders, Hub, ImageModality, Params, Source, Table, Task
+from stages.contract.params import AsIs, Encoding, Folders, Full, Hub, ImageModality, LinearProbe, Params, RandomHead, Source, Table, Task
 from stages.layouts import table
 from stages.modalities import image, text
 
@@ -345,10 +346,17 @@ def _of_texts(x: "pd.Series[str]") -> dict[str, Any]:
 
 
 def _tried(task: Task, folder: Path) -> Task:
-    """Return the task with sizes that its base model takes, if that is here; raises ModelError where it cannot be trained."""
+    """Return the task with sizes and a beginning of the head that its base model takes, if that is here; raises ModelError where it cannot be trained."""
     if not folder.is_dir():
         return task
-    return replace(task, modality=trial.fitting(folder, plugins.modality(task.modality.name), plugins.problem(task.problem.name), task.modality))
+    of_y = plugins.problem(task.problem.name)
+    task = replace(task, modality=trial.fitting(folder, plugins.modality(task.modality.name), of_y, task.modality))
+    try:
+        linear.head(*of_y.load(folder, task.modality.name, trial.LABELS, new_head=True))
+    except ModelError:  # several new layers: none of them can be solved
+        tune = Full("full", True) if isinstance(task.finetune.tune, LinearProbe) else task.finetune.tune
+        task = replace(task, finetune=replace(task.finetune, head=RandomHead("random"), tune=tune))
+    return task
 
 
 def _look(of_x: Any, x: "pd.Series[str]") -> pd.DataFrame:

@@ -67,7 +67,7 @@ def _save_probe(chosen: ProbeLogistic, known: pd.DataFrame, y: "pd.Series[str]",
     """Write the base model with the head that the baseline fits on it, as finetune writes a model."""
     of_x, of_y = plugins.modality(task.modality.name), plugins.problem(task.problem.name)
     settings_of_x = plugins.settings(card["modality"])
-    folder, _ = job.raw(task.base)
+    folder, base_sha256 = job.raw(task.base)
     solved = baselines.learn_probe(chosen, known, y, Base(folder, of_x, of_y, settings_of_x, task.compute))
     labels = list(map(str, solved.labels))
     model, new = of_y.load(folder, task.modality.name, labels, new_head=True)
@@ -75,4 +75,4 @@ def _save_probe(chosen: ProbeLogistic, known: pd.DataFrame, y: "pd.Series[str]",
     of_y.plain(model).save_pretrained(job.out / "model")
     of_x.stated(of_x.processor(folder), settings_of_x).save_pretrained(job.out / "model")
     sha256 = receipts.digest(receipts.files(job.out, ["model"]))
-    receipts.write_json(job.out / "model.json", card | {"labels": labels, "sha256": sha256})
+    receipts.write_json(job.out / "model.json", card | {"labels": labels, "base": {"source": task.base, "sha256": base_sha256}, "sha256": sha256})

@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from stages import linear
 from stages.checks import expectations, trial
 from stages.commands import estimate, tracking
 from stages.contract import escape, paths, plugins, preflight, runner, settings, store, walk
 from stages.contract.errors import ParamsError, RefitError
 from stages.contract.escape import redact
-from stages.contract.params import Data, Params, Table, Task, Transform
+from stages.contract.params import Data, Params, ProbeHead, Table, Task, Transform
 from stages.layouts import table
 
 
@@ -102,8 +103,10 @@ def _transforms(task: Task, transforms: tuple[Transform, ...]) -> str:
 
 
 def _base(task: Task) -> str:
-    folder = Path("data/raw", task.base)
-    trial.require(folder, plugins.modality(task.modality.name), plugins.problem(task.problem.name), task.modality)
+    folder, of_y = Path("data/raw", task.base), plugins.problem(task.problem.name)
+    trial.require(folder, plugins.modality(task.modality.name), of_y, task.modality)
+    if isinstance(task.finetune.head, ProbeHead):
+        linear.head(*of_y.load(folder, task.modality.name, trial.LABELS, new_head=True))
     return f"{folder}: a batch of the largest rows went through it, and back"
 
 

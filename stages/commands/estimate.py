@@ -9,7 +9,7 @@ import pandas as pd
 from stages import device
 from stages.contract import plugins, progress, receipts, runner
 from stages.contract.errors import RefitError
-from stages.contract.params import Task
+from stages.contract.params import ProbeHead, Task
 from stages.lineage import UPSTREAM
 
 STAGES = (*UPSTREAM, "register")
@@ -60,9 +60,10 @@ def by_measurement(task: Task, rows: int, row: float, views: int) -> float:
     validation, test = rows * task.split.validation, rows * task.split.test
     train = (rows - validation - test) * (1 + task.augment.share * task.augment.copies)
     learning = LEARNING.get(task.finetune.tune.name, max(LEARNING.values()))
-    trained = train * (learning * task.finetune.epochs if learning else 1)  # features are worked out once
+    begun = (train + validation) * isinstance(task.finetune.head, ProbeHead)  # features are worked out once
+    trained = begun + train * learning * task.finetune.epochs
     worse = len(task.evaluate.robustness.transforms) * min(test, task.evaluate.robustness.rows)
-    scored = validation * task.finetune.epochs + worse + views * (validation + test)
+    scored = validation * bool(learning) * task.finetune.epochs + worse + views * (validation + test)
     sampled = 2 * min(rows, task.validate.domain.sample) if task.validate.domain.run_base else 0
     probed = sum(min(train, getattr(baseline, "max_rows", 0)) for baseline in task.evaluate.baselines)
     return STARTING + row * (trained + scored + sampled + probed)
