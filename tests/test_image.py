@@ -7,8 +7,10 @@ import os
 import random
 import shutil
 import sys
+import warnings
 import zipfile
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -341,6 +343,15 @@ def test_every_transform_of_albumentations_is_taken_or_refused_in_one_line() -> 
     assert len(names) > 90
     assert len(refused) < len(names) / 3
     assert all("\n" not in line for line in refused)
+
+
+def test_policies_that_threads_make_side_by_side_leave_the_filters_of_warnings_as_they_were() -> None:
+    """Or the next warning of any library would end the training."""
+    augment = Augment(7, 1.0, 1, on_the_fly=True, transforms=(Albumentations("albumentations", "Affine", {"shear": [-5, 5]}),) * 5)
+    before = list(warnings.filters)
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda _: image._Policy(augment), range(64)))
+    assert warnings.filters == before
 
 
 def test_a_text_s_transform_is_refused_for_pictures_and_the_other_way_round(tmp_path: Path) -> None:

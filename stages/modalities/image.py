@@ -151,14 +151,14 @@ def faults(transforms: tuple[Transform, ...]) -> list[str]:
     wrong = list[str]()
     for i, transform in enumerate(transforms):
         try:
-            _transform(transform)
+            _tried(transform)
         except (ValueError, TypeError) as error:
             wrong.append(f"transforms.{i}: {one_line(error, 300)}")
     return wrong
 
 
-def _transform(transform: Transform) -> Any:
-    """Return the transform of albumentations; raises ValueError or TypeError for a name or an argument that it has not."""
+def _named(transform: Transform) -> Any:
+    """Return what makes a transform of albumentations; raises ValueError for a name or an argument that it has not, or that needs more than a picture."""
     import albumentations
 
     if not isinstance(transform, Albumentations):
@@ -171,11 +171,17 @@ def _transform(transform: Transform) -> Any:
         raise ValueError(f"{transform.transform} needs more than the picture itself")
     if unknown := set(transform.arguments) - set(takes):
         raise ValueError(f"{transform.transform} has no argument {', '.join(sorted(unknown))}; it takes {', '.join(list(takes)[1:])}")
+    return partial(made, **{name: tuple(value) if isinstance(value, list) else value for name, value in transform.arguments.items()})
+
+
+def _tried(transform: Transform) -> None:
+    """Raise ValueError or TypeError for a transform that albumentations warns of, or that makes no picture of a picture."""
+    import albumentations
+
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         try:
-            arguments: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in transform.arguments.items()}
-            altering = made(**arguments)
+            altering = _named(transform)()
         except UserWarning as warning:
             raise ValueError(f"{transform.transform}: {warning}") from None
     try:
@@ -184,7 +190,6 @@ def _transform(transform: Transform) -> Any:
         raise ValueError(f"{transform.transform}: on a picture of {PROBE.shape[1]} x {PROBE.shape[0]} pixels: {one_line(error, 200)}") from None
     if result.dtype != np.uint8 or result.ndim != 3 or result.shape[2] != 3:
         raise ValueError(f"{transform.transform} makes no picture of 8 bits ({result.dtype}, {result.shape}); a model's numbers are made by its own processor")
-    return altering
 
 
 class _Policy(threading.local):
@@ -194,7 +199,8 @@ class _Policy(threading.local):
         import albumentations
 
         self.augment = augment
-        self.compose = albumentations.Compose([_transform(transform) for transform in augment.transforms])
+        # Untried: filters of warnings are the whole process's, and threads that set them side by side leave them set.
+        self.compose = albumentations.Compose([_named(transform)() for transform in augment.transforms])
 
     def __reduce__(self) -> tuple[type, tuple[Augment]]:
         return _Policy, (self.augment,)
