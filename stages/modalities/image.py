@@ -157,7 +157,7 @@ def faults(transforms: tuple[Transform, ...]) -> list[str]:
     return wrong
 
 
-def _named(transform: Transform) -> Any:
+def _named(transform: Transform) -> partial[Any]:
     """Return what makes a transform of albumentations; raises ValueError for a name or an argument that it has not, or that needs more than a picture."""
     import albumentations
 
@@ -178,18 +178,20 @@ def _tried(transform: Transform) -> None:
     """Raise ValueError or TypeError for a transform that albumentations warns of, or that makes no picture of a picture."""
     import albumentations
 
+    made = _named(transform)
+    name = made.func.__name__
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         try:
-            altering = _named(transform)()
+            altering = made()
         except UserWarning as warning:
-            raise ValueError(f"{transform.transform}: {warning}") from None
+            raise ValueError(f"{name}: {warning}") from None
     try:
         result = albumentations.Compose([altering], seed=0)(image=PROBE)["image"]
     except Exception as error:  # of whatever type a transform raises on a picture of usual size
-        raise ValueError(f"{transform.transform}: on a picture of {PROBE.shape[1]} x {PROBE.shape[0]} pixels: {one_line(error, 200)}") from None
+        raise ValueError(f"{name}: on a picture of {PROBE.shape[1]} x {PROBE.shape[0]} pixels: {one_line(error, 200)}") from None
     if result.dtype != np.uint8 or result.ndim != 3 or result.shape[2] != 3:
-        raise ValueError(f"{transform.transform} makes no picture of 8 bits ({result.dtype}, {result.shape}); a model's numbers are made by its own processor")
+        raise ValueError(f"{name} makes no picture of 8 bits ({result.dtype}, {result.shape}); a model's numbers are made by its own processor")
 
 
 class _Policy(threading.local):
