@@ -232,7 +232,7 @@ def encode(samples: pd.DataFrame, processor: Any, settings: TextModality) -> lis
 
 def largest(processor: Any, settings: TextModality, rows: int) -> Encoded:
     """Return a row of max_tokens tokens, and shorter ones, which are padded beside it; a character that hardly any base knows and the last token are in it."""
-    encoded = encode(pd.DataFrame({"x": [f"{UNKNOWN} " + "a " * max(1, settings.max_tokens >> i) for i in range(rows)]}), processor, settings)
+    encoded = encode(pd.DataFrame({"x": [f"{UNKNOWN} " * (i > 0) + "a " * max(1, settings.max_tokens >> i) for i in range(rows)]}), processor, settings)
     encoded[0]["input_ids"][-1] = max(processor.get_vocab().values())
     return encoded
 
