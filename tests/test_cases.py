@@ -399,6 +399,7 @@ def decide_again(project: Project, ok: bool = True, **environment: str) -> Any:
     return project.stage("register", ok=ok, **environment)
 
 
+@pytest.mark.slow
 def test_a_project_that_was_moved_works_by_its_own_files_alone(registered: Project, finished: Project) -> None:
     before = receipts.files(finished.root, ["mlruns"])
     assert "30 rows" in registered.run("refit", "predict", "tiny", "new.csv").stdout
@@ -548,6 +549,7 @@ def test_data_that_came_by_dvc_add_alone_is_refused_in_the_words_of_refit_add(fr
     assert words in line_of(add(project, "mine", str(tmp_path / "in"), "--base", "tiny_bert", ok=False))
 
 
+@pytest.mark.slow
 def test_a_server_that_never_answers_costs_status_one_wait(registered: Project) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         began = time.monotonic()
