@@ -328,6 +328,14 @@ def test_a_tokenizer_that_does_not_fit_its_base_is_found_before_work(tmp_path: P
         trial.require(base, text, classification, TextModality("text", (1, 99), (1, 99), 16))
 
 
+def test_the_trial_holds_a_tokenizer_to_its_own_limit(tmp_path: Path) -> None:
+    base = write_base(tmp_path / "base")
+    settings = json.loads((base / "tokenizer_config.json").read_text()) | {"model_max_length": 8}
+    (base / "tokenizer_config.json").write_text(json.dumps(settings))
+    with pytest.raises(ModelError, match=r"reads at most 8 tokens, and modality.max_tokens is 16.*modality.max_tokens: 8 would do"):
+        trial.require(base, text, classification, TextModality("text", (1, 99), (1, 99), 16))
+
+
 def test_a_base_for_several_labels_is_saved_as_one_for_one(tiny_base: Path, tmp_path: Path) -> None:
     base = Path(shutil.copytree(tiny_base, tmp_path / "base"))
     (base / "config.json").write_text(json.dumps(json.loads((base / "config.json").read_text()) | {"problem_type": "multi_label_classification"}))

@@ -589,6 +589,7 @@ def test_a_folder_whose_name_mlflow_reads_as_an_address_is_refused(monkeypatch: 
         ("https://user:s%40cret@host", "https://host", "user", "s@cret"),
         ("https://user:s/cr@et@host/", "https://host/", "user", "s/cr@et"),
         ("https://token@host", "https://host", "token", ""),
+        ("https://:secret@host", "https://host", "", "secret"),
         ("http://user:se cret@host:5000", "http://host:5000", "user", "se cret"),
     ],
 )

@@ -51,7 +51,7 @@ def settle() -> None:
         os.environ.pop("MLFLOW_REGISTRY_URI", None)  # which MLflow would print whole
     if not address:
         os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{home() / DATABASE}"
-    if not user or not re.match("https?://", address):
+    if bare == address or not re.match("https?://", address):
         return
     os.environ["MLFLOW_TRACKING_URI"] = bare
     os.environ.setdefault("MLFLOW_TRACKING_USERNAME", unquote(user))

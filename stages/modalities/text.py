@@ -1,5 +1,6 @@
 """Text: x is the text itself, altered by nlpaug, encoded by the base model's own tokenizer."""
 
+import copy
 import io
 import random
 import sys
@@ -247,9 +248,10 @@ def within(settings: TextModality, passes: Callable[[TextModality], bool]) -> Te
 
 
 def stated(processor: Any, settings: TextModality) -> Any:
-    """Return the tokenizer, which cuts a text where the model's own texts were cut."""
-    processor.model_max_length = settings.max_tokens
-    return processor
+    """Return a tokenizer that cuts a text where the model's own texts were cut; the one given keeps its own limit."""
+    made = copy.copy(processor)
+    made.model_max_length = settings.max_tokens
+    return made
 
 
 def encoding(settings: TextModality) -> tuple[int]:
