@@ -47,7 +47,7 @@ def head(model: Any, new: frozenset[str]) -> Any:
     return layer
 
 
-def features(model: Any, layer: Any, encoded: Encoded, lengths: list[int], collate: Any, size: int = BATCH) -> Array:
+def features(model: Any, layer: Any, encoded: Encoded, lengths: list[int], collate: Any) -> Array:
     """Return what reaches a layer for each row (rows, width), float32; the model is on its device and in evaluation mode afterwards."""
     import torch
 
@@ -56,7 +56,7 @@ def features(model: Any, layer: Any, encoded: Encoded, lengths: list[int], colla
     caught = layer.register_forward_pre_hook(lambda _, given: reached.append(given[0].detach().float().cpu().numpy()))
     try:
         with torch.no_grad(), Progress("run the base model", len(encoded)) as going:
-            for batch, inputs in device.batches(encoded, lengths, collate, size):
+            for batch, inputs in device.batches(encoded, lengths, collate, BATCH):
                 model(**inputs)
                 for i, row in zip(batch, reached.pop(), strict=True):
                     found[i] = row

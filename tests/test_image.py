@@ -30,7 +30,7 @@ from stages.contract.params import Albumentations, Augment, ImageModality
 from stages.judging import scoring
 from stages.layouts import folders
 from stages.modalities import image
-from tests.conftest import ROOT, Project, flows, make_project
+from tests.conftest import LEARNS, ROOT, Project, flows, make_project
 
 REFIT = str(Path(sys.executable).with_name("refit"))
 SETTINGS = ImageModality("image", (16, 200), 40_000, (16, 200), 32, 32, ("as_is",))
@@ -72,14 +72,7 @@ def block() -> dict[str, Any]:
     task["validate"]["domain"] |= {"profile": "unknown", "run_base": False}
     task["augment"] |= {"share": 0.5, "copies": 2, "on_the_fly": True}
     task["split"] |= {"validation": 0.2, "test": 0.3}
-    task["finetune"] |= {
-        "epochs": 3,
-        "batch_size": 8,
-        "learning_rate": 0.01,
-        "head_learning_rate": 0.01,
-        "head": {"name": "random"},
-        "tune": {"name": "full", "embeddings": True},
-    }
+    task["finetune"] |= LEARNS
     task["evaluate"]["baselines"] = [{"name": "majority"}]
     task["register"]["gates"] = [{"name": "beats_baseline", "margin": 0.0, "margins": {}, "alpha": 0.10}]
     return task

@@ -57,20 +57,19 @@ class Base:
 
     def embed(self, rows: pd.DataFrame, modality: Any = None) -> Floats:
         """Return the embeddings (rows, width) of manifest rows, encoded as the task says, or as other settings of the modality say."""
-        return self._of(rows, modality or self.modality)[0]
+        return np.stack([embedding for embedding, _ in self._of(rows, modality or self.modality)])
 
     def features(self, rows: pd.DataFrame) -> Floats:
         """Return what reaches a new head (rows, width) of manifest rows, encoded as the task says."""
-        return self._of(rows, self.modality)[1]
+        return np.stack([feature for _, feature in self._of(rows, self.modality)])
 
-    def _of(self, rows: pd.DataFrame, modality: Any) -> tuple[Floats, Floats]:
+    def _of(self, rows: pd.DataFrame, modality: Any) -> list[tuple[Floats, Floats]]:
         known = self._seen.setdefault(self.of_x.encoding(modality), {})
         new = rows[~rows["id"].isin(list(known))]
         if len(new):
             seen = _run(*self._loaded, new, self.of_x, modality, self.compute, norms=False)
             known.update(zip(new["id"], zip(seen.embeddings, seen.features, strict=True), strict=True))
-        embeddings, features = zip(*(known[i] for i in rows["id"]), strict=True)
-        return np.stack(embeddings), np.stack(features)
+        return [known[i] for i in rows["id"]]
 
     def bytes(self) -> int:
         """Return the bytes of its weights."""

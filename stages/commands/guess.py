@@ -68,7 +68,8 @@ def layout(root: Path, files: list[Path], x: str | None, y: str | None) -> Table
     named = suffixes == PICTURES and (len({file.parent for file in samples}) == 1 or any(_names_pictures(root / file) for file in tables))
     if tables and (named or len(tables) >= len(samples)):
         found = _tables(root, tables, x, y)
-        _require_whole_names(root, found, of_kinds[PICTURES])
+        if of_kinds[PICTURES]:
+            _require_whole_names(root, found, of_kinds[PICTURES])
         return found
     if samples and (x or y):
         raise TableError(f"{extract(root)}: holds a folder a label, which has no columns; leave --text and --label out")
@@ -94,8 +95,7 @@ def of_pictures(root: Path, layout: Table | Folders) -> bool:
     """Say whether the samples are pictures: files of a folder, or files that the column x of a table names."""
     if isinstance(layout, Folders):
         return not set(layout.suffixes) & set(TEXTS)
-    path = root / layout.files[0].path
-    cells = _peek(path, layout.dialect)[layout.columns.x].dropna().astype(str)[:TRIED]
+    path, cells = _first_cells(root, layout)
     return len(cells) > 0 and sum(_is_picture_of(path, cell) for cell in cells) > len(cells) / 2
 
 
@@ -135,11 +135,16 @@ def several(y: "pd.Series[str]") -> str | None:
     return None
 
 
+def _first_cells(root: Path, layout: Table) -> "tuple[Path, pd.Series[str]]":
+    """Return the first table and the first cells of its column x."""
+    path = root / layout.files[0].path
+    return path, _peek(path, layout.dialect)[layout.columns.x].dropna().astype(str)[:TRIED]
+
+
 def _require_whole_names(root: Path, layout: Table, pictures: list[Path]) -> None:
     """Raise TableError where x names pictures in part: ids without a suffix or a folder would be learned from as texts."""
     named = {of for picture in pictures for of in (picture.stem, picture.name, picture.as_posix())}
-    path = root / layout.files[0].path
-    cells = _peek(path, layout.dialect)[layout.columns.x].dropna().astype(str)[:TRIED]
+    path, cells = _first_cells(root, layout)
     inexact = [cell for cell in cells if not _is_picture_of(path, cell) and cell.strip() in named]
     if len(inexact) > len(cells) / 2:
         raise TableError(

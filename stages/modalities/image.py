@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cached_property, partial
 from io import BytesIO
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -404,7 +405,7 @@ def stated(processor: Any, settings: ImageModality) -> Any:
         "do_resize": True, "size": {"shortest_edge": settings.shorter_side},
         "do_center_crop": True, "crop_size": {"height": settings.crop, "width": settings.crop},
     }  # fmt: skip
-    for kind, values in ((type(processor), processor.to_dict()), *_as_clip(processor)):
+    for kind, values in chain([(type(processor), processor.to_dict())], _as_clip(processor)):
         with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError):
             made = kind(**values | sizes)
             found = made(images=rgb, return_tensors="pt")["pixel_values"]
