@@ -3,6 +3,7 @@
 What many tests start from is made once a run and copied: a project in which nothing has run, and one in which `dvc repro` ran.
 """
 
+import copy
 import csv
 import json
 import os
@@ -247,7 +248,7 @@ def block(source: str = "reviews", files: list[dict[str, Any]] | None = None) ->
     task["validate"]["label_distribution"] = {"name": "uniform", "max_kl": 0.5}
     task["validate"]["domain"] |= {"profile": "unknown", "run_base": False}
     task["split"] |= {"validation": 0.2, "test": 0.3}
-    task["finetune"] |= LEARNS
+    task["finetune"] |= copy.deepcopy(LEARNS)  # two tasks that share a list would be written with an anchor
     task["evaluate"] |= {"baselines": [{"name": "majority"}], "cost_rows": None}
     task["register"]["gates"][1]["least"] = 0.5
     return task
