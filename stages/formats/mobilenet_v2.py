@@ -10,6 +10,7 @@ from pickle import UnpicklingError
 from typing import Any
 
 from stages import pretrained
+from stages.contract import receipts
 from stages.contract.errors import ModelError
 from stages.contract.escape import extract
 from stages.contract.params import MobileNetV2
@@ -44,7 +45,8 @@ def convert(folder: Path, settings: MobileNetV2) -> None:
     path = pretrained.locate(folder, settings.file)
     config = MobileNetV2Config(tf_padding=False, layer_norm_eps=1e-5, num_labels=CLASSES)  # pyright: ignore[reportCallIssue]
     model = pretrained.build(MobileNetV2ForImageClassification, config, _read(path, settings.file), _called, settings.file)
-    pretrained.save(model, PROCESSOR, folder)
+    pretrained.save(model, folder)
+    receipts.write_json(folder / "preprocessor_config.json", PROCESSOR)
     path.unlink()
 
 

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from stages import pretrained
+from stages.contract import receipts
 from stages.contract.errors import ModelError
 from stages.contract.escape import extract, one_line
 from stages.contract.params import OpenNsfw
@@ -65,7 +66,8 @@ def convert(folder: Path, settings: OpenNsfw) -> None:
     )
     model = pretrained.build(ResNetForImageClassification, config, weights, str, settings.file)
     _recover_variances(model)
-    pretrained.save(model, PROCESSOR, folder)
+    pretrained.save(model, folder)
+    receipts.write_json(folder / "preprocessor_config.json", PROCESSOR)
     path.unlink()
 
 

