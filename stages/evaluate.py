@@ -86,6 +86,7 @@ def evaluate(job: Job, problem: Classification, base: str, compute: Compute, eva
         doubted=len(issues["issues"]),
         judged=issues["judged"],
         agreed=issues["accuracy"],
+        judge_fits=issues["fit"],
     ))  # fmt: skip
     return f"{len(test):,} test rows, macro-F1 " + ", ".join(f"{name} {of['macro_f1']:.4f}" for name, of in models.items())
 

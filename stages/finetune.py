@@ -4,6 +4,8 @@ from dataclasses import asdict, replace
 from math import isfinite
 from typing import Any
 
+import pandas as pd
+
 from stages import device, linear
 from stages.contract import manifest, plugins, receipts, runner
 from stages.contract.errors import ModelError
@@ -29,34 +31,50 @@ def finetune(job: Job, modality: Modality, problem: Classification, base: str, a
     _set_layers(model, finetune)
     processor, tune = of_x.processor(folder), plugins.tune(finetune.tune.name)
 
-    def encode(part: str, augment: Augment) -> plugins.Rows:
-        encoded = of_x.encode_anew(parts[part], processor, modality, augment)
-        return plugins.Rows(encoded, of_y.targets(parts[part]["y"], labels), of_x.lengths(encoded))
+    def encode(rows: pd.DataFrame, augment: Augment) -> plugins.Rows:
+        encoded = of_x.encode_anew(rows, processor, modality, augment)
+        return plugins.Rows(encoded, of_y.targets(rows["y"], labels), of_x.lengths(encoded))
 
     def measure(logits: Any, targets: Any) -> dict[str, float]:
         return of_y.headlines(of_y.measure(of_y.truth(targets, labels), of_y.decode(logits, labels)["predicted"].tolist(), labels))
 
+    def require(logits: Any, targets: Any) -> None:
+        if of_y.at_chance(targets, logits):
+            raise ModelError(
+                f"tasks.{job.key}.finetune: validation is no better than chance, so nothing was learned; look at a few rows and their labels, "
+                "see whether the base model can read them, or try another learning_rate"
+            )
+
+    unaltered = replace(augment, on_the_fly=False)
     learning = plugins.Learning(
-        train=(train := encode("train", augment)),
-        validation=encode("validation", replace(augment, on_the_fly=False)),
+        train=(train := encode(parts["train"], augment)),
+        validation=encode(parts["validation"], unaltered),
         collate=of_x.collate(processor),
         loss=plugins.objective(finetune.objective.name).loss(finetune.objective, list(train.targets)),
         measure=measure,
+        require=require,
         head=frozenset(name.rpartition(".")[0] for name in new),
     )
+    begun = None
     with device.arithmetic(compute):
         if isinstance(finetune.head, ProbeHead):
+            originals = encode(parts["train"][parts["train"]["id"] == parts["train"]["source_id"]], unaltered)
             balanced = finetune.objective.class_weights == "balanced"
-            learning = replace(learning, begun=linear.begin(model, new, learning, finetune.head.c, balanced))
+            begun = linear.begin(model, new, originals, learning, finetune.head.c, balanced)
+            learning = replace(learning, begun=begun.measured)
         learner, learning = tune.prepare(model, new, learning, finetune.tune)
+    if begun and not len(learning.train):
+        require(begun.logits, begun.targets)
     history = plugins.loop(finetune.loop.name).fit(learner, learning, finetune, compute, job.resumable())
 
     if not all(isfinite(value) for entry in history for value in entry.values()):
         raise ModelError(f"tasks.{job.key}.finetune: the loss is not finite; lower learning_rate, or look for a bad row")
-    of_y.plain(tune.finish(learner)).save_pretrained(job.hand_on("model"))
-    of_x.stated(processor, modality).save_pretrained(job.out / "model")
     epochs = [entry for entry in history if "eval_loss" in entry]
-    best = plugins.kept(history, finetune.best_metric)
+    best, learned = plugins.kept(history, finetune.best_metric), tune.finish(learner)
+    if begun and best["epoch"] == 0:  # nothing is left to be chosen on validation
+        begun.learn_both(learned)
+    of_y.plain(learned).save_pretrained(job.hand_on("model"))
+    of_x.stated(processor, modality).save_pretrained(job.out / "model")
     receipts.write_json(job.hand_on("model.json"), {
         "task": job.key,
         "modality": asdict(modality),

@@ -1,5 +1,6 @@
 """Fits the head of a model by logistic regression on what reaches it: to the optimum, with no learning rate and no epochs."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,7 +8,7 @@ import numpy as np
 
 from stages import device
 from stages.contract.errors import ModelError
-from stages.contract.plugins import Encoded, Learning
+from stages.contract.plugins import Encoded, Learning, Rows
 from stages.contract.progress import Progress
 
 Array = np.ndarray[Any, Any]
@@ -84,24 +85,60 @@ def solve(known: Array, y: Any, c: float, balanced: bool = False) -> Solved:
     return Solved(weights.astype(np.float32), bias.astype(np.float32), list(fitted.classes_))
 
 
-def begin(model: Any, new: frozenset[str], learning: Learning, cs: tuple[float, ...], balanced: bool) -> dict[str, float]:
-    """Let the head of a model begin as the logistic regression on train that validation likes best; return what validation says of it, as of epoch 0.
+def choose(known: Array, y: Any, asked: Array, y_asked: Any, cs: tuple[float, ...], balanced: bool = False) -> tuple[float, Solved]:
+    """Return the C that is chosen on other rows than those known, and the regression on the known ones with it.
 
-    Linear probing, then fine-tuning (Kumar et al. 2022): features of the base model are not distorted by a head that begins at random.
+    It is the least C by which the labels of the others are as likely as by the best, but for one standard error (Breiman et al. 1984):
+    few rows cannot tell more apart. Their likelihood tells more than a score of their labels would.
+    """
+    from scipy.special import log_softmax
+    from sklearn.utils.class_weight import compute_sample_weight
+
+    weights = compute_sample_weight("balanced" if balanced else None, y_asked)
+
+    def losses(solved: Solved) -> Array:
+        places = np.array([solved.labels.index(of) if of in solved.labels else -1 for of in y_asked], dtype=int)
+        likely = log_softmax(solved.logits(asked), axis=1)[np.arange(len(places)), places]
+        return -(weights * likely)[places >= 0]
+
+    tried = [(c, solve(known, y, c, balanced)) for c in sorted(cs)]
+    found = [losses(solved) for _, solved in tried]
+    best = min(found, key=lambda of: float(of.sum()))
+    return next(of for of, lost in zip(tried, found, strict=True) if (lost - best).sum() <= (lost - best).std() * np.sqrt(len(best)))
+
+
+@dataclass(frozen=True)
+class Begun:
+    """How a head begins: what validation says of it, as of epoch 0, and the logits and targets by which it says so.
+
+    learn_both gives the head of a model the regression on train and validation, for where no epoch is better.
+    """
+
+    measured: dict[str, float]
+    logits: Array
+    targets: Array
+    learn_both: Callable[[Any], None]
+
+
+def begin(model: Any, new: frozenset[str], train: Rows, learning: Learning, cs: tuple[float, ...], balanced: bool) -> Begun:
+    """Let the head of a model begin as logistic regression on train, C chosen on validation.
+
+    Linear probing, then fine-tuning (Kumar et al. 2022): features are not distorted by a head that begins at random.
     """
     import torch
     from transformers.modeling_outputs import SequenceClassifierOutput
 
     layer = head(model, new)
-    known, asked = (features(model, layer, rows.encoded, rows.lengths, learning.collate) for rows in (learning.train, learning.validation))
-    targets = np.array(learning.validation.targets)
-    tried = list[tuple[dict[str, float], Solved]]()
-    for c in sorted(cs):
-        solved = solve(known, learning.train.targets, c, balanced)
-        logits = solved.logits(asked)
-        loss = learning.loss(SequenceClassifierOutput(logits=torch.from_numpy(logits)), torch.from_numpy(targets))  # pyright: ignore[reportArgumentType]
-        tried.append(({f"eval_{name}": of for name, of in learning.measure(logits, targets).items()} | {"eval_loss": float(loss), "c": c}, solved))
-    best, solved = max(tried, key=lambda of: of[0]["eval_macro_f1"])  # the most regularised on a tie
+    known, asked = (features(model, layer, rows.encoded, rows.lengths, learning.collate) for rows in (train, learning.validation))
+    y, targets = np.array(train.targets), np.array(learning.validation.targets)
+    c, solved = choose(known, y, asked, targets, cs, balanced)
+    logits = solved.logits(asked)
+    loss = learning.loss(SequenceClassifierOutput(logits=torch.from_numpy(logits)), torch.from_numpy(targets))  # pyright: ignore[reportArgumentType]
     solved.put_into(layer)
-    print(f"head: logistic regression, C = {best.pop('c'):g} of {', '.join(f'{c:g}' for c in sorted(cs))}: validation macro-F1 {best['eval_macro_f1']:.4f}")
-    return {"epoch": 0.0, "step": 0} | best
+    measured = {"epoch": 0.0, "step": 0} | {f"eval_{name}": of for name, of in learning.measure(logits, targets).items()} | {"eval_loss": float(loss)}
+    print(f"head: logistic regression, C = {c:g} of {', '.join(f'{of:g}' for of in sorted(cs))}: validation macro-F1 {measured['eval_macro_f1']:.4f}")
+
+    def learn_both(trained: Any) -> None:
+        solve(np.concatenate([known, asked]), np.concatenate([y, targets]), c, balanced).put_into(head(trained, new))
+
+    return Begun(measured, logits, targets, learn_both)

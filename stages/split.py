@@ -46,6 +46,8 @@ def split(job: Job, problem: Classification, split: Split, label_issues: LabelIs
     })  # fmt: skip
     sizes = ", ".join(f"{name} {counts[name]['rows']:,}" for name in PARTS)
     wrong = f"{len(listed):,} labels may be wrong" + (f", {len(doubted):,} rows of train dropped for it" if label_issues.drop else "")
+    if looked["judged"] and not looked["fit"]:
+        wrong = f"no label is doubted, because the cheap model that would is right on {looked['accuracy']['train']:.0%} of train alone"
     return f"{sizes}; {len(dropped)} rows dropped because they repeat a held-out one; {wrong}"
 
 

@@ -32,7 +32,7 @@ from stages.judging import calibration, cheap, cost, report, robustness, scoring
 from tests.conftest import Project, rows
 from tests.test_image import write_pictures
 
-CHEAP = [{"name": "majority"}, {"name": "tfidf_logistic", "ngrams": [1, 1], "c": 10.0}, {"name": "probe_logistic", "c": 1.0, "max_rows": 100}]
+CHEAP = [{"name": "majority"}, {"name": "tfidf_logistic", "ngrams": [1, 1], "c": 10.0}, {"name": "probe_logistic", "c": [1.0], "max_rows": 100}]
 CUTS = Slicing(bins=4, max_values=3, min_rows=1, distance_rows=100)
 TEXTS = pd.DataFrame(rows(200))
 EVERY = [TfidfLogistic("tfidf_logistic", (1, 2), 10.0), TfidfCharacters("tfidf_characters", (2, 3), 10.0)]

@@ -147,6 +147,8 @@ def test_a_margin_below_0_asks_whether_the_candidate_is_not_much_worse() -> None
     assert verdict["outcome"] == "promote" and "is not inferior to champion" in verdict["reason"]
     worse = judge(scored(2000, 1, candidate=0.7, champion=0.85), BeatsBaseline("beats_baseline", -0.05, {}, 0.1))
     assert worse["outcome"] == "reject" and "is inferior to champion" in worse["reason"]
+    better = judge(scored(2000, 1, candidate=0.9, champion=0.7), BeatsBaseline("beats_baseline", -0.05, {}, 0.1))
+    assert better["outcome"] == "promote" and "is better than champion" in better["reason"] and "confidence at least +0.1" in better["reason"]
 
 
 def test_a_later_use_of_the_same_rows_asks_for_more() -> None:

@@ -43,6 +43,15 @@ def test_altered_labels_are_found_and_stand_first() -> None:
     assert first["probability_of_label"] < first["probability_of_suggested"]
 
 
+def test_a_model_that_is_often_wrong_itself_doubts_no_label() -> None:
+    """Labels are drawn: evenly, and so that one of them alone is right in eight of ten rows."""
+    found, part, _ = made()
+    for shares in ([0.34, 0.33, 0.33], [0.8, 0.1, 0.1]):
+        y = pd.Series(np.random.default_rng(0).choice(["a", "b", "c"], len(found), p=shares))
+        listed, looked = label_issues.find(found, part, y, SETTINGS)
+        assert (len(listed), looked["fit"], looked["judged"]["train"]) == (0, False, 240)
+
+
 @pytest.mark.parametrize("model", [SETTINGS.model, TfidfCharacters("tfidf_characters", (2, 4), 10.0)])
 def test_counting_once_gives_what_counting_in_each_fold_would(model: TfidfLogistic | TfidfCharacters) -> None:
     found, part, y = made()

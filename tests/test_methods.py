@@ -19,6 +19,7 @@ from stages.methods import memory, prefix
 from stages.methods.loop import local
 from stages.methods.objective import cross_entropy
 from stages.methods.tune import freeze, full, linear_probe, lora
+from stages.problems import classification
 from tests.conftest import ROOT
 
 FINETUNE = replace(
@@ -173,26 +174,54 @@ def test_balanced_class_weights_are_torch_s_and_count_every_label_alike(smoothin
 
 
 def test_a_head_is_solved_on_what_reaches_it_and_is_what_scikit_learn_says() -> None:
-    """Of the C that are tried the one that validation likes best is taken; the model's logits are those of the pipeline it was fitted by."""
+    """The logits are those of scikit-learn's pipeline with the C that makes validation likeliest."""
     import torch
     from sklearn.linear_model import LogisticRegression
+    from sklearn.metrics import log_loss
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
+    def fitted(c: float, x: Any, y: Any) -> Any:
+        return make_pipeline(StandardScaler(), LogisticRegression(C=c, max_iter=1000, tol=1e-8)).fit(x, y)
+
+    def look(rows: Rows) -> tuple[Any, Any, Any]:
+        batch = learning.collate([rows[i] for i in range(len(rows))])
+        targets = batch.pop("labels")
+        with torch.no_grad():
+            return model.bert(**batch).pooler_output.numpy(), targets.numpy(), model(**batch).logits
+
     model, new = bert(2)
-    before, scores = {name: value.clone() for name, value in model.state_dict().items()}, iter([0.5, 0.7, 0.7])
-    learning = replace(learn(), measure=lambda *_: {"macro_f1": next(scores)})
-    begun = linear.begin(model, new, learning, (10.0, 0.01, 1.0), balanced=False)
-    batch = learning.collate([learning.train[i] for i in range(24)])
-    targets = batch.pop("labels")
-    with torch.no_grad():
-        features = model.bert(**batch).pooler_output
-        logits = model(**batch).logits
-    right = make_pipeline(StandardScaler(), LogisticRegression(C=1.0, max_iter=1000, tol=1e-8)).fit(features.numpy(), targets.numpy())
-    assert np.allclose(torch.softmax(logits, 1).numpy(), right.predict_proba(features.numpy()), atol=1e-3)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    learning, cs = learn(), (10.0, 1e-4, 0.1)
+    learning = replace(learning, validation=replace(learning.validation, targets=[2, 2, 1, *learning.validation.targets[3:]]))
+    begun = linear.begin(model, new, learning.train, learning, cs, balanced=False)
+    (x, y, logits), (asked, targets, of_validation) = look(learning.train), look(learning.validation)
+    right = min((fitted(c, x, y) for c in cs), key=lambda of: log_loss(targets, of.predict_proba(asked), labels=[0, 1, 2]))
+    assert right.steps[-1][1].C == 0.1, "the others are worse by more than an error"
+    assert np.allclose(torch.softmax(logits, 1).numpy(), right.predict_proba(x), atol=1e-3)
     assert {name for name, value in model.state_dict().items() if not value.equal(before[name])} == set(new)
-    loss = torch.nn.functional.cross_entropy(logits[:8], targets[:8])
-    assert (begun["epoch"], begun["eval_macro_f1"], begun["eval_loss"]) == (0, 0.7, pytest.approx(float(loss), abs=1e-5))
+    loss = torch.nn.functional.cross_entropy(of_validation, torch.tensor(targets))
+    assert (begun.measured["epoch"], begun.measured["eval_loss"]) == (0, pytest.approx(float(loss), abs=1e-5))
+    begun.learn_both(model)
+    both = fitted(right.steps[-1][1].C, np.vstack([x, asked]), np.append(y, targets))
+    assert np.allclose(torch.softmax(look(learning.train)[2], 1).numpy(), both.predict_proba(x), atol=1e-3)
+
+
+def test_of_strengths_that_few_rows_cannot_tell_apart_the_most_regularised_is_taken() -> None:
+    """As good as the best means a mean loss within one standard error of the mean difference."""
+    chosen = list[bool]()
+    for seed in range(20):
+        drawn = np.random.default_rng(seed)
+        y = drawn.integers(0, 2, 60)
+        x = drawn.normal(size=(60, 5)) + y[:, None]
+        cs, (known, asked) = (0.01, 0.1, 1.0), (slice(0, 45), slice(45, 60))
+        lost = {c: np.logaddexp(0, -np.diff(linear.solve(x[known], y[known], c).logits(x[asked]))[:, 0] * (2 * y[asked] - 1)) for c in cs}
+        best = min(cs, key=lambda c: lost[c].mean())
+        errors = {c: (lost[c] - lost[best]).std() / np.sqrt(15) for c in cs}
+        c, _ = linear.choose(x[known], y[known], x[asked], y[asked], cs)
+        assert c == min(c for c in cs if (lost[c] - lost[best]).mean() <= errors[c])
+        chosen.append(c < best)
+    assert 0 < sum(chosen) < 20
 
 
 def test_two_labels_are_solved_as_well_and_balanced_ones_weigh_alike() -> None:
@@ -217,6 +246,37 @@ def test_a_linear_probe_learns_nothing_by_steps_and_a_head_of_several_layers_is_
         linear.head(model, new | {"bert.pooler.dense.weight"})
     with pytest.raises(ValueError, match="nothing but head"):
         replace(FINETUNE, tune=LinearProbe("linear_probe"))
+
+
+def test_a_training_that_learned_nothing_in_its_first_epoch_or_has_no_finite_loss_is_stopped(tmp_path: Path) -> None:
+    asked = list[int]()
+
+    def require(logits: Any, _: Any) -> None:
+        asked.append(len(logits))
+        raise ModelError("in vain")
+
+    with pytest.raises(ModelError, match="in vain"):
+        local.fit(bert(1)[0], replace(learn(), require=require), FINETUNE, COMPUTE, tmp_path)
+    assert asked == [8]
+    with pytest.raises(ModelError, match="the loss is not finite"):
+        local.fit(bert(1)[0], replace(learn(), loss=lambda outputs, *_, **__: outputs.logits.sum() * float("nan")), FINETUNE, COMPUTE, tmp_path / "other")
+
+
+@pytest.mark.parametrize(("learned", "rows", "stopped"), [(0.0, 1000, True), (0.3, 1000, False), (0.0, 100, False)])
+def test_chance_is_told_from_little_where_rows_are_enough(learned: float, rows: int, stopped: bool) -> None:
+    """Of sure guesses that follow uneven labels: by chance one in six draws passes."""
+    found = list[bool]()
+    for seed in range(40):
+        drawn = np.random.default_rng(seed)
+        y, guessed = (drawn.choice(3, rows, p=[0.7, 0.2, 0.1]) for _ in range(2))
+        found.append(classification.at_chance(y, 3 * np.eye(3)[np.where(drawn.random(rows) < learned, y, guessed)]))
+    assert sum(found) > 25 if stopped else not any(found)
+
+
+def test_one_label_for_all_is_chance_unless_its_probability_tells_rows_apart() -> None:
+    y = np.array([0] * 240 + [1] * 60)
+    assert classification.at_chance(y, np.tile([2.0, 0.0], (300, 1)))
+    assert not classification.at_chance(y, np.stack([np.where(y, 0.2, 2.0), np.zeros(300)], axis=1)), "a first epoch has begun to learn"
 
 
 @pytest.mark.parametrize("metric", ["macro_f1", "loss", "last"])

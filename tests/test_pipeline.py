@@ -196,7 +196,10 @@ MOVED = {  # what of a BERT moves, by the beginnings of its names; the head is n
 
 @pytest.mark.parametrize("name", MOVED)
 def test_tune_moves_what_it_says_and_nothing_else(done: Project, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And the saved model is a plain one, whose validation metrics are those that were measured while it learned."""
+    """And the saved model is a plain one, whose validation metrics are those that were measured while it learned.
+
+    A head that is kept as it began learns from validation too: it is the very baseline that stands beside it.
+    """
     from safetensors.torch import load_file
 
     project = done.copy(tmp_path / "project")
@@ -211,7 +214,14 @@ def test_tune_moves_what_it_says_and_nothing_else(done: Project, name: str, tmp_
     moved = {n for n, tensor in before.items() if not tensor.equal(after[f"bert.{n}"])}
     assert moved == {n for n in before if n.startswith(moving)} if moving else not moved
     monkeypatch.chdir(root)
-    assert load(project, "finetune/tiny/metrics.json")["macro_f1"] == pytest.approx(measured_on_validation(), abs=1e-9)
+    if moving:
+        assert load(project, "finetune/tiny/metrics.json")["macro_f1"] == pytest.approx(measured_on_validation(), abs=1e-9)
+    else:
+        project.params(lambda p: p["tasks"]["tiny"]["evaluate"].update(baselines=[{"name": "probe_logistic", "c": [0.1, 1.0], "max_rows": 20000}]))
+        project.stage("evaluate")
+        predictions = pd.read_parquet("data/evaluate/tiny/predictions.parquet")
+        assert predictions["candidate"].tolist() == predictions["probe_logistic"].tolist()
+        assert predictions["candidate"].nunique() > 1
 
 
 def test_parts_that_the_data_set_gives_are_honoured_and_repeats_are_dropped_from_train(project: Project) -> None:

@@ -101,6 +101,7 @@ def write(path: Path, labels: list[str], mistakes: list[report.Mistake], **other
         "doubted": 1234,
         "judged": {"test": 200, "train": 5000},
         "agreed": {"test": 0.5, "train": 0.81},
+        "judge_fits": True,
     }
     report.write(path, report.Findings(**(found | other)))
     return path.read_text(encoding="utf-8")
@@ -196,6 +197,11 @@ def test_the_page_shows_the_numbers_and_the_weakest_label_first(tmp_path: Path) 
 
 def test_a_task_without_a_mistake_says_so(tmp_path: Path) -> None:
     assert "None: every test row is right." in write(tmp_path / "page.html", ["a", "b"], [], wrong=0)
+
+
+def test_doubts_of_a_model_that_is_often_wrong_are_not_told(tmp_path: Path) -> None:
+    page = write(tmp_path / "page.html", ["a", "b"], [], judge_fits=False)
+    assert "is right on 81% of the train rows" in page and "1,234" not in page
 
 
 def test_mistakes_are_the_wrong_rows_the_surest_first() -> None:

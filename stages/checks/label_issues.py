@@ -15,6 +15,8 @@ from stages.contract.params import LabelIssues, Linear
 from stages.judging import cheap
 
 DIGITS = 4  # of the probabilities that are written
+LEAST_RIGHT = 0.7  # share of the train rows that the cheap model must get right before its doubt says something,
+LEAST_BETTER = 0.5  # and the share that it must save of the errors of the most frequent label
 COLUMNS = ["id", "part", "origin", "x", "label", "suggested", "probability_of_label", "probability_of_suggested"]
 
 
@@ -22,11 +24,12 @@ def find(samples: pd.DataFrame, part: "pd.Series[str]", y: "pd.Series[str]", set
     """Return the originals whose label may be wrong, the least believed first, and what was looked at.
 
     samples are manifest rows, part and y their parts (null where a row is in none) and labels. At most half of a label's
-    rows are named. Near duplicates share a fold, so that none vouches for another.
+    rows are named. Near duplicates share a fold, so that none vouches for another. Where the cheap model is not right often
+    enough (fit is false) no row is named: what it doubts would be its own mistakes.
     """
     rows = _drawn(samples.assign(part=part, label=y)[(samples["id"] == samples["source_id"]) & part.notna()], settings)
     labels = sorted(rows["label"].unique())
-    looked: dict[str, Any] = {"judged": {}, "accuracy": {}, "labels": labels}
+    looked: dict[str, Any] = {"judged": {}, "accuracy": {}, "labels": labels, "fit": False}
     if len(labels) < 2:
         return pd.DataFrame(columns=COLUMNS), looked
     believed = _probabilities(rows, labels, settings)
@@ -34,6 +37,10 @@ def find(samples: pd.DataFrame, part: "pd.Series[str]", y: "pd.Series[str]", set
     best = np.array(labels, dtype=object)[believed.argmax(axis=1)]
     for name, right in (best == rows["label"]).groupby(rows["part"]):
         looked["judged"][name], looked["accuracy"][name] = len(right), round(float(right.mean()), DIGITS)
+    errors = 1 - rows.loc[train, "label"].value_counts(normalize=True).iloc[0]
+    looked["fit"] = bool(looked["accuracy"]["train"] >= max(LEAST_RIGHT, 1 - LEAST_BETTER * errors))
+    if not looked["fit"]:
+        return pd.DataFrame(columns=COLUMNS), looked
     rows = rows.assign(suggested=best, probability_of_label=believed[np.arange(len(rows)), pd.Categorical(rows["label"], labels).codes])
     rows["probability_of_suggested"] = believed.max(axis=1)
     issues = pd.concat([_least_believed(rows[side], believed[side], labels) for side in (train, ~train)])

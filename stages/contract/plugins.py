@@ -183,6 +183,10 @@ class Problem(Protocol):
         """Return the report: accuracy, macro, micro, weighted, and per label."""
         ...
 
+    def at_chance(self, targets: "np.ndarray[Any, Any]", logits: "np.ndarray[Any, Any]") -> bool:
+        """Say whether logits know no more of targets than chance, where the rows are enough to say so."""
+        ...
+
     def headlines(self, report: dict[str, Any]) -> dict[str, float]:
         """Return what `dvc metrics show` and MLflow show of a report; the first is the one that promotion looks at."""
         ...
@@ -254,8 +258,9 @@ class Learning:
     """What a loop learns from: encoded rows with `labels`, and how to batch, what to minimise, what to measure.
 
     measure takes logits and targets of the same rows in any order: a loop may batch validation by length. Without train rows
-    there is nothing to learn. head names the modules that are new, which have a learning rate of their own; begun is what
-    validation says of the model as it begins (epoch 0), null where that is random.
+    there is nothing to learn. require takes the same, after the first epoch's worth of steps, and raises ModelError where it was in vain.
+    head names the modules that are new, which have a learning rate of their own; begun is what validation says of the model as it
+    begins (epoch 0), null where that is random.
     """
 
     train: Rows
@@ -263,6 +268,7 @@ class Learning:
     collate: Callable[[list[dict[str, Any]]], dict[str, Any]]
     loss: Callable[..., Any]
     measure: Callable[[Any, Any], dict[str, float]]
+    require: Callable[[Any, Any], None] = lambda *_: None
     head: frozenset[str] = frozenset()
     begun: dict[str, float] | None = None
 

@@ -25,27 +25,29 @@ class Scored:
 
 
 def known(train: pd.DataFrame, validation: pd.DataFrame) -> pd.DataFrame:
-    """Return what a baseline learns from: the originals of train, and validation, as it tunes nothing on it."""
-    return pd.concat([train[train["id"] == train["source_id"]], validation], ignore_index=True)
+    """Return what a baseline learns from: the originals of train, and validation, which the column held marks."""
+    return pd.concat([train[train["id"] == train["source_id"]].assign(held=False), validation.assign(held=True)], ignore_index=True)
 
 
-def learn_probe(baseline: ProbeLogistic, train: pd.DataFrame, y: "pd.Series[str]", base: Base) -> linear.Solved:
-    """Fit a head on what the frozen base model says of train (manifest rows and their labels y), max_rows of them at most."""
-    train = train.sort_values("id").head(baseline.max_rows)  # ids are hashes: their order is a draw
-    return linear.solve(base.features(train), y[train.index], baseline.c)
+def learn_probe(baseline: ProbeLogistic, known: pd.DataFrame, y: "pd.Series[str]", base: Base) -> linear.Solved:
+    """Fit a head on what the frozen base model says of known rows and their labels y, max_rows of them at most; C is chosen on those that are held."""
+    known = known.sort_values("id").head(baseline.max_rows)  # ids are hashes: their order is a draw
+    features, labels, held = base.features(known), y[known.index].to_numpy(), known["held"].to_numpy()
+    c, _ = linear.choose(features[~held], labels[~held], features[held], labels[held], baseline.c)
+    return linear.solve(features, labels, c)
 
 
-def score(baseline: Baseline, train: pd.DataFrame, y: "pd.Series[str]", test: pd.DataFrame, base: Base) -> Scored:
-    """Fit on train (manifest rows and their labels y) and score test."""
+def score(baseline: Baseline, known: pd.DataFrame, y: "pd.Series[str]", test: pd.DataFrame, base: Base) -> Scored:
+    """Fit on known rows and their labels y and score test."""
     if isinstance(baseline, Majority):
         return Scored(np.full(len(test), y.mode().iloc[0], dtype=object), 0.0, 0.0)
     if isinstance(baseline, ProbeLogistic):
-        head = learn_probe(baseline, train, y, base)
+        head = learn_probe(baseline, known, y, base)
         labels, size = head.labels, head.weights.nbytes + head.bias.nbytes + base.bytes()
         began = time.perf_counter()
         logits = head.logits(base.features(test))
     else:
-        fitted = cheap.fit(baseline, cheap.features(baseline, train["x"]), y)
+        fitted = cheap.fit(baseline, cheap.features(baseline, known["x"]), y)
         labels = fitted.labels
         size = sum(of.nbytes for of in fitted.numbers.values()) + sum(len(word.encode()) for word in fitted.vocabulary)
         began = time.perf_counter()

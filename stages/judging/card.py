@@ -87,10 +87,9 @@ def _weak(report: dict[str, Any]) -> str:
         for of in slices.weak(report["slices"], accuracy)
     ]
     altered = [f"{robustness.name(of['transform'])}: macro-F1 drops by {_interval(of['drop'], 3)}" for of in report["robustness"]]
-    confidence = (
-        f"Its confidence is off by {calibration['as_it_is']['error']:.3f} on average; divided by the temperature {calibration['scaled']['temperature']:.3g}, "
-        f"by {calibration['scaled']['error']:.3f}"
-    )
+    plain, scaled = calibration["as_it_is"], calibration["scaled"]
+    mended = f"divided by the temperature {scaled['temperature']:.3g}, by {scaled['error']:.3f}"
+    confidence = f"Its confidence is off by {plain['error']:.3f} on average; {mended if scaled['error'] < plain['error'] else 'no temperature mends that'}"
     lines = [*(below or ["No slice of the test rows lies wholly below the accuracy of all"]), *altered, confidence]
     return "".join(f"- {_safe(line)}.\n" for line in lines)
 

@@ -193,18 +193,22 @@ def _outcome(c: Comparison, margin: float) -> Outcome:
 def _say(name: str, outcome: Outcome, c: Comparison, margin: float, level: float) -> str:
     widest = max(c.by_label, key=lambda label: c.by_label[label]["share_of_variance"])
     label = c.by_label[widest]
-    verb = {
-        "promote": "beats" if margin >= 0 else "is not inferior to",
-        "reject": "does not beat" if margin >= 0 else "is inferior to",
-        "inconclusive": "cannot be told from",
-    }[outcome]
     more = (
         f"about {c.more_rows:,} more rows would settle it (judge them alone: with these, it would be their next use)"
         if c.more_rows
         else "more rows cannot be expected to lead to a promotion"
     )
+    sure = f"with {1 - level:.2%} confidence"
+    compared = {
+        "promote": f"is better than {name} {c.baseline:.4f} by {c.difference:.4f} ({sure} at least {c.lower:+.4f})"
+        if c.lower > 0
+        else f"is not inferior to {name} {c.baseline:.4f}: the difference is {c.difference:+.4f} ({sure} at least {c.lower:+.4f}, {margin:g} is allowed)",
+        "reject": f"{'does not beat' if margin >= 0 else 'is inferior to'} {name} {c.baseline:.4f}: the difference is {c.difference:+.4f} "
+        f"({sure} at most {c.upper:+.4f}, more than {margin:g} is asked)",
+        "inconclusive": f"cannot be told from {name} {c.baseline:.4f}: the difference is {c.difference:+.4f} "
+        f"({sure} at least {c.lower:+.4f}, more than {margin:g} is asked)",
+    }[outcome]
     return (
-        f"macro-F1 {c.candidate:.4f} {verb} {name} {c.baseline:.4f}: the difference is {c.difference:+.4f}, with {1 - level:.2%} "
-        f"confidence at least {c.lower:+.4f}, to be above {margin:g}; these rows can show {c.smallest_detectable:.4f} or more; "
+        f"macro-F1 {c.candidate:.4f} {compared}; these rows can show {c.smallest_detectable:.4f} or more; "
         f"label {widest} ({label['rows']:.0f} rows) makes {label['share_of_variance']:.0%} of that uncertainty"
     ) + (f"; {more}" if outcome == "inconclusive" else "")

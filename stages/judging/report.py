@@ -81,6 +81,8 @@ class Findings:
     """rows a part whose label was looked at"""
     agreed: Mapping[str, float]
     """share of them, a part, to which the cheap model that judged gives their own label"""
+    judge_fits: bool
+    """whether that share is large enough for its doubt to say something"""
 
 
 def write(path: Path, findings: Findings) -> None:

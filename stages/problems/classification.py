@@ -17,6 +17,7 @@ from stages.contract.errors import ModelError
 from stages.contract.escape import extract, one_line
 from stages.contract.params import Classification
 
+ENOUGH = 200  # rows of which it can be said that a model does no better than chance
 HEADLINES = ("macro_f1", "accuracy", "weighted_f1")
 HEADS = {
     "text": "AutoModelForSequenceClassification",
@@ -169,6 +170,25 @@ def measure(y: list[str], predicted: list[str], labels: list[str]) -> dict[str, 
         name: {"precision": float(p), "recall": float(r), "f1": float(f), "support": int(n)} for name, p, r, f, n in zip(labels, *columns, strict=True)
     }
     return report
+
+
+def at_chance(targets: "np.ndarray[Any, Any]", logits: "np.ndarray[Any, Any]") -> bool:
+    """Say whether logits (rows, labels) know no more of the targets than chance.
+
+    The labels they predict agree within one standard error of what independence gives (Cohen's kappa of about 0), and they make the
+    targets no likelier than the shares of the labels do. Of fewer than ENOUGH rows nobody can say so, and the answer is no.
+    """
+    from scipy.special import log_softmax
+
+    rows, labels_there = len(targets), logits.shape[1]
+    if rows < ENOUGH:
+        return False
+    predicted = logits.argmax(axis=1)
+    true, said = (np.bincount(of, minlength=labels_there) / rows for of in (targets, predicted))
+    chance = float(true @ said)
+    likely = float(log_softmax(logits.astype(float), axis=1)[np.arange(rows), targets].mean())
+    of_shares = float((true[true > 0] * np.log(true[true > 0])).sum())
+    return bool((predicted == targets).mean() <= chance + np.sqrt(chance * (1 - chance) / rows) and likely <= of_shares)
 
 
 def headlines(report: dict[str, Any]) -> dict[str, float]:

@@ -1,11 +1,13 @@
 """Takes the steps in this process with transformers.Trainer, on the device that torch finds."""
 
 import sys
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
 from stages import device
 from stages.contract import progress, stopping
+from stages.contract.errors import ModelError
 from stages.contract.params import Compute, Finetune
 from stages.contract.plugins import Learning, kept, merit
 from stages.methods import memory, resuming
@@ -19,7 +21,7 @@ def fit(model: Any, learning: Learning, finetune: Finetune, compute: Compute, wo
     """Train in place with batches of like length; leave the weights of the epoch that is kept; return the history.
 
     Best is the greatest merit, the earliest on a tie. `work` holds checkpoints, and a training that was stopped or killed goes
-    on from the last of them. Raises Stopped when a signal came, a checkpoint later.
+    on from the last of them. Raises Stopped when a signal came, a checkpoint later, and ModelError where the first epoch was in vain.
     """
     from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
@@ -51,6 +53,7 @@ def fit(model: Any, learning: Learning, finetune: Finetune, compute: Compute, wo
         metric_for_best_model=MERIT,
         greater_is_better=True,
         logging_steps=1 / (4 * finetune.epochs),
+        logging_nan_inf_filter=False,
         disable_tqdm=not sys.stderr.isatty(),
         dataloader_pin_memory=device.find() == "cuda",
         report_to=[],
@@ -73,10 +76,19 @@ def fit(model: Any, learning: Learning, finetune: Finetune, compute: Compute, wo
             if arguments.disable_tqdm:
                 self.shown.advance()
 
+        def on_log(self, *_: Any, logs: dict[str, float], **__: Any) -> None:
+            if not isfinite(logs.get("loss", 0.0)):
+                raise ModelError("finetune: the loss is not finite; lower learning_rate, or look for a bad row")
+
         def on_evaluate(self, *_: Any, metrics: dict[str, float], **__: Any) -> None:
             shown = (f"{k.removeprefix('eval_')} {v:.4f}" for k, v in metrics.items() if k.startswith("eval_") and not k.endswith(CLOCK))
             print(f"epoch {metrics['epoch']:g} of {finetune.epochs}: validation {', '.join(shown)}")
             metrics[MERIT] = merit(metrics, finetune.best_metric)
+
+    def measure(said: Any) -> dict[str, float]:
+        if trainer.state.epoch == 1:
+            learning.require(said.predictions, said.label_ids)
+        return learning.measure(said.predictions, said.label_ids)
 
     trainer = Trainer(
         model=model,
@@ -86,7 +98,7 @@ def fit(model: Any, learning: Learning, finetune: Finetune, compute: Compute, wo
         data_collator=learning.collate,
         optimizers=(optimizer(model, finetune, learning.head), None),
         compute_loss_func=learning.loss,
-        compute_metrics=lambda p: learning.measure(p.predictions, p.label_ids),
+        compute_metrics=measure,
         callbacks=[Epochs(), *([EarlyStoppingCallback(finetune.early_stopping_patience)] if finetune.early_stopping_patience else [])],
     )
     trainer.remove_callback(PrinterCallback)  # a line an epoch is enough

@@ -14,19 +14,24 @@ def prepare(model: Any, new: frozenset[str], learning: Learning, settings: Freez
     The layers are the longest list of modules in the base model (of a ResNet: its stages); a module that is registered
     after it stands above it.
     """
-    import torch
-
-    lists = {name: module for name, module in model.named_modules() if isinstance(module, torch.nn.ModuleList)}
-    stack, layers = max(lists.items(), key=lambda item: len(item[1]), default=("", []))
+    name_of_stack, layers = stack(model)
     if settings.layers > len(layers):
         raise ModelError(f"finetune.tune.layers: {settings.layers} top layers are to learn, and the base model has {len(layers)}")
-    lowest = f"{stack}.{len(layers) - settings.layers}."
+    lowest = f"{name_of_stack}.{len(layers) - settings.layers}."
     above = False
     for name, parameter in model.named_parameters():
         above = above or name.startswith(lowest)
         parameter.requires_grad_(above or name in new)
     prefix.hold(model)
     return prefix.cut(model, layers, len(layers) - settings.layers, learning)
+
+
+def stack(model: Any) -> tuple[str, Any]:
+    """Return the name of the longest list of modules of a model, and the list."""
+    import torch
+
+    lists = {name: module for name, module in model.named_modules() if isinstance(module, torch.nn.ModuleList)}
+    return max(lists.items(), key=lambda item: len(item[1]), default=("", []))
 
 
 def finish(learner: Any) -> Any:
