@@ -56,6 +56,8 @@ def add(
     print(f"read: {one_line(added.read, 300)}")
     for note in added.notes:
         print(f"note: {one_line(note, 400)}")
+    for why in added.chosen:
+        print(f"chosen: {one_line(why, 400)}")
     print(f"data/raw/{name}: {added.rows:,} rows of {len(added.labels)} labels ({shown}{', ...' if len(added.labels) > 5 else ''}), {added.bad:,} bad")
     if added.encoding != "utf-8":
         print(f"read as {added.encoding}, which is what it looks like; tasks.{name}.data.encoding says so")

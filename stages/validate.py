@@ -49,6 +49,7 @@ def validate(job: Job, modality: Modality, problem: Classification, base: str, d
     survey = domain.survey(samples, label, looked, (of_x, of_y), job.raw(base)[0], (modality, compute), validate, labels)
     profiles.write(survey.own, job.out / "profile.json")
     receipts.write_json(job.out / "domain.json", {"profile": validate.domain.profile, **survey.document()})
+    shares["unknown_tokens"] = survey.unknown_tokens()
     frames = expectations.tables(samples, label, looked.select_dtypes("number"), labels, shares, survey, validate)
     results = expectations.run(expectations.suites(validate, labels, of_x.expectations(modality), survey), frames)
     verdicts = expectations.verdicts(results)
@@ -57,6 +58,7 @@ def validate(job: Job, modality: Modality, problem: Classification, base: str, d
     more = {
         "quarantined": _most_of(bad, len(rows), validate.max_bad_fraction),
         "largest_group": _largest(findings["largest"], len(samples), validate.max_group_fraction),
+        "unknown_tokens": f"{base} does not know {shares['unknown_tokens']:.0%} of the tokens of these texts; take a base model of their language",
         "over_limit": survey.far(),
     }
     wrong = expectations.failures(verdicts, severe=True, more=more) + spelling.clashes(labels)
@@ -72,7 +74,7 @@ def validate(job: Job, modality: Modality, problem: Classification, base: str, d
     of_rows = f"{len(samples):,} rows of {len(labels)} labels, {repeated:,} repeat another"
     of_rows += f" ({mixed} groups of several labels)" if mixed else ""
     of_rows += f", {len(notes):,} have a note" if notes else ""
-    told = "".join(f"; {line}" for line in warned)
+    told = "".join(f"; {line}" for line in [*filter(None, [survey.reads()]), *warned])
     return f"{of_rows}{skips}, {len(bad):,} in quarantine, {len(verdicts) - len(warned)} expectations met{told}"
 
 

@@ -4,6 +4,7 @@ import contextlib
 import gzip
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -21,6 +22,7 @@ from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
 from stages import cli
+from stages.commands import defaults
 from stages.commands.add import STARTERS
 from stages.contract import settings
 from stages.contract.errors import RefitError, mendable
@@ -85,7 +87,10 @@ def test_the_block_is_complete_every_line_of_it_says_what_it_is_and_json_says_th
     assert [line for line in block if "  # " not in line] == of_data and len(of_data) == 4
     assert settings.load(project.root / "params.yaml").tasks["mine"].data.layout.name == "folders"
     written = YAML(typ="safe").load(text)["tasks"]["mine"]
-    for section, values in YAML(typ="safe").load(STARTERS["text"]).items():  # the starter holds every setting but those found in data
+    start = YAML(typ="safe").load(STARTERS["text"])
+    assert len(defaults.apply(start, defaults.Facts(rows=90, rows_a_label=30, imbalance=1), named=True)) == len(said["chosen"]) == 1
+    del start["slower"]
+    for section, values in start.items():  # the starter holds every setting but those found in data
         for key, value in values.items() if section != "base" else ():
             assert value.items() <= written[section][key].items() if isinstance(value, dict) else written[section][key] == value
 
@@ -139,6 +144,7 @@ def test_chinese_in_gbk_is_recognised_and_the_block_and_a_line_say_so(project: P
     said = add(project, "mine", str(tmp_path / ("in.csv" if shape == "a table" else "in")), "--base", "tiny_bert", *columns).stdout
     assert "read as gb18030, which is what it looks like; tasks.mine.data.encoding says so" in said
     assert settings.load(project.root / "params.yaml").tasks["mine"].data.encoding == "gb18030"
+    project.params(lambda p: p["tasks"]["mine"]["validate"].update(max_unknown_tokens=None))  # the tiny base reads no Chinese
     assert "30 rows of 2 labels" in project.stage("validate", "mine").stdout
 
 
@@ -229,7 +235,7 @@ REFUSED = {
     "a name DVC cannot bear": (("My-Task", "{in}", "--base", "tiny_bert"), ("a-z, 0-9 and _",)),
     "a name that leaves the folder": (("../mine", "{in}", "--base", "tiny_bert"), ("a-z, 0-9 and _",)),
     "a name that is taken": (("reviews", "{in}", "--base", "tiny_bert"), ("data/raw/reviews is there",)),
-    "no such base": (("mine", "{in}", "--base", "nothing"), ("--base nothing: no source (have: resnet)",)),
+    "no such base": (("mine", "{in}", "--base", "nothing"), ("--base nothing: no source (have: e5, resnet)",)),
     "a known base's name": (("resnet", "{in}", "--base", "resnet"), ("is the name of the base model's source too",)),
     "a branch of a hub": (("mine", "hub:org/toy@main", "--base", "tiny_bert"), ("is not pinned", "40 digits")),
     "a word of YAML": (("true", "{in}", "--base", "tiny_bert"), ("no word of YAML",)),
@@ -492,3 +498,66 @@ def test_labels_of_any_kind_survive_dvc_s_own_writing_of_params(project: Project
     assert after.validate == before.validate
     assert after.finetune.learning_rate == 1e-5
     add(project, "other", str(tmp_path / "a.csv"), "--base", "tiny_bert")  # and the next block finds its place
+
+
+CHINESE = [{"text": f"{'这家酒店很好' if i % 2 else '房间太小了'}，第{i}次", "label": "good" if i % 2 else "bad"} for i in range(60)]
+
+
+def test_texts_in_another_script_choose_e5_and_what_alters_them(project: Project, tmp_path: Path) -> None:
+    """It is written as a source and not fetched: `dvc repro` does that."""
+    write_csv(tmp_path / "in/reviews.csv", CHINESE)
+    said = json.loads(add(project, "mine", str(tmp_path / "in"), "--json").stdout)
+    params = settings.load(project.root / "params.yaml")
+    task, source = params.tasks["mine"], params.sources["e5"]
+    assert (said["base"], task.base, source.origin.name) == ("e5", "e5", "package")
+    assert not (project.root / "data/raw/e5").exists()
+    assert said["chosen"][0].startswith("CJK in 100% of the texts: the base is e5")
+    assert {of.name for of in (*task.augment.transforms, *task.evaluate.robustness.transforms)} == {"random_character"}
+    assert said["takes"] == "can be said once data/raw/e5 is here"
+
+
+def test_a_base_that_was_named_stays_and_what_it_cannot_read_is_said_and_stops_validate(project: Project, tmp_path: Path) -> None:
+    write_csv(tmp_path / "in/reviews.csv", CHINESE)
+    said = json.loads(add(project, "mine", str(tmp_path / "in"), "--base", "tiny_bert", "--json").stdout)
+    assert (said["base"], settings.load(project.root / "params.yaml").sources) == ("tiny_bert", {})
+    (noted,) = said["notes"]
+    assert re.fullmatch(r"tiny_bert does not know \d\d% of the tokens; --base e5 reads them", noted)
+    refused = project.stage("validate", "mine", ok=False)
+    assert refused.returncode == 2
+    assert re.search(r"tiny_bert does not know \d\d% of the tokens of these texts; take a base model of their language", refused.stderr)
+    project.params(lambda p: p["tasks"]["mine"]["validate"].update(max_unknown_tokens=None))
+    project.stage("validate", "mine")
+
+
+@pytest.mark.parametrize(
+    ("kind", "facts", "tune", "changed"),
+    [
+        ("text", (19, 1.0), "linear_probe", {"epochs": 1}),
+        ("text", (20, 1.0), "full", {"epochs": 10, "best_metric": "last"}),
+        ("text", (2000, 1.0), "full", {"epochs": 4, "best_metric": "macro_f1"}),
+        ("image", (499, 1.0), "linear_probe", {"epochs": 1}),
+        ("image", (500, 1.9), "full", {"epochs": 4, "best_metric": "last"}),
+        ("image", (500, 2.0), "full", {"objective": {"name": "cross_entropy", "label_smoothing": 0.0, "class_weights": "balanced"}}),
+    ],
+)
+def test_what_learns_depends_on_the_rows(kind: str, facts: tuple[int, float], tune: str, changed: dict[str, Any]) -> None:
+    """Of two labels."""
+    start = settings.read_yaml(STARTERS[kind])
+    defaults.apply(start, defaults.Facts(2 * facts[0], facts[0], facts[1]), named=False)
+    assert start["finetune"]["tune"]["name"] == tune
+    assert {key: start["finetune"][key] for key in changed} == changed
+    assert start["augment"]["on_the_fly"] is (kind == "image" and tune == "full"), "frozen features are those of the pictures as they are"
+
+
+def test_a_training_that_takes_too_long_learns_less(project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As every training does where none may take a second; a base of one layer has no top layers to be told from."""
+    from stages.commands import add as command
+
+    write_csv(tmp_path / "in/reviews.csv", rows(90))
+    monkeypatch.chdir(project.root)
+    assert command.add("first", str(tmp_path / "in"), "tiny_bert", None, None).chosen[1:] == []
+    monkeypatch.setattr(defaults, "MOST_MINUTES", 0.0)
+    added = command.add("second", str(tmp_path / "in"), "tiny_bert", None, None)
+    assert re.fullmatch(r"training .* would take about \d+ minutes here: the head alone is solved \(linear_probe\)", added.chosen[1])
+    first, second = (settings.load().tasks[name].finetune for name in ("first", "second"))
+    assert (first.tune.name, second.tune.name) == ("full", "linear_probe")

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from stages.commands import estimate
+from stages.commands.estimate import Measured
 from stages.contract import settings
-from stages.contract.params import ProbeHead, Task
+from stages.contract.params import Freeze, LinearProbe, ProbeHead, RandomHead, Task
 from tests.conftest import ROOT, Project
 
 QUESTIONS = settings.load(ROOT / "params.yaml").tasks["questions"]
@@ -45,23 +46,33 @@ def test_a_run_that_learned_in_another_way_says_nothing(tmp_path: Path, monkeypa
 
 
 def test_a_measurement_is_scaled_by_rows_and_by_epochs() -> None:
-    work = [estimate.by_measurement(epochs(e), rows, 0.01, 1) - estimate.STARTING for e, rows in ((4, 6000), (8, 6000), (4, 12_000), (8, 12_000))]
+    work = [estimate.by_measurement(epochs(e), rows, Measured(0.01, 1, 6)) - estimate.STARTING for e, rows in ((4, 6000), (8, 6000), (4, 12_000), (8, 12_000))]
     assert 700 < work[0] < 1100  # 4,800 rows in 4 epochs of three times 10 ms, and scoring
     assert 1.5 < work[1] / work[0] < 2
     assert 1.5 < work[2] / work[0] < 2
-    assert estimate.by_measurement(epochs(4), 6000, 0.02, 1) - estimate.STARTING == pytest.approx(2 * work[0])
+    assert estimate.by_measurement(epochs(4), 6000, Measured(0.02, 1, 6)) - estimate.STARTING == pytest.approx(2 * work[0])
 
 
 def test_several_views_are_of_validation_and_test_alone() -> None:
-    one, four = (estimate.by_measurement(epochs(4), 6000, 0.01, views) for views in (1, 4))
+    one, four = (estimate.by_measurement(epochs(4), 6000, Measured(0.01, views, 6)) for views in (1, 4))
     assert four - one == pytest.approx(3 * 0.01 * 1200)
 
 
 def test_a_head_alone_takes_far_less(tmp_path: Path) -> None:
-    probe = next(of.finetune.tune for of in settings.load(ROOT / "params.yaml").tasks.values())
-    head = replace(QUESTIONS, finetune=replace(QUESTIONS.finetune, tune=replace(probe, name="linear_probe")))
+    head = replace(QUESTIONS, finetune=replace(QUESTIONS.finetune, tune=LinearProbe("linear_probe")))
     assert isinstance(head.finetune.head, ProbeHead)
-    assert estimate.by_measurement(head, 6000, 0.01, 1) < estimate.by_measurement(QUESTIONS, 6000, 0.01, 1) / 2
+    assert estimate.by_measurement(head, 6000, Measured(0.01, 1, 6)) < estimate.by_measurement(QUESTIONS, 6000, Measured(0.01, 1, 6)) / 2
+
+
+def test_layers_that_stay_are_computed_once_where_rows_are_not_altered_anew() -> None:
+    cells, share = settings.load(ROOT / "params.yaml").tasks["solar_cells"], 0.5
+    anew = replace(cells, finetune=replace(cells.finetune, head=RandomHead("random"), tune=Freeze("freeze", 3), epochs=4))
+    kept = replace(anew, augment=replace(anew.augment, on_the_fly=False, share=0.0))
+    validation = 1000 * cells.split.validation
+    train = 1000 - validation - 1000 * cells.split.test
+    assert anew.augment.on_the_fly
+    assert estimate.training(kept, 1000, Measured(1.0, 1, 6)) == pytest.approx(train + validation + 4 * (3 * share * train + share * validation))
+    assert estimate.training(anew, 1000, Measured(1.0, 1, 6)) == pytest.approx(4 * ((1 + 2 * share) * train + validation))
 
 
 @pytest.mark.parametrize(

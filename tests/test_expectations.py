@@ -19,7 +19,7 @@ from tests.conftest import Project, write_csv
 from tests.test_bad_inputs import line_of
 
 VALIDATE = Validate(
-    max_bad_fraction=0.0, min_rows=4, min_rows_per_label=2, max_label_ratio=2.0, max_group_fraction=0.5,
+    max_bad_fraction=0.0, min_rows=4, min_rows_per_label=2, max_label_ratio=2.0, max_group_fraction=0.5, max_unknown_tokens=0.2,
     label_distribution=Uniform("uniform", max_kl=0.1), domain=Domain("unknown", run_base=False, sample=100, false_alarms=0.03, severity="warning", seed=7),
     expectations=(),
 )  # fmt: skip
@@ -29,7 +29,7 @@ HOSTILE = "<script>document.title='run'</script><b>&</b>"
 def results(label: list[str], own: tuple[Expectation, ...] = (), labels: tuple[str, ...] = ("a", "b"), meta: list[str] | None = None) -> dict[str, Any]:
     samples = pd.DataFrame({"x": [f"text {i}" for i in range(len(label))], "meta": meta or ["{}"] * len(label)})
     validate = Validate(**{**vars(VALIDATE), "expectations": own})
-    shares = {"quarantined": 0.0, "largest_group": 0.0}
+    shares = {"quarantined": 0.0, "largest_group": 0.0, "unknown_tokens": 0.0}
     survey = Survey(Profile({}, None, None, None, [], {}, None, None), "uniform", dict.fromkeys(labels, 1.0), [], [], [])
     frames = expectations.tables(samples, pd.Series(label), pd.DataFrame({"characters": [6] * len(label)}), list(labels), shares, survey, validate)
     return expectations.run(expectations.suites(validate, list(labels), [], survey), frames)

@@ -17,6 +17,8 @@ from stages.contract.escape import one_line
 from stages.contract.params import Compute, Declared, Pretrained, Uniform, Validate
 from stages.contract.plugins import Modality, Problem
 
+COSTLY = ("labels", "script", "tokens_unknown", "frechet")  # the last went with a loss of macro-F1 on sets that were shifted (distances.LOST)
+
 
 @dataclass(frozen=True)
 class Survey:
@@ -31,8 +33,24 @@ class Survey:
     """why a measure is missing"""
 
     def far(self) -> str:
-        """Return the distances beyond their limits, the farthest first."""
-        return "; ".join(str(of) for of in sorted(self.measures, key=lambda of: -of.over_limit) if of.far)
+        """Return the distances beyond their limits: those that speak of macro-F1 in full, the farthest first, and the names of the others."""
+        far = sorted((of for of in self.measures if of.far), key=lambda of: -of.over_limit)
+        costly, others = ([of for of in far if (of.measure in COSTLY) is costs] for costs in (True, False))
+        named = f"{', '.join(of.measure for of in others)} differ too (domain.json)"
+        return "; ".join([*map(str, costly), *([named] if others else [])])
+
+    def unknown_tokens(self) -> float:
+        """Return the share of tokens that the base model's tokenizer does not know, in the mean of the texts looked at; 0 of pictures."""
+        return self._mean("tokens_unknown") or 0.0
+
+    def reads(self) -> str:
+        """Say how the base model's tokenizer reads the texts looked at; empty of pictures, and where it has none of the fast kind."""
+        pieces = self._mean("tokens_a_word")
+        return "" if pieces is None else f"its tokenizer knows {1 - self.unknown_tokens():.1%} of the tokens, {pieces:.2g} a word"
+
+    def _mean(self, trait: str) -> float | None:
+        values = self.own.traits.get(trait)
+        return sum(map(float, values)) / len(values) if values else None
 
     def document(self) -> dict[str, Any]:
         """Return it as JSON."""
@@ -40,6 +58,7 @@ class Survey:
             "labels_compared_with": self.reference,
             "labels_new_to_the_base": self.new,
             "rows": len(self.own.group),
+            "reads": self.reads(),
             "measures": [of.document() for of in self.measures],
             "not_told": self.untold,
         }
@@ -135,7 +154,8 @@ def _untold(reference: Profile, own: Profile, labels: str) -> list[str]:
     held, here = len(reference.group), len(own.group)
     reasons = {
         "labels: no class frequencies of pretraining are known; uniform stands in, which nobody claims": reference.labels is None and labels == "uniform",
-        f"rows: the reference has {held}, the data {here}; {distances.LEAST_ROWS} are needed of each": min(held, here) < distances.LEAST_ROWS,
+        "rows: nothing is known of what the base model was pretrained on; `refit profile` makes a profile of such rows": not held,
+        f"rows: the reference has {held}, the data {here}; {distances.LEAST_ROWS} are needed of each": 0 < min(held, here) < distances.LEAST_ROWS,
         "embeddings: the base model is not run (validate.domain.run_base)": own.embeddings is None,
         "embeddings: the profile holds none": reference.embeddings is None,
         "embeddings: the profile's are of another base model": reference.embeddings is not None and reference.base != own.base,

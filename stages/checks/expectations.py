@@ -34,6 +34,8 @@ def suites(validate: Validate, labels: list[str], of_features: list[Expectation]
     total = sum(survey.weights.values())
     partition = {"values": list(survey.weights), "weights": [w / total for w in survey.weights.values()]}
     over = {"type": "expect_column_values_to_be_between", "kwargs": {"column": "over_limit", "max_value": 1.0}, "severity": validate.domain.severity}
+    most = validate.max_unknown_tokens
+    unknown = [{"type": "expect_column_max_to_be_between", "kwargs": {"column": "unknown_tokens", "max_value": most}}] if most is not None else []
     of_user = {table: [_of_user(of) for of in validate.expectations if of.table == table] for table in ("samples", "labels")}
     return {
         "integrity": Suite("samples", [
@@ -53,6 +55,7 @@ def suites(validate: Validate, labels: list[str], of_features: list[Expectation]
         "shares": Suite("shares", [
             {"type": "expect_column_max_to_be_between", "kwargs": {"column": "quarantined", "max_value": validate.max_bad_fraction}},
             {"type": "expect_column_max_to_be_between", "kwargs": {"column": "largest_group", "max_value": validate.max_group_fraction}},
+            *unknown,
         ]),
         "domain": Suite("known", [
             {

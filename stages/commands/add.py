@@ -17,7 +17,7 @@ from ruamel.yaml import YAML
 
 from stages import linear
 from stages.checks import characters, profiles, spelling, trial
-from stages.commands import estimate, guess, reference, tracking
+from stages.commands import defaults, estimate, guess, reference, tracking
 from stages.contract import locks, plugins, settings, walk
 from stages.contract.errors import DataError, ModelError, ParamsError, SourceError, UnreachableError
 from stages.contract.escape import extract, one_line, redact
@@ -34,25 +34,24 @@ HUB = re.compile(r"hub:([^@\s]+)(?:@(\S+))?")
 SECRET = re.compile(r"(?i)(^|[-_&]|api|auth|access)(sig|signature|token|secret|passw(or)?d|pwd|credential|key|auth|jwt|sas)[^=&]*=")
 ANSWER = 10  # seconds that a web server may take to answer
 DOWNLOAD = 3600.0  # seconds for a whole source
-STEPS, STEPS_PER_LABEL = 600, 30  # a small set is seen more often, and so is one of many labels
-MOST_EPOCHS, FEWEST_EPOCHS = 20, 4
 MOST_BAD = 0.15  # of rows: more is another encoding or another column, and no bad row here and there
 FEWEST_ROWS = 3  # of a label: one a part
 LOOKED_AT = 2_000  # pictures
-FEW_PICTURES = 1_000  # of fewer a frozen base model and a new head learn more in less time
+UNREAD = 0.05  # of the tokens: more, and the base is not for this language
 
 
 @dataclass(frozen=True)
 class Added:
     """What was seen, brought and written.
 
-    read says what was taken for x and y; notes are what a person should know; bad are rows that cannot be used; unread are
-    tables that were left aside; takes says how long a run is.
+    read says what was taken for x and y; notes are what a person should know; chosen says which settings the data chose, and why; bad
+    are rows that cannot be used; unread are tables that were left aside; takes says how long a run is.
     """
 
     task: str
     read: str
     notes: list[str]
+    chosen: list[str]
     layout: Table | Folders
     encoding: Encoding
     rows: int
@@ -90,8 +89,12 @@ def add(name: str, where: str, base: str | None, x: str | None, y: str | None) -
             encoding = guess.encoding(_root(lies), layout, wanted)
             if pictures and lies.is_file() and isinstance(layout, Table):  # what a table names belongs to it
                 wanted += guess.named_by(_root(lies), layout, encoding)
-            task, rows, labels, notes = _task(lies, layout, encoding, name, model, settings.read_yaml(STARTERS["image" if pictures else "text"]))
-            _require_base(task.base, params, brought)
+            start = settings.read_yaml(STARTERS["image" if pictures else "text"])
+            task, rows, labels, notes, chosen = _task(lies, layout, encoding, name, model, start)
+            if not brought and not _is_source(task.base, params) and task.base in known():  # the data chose it, and dvc repro will fetch it
+                _write("sources", task.base, known()[task.base])
+            else:
+                _require_base(task.base, params, brought)
             if isinstance(brought, Source):
                 _fetch(model, brought)
             task = _tried(task, brought if isinstance(brought, Path) else Path("data/raw", task.base))
@@ -99,12 +102,16 @@ def add(name: str, where: str, base: str | None, x: str | None, y: str | None) -
                 _track(lies, folder, wanted)
             if isinstance(brought, Path):
                 _track(brought, Path("data/raw", model), walk.walk(brought).files)
+            if Path("data/raw", task.base).is_dir():
+                task, why = defaults.faster(task, start["slower"], estimate.rows(task))
+                chosen += why
             block = _write("tasks", name, task)
         unread = [file.as_posix() for file in files if guess.is_table(file) and file not in wanted]
         return Added(
             name,
             _read(layout, pictures),
             notes,
+            chosen,
             layout,
             encoding,
             rows,
@@ -277,8 +284,10 @@ def _read(layout: Table | Folders, pictures: bool) -> str:
 # ---- looking ---------------------------------------------------------------------------------------------------------
 
 
-def _task(lies: Path, layout: Table | Folders, encoding: Encoding, name: str, base: str, start: dict[str, Any]) -> tuple[Task, int, dict[str, int], list[str]]:
-    """Return the task for data that lies there, the number of its rows, of good rows a label, and notes; start is a starter's settings."""
+def _task(
+    lies: Path, layout: Table | Folders, encoding: Encoding, name: str, base: str, start: dict[str, Any]
+) -> tuple[Task, int, dict[str, int], list[str], list[str]]:
+    """Return the task for data that lies there, the number of its rows, of good rows a label, notes, and what the data chose; start is a starter."""
     of_x = plugins.modality(start["modality"]["name"])
     rows = plugins.layout(layout.name).read(_root(lies), layout, encoding, of_x)
     rows = rows[rows["code"] != "junk"].copy()
@@ -324,15 +333,14 @@ def _task(lies: Path, layout: Table | Folders, encoding: Encoding, name: str, ba
         "max_label_ratio": float(max(10, 2 * -(-most // fewest))),
     }
     start["validate"]["label_distribution"]["weights"] = labels
+    seen = defaults.look(good, start["modality"]["name"] == "text", Path("data/raw", start["base"]))
+    unread = f"{start['base']} does not know {seen.unknown:.0%} of the tokens; --base e5 reads them" if base and (seen.unknown or 0) > UNREAD else None
+    chosen = defaults.apply(start, seen, bool(base))
     if (profiles.FOLDER / f"{start['base']}.json").is_file():
         start["validate"]["domain"]["profile"] = start["base"]
-    rounds = -(-(STEPS + STEPS_PER_LABEL * len(labels)) * start["finetune"]["batch_size"] // len(good))
-    start["finetune"]["epochs"] = max(FEWEST_EPOCHS, min(MOST_EPOCHS, rounds))
-    few = start.pop("few", None)
-    if few and len(good) < few.pop("rows"):
-        for section, changed in few.items():
-            start[section] |= changed
-    return TypeAdapter(Task).validate_json(json.dumps(start)), len(rows), labels, [*noted, *([several] if several else [])]
+    said = [*noted, *(of for of in (several, unread) if of)]
+    task = TypeAdapter(Task).validate_json(json.dumps({name: of for name, of in start.items() if name != "slower"}))
+    return task, len(rows), labels, said, chosen
 
 
 def _of_texts(x: "pd.Series[str]") -> dict[str, Any]:

@@ -1,6 +1,8 @@
 """Says about how long a task takes on this machine, before it runs. It is shown to a person, and nothing is chosen by it."""
 
+import os
 import time
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +11,14 @@ import pandas as pd
 from stages import device
 from stages.contract import plugins, progress, receipts, runner
 from stages.contract.errors import RefitError
-from stages.contract.params import ProbeHead, Task
+from stages.contract.params import Freeze, LinearProbe, Lora, ProbeHead, Task
 from stages.lineage import UPSTREAM
+from stages.methods.tune import freeze
 
 STAGES = (*UPSTREAM, "register")
 STARTING = 30.0  # seconds of six stages that are neither training nor scoring
-LEARNING = {"full": 3.0, "lora": 2.5, "freeze": 2.0, "linear_probe": 0.0}  # times what a row costs forwards
-MEASURED = 32  # rows
+LORA = 1.5  # times what a row costs forwards: gradients of the weights that stay are left out
+MEASURED, ROUNDS = 32, 4  # rows, and how often they are timed: the first warms up, and the least is taken
 LEAST, MOST = 0.7, 1.6  # of the estimate: what is said is a range
 
 
@@ -25,16 +28,16 @@ def say(key: str, task: Task) -> str:
     if lacking:
         return f"can be said once data/raw/{lacking[0]} is here"
     try:
-        x = _rows(task)
+        x = rows(task)
         seconds = by_last_run(key, task, len(x))
         if seconds is not None:
             return f"{spell_range(seconds)}, by its last run"
         if x.empty:
             return "cannot be said (no row can be read)"
-        row, views = measure(task, x)
+        base = measure(task, x)
     except RefitError as error:
         return f"cannot be said ({error})"
-    return f"{spell_range(by_measurement(task, len(x), row, views))}, by a measurement of its base model on this machine ({1000 * row:.1f} ms a row)"
+    return f"{spell_range(by_measurement(task, len(x), base))}, by a measurement of its base model on this machine ({1000 * base.row:.1f} ms a row)"
 
 
 def by_last_run(key: str, task: Task, rows: int) -> float | None:
@@ -55,40 +58,67 @@ def by_last_run(key: str, task: Task, rows: int) -> float | None:
     return total
 
 
-def by_measurement(task: Task, rows: int, row: float, views: int) -> float:
-    """Return seconds from the number of rows, and the seconds that one of them takes through the base model in one of so many views."""
-    validation, test = rows * task.split.validation, rows * task.split.test
-    train = (rows - validation - test) * (1 + task.augment.share * task.augment.copies)
-    learning = LEARNING.get(task.finetune.tune.name, max(LEARNING.values()))
-    begun = (train + validation) * isinstance(task.finetune.head, ProbeHead)  # features are worked out once
-    trained = begun + train * learning * task.finetune.epochs
+@dataclass(frozen=True)
+class Measured:
+    """The seconds that a row takes to be encoded and sent through the base model, in how many views it is scored, and the layers that could be frozen."""
+
+    row: float
+    views: int
+    layers: int
+
+
+def by_measurement(task: Task, rows: int, base: Measured) -> float:
+    """Return the seconds that a run takes, from the number of its rows."""
+    _, validation, test = _parts(task, rows)
     worse = len(task.evaluate.robustness.transforms) * min(test, task.evaluate.robustness.rows)
-    scored = validation * bool(learning) * task.finetune.epochs + worse + views * (validation + test)
+    scored = worse + base.views * (validation + test)
     sampled = 2 * min(rows, task.validate.domain.sample) if task.validate.domain.run_base else 0
-    probed = sum(min(train, getattr(baseline, "max_rows", 0)) for baseline in task.evaluate.baselines)
-    return STARTING + row * (trained + scored + sampled + probed)
+    probed = sum(min(rows - test, getattr(baseline, "max_rows", 0)) for baseline in task.evaluate.baselines)
+    return STARTING + training(task, rows, base) + base.row * (scored + sampled + probed)
 
 
-def measure(task: Task, x: "pd.Series[Any]") -> tuple[float, int]:
-    """Return the seconds that a row takes to be encoded and sent through the base model, and in how many views it is scored."""
+def training(task: Task, rows: int, base: Measured) -> float:
+    """Return the seconds that the training takes: backwards costs twice what forwards does, and what is below the lowest layer that learns costs nothing."""
+    train, validation, _ = _parts(task, rows)
+    tune, begun = task.finetune.tune, (train + validation) * isinstance(task.finetune.head, ProbeHead)
+    if isinstance(tune, LinearProbe):
+        return base.row * begun
+    share = min(1.0, tune.layers / max(base.layers, 1)) if isinstance(tune, Freeze) else 1.0
+    kept = isinstance(tune, Freeze) and not task.augment.on_the_fly  # what frozen layers say is computed once
+    forwards = share if kept else 1.0
+    backwards = LORA if isinstance(tune, Lora) else 2 * share
+    return base.row * (begun + kept * (train + validation) + task.finetune.epochs * ((forwards + backwards) * train + forwards * validation))
+
+
+def _parts(task: Task, rows: int) -> tuple[float, float, float]:
+    """Return about how many rows train (copies too), validation and test have."""
+    validation, test = rows * task.split.validation, rows * task.split.test
+    copies = 0.0 if task.augment.on_the_fly else task.augment.share * task.augment.copies
+    return (rows - validation - test) * (1 + copies), validation, test
+
+
+def measure(task: Task, x: "pd.Series[Any]") -> Measured:
+    """Send a few rows through the base model, which is here, and time it: by what the processor works, which other programs hardly change."""
     runner.quiet()
     import torch
 
     of_x, of_y, folder = plugins.modality(task.modality.name), plugins.problem(task.problem.name), Path("data/raw", task.base)
-    on = device.set_up(task.compute)
+    on = device.set_up(replace(task.compute, threads=1))  # several would wait for one another where a processor is busy
     model = of_y.load(folder, task.modality.name, ["0", "1"], new_head=True)[0].eval().to(on)
     processor = of_x.processor(folder)
     samples = pd.DataFrame({"x": x.iloc[:: -(-len(x) // MEASURED)]}).reset_index(drop=True)
     taken, views = list[float](), 1
-    for _ in range(2):  # the first warms up
-        began = time.monotonic()
+    on_cpu = on == "cpu"
+    clock, threads = (time.process_time, min(task.compute.threads, len(os.sched_getaffinity(0)))) if on_cpu else (time.monotonic, 1)
+    for _ in range(ROUNDS):
+        began = clock()
         encoded = of_x.encode(samples, processor, task.modality)
         with torch.inference_mode(), device.arithmetic(task.compute):
             for _, inputs in device.batches(encoded, of_x.lengths(encoded), of_x.collate(processor), task.finetune.batch_size):
                 model(**inputs)
                 views = len(of_x.views(inputs, task.modality))
-        taken.append((time.monotonic() - began) / len(samples))
-    return min(taken), views
+        taken.append((clock() - began) / threads / len(samples))
+    return Measured(min(taken), views, len(freeze.stack(model)[1]))
 
 
 def spell_range(seconds: float) -> str:
@@ -100,8 +130,8 @@ def spell_range(seconds: float) -> str:
     return f"about {number if unit == other else least} to {most}"
 
 
-def _rows(task: Task) -> "pd.Series[Any]":
+def rows(task: Task) -> "pd.Series[Any]":
     """Return x of the rows that can be read."""
     of_x, folder = plugins.modality(task.modality.name), Path("data/raw", task.data.source)
-    rows = plugins.layout(task.data.layout.name).read(folder, task.data.layout, task.data.encoding, of_x)
-    return rows.loc[rows["code"].isna(), "x"]
+    read = plugins.layout(task.data.layout.name).read(folder, task.data.layout, task.data.encoding, of_x)
+    return read.loc[read["code"].isna(), "x"]

@@ -47,6 +47,7 @@ X_NAMES = (
 Y_NAMES = ("label", "labels", "category", "class", "intent", "sentiment", "target", "topic", "tag", "y")
 PEEKED = 5_000  # rows
 TRIED = 50  # cells that may name files
+MOST_BYTES, NAME_BYTES = 4096, 255  # of a path and of each name in it, as Linux bears them
 SEPARATORS = {"a comma": ",", "a bar": "|", "a semicolon": ";"}  # between several labels of one cell
 SEVERAL = 0.05  # of the rows: fewer are names with a comma in them
 MAX_LABELS = 1_000
@@ -113,7 +114,7 @@ def named_by(root: Path, layout: Table, encoding: Encoding) -> list[Path]:
     """Return the files below root that the column x of its tables names."""
     cells = table.read(root, layout, encoding, plugins.modality("text"))  # whose x is what the cell says
     folder_of = cells["origin"].str.rpartition(":")[0].map(lambda name: Path(name).parent)
-    named = {Path(os.path.normpath(folder / cell)) for folder, cell in zip(folder_of, cells["x"], strict=True) if cell}
+    named = {Path(os.path.normpath(folder / cell)) for folder, cell in zip(folder_of, cells["x"], strict=True) if cell and _can_be_a_name(cell)}
     return sorted(file for file in named if (root / file).is_file() and paths.regular(root / file, root) and not file.is_absolute())
 
 
@@ -155,7 +156,13 @@ def _require_whole_names(root: Path, layout: Table, pictures: list[Path]) -> Non
 
 def _is_picture_of(path: Path, cell: str) -> bool:
     """Say whether the cell of a table names a picture."""
-    return "\0" not in cell and len(cell) < 1000 and is_picture(path.parent / cell)
+    return _can_be_a_name(cell) and is_picture(path.parent / cell)
+
+
+def _can_be_a_name(cell: str) -> bool:
+    """Say whether a file system could be asked for a cell: texts, Chinese ones above all, soon have more bytes than a name may."""
+    written = cell.encode(errors="surrogatepass")
+    return b"\0" not in written and len(written) < MOST_BYTES and all(len(name) <= NAME_BYTES for name in written.split(b"/"))
 
 
 def _names_pictures(path: Path) -> bool:

@@ -1,0 +1,95 @@
+"""Chooses the settings that a starter leaves to the data: each of its cases that fits changes them, and says why.
+
+The cases stand in the starters, text_classification.yaml and image_classification.yaml; docs/defaults.md has what they rest on.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from pydantic import TypeAdapter
+
+from stages.commands import estimate
+from stages.contract.params import Freeze, Task
+from stages.modalities import text
+
+LOOKED_AT = 2_000  # texts
+MOST_MINUTES = 10.0  # that a training may take on this machine, where the starter knows a cheaper one
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What cases are told by: of the rows that are learned from, and of texts also what their base can read of them.
+
+    imbalance is the rows of the largest label over those of the smallest; foreign is the share of texts in a script that is not
+    Latin, script the most frequent of those, unknown the share of tokens that the base does not know (null where it is not here).
+    """
+
+    rows: int
+    rows_a_label: float
+    imbalance: float
+    foreign: float = 0.0
+    script: str = "LATIN"
+    unknown: float | None = None
+
+    def unread(self, base: str) -> str:
+        """Return what a base cannot read of the texts, as an insertion."""
+        return f", and {base} does not know {self.unknown:.0%} of their tokens" if self.unknown else ""
+
+
+def look(good: pd.DataFrame, texts: bool, base: Path) -> Facts:
+    """Return the facts of good rows (x, y, given_part); base is the folder of the model that would learn from them."""
+    learned = good[good["given_part"].isna() | (good["given_part"] == "train")]["y"].value_counts()
+    of_labels = int(learned.sum()), float(learned.mean()), float(learned.max() / learned.min())
+    if not texts:
+        return Facts(*of_labels)
+    x = good["x"].iloc[:: -(-len(good) // LOOKED_AT)]
+    traits = text.traits(x, pd.DataFrame({"characters": x.str.len()}), base)
+    foreign = traits["script"][~traits["script"].isin(["LATIN", "none"])]
+    unknown = float(traits["tokens_unknown"].mean()) if "tokens_unknown" in traits else None
+    return Facts(*of_labels, len(foreign) / len(x), str(foreign.mode().iloc[0]) if len(foreign) else "LATIN", unknown)
+
+
+def apply(start: dict[str, Any], facts: Facts, named: bool) -> list[str]:
+    """Let each of a starter's cases whose ranges [from, below) hold the facts change its settings, in their order, and return why.
+
+    Where the user named the base, a case that chooses one is left out.
+    """
+    known, why = dict[str, Any](asdict(facts)) | {"unread": facts.unread(start["base"])}, list[str]()
+    for case in start.pop("cases"):
+        if not (named and "base" in case["set"]) and all(_within(known[name], *bounds) for name, bounds in case["when"].items()):
+            merge(start, case["set"])
+            why.append(case["why"].format(**known))
+    return why
+
+
+def faster(task: Task, cases: list[dict[str, Any]], x: "pd.Series[Any]") -> tuple[Task, list[str]]:
+    """Return the task with the first of a starter's ways to learn that takes at most MOST_MINUTES on this machine, else with the last, and why."""
+    measured, why = estimate.measure(task, x), list[str]()
+    seconds = estimate.training(task, len(x), measured)
+    for case in cases:
+        if seconds <= 60 * MOST_MINUTES:
+            break
+        changed = json.loads(json.dumps(asdict(task)))
+        merge(changed, case["set"])
+        other: Task = TypeAdapter(Task).validate_json(json.dumps(changed))
+        takes = estimate.training(other, len(x), measured)
+        has_layers = not isinstance(other.finetune.tune, Freeze) or other.finetune.tune.layers < measured.layers
+        if has_layers and takes < seconds:
+            task, why, seconds = other, [case["why"].format(minutes=seconds / 60)], takes
+    return task, why
+
+
+def merge(into: dict[str, Any], changed: dict[str, Any]) -> None:
+    """Put what changed into nested settings; one that is chosen by its name is replaced whole."""
+    for key, value in changed.items():
+        if isinstance(value, dict) and "name" not in value and isinstance(into.get(key), dict):
+            merge(into[key], value)
+        else:
+            into[key] = value
+
+
+def _within(value: Any, least: float | None, below: float | None) -> bool:
+    return value is not None and (least is None or value >= least) and (below is None or value < below)
