@@ -254,6 +254,27 @@ BAD = ["a/b", "../tiny", "tiny'", "Tiny", "a\nb", "\x1b[31m", "", "tiny@0", "tin
 CALLS: list[Callable[[str], object]] = [history, lambda name: rollback(name, None, "x"), lambda name: promote(name, 1, "x"), lineage]
 
 
+def test_a_store_that_was_cut_off_while_it_was_made_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MLflow's migrations are interrupted where the first tables stand, as a kill would do it: they cannot go on from there."""
+    from mlflow.store.db import utils
+    from mlflow.store.tracking.dbmodels.initial_models import Base
+
+    def cut_off(engine: Any) -> None:
+        Base.metadata.create_all(engine)
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    with monkeypatch.context() as patched:
+        patched.setattr(utils, "_initialize_tables", cut_off)
+        with pytest.raises(KeyboardInterrupt), contract_store.opened():
+            pass
+    assert not Path("mlflow.db").exists() and Path(".mlflow.db.partial").exists()
+    with contract_store.opened() as client:
+        assert list(client.search_registered_models()) == []
+    assert Path("mlflow.db").is_file() and not Path(".mlflow.db.partial").exists()
+
+
 def test_a_name_that_is_none_is_said_in_one_line(store: Path) -> None:
     for call, name in product(CALLS, BAD):
         with pytest.raises(RegistryError) as error:

@@ -160,7 +160,9 @@ def opened() -> Generator[Any]:
         raise RegistryError(f"MLFLOW_TRACKING_URI: {_address()}: there is no folder {one_line(file.parent, 200)}; make it, or name another")
     try:
         with locks.alone(home() / locks.STORE if file is None or file.resolve() == ours else file.with_name(f".{file.name}.lock")):
-            if file and file.exists() and file.resolve() == ours:
+            if file and not file.exists():
+                _make(file)
+            elif file and file.resolve() == ours:
                 _follow_the_project(file)
             yield _client()
     except (requests.RequestException, mlflow.MlflowException, sqlite3.DatabaseError, DatabaseError) as error:
@@ -255,6 +257,22 @@ def _client() -> Any:
         if "out-of-date database schema" in str(error):
             raise RegistryError(f"MLflow at {_address()}: its tables are of another MLflow; copy it, then say `mlflow db upgrade {_address()}`") from error
         raise RegistryError(f"MLFLOW_TRACKING_URI: {_said(error, 300)}; name another address, or install what it needs") from error
+
+
+def _make(file: Path) -> None:
+    """Make a store's tables beside it and move them into place when they are whole: amid MLflow's migrations a kill would leave a file that none mends."""
+    import sqlalchemy
+    from mlflow.store.db import utils
+
+    partial = file.with_name(f".{file.name}.partial")
+    for left in (partial, partial.with_name(f"{partial.name}-journal")):
+        left.unlink(missing_ok=True)
+    engine = sqlalchemy.create_engine(sqlalchemy.URL.create("sqlite", database=str(partial)))
+    try:
+        utils._initialize_tables(engine)  # pyright: ignore[reportPrivateUsage]  (no public name makes them without an upgrade of what is there)
+    finally:
+        engine.dispose()
+    partial.replace(file)
 
 
 def _follow_the_project(file: Path) -> None:
