@@ -33,7 +33,6 @@ ROWS = ("8", "64", "all")  # a label
 TEST = 5  # one row in so many, where a set states no test part
 MOST = 12_000  # rows of the largest set of texts
 SEED = 0
-PNG, JPG = "png", "jpg"
 
 Parts = dict[str, pd.DataFrame]
 """part: x (a text, or the bytes of a JPEG or PNG) and y"""
@@ -141,7 +140,8 @@ def lay_out(parts: Parts, rows: str, folder: Path) -> None:
             of.rename(columns={"x": "text", "y": "label"}).to_csv(folder / f"{part}.csv", index=False)
             continue
         for i, (content, label) in enumerate(of[["x", "y"]].itertuples(index=False)):
-            path = folder / part / label / f"{i}.{PNG if PNG.encode() in content[:4].lower() else JPG}"
+            suffix = "png" if content.startswith(b"\x89PNG") else "jpg"
+            path = folder / part / label / f"{i}.{suffix}"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
 

@@ -58,9 +58,9 @@ def finetune(job: Job, modality: Modality, problem: Classification, base: str, a
     begun = None
     with device.arithmetic(compute):
         if isinstance(finetune.head, ProbeHead):
-            originals = encode(parts["train"][parts["train"]["id"] == parts["train"]["source_id"]], unaltered)
+            originals = parts["train"][parts["train"]["id"] == parts["train"]["source_id"]]
             balanced = finetune.objective.class_weights == "balanced"
-            begun = linear.begin(model, new, originals, learning, finetune.head.c, balanced)
+            begun = linear.begin(model, new, encode(originals, unaltered), learning, finetune.head.c, balanced)
             learning = replace(learning, begun=begun.measured)
         learner, learning = tune.prepare(model, new, learning, finetune.tune)
     if begun and not len(learning.train):

@@ -102,8 +102,11 @@ def add(name: str, where: str, base: str | None, x: str | None, y: str | None) -
                 _track(lies, folder, wanted)
             if isinstance(brought, Path):
                 _track(brought, Path("data/raw", model), walk.walk(brought).files)
+            measured = None
             if Path("data/raw", task.base).is_dir():
-                task, why = defaults.faster(task, start["slower"], estimate.rows(task))
+                samples = estimate.rows(task)
+                measured = estimate.measure(task, samples)
+                task, why = defaults.faster(task, start["slower"], len(samples), measured)
                 chosen += why
             block = _write("tasks", name, task)
         unread = [file.as_posix() for file in files if guess.is_table(file) and file not in wanted]
@@ -120,7 +123,7 @@ def add(name: str, where: str, base: str | None, x: str | None, y: str | None) -
             unread,
             task.base,
             block,
-            estimate.say(name, task),
+            estimate.say(name, task, measured),
         )
 
 

@@ -65,17 +65,16 @@ def apply(start: dict[str, Any], facts: Facts, named: bool) -> list[str]:
     return why
 
 
-def faster(task: Task, cases: list[dict[str, Any]], x: "pd.Series[Any]") -> tuple[Task, list[str]]:
+def faster(task: Task, cases: list[dict[str, Any]], rows: int, measured: estimate.Measured) -> tuple[Task, list[str]]:
     """Return the task with the first of a starter's ways to learn that takes at most MOST_MINUTES on this machine, else with the last, and why."""
-    measured, why = estimate.measure(task, x), list[str]()
-    seconds = estimate.training(task, len(x), measured)
+    seconds, why = estimate.training(task, rows, measured), list[str]()
     for case in cases:
         if seconds <= 60 * MOST_MINUTES:
             break
         changed = json.loads(json.dumps(asdict(task)))
         merge(changed, case["set"])
         other: Task = TypeAdapter(Task).validate_json(json.dumps(changed))
-        takes = estimate.training(other, len(x), measured)
+        takes = estimate.training(other, rows, measured)
         has_layers = not isinstance(other.finetune.tune, Freeze) or other.finetune.tune.layers < measured.layers
         if has_layers and takes < seconds:
             task, why, seconds = other, [case["why"].format(minutes=seconds / 60)], takes

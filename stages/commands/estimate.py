@@ -22,7 +22,7 @@ MEASURED, ROUNDS = 32, 4  # rows, and how often they are timed: the first warms 
 LEAST, MOST = 0.7, 1.6  # of the estimate: what is said is a range
 
 
-def say(key: str, task: Task) -> str:
+def say(key: str, task: Task, measured: "Measured | None" = None) -> str:
     """Return about how long the task takes, by its last run where that was alike, else by a measurement; or why it cannot be known yet."""
     lacking = [name for name in (task.data.source, task.base) if not Path("data/raw", name).is_dir()]
     if lacking:
@@ -34,7 +34,7 @@ def say(key: str, task: Task) -> str:
             return f"{spell_range(seconds)}, by its last run"
         if x.empty:
             return "cannot be said (no row can be read)"
-        base = measure(task, x)
+        base = measured or measure(task, x)
     except RefitError as error:
         return f"cannot be said ({error})"
     return f"{spell_range(by_measurement(task, len(x), base))}, by a measurement of its base model on this machine ({1000 * base.row:.1f} ms a row)"
