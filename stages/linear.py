@@ -14,6 +14,7 @@ from stages.contract.progress import Progress
 Array = np.ndarray[Any, Any]
 
 BATCH = 32  # rows that are sent through the model at once, of the longest
+FEW, FOLDS = 2_000, 5  # rows of which a tenth is too few to choose by, and the parts that all of them are cut into instead
 
 
 @dataclass(frozen=True)
@@ -85,26 +86,38 @@ def solve(known: Array, y: Any, c: float, balanced: bool = False) -> Solved:
     return Solved(weights.astype(np.float32), bias.astype(np.float32), list(fitted.classes_))
 
 
-def choose(known: Array, y: Any, asked: Array, y_asked: Any, cs: tuple[float, ...], balanced: bool = False) -> tuple[float, Solved]:
-    """Return the C that is chosen on other rows than those known, and the regression on the known ones with it.
+def choose(known: Array, y: Any, asked: Array, y_asked: Any, cs: tuple[float, ...], balanced: bool = False) -> float:
+    """Return the C by which labels that were not learned from are likeliest: by cross-validation where rows are FEW, else those asked.
 
-    It is the least C by which the labels of the others are as likely as by the best, but for one standard error (Breiman et al. 1984):
-    few rows cannot tell more apart. Their likelihood tells more than a score of their labels would.
+    Their likelihood tells more than a score of their labels would.
     """
     from scipy.special import log_softmax
     from sklearn.utils.class_weight import compute_sample_weight
 
-    weights = compute_sample_weight("balanced" if balanced else None, y_asked)
+    if len(cs) == 1:
+        return cs[0]
+    features, labels = np.concatenate([known, asked]), np.concatenate([y, y_asked])
+    weights, folds = compute_sample_weight("balanced" if balanced else None, labels), list(_folds(labels, len(known)))
 
-    def losses(solved: Solved) -> Array:
-        places = np.array([solved.labels.index(of) if of in solved.labels else -1 for of in y_asked], dtype=int)
-        likely = log_softmax(solved.logits(asked), axis=1)[np.arange(len(places)), places]
-        return -(weights * likely)[places >= 0]
+    def likelihood(c: float) -> float:
+        total = 0.0
+        for learned, others in folds:
+            solved = solve(features[learned], labels[learned], c, balanced)
+            likely, codes = log_softmax(solved.logits(features[others]), axis=1), {label: i for i, label in enumerate(solved.labels)}
+            total += sum(weights[row] * likely[i, codes[labels[row]]] for i, row in enumerate(others) if labels[row] in codes)
+        return total
 
-    tried = [(c, solve(known, y, c, balanced)) for c in sorted(cs)]
-    found = [losses(solved) for _, solved in tried]
-    best = min(found, key=lambda of: float(of.sum()))
-    return next(of for of, lost in zip(tried, found, strict=True) if (lost - best).sum() <= (lost - best).std() * np.sqrt(len(best)))
+    return max(sorted(cs), key=likelihood)
+
+
+def _folds(labels: Array, known: int) -> Any:
+    """Return the rows to learn from and the others, for each fold: of the first `known` rows and the rest, where rows are many."""
+    from sklearn.model_selection import StratifiedKFold
+
+    times = min(FOLDS, *np.unique(labels, return_counts=True)[1])
+    if len(labels) > FEW or times < 2:
+        return [(np.arange(known), np.arange(known, len(labels)))]
+    return StratifiedKFold(times, shuffle=True, random_state=0).split(labels, labels)
 
 
 @dataclass(frozen=True)
@@ -131,7 +144,7 @@ def begin(model: Any, new: frozenset[str], train: Rows, learning: Learning, cs: 
     layer = head(model, new)
     known, asked = (features(model, layer, rows.encoded, rows.lengths, learning.collate) for rows in (train, learning.validation))
     y, targets = np.array(train.targets), np.array(learning.validation.targets)
-    c, solved = choose(known, y, asked, targets, cs, balanced)
+    solved = solve(known, y, c := choose(known, y, asked, targets, cs, balanced), balanced)
     logits = solved.logits(asked)
     loss = learning.loss(SequenceClassifierOutput(logits=torch.from_numpy(logits)), torch.from_numpy(targets))  # pyright: ignore[reportArgumentType]
     solved.put_into(layer)

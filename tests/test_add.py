@@ -534,9 +534,11 @@ def test_a_base_that_was_named_stays_and_what_it_cannot_read_is_said_and_stops_v
     [
         ("text", (19, 1.0), "linear_probe", {"epochs": 1}),
         ("text", (20, 1.0), "full", {"epochs": 10, "best_metric": "last"}),
-        ("text", (2000, 1.0), "full", {"epochs": 4, "best_metric": "macro_f1"}),
+        ("text", (2000, 1.0), "full", {"epochs": 8, "best_metric": "macro_f1"}),
+        ("text", (2500, 1.0), "full", {"epochs": 4, "best_metric": "macro_f1"}),
         ("image", (499, 1.0), "linear_probe", {"epochs": 1}),
-        ("image", (500, 1.9), "full", {"epochs": 4, "best_metric": "last"}),
+        ("image", (500, 1.9), "full", {"epochs": 8, "best_metric": "last"}),
+        ("image", (3000, 1.9), "full", {"epochs": 4, "best_metric": "last"}),
         ("image", (500, 2.0), "full", {"objective": {"name": "cross_entropy", "label_smoothing": 0.0, "class_weights": "balanced"}}),
     ],
 )

@@ -30,11 +30,10 @@ def known(train: pd.DataFrame, validation: pd.DataFrame) -> pd.DataFrame:
 
 
 def learn_probe(baseline: ProbeLogistic, known: pd.DataFrame, y: "pd.Series[str]", base: Base) -> linear.Solved:
-    """Fit a head on what the frozen base model says of known rows and their labels y, max_rows of them at most; C is chosen on those that are held."""
-    known = known.sort_values("id").head(baseline.max_rows)  # ids are hashes: their order is a draw
+    """Fit a head on what the frozen base model says of known rows and their labels y, max_rows of them at most; C is chosen as finetune does."""
+    known = known.sort_values("id").head(baseline.max_rows).sort_index()  # ids are hashes: their order is a draw
     features, labels, held = base.features(known), y[known.index].to_numpy(), known["held"].to_numpy()
-    c, _ = linear.choose(features[~held], labels[~held], features[held], labels[held], baseline.c)
-    return linear.solve(features, labels, c)
+    return linear.solve(features, labels, linear.choose(features[~held], labels[~held], features[held], labels[held], baseline.c))
 
 
 def score(baseline: Baseline, known: pd.DataFrame, y: "pd.Series[str]", test: pd.DataFrame, base: Base) -> Scored:
