@@ -3,7 +3,7 @@
 python -m benchmarks.judging alarms | power | coverage | methods | weekly [--draws N]
 
 Rows are drawn from a known population: a row's label, and what each of two models says of it. The arithmetic is the gate's own
-(stages/judging/statistics.contrast), on many draws at once.
+(stages/judging/evidence.contrast), on many draws at once.
 """
 
 import argparse
@@ -16,9 +16,11 @@ import numpy as np
 from scipy.stats import norm, t
 
 from stages.judging import ledger
-from stages.judging.statistics import contrast, influence
+from stages.judging.evidence import contrast, influence
+from stages.problems.classification import METRICS, counts_of_f1
 
 Array = np.ndarray[Any, Any]
+F1 = METRICS["macro_f1"]
 ALPHA, PLAIN = 0.10, 0.05  # in all; and what a gate without a ledger spends each time
 ACCURACY, DISAGREEMENT = 0.85, 0.08
 BOTH_WRONG = 0.1  # of the rows on which models differ, where there are more than two labels
@@ -50,7 +52,7 @@ class Population:
 
     def difference(self) -> float:
         """Return the true difference in macro-F1."""
-        f1, _ = contrast(self.probability[None, :] * 1e9, self.cells, self.labels)
+        f1, _ = contrast(self.probability[None, :] * 1e9, *said(self.cells, self.labels), F1)
         return float((f1[0, 0] - f1[0, 1]).mean())
 
 
@@ -75,9 +77,15 @@ def population(shares: Sequence[float], gain: float, disagreement: float = DISAG
     return Population(cells, within * (np.array(shares) / sum(shares))[y], labels)
 
 
+def said(cells: Array, labels: int) -> tuple[Array, Array]:
+    """Return what a row of each cell adds to the counts of the metric, as the candidate and as the baseline predict it (counts, cells, labels)."""
+    y, candidate, baseline = cells
+    return counts_of_f1(y, candidate, labels), counts_of_f1(y, baseline, labels)
+
+
 def estimated(counts: Array, cells: Array, labels: int) -> tuple[Array, Array]:
     """Return differences in macro-F1 and their standard errors, by the gate's own arithmetic, a part of the draws at a time."""
-    parts = [contrast(counts[i : i + AT_A_TIME], cells, labels) for i in range(0, len(counts), AT_A_TIME)]
+    parts = [contrast(counts[i : i + AT_A_TIME], *said(cells, labels), F1) for i in range(0, len(counts), AT_A_TIME)]
     f1, covariance = (np.concatenate(of) for of in zip(*parts, strict=True))
     return (f1[:, 0] - f1[:, 1]).mean(axis=1), np.sqrt(covariance.sum(axis=(1, 2))) / labels
 
@@ -135,8 +143,9 @@ def coverage(draws: int) -> Iterator[dict[str, Any]]:
 
 def plain(counts: Array, cells: Array, labels: int) -> tuple[Array, Array, Array]:
     """Return differences, and the influence of each cell (draws, cells) on them as the rows show it, none added; and standard errors."""
-    f1, _ = contrast(counts, cells, labels)
-    of_cell = (influence(counts, cells[0], cells[1], labels) - influence(counts, cells[0], cells[2], labels)).mean(axis=2)
+    candidate, baseline = said(cells, labels)
+    f1, _ = contrast(counts, candidate, baseline, F1)
+    of_cell = (influence(candidate, counts, F1) - influence(baseline, counts, F1)).mean(axis=2)
     return (f1[:, 0] - f1[:, 1]).mean(axis=1), of_cell, np.sqrt((counts * of_cell**2).sum(axis=1))
 
 

@@ -30,8 +30,9 @@ from benchmarks.elsewhere import Cost
 from stages.commands import add
 from stages.contract import manifest, receipts, runner, settings
 from stages.contract.params import Compute
-from stages.judging import scoring, statistics
+from stages.judging import evidence, scoring
 from stages.modalities import image
+from stages.problems.classification import METRICS
 
 STOCK, BARE = "the stock script", "a bare loop"
 PROBE = {"tune": {"name": "linear_probe"}, "head": {"name": "probe", "c": [0.01, 0.1, 1.0, 10.0]}}  # of `refit add`
@@ -497,7 +498,9 @@ def whole(bench: Bench, case: Case, rounds: int) -> tuple[list[Figure], list[dic
             cpu = numbers.median(of.cpu for of in costs[way]) / numbers.median(of.cpu for of in costs["stock"])
             name = f"{case.name}: {'training' if way == 'refit' else 'linear probe'}, whole set"
             figures.append(figure(name, STOCK, "s", seconds, theirs, by_cpu=cpu, goal=goal))
-            beside = statistics.compare(truth, predicted[way], predicted["stock"], labels, margin=0.0, level=0.025)
+            metric = METRICS["macro_f1"]
+            tallies = (metric.tally(truth, predicted[of], labels) for of in (way, "stock"))
+            beside = evidence.compare(*tallies, metric, margin=0.0, level=0.025)
             scores.append({
                 "set": case.name, "way": way, "test_rows": len(test), "macro_f1": beside.candidate,
                 "stock_macro_f1": beside.baseline, "difference": beside.difference, "low": beside.lower, "high": beside.upper,

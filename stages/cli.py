@@ -248,7 +248,9 @@ def adopt(
     if as_json:
         return _json(done)
     number = done.model.partition("@")[2]
-    return print(f"{done.model}: {done.baseline}, macro-F1 {done.macro_f1:.4f} on the test rows; `refit promote {task} {number} --why TEXT` makes it champion")
+    return print(
+        f"{done.model}: {done.baseline}, {done.metric} {done.score:.4f} on the test rows; `refit promote {task} {number} --why TEXT` makes it champion"
+    )
 
 
 @app.command(epilog=EPILOG)
@@ -304,7 +306,7 @@ def compare(
         return _json(found)
     of, out = found.evidence, f", {found.left_out:,} left out" if found.left_out else ""
     print(f"{one_line(found.data, 200)}: {found.rows:,} rows{out}")
-    print(f"macro-F1: {found.candidate} {of.candidate:.4f}, {found.baseline} {of.baseline:.4f}, difference {of.difference:+.4f}")
+    print(f"{of.metric}: {found.candidate} {of.candidate:.4f}, {found.baseline} {of.baseline:.4f}, difference {of.difference:+.4f}")
     print(f"with {1 - found.level:.1%} confidence at least {of.lower:+.4f}, and with the same at most {of.upper:+.4f}; the gate's margin is {found.margin:g}")
     return None
 

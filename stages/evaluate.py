@@ -13,7 +13,7 @@ from stages.contract.errors import ParamsError
 from stages.contract.escape import cell
 from stages.contract.params import Classification, Compute, Evaluate
 from stages.contract.runner import Job
-from stages.judging import baselines, calibration, cost, mistakes, plots, report, robustness, scoring, slices, statistics
+from stages.judging import baselines, calibration, cost, evidence, mistakes, plots, report, robustness, scoring, slices
 
 CONFIDENCE = 0.95  # of the intervals that are shown
 ALPHA = 1 - CONFIDENCE
@@ -39,7 +39,9 @@ def evaluate(job: Job, problem: Classification, base: str, compute: Compute, eva
     frozen = Base(pretrained, of_x, of_y, scorer.settings, compute)
     cheap = {of.name: baselines.score(of, known, of_y.strata(known["y"]), test, frozen) for of in evaluate.baselines}
     predictions = predictions.assign(**{name: of.predicted for name, of in cheap.items()})
-    models = {name: _measured(of_y, y, predictions[name], labels) for name in ("candidate", *cheap)}
+    metric = of_y.METRICS[decides := plugins.deciding(of_y, evaluate.metric)]
+    models = {name: _measured(of_y, y, predictions[name], labels, decides) for name in ("candidate", *cheap)}
+    tallies = {name: metric.tally(y, predictions[name], labels) for name in models}
 
     right, temperature = y == predictions["candidate"], calibration.temperature(scoring.score(scorer, validation), of_y.targets(validation["y"], labels))
     profile = receipts.read_json(job.unsigned("validate", "domain.json"))["profile"]
@@ -47,21 +49,22 @@ def evaluate(job: Job, problem: Classification, base: str, compute: Compute, eva
     features["domain distance"] = domain.distances_of_rows(profile, test, frozen, evaluate.slices.distance_rows)
     sliced = slices.columns(features, test["meta"], evaluate.slices)
     found: dict[str, Any] = {
+        "metric": {"name": decides, "title": metric.title, "part": metric.part},
+        "metric_of_slices": of_y.OF_SLICES,
         "models": models,
-        "beside": {name: asdict(statistics.compare(y, predictions["candidate"], predictions[name], labels, margin=0, level=ALPHA / 2)) for name in cheap},
+        "beside": {name: asdict(evidence.compare(tallies["candidate"], tallies[name], metric, margin=0, level=ALPHA / 2)) for name in cheap},
         "calibration": {of: calibration.examine(logits, right, t, evaluate.bins, ALPHA) for of, t in (("as_it_is", 1.0), ("scaled", temperature))},
-        "slices": slices.measure(sliced, y, predictions["candidate"], of_y, evaluate.slices, CONFIDENCE),
-        "robustness": robustness.measure(scorer, test, y, evaluate.robustness, ALPHA),
+        "slices": slices.measure(sliced, y, predictions["candidate"], metric, of_y.METRICS[of_y.OF_SLICES], evaluate.slices, CONFIDENCE),
+        "robustness": robustness.measure(scorer, test, y, metric, evaluate.robustness, ALPHA),
     }
     job.cost["models"] = {name: {"milliseconds_a_row": of.milliseconds, "megabytes": of.megabytes} for name, of in cheap.items()}
     if meter:
         job.cost["models"]["candidate"] = asdict(meter.measure(folder, test.head(evaluate.cost_rows or 0), compute))
 
-    headlines = {name: of_y.headlines(of) for name, of in models.items()}
-    first = next(iter(headlines["candidate"]))
+    headlines = {name: {headline: of[headline] for headline in of_y.HEADLINES} for name, of in models.items()}
     receipts.write_json(job.hand_on("metrics.json"), {
         **headlines["candidate"],
-        "baselines": {name: {first: headlines[name][first]} for name in cheap},
+        "baselines": {name: {decides: headlines[name][decides]} for name in cheap},
         "calibration_error": found["calibration"]["as_it_is"]["error"],
         "rows": len(test),
     })  # fmt: skip
@@ -72,13 +75,14 @@ def evaluate(job: Job, problem: Classification, base: str, compute: Compute, eva
     report.write(job.out / "report.html", report.Findings(
         task=job.key,
         facts={"test rows": len(test), "labels": len(labels), "train rows": len(train), "validation rows": len(validation)},
+        titles=of_y.HEADLINES,
         headlines=headlines,
         confidence=CONFIDENCE,
         found=found,
         cost=job.cost["models"],
         taken_for=report.taken_for(y, predictions["candidate"]),
         confusion=(job.out / "confusion.png").read_bytes(),
-        curves=plots.learning_curves(history, first, kept),
+        curves=plots.learning_curves(history, decides, metric.title, kept),
         reliability=plots.reliability(found["calibration"]),
         mistakes=mistakes.collect(scorer, test, predictions),
         wrong=int((~right).sum()),
@@ -88,13 +92,14 @@ def evaluate(job: Job, problem: Classification, base: str, compute: Compute, eva
         agreed=issues["accuracy"],
         judge_fits=issues["fit"],
     ))  # fmt: skip
-    return f"{len(test):,} test rows, macro-F1 " + ", ".join(f"{name} {of['macro_f1']:.4f}" for name, of in models.items())
+    return f"{len(test):,} test rows, {metric.title} " + ", ".join(f"{name} {of[decides]:.4f}" for name, of in models.items())
 
 
-def _measured(of_y: plugins.Problem, y: "pd.Series[str]", predicted: "pd.Series[str]", labels: list[str]) -> dict[str, Any]:
-    """Return a model's report, with the intervals of its scores."""
-    intervals = statistics.intervals(y, predicted, labels, alpha=ALPHA)
-    return of_y.measure(y.tolist(), predicted.tolist(), labels) | {"intervals": {"confidence": CONFIDENCE, **asdict(intervals)}}
+def _measured(of_y: plugins.Problem, y: "pd.Series[str]", predicted: "pd.Series[str]", labels: list[str], metric: str) -> dict[str, Any]:
+    """Return a model's report, with the intervals of its scores, and of the parts of the one that decides."""
+    found = {name: evidence.intervals(of.tally(y, predicted, labels), of, alpha=ALPHA) for name, of in of_y.METRICS.items()}
+    intervals = {name: asdict(of.score) for name, of in found.items()} | {"parts": asdict(found[metric])["parts"]}
+    return of_y.measure(y.tolist(), predicted.tolist(), labels) | {"intervals": {"confidence": CONFIDENCE, **intervals}}
 
 
 def _write_confusion(predictions: pd.DataFrame, job: Job) -> None:

@@ -36,7 +36,8 @@ def finetune(job: Job, modality: Modality, problem: Classification, base: str, a
         return plugins.Rows(encoded, of_y.targets(rows["y"], labels), of_x.lengths(encoded))
 
     def measure(logits: Any, targets: Any) -> dict[str, float]:
-        return of_y.headlines(of_y.measure(of_y.truth(targets, labels), of_y.decode(logits, labels)["predicted"].tolist(), labels))
+        measured = of_y.measure(of_y.truth(targets, labels), of_y.decode(logits, labels)["predicted"].tolist(), labels)
+        return {name: measured[name] for name in of_y.HEADLINES}
 
     def require(logits: Any, targets: Any) -> None:
         if of_y.at_chance(targets, logits):
@@ -52,6 +53,7 @@ def finetune(job: Job, modality: Modality, problem: Classification, base: str, a
         collate=of_x.collate(processor),
         loss=plugins.objective(finetune.objective.name).loss(finetune.objective, list(train.targets)),
         measure=measure,
+        metric=(metric := plugins.deciding(of_y, None)),
         require=require,
         head=frozenset(name.rpartition(".")[0] for name in new),
     )
@@ -70,7 +72,7 @@ def finetune(job: Job, modality: Modality, problem: Classification, base: str, a
     if not all(isfinite(value) for entry in history for value in entry.values()):
         raise ModelError(f"tasks.{job.key}.finetune: the loss is not finite; lower learning_rate, or look for a bad row")
     epochs = [entry for entry in history if "eval_loss" in entry]
-    best, learned = plugins.kept(history, finetune.best_metric), tune.finish(learner)
+    best, learned = plugins.kept(history, finetune.best_metric, metric), tune.finish(learner)
     if begun and best["epoch"] == 0:  # nothing is left to be chosen on validation
         begun.learn_both(learned)
     of_y.plain(learned).save_pretrained(job.hand_on("model"))
@@ -84,7 +86,8 @@ def finetune(job: Job, modality: Modality, problem: Classification, base: str, a
         "sha256": receipts.digest(receipts.files(job.out, ["model"])),
     })  # fmt: skip
     receipts.write_json(job.hand_on("history.json"), history)
-    receipts.write_json(job.out / "epochs.json", epochs)  # `dvc plots` draws nothing where the first or last row lacks y
+    shown = [epoch | {"score": epoch[f"eval_{metric}"]} for epoch in epochs]  # `dvc plots` draws nothing where the first or last row lacks y
+    receipts.write_json(job.out / "epochs.json", shown)
     metrics = {name.removeprefix("eval_"): value for name, value in best.items() if name.startswith("eval_")} | {"best_epoch": best["epoch"]}
     receipts.write_json(job.hand_on("metrics.json"), metrics)
     if best["epoch"] == 0:
@@ -92,7 +95,7 @@ def finetune(job: Job, modality: Modality, problem: Classification, base: str, a
     else:
         by = "the last" if finetune.best_metric == "last" else f"the best by validation {finetune.best_metric}"
         chosen = f"of {int(epochs[-1]['epoch'])} epochs {by}, {best['epoch']:g}"
-    return f"{chosen}, is kept: validation macro-F1 {best['eval_macro_f1']:.4f}"
+    return f"{chosen}, is kept: validation {of_y.METRICS[metric].title} {best[f'eval_{metric}']:.4f}"
 
 
 def _set_layers(model: Any, finetune: Finetune) -> None:

@@ -149,7 +149,8 @@ def begin(model: Any, new: frozenset[str], train: Rows, learning: Learning, cs: 
     loss = learning.loss(SequenceClassifierOutput(logits=torch.from_numpy(logits)), torch.from_numpy(targets))  # pyright: ignore[reportArgumentType]
     solved.put_into(layer)
     measured = {"epoch": 0.0, "step": 0} | {f"eval_{name}": of for name, of in learning.measure(logits, targets).items()} | {"eval_loss": float(loss)}
-    print(f"head: logistic regression, C = {c:g} of {', '.join(f'{of:g}' for of in sorted(cs))}: validation macro-F1 {measured['eval_macro_f1']:.4f}")
+    tried = ", ".join(f"{of:g}" for of in sorted(cs))
+    print(f"head: logistic regression, C = {c:g} of {tried}: validation {learning.metric} {measured[f'eval_{learning.metric}']:.4f}")
 
     def learn_both(trained: Any) -> None:
         solve(np.concatenate([known, asked]), np.concatenate([y, targets]), c, balanced).put_into(head(trained, new))

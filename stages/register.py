@@ -54,7 +54,8 @@ def register(job: Job, problem: Classification, base: str, data: Data, compute: 
         opponents = [opponent.name] if opponent.version else list(metrics["baselines"])
         use = ledger.Use(sha256, opponent.version.sha256 if opponent.version else opponent.name, frozenset(predictions["id"]))
         number = ledger.number(use, uses := registry.uses(job.key))
-        evidence = gates.Evidence(_beside(predictions, opponent), metrics, report, price, opponents, labels, number)
+        metric = of_y.METRICS[report["metric"]["name"]]
+        evidence = gates.Evidence(_beside(predictions, opponent), metrics, report, price, opponents, labels, metric, number)
         verdicts = [gates.judge(gate, evidence) for gate in register.gates] + _withdrawn(version)
         outcome = gates.together(verdicts)
         decision = {

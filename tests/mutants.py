@@ -581,9 +581,9 @@ MUTANTS = (
     ),
     Mutant(
         "few_rows",
-        "stages/judging/statistics.py",
-        "differing[:, None] / 2, 2 * labels",
-        "0 * differing[:, None], 2 * labels",
+        "stages/judging/evidence.py",
+        "differing[:, None] / 2, 2 * parts",
+        "0 * differing[:, None], 2 * parts",
         "test_judging.py::test_a_handful_of_rows_is_never_enough",
         "three test rows prove a model better",
     ),

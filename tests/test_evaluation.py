@@ -29,8 +29,11 @@ from stages.contract.params import Alterations, Case, HogLogistic, Keyboard, Sli
 from stages.contract.runner import Job
 from stages.evaluate import _write_confusion
 from stages.judging import calibration, cheap, cost, report, robustness, scoring, slices, statistics
+from stages.problems.classification import METRICS
 from tests.conftest import Project, rows
 from tests.test_image import write_pictures
+
+F1 = METRICS["macro_f1"]
 
 CHEAP = [{"name": "majority"}, {"name": "tfidf_logistic", "ngrams": [1, 1], "c": 10.0}, {"name": "probe_logistic", "c": [1.0], "max_rows": 100}]
 CUTS = Slicing(bins=4, max_values=3, min_rows=1, distance_rows=100)
@@ -96,13 +99,13 @@ def test_the_weakest_slice_stands_first_with_an_interval_that_allows_for_all() -
     y = pd.Series(list("ab") * 60)
     part = pd.Series(["far"] * 40 + ["near"] * 80)
     predicted = y.where(~((part == "far") & (np.arange(120) % 4 == 0)), "b")
-    found = slices.measure(pd.DataFrame({"domain": part}), y, predicted, plugins.problem("classification"), CUTS, 0.95)
+    found = slices.measure(pd.DataFrame({"domain": part}), y, predicted, F1, METRICS["accuracy"], CUTS, 0.95)
     far = part == "far"
-    assert [(of["slice"], of["rows"], of["accuracy"]["value"]) for of in found] == [("far", 40, 0.75), ("near", 80, 1.0)]
-    assert found[0]["macro_f1"] == pytest.approx(f1_score(y[far], predicted[far], average="macro"))
+    assert [(of["slice"], of["rows"], of["of_rows"]["value"]) for of in found] == [("far", 40, 0.75), ("near", 80, 1.0)]
+    assert found[0]["score"] == pytest.approx(f1_score(y[far], predicted[far], average="macro"))
     wilson = binomtest(30, 40).proportion_ci(0.975, method="wilson")  # two slices share .05
-    assert (found[0]["accuracy"]["low"], found[0]["accuracy"]["high"]) == pytest.approx((wilson.low, wilson.high))
-    some = slices.measure(pd.DataFrame({"domain": part}), y, predicted, plugins.problem("classification"), Slicing(4, 3, 41, 100), 0.95)
+    assert (found[0]["of_rows"]["low"], found[0]["of_rows"]["high"]) == pytest.approx((wilson.low, wilson.high))
+    some = slices.measure(pd.DataFrame({"domain": part}), y, predicted, F1, METRICS["accuracy"], Slicing(4, 3, 41, 100), 0.95)
     assert [of["slice"] for of in some] == ["near"]
 
 
@@ -122,16 +125,16 @@ def test_an_alteration_that_the_tokenizer_undoes_costs_nothing_and_typos_cost_mu
     test = manifest.read(done.root / "data/split/tiny/test.parquet")
     y, predicted = test["y"].str[0], scorer.decode(scoring.score(scorer, test), test)["predicted"]
     worse = Alterations(7, 1000, (Case("case", "upper"), Keyboard("keyboard", 1.0, 1.0)))
-    upper, typos = robustness.measure(scorer, test, y, worse, 0.05)
+    upper, typos = robustness.measure(scorer, test, y, F1, worse, 0.05)
     assert upper["transform"] == {"name": "case", "to": "upper"}
     assert (upper["rows"], upper["drop"]["value"], upper["as_it_is"]) == (len(test), 0.0, pytest.approx(f1_score(y, predicted, average="macro")))
     assert typos["drop"]["value"] == pytest.approx(typos["as_it_is"] - typos["altered"]) and typos["drop"]["value"] > 0.1
     assert typos["drop"]["low"] < typos["drop"]["value"] < typos["drop"]["high"]
     order = test.sample(frac=1, random_state=1)
-    assert robustness.measure(scorer, order, y[order.index], worse, 0.05) == [upper, typos]
+    assert robustness.measure(scorer, order, y[order.index], F1, worse, 0.05) == [upper, typos]
     few = Alterations(7, 20, worse.transforms)
-    assert robustness.measure(scorer, order, y, few, 0.05) == robustness.measure(scorer, test, y, few, 0.05)
-    assert robustness.measure(scorer, test, y, Alterations(7, 20, ()), 0.05) == []
+    assert robustness.measure(scorer, order, y, F1, few, 0.05) == robustness.measure(scorer, test, y, F1, few, 0.05)
+    assert robustness.measure(scorer, test, y, F1, Alterations(7, 20, ()), 0.05) == []
 
 
 def test_a_picture_is_altered_the_same_way_wherever_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -271,7 +274,7 @@ def test_a_cheap_model_is_registered_promoted_and_serves(judged: Project, tmp_pa
     assert decision["against"] == f"version_{number}"
     column = pd.read_parquet("data/evaluate/tiny/predictions.parquet")
     f1 = f1_score(column["y"], column["tfidf_logistic"], average="macro")
-    assert decision["verdicts"][0]["against"][f"version_{number}"]["baseline"] == pytest.approx(f1) == done.macro_f1
+    assert decision["verdicts"][0]["against"][f"version_{number}"]["baseline"] == pytest.approx(f1) == done.score
 
 
 @pytest.mark.slow
@@ -282,7 +285,7 @@ def test_the_probe_is_registered_as_the_model_that_it_is(judged: Project, tmp_pa
     done = adopt("tiny", "probe_logistic")
     assert adopt("tiny", "probe_logistic") == done
     column = pd.read_parquet("data/evaluate/tiny/predictions.parquet")
-    assert done.macro_f1 == pytest.approx(f1_score(column["y"], column["probe_logistic"], average="macro"))
+    assert done.score == pytest.approx(f1_score(column["y"], column["probe_logistic"], average="macro"))
     number = int(done.model.partition("@")[2])
     with TemporaryDirectory() as folder:
         kept = registry.download(registry.version("tiny", str(number)), Path(folder))

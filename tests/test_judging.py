@@ -13,8 +13,9 @@ from scipy.stats import binomtest
 from sklearn.metrics import f1_score
 
 from benchmarks import judging
+from stages.contract.metrics import Metric
 from stages.contract.params import BeatsBaseline, Budget, Calibration, Card, EachLabel, Floor, Robustness, Slices
-from stages.judging import card, gates, ledger, statistics
+from stages.judging import card, evidence, gates, ledger, statistics
 from stages.judging.cost import Cost
 from stages.problems import classification
 from tests.conftest import ROOT
@@ -22,6 +23,7 @@ from tests.conftest import ROOT
 LABELS = ["a", "b", "c", "d"]
 GATE = BeatsBaseline(name="beats_baseline", margin=0.0, margins={}, alpha=0.1)
 LEVEL = ledger.level(0.1, 1)
+F1 = classification.METRICS["macro_f1"]
 FLOOR = Floor(name="floor", metric="macro_f1", least=0.5)
 
 
@@ -38,11 +40,12 @@ def scored(rows: int, seed: int, **accuracy: float) -> pd.DataFrame:
 def judge(predictions: pd.DataFrame, gate: Any = GATE, against: tuple[str, ...] = ("champion",), use: int = 1, **found: Any) -> dict[str, Any]:
     """Answer a gate on predictions; found are more of the evidence (gates.Evidence)."""
     return gates.judge(gate, gates.Evidence(**({"predictions": predictions, "metrics": {}, "report": {}, "cost": None, "against": list(against),
-                                                "labels": LABELS, "use": use} | found)))  # fmt: skip
+                                                "labels": LABELS, "metric": F1, "use": use} | found)))  # fmt: skip
 
 
-def compare(rows: pd.DataFrame, **settings: Any) -> statistics.Comparison:
-    return statistics.compare(rows["y"], rows["candidate"], rows["champion"], LABELS, **({"margin": 0.0, "level": 0.05} | settings))
+def compare(rows: pd.DataFrame, labels: list[str] = LABELS, metric: Metric = F1, **settings: Any) -> evidence.Comparison:
+    tallies = (metric.tally(rows["y"], rows[name], labels) for name in ("candidate", "champion"))
+    return evidence.compare(*tallies, metric, **({"margin": 0.0, "level": 0.05} | settings))
 
 
 def test_equal_models_are_promoted_at_most_as_often_as_the_level_says() -> None:
@@ -94,7 +97,7 @@ def test_the_same_predictions_are_never_promoted() -> None:
 def test_a_handful_of_rows_is_never_enough(wrong: str) -> None:
     """Three right rows of as many labels: without the added rows the standard error would be near 0."""
     rows = pd.DataFrame({"y": list("abc"), "candidate": list("abc"), "champion": list("bca" if wrong == "other" else "aaa")})
-    found = statistics.compare(rows["y"], rows["candidate"], rows["champion"], list("abc"), margin=0.0, level=LEVEL)
+    found = compare(rows, list("abc"), level=LEVEL)
     assert found.upper - found.lower > 0.4
     same = rows.assign(champion=rows["candidate"])
     assert judge(same, BeatsBaseline("beats_baseline", -0.01, {}, 0.1), labels=list("abc"))["outcome"] == "inconclusive"
@@ -186,7 +189,7 @@ def test_a_metric_must_reach_the_floor(value: float, outcome: str) -> None:
 def test_each_label_must_reach_its_f1() -> None:
     f1 = f1_score(ROWS["y"], ROWS["candidate"], labels=LABELS, average=None)
     verdict = judge(ROWS, EACH)
-    assert list(verdict["f1"].values()) == pytest.approx(list(f1))
+    assert list(verdict["parts"].values()) == pytest.approx(list(f1))
     assert verdict["outcome"] == "promote"
     assert judge(ROWS, EachLabel("each_label", float(min(f1)) + 1e-6))["outcome"] == "reject"
     assert f"the lowest F1 is {min(f1):.4f}, of {LABELS[f1.argmin()]} " in verdict["reason"]
@@ -225,7 +228,7 @@ def test_fewer_rows_than_bins_are_refused() -> None:
 
 
 def sliced(value: Any, high: Any) -> dict[str, Any]:
-    return {"column": "meta.shop", "slice": "north", "rows": 40, "accuracy": {"value": value, "low": 0.1, "high": high}}
+    return {"column": "meta.shop", "slice": "north", "rows": 40, "of_rows": {"value": value, "low": 0.1, "high": high}}
 
 
 @pytest.mark.parametrize(
@@ -238,7 +241,7 @@ def sliced(value: Any, high: Any) -> dict[str, Any]:
     ],
 )
 def test_every_slice_must_reach_the_accuracy_or_miss_it_by_chance(shares: list[tuple[float, float]], outcome: str) -> None:
-    verdict = judge(ROWS, Slices("slices", 0.8), report={"slices": [sliced(*share) for share in shares]})
+    verdict = judge(ROWS, Slices("slices", 0.8), report={"slices": [sliced(*share) for share in shares], "metric_of_slices": "accuracy"})
     assert verdict["outcome"] == outcome
     assert f"meta.shop north (40 rows): accuracy {shares[-1 if outcome != 'inconclusive' else 1][0]:.4f}" in verdict["reason"]
 
@@ -349,11 +352,11 @@ def test_macro_f1_the_difference_and_every_label_are_those_of_scikit_learn(seed:
     for name, value in (("candidate", found.candidate), ("champion", found.baseline)):
         assert value == pytest.approx(f1_score(rows["y"], rows[name], labels=LABELS, average="macro", zero_division=0.0))
         each = f1_score(rows["y"], rows[name], labels=LABELS, average=None, zero_division=0.0)
-        key = "candidate_f1" if name == "candidate" else "baseline_f1"
-        assert [found.by_label[label][key] for label in LABELS] == pytest.approx(list(each))
+        key = "candidate" if name == "candidate" else "baseline"
+        assert [found.parts[label][key] for label in LABELS] == pytest.approx(list(each))
     assert found.difference == pytest.approx(found.candidate - found.baseline)
-    assert {label: of["rows"] for label, of in found.by_label.items()} == {label: int((rows["y"] == label).sum()) for label in LABELS}
-    assert sum(of["share_of_variance"] for of in found.by_label.values()) == pytest.approx(1)
+    assert {label: of["rows"] for label, of in found.parts.items()} == {label: int((rows["y"] == label).sum()) for label in LABELS}
+    assert sum(of["share_of_variance"] for of in found.parts.values()) == pytest.approx(1)
 
 
 def test_the_bounds_are_near_those_of_a_plain_bootstrap_over_rows() -> None:
@@ -378,8 +381,8 @@ def test_the_order_of_rows_changes_no_number() -> None:
 
 
 def test_mcnemar_is_the_binomial_test_of_the_rows_on_which_the_models_differ() -> None:
-    candidate = pd.Series([True] * 40 + [True] * 13 + [False] * 4 + [False] * 9)
-    baseline = pd.Series([True] * 40 + [False] * 13 + [True] * 4 + [False] * 9)
+    candidate = np.array([True] * 40 + [True] * 13 + [False] * 4 + [False] * 9)
+    baseline = np.array([True] * 40 + [False] * 13 + [True] * 4 + [False] * 9)
     assert statistics.mcnemar(candidate, baseline) == pytest.approx(binomtest(13, 17).pvalue)
     assert statistics.mcnemar(candidate, baseline) == pytest.approx(0.049041748)
     assert statistics.mcnemar(candidate, candidate) == 1.0
@@ -391,13 +394,16 @@ def test_a_card_escapes_what_comes_from_data() -> None:
     y = pd.Series(draw.choice(evil, 60))
     predictions = pd.DataFrame({"y": y, "candidate": y, "majority": "plain"})
     verdict = judge(predictions, against=("majority",), labels=evil)
-    interval = asdict(statistics.intervals(y, y, evil, alpha=0.05)) | {"confidence": 0.95}
+    shown = evidence.intervals(F1.tally(y, y, evil), F1, alpha=0.05)
+    interval = {"macro_f1": asdict(shown.score), "parts": asdict(shown)["parts"], "confidence": 0.95}
     models = {name: classification.measure(y.tolist(), predictions[name].tolist(), evil) | {"intervals": interval} for name in ("candidate", "majority")}
     worse = {"value": 0.5, "low": 0.4, "high": 0.6}
     report = {
+        "metric": {"name": "macro_f1", "title": "macro-F1", "part": "F1"},
+        "metric_of_slices": "accuracy",
         "models": models,
         "calibration": {"as_it_is": {"error": 0.1}, "scaled": {"error": 0.05, "temperature": 2.0}},
-        "slices": [{"column": evil[0], "slice": evil[1], "rows": 20, "accuracy": worse}],
+        "slices": [{"column": evil[0], "slice": evil[1], "rows": 20, "of_rows": worse}],
         "robustness": [{"transform": {"name": evil[3]}, "drop": worse}],
     }
     stated, facts = Card(intended_use=evil[4], limits=evil[0]), card.Facts({evil[2]: Counter(y)}, [evil[0]], None)

@@ -62,7 +62,7 @@ def learn(objective: CrossEntropy = FINETUNE.objective) -> Learning:
 
     lengths = [len(row["input_ids"]) for row in encoded]
     train, validation = Rows(encoded, targets, lengths), Rows(encoded[:8], targets[:8], lengths[:8])
-    return Learning(train, validation, collate, cross_entropy.loss(objective, targets), measure)
+    return Learning(train, validation, collate, cross_entropy.loss(objective, targets), measure, metric="macro_f1")
 
 
 def fitted(folder: Path, **change: Any) -> tuple[dict[str, Any], list[dict[str, float]]]:
@@ -304,7 +304,7 @@ def test_where_no_epoch_is_better_the_model_stays_as_it_began(tmp_path: Path, me
     history = local.fit(model, replace(learn(), begun=begun), replace(FINETUNE, best_metric=metric), COMPUTE, tmp_path)
     assert history[0] is begun and len([of for of in history if "eval_loss" in of]) == 3
     assert all(value.equal(before[name]) for name, value in model.state_dict().items()) is not better
-    assert (kept(history, metric)["epoch"] > 0) is better
+    assert (kept(history, metric, "macro_f1")["epoch"] > 0) is better
 
 
 def test_the_head_has_a_learning_rate_of_its_own_whatever_a_method_wraps_it_in() -> None:

@@ -17,9 +17,8 @@ from PIL import Image
 from scipy.stats import binomtest
 from sklearn.metrics import accuracy_score, f1_score
 
-from stages.contract import plugins
 from stages.contract.params import Slicing
-from stages.judging import calibration, plots, report, saliency, slices, statistics
+from stages.judging import calibration, evidence, plots, report, saliency, slices
 from stages.problems import classification
 
 EVIL = [
@@ -66,35 +65,41 @@ def write(path: Path, labels: list[str], mistakes: list[report.Mistake], **other
     rows = predictions(labels)
     y, right = rows["y"], rows["y"] == rows["candidate"]
     measured = {name: classification.measure(y.tolist(), rows[name].tolist(), labels) for name in ("candidate", "majority")}
-    headlines = other.get("headlines", {name: classification.headlines(of) for name, of in measured.items()})
+    headlines = other.get("headlines", {name: {shown: of[shown] for shown in classification.HEADLINES} for name, of in measured.items()})
     candidate, *others = headlines
-    interval = asdict(statistics.intervals(y, rows["candidate"], labels, alpha=0.05))
+    metric = classification.METRICS["macro_f1"]
+    tallies = {name: metric.tally(y, rows[name], labels) for name in ("candidate", "majority")}
+    shown = intervals(y, rows["candidate"], labels, 0.05)
+    interval = {name: asdict(of.score) for name, of in shown.items()} | {"parts": asdict(shown["macro_f1"])["parts"]}
     models = dict.fromkeys(others, measured["majority"] | {"intervals": interval}) | {candidate: measured["candidate"] | {"intervals": interval}}
     logits = np.random.default_rng(1).normal(size=(len(rows), len(labels)))
     cuts = Slicing(bins=2, max_values=len(labels), min_rows=1, distance_rows=200)
     sliced = slices.columns(pd.DataFrame({labels[0]: rows["confidence"]}), pd.Series([json.dumps({labels[-1]: label}) for label in y]), cuts)
-    beside = statistics.compare(y, rows["candidate"], rows["majority"], labels, margin=0, level=0.025)
-    evidence: dict[str, Any] = {
+    beside = evidence.compare(*tallies.values(), metric, margin=0, level=0.025)
+    found: dict[str, Any] = {
+        "metric": {"name": "macro_f1", "title": metric.title, "part": metric.part},
+        "metric_of_slices": "accuracy",
         "models": models,
         "beside": dict.fromkeys(others, asdict(beside)),
         "calibration": {name: calibration.examine(logits, right, t, 5, 0.05) for name, t in (("as_it_is", 1.0), ("scaled", 2.0))},
-        "slices": slices.measure(sliced, y, rows["candidate"], plugins.problem("classification"), cuts, 0.95),
+        "slices": slices.measure(sliced, y, rows["candidate"], metric, classification.METRICS["accuracy"], cuts, 0.95),
         "robustness": [
             {"transform": {"name": label, label: label}, "rows": 9, "altered": 0.4, "drop": {"value": 0.1, "low": 0.05, "high": 0.2}} for label in labels
         ],
     }
     plots.confusion(rows["y"], rows["candidate"], labels, path.with_suffix(".png"))
-    found: dict[str, Any] = {
+    page: dict[str, Any] = {
         "task": "reviews",
         "facts": {"base model": "tiny"},
+        "titles": {name: name for of in headlines.values() for name in of} | classification.HEADLINES,
         "headlines": headlines,
-        "found": evidence,
+        "found": found,
         "cost": {name: {"milliseconds_a_row": 0.1, "megabytes": 2.0} for name in others},
         "confidence": 0.95,
         "taken_for": report.taken_for(rows["y"], rows["candidate"]),
         "confusion": path.with_suffix(".png").read_bytes(),
-        "curves": plots.learning_curves(HISTORY, "macro_f1", 2.0),
-        "reliability": plots.reliability(evidence["calibration"]),
+        "curves": plots.learning_curves(HISTORY, "macro_f1", "macro-F1", 2.0),
+        "reliability": plots.reliability(found["calibration"]),
         "mistakes": mistakes,
         "wrong": len(rows),
         "doubts": doubts(*(mistake.x for mistake in mistakes)),
@@ -103,7 +108,7 @@ def write(path: Path, labels: list[str], mistakes: list[report.Mistake], **other
         "agreed": {"test": 0.5, "train": 0.81},
         "judge_fits": True,
     }
-    report.write(path, report.Findings(**(found | other)))
+    report.write(path, report.Findings(**(page | other)))
     return path.read_text(encoding="utf-8")
 
 
@@ -224,32 +229,36 @@ def test_learning_curves_mark_the_epoch_that_was_kept(monkeypatch: pytest.Monkey
     titles: list[str] = []
     kept = matplotlib.axes.Axes.set_title
     monkeypatch.setattr(matplotlib.axes.Axes, "set_title", lambda self, label, **k: (titles.append(label), kept(self, label, **k))[1])
-    drawn = plots.learning_curves(HISTORY, "macro_f1", 2.0)
+    drawn = plots.learning_curves(HISTORY, "macro_f1", "macro-F1", 2.0)
     assert titles == ["loss", "validation macro-F1: 0.7000 in epoch 2, which is kept"]
     assert Image.open(io.BytesIO(drawn)).size[0] > 800
     odd = [{name.replace("macro_f1", "$\\frac{$"): value for name, value in entry.items()} for entry in HISTORY]
-    assert plots.learning_curves(odd, "$\\frac{$", 3.0).startswith(b"\x89PNG")
+    assert plots.learning_curves(odd, "$\\frac{$", "$\\frac{$", 3.0).startswith(b"\x89PNG")
 
 
 # Intervals.
+
+
+def intervals(y: "pd.Series[str]", predicted: "pd.Series[str]", labels: list[str], alpha: float) -> dict[str, evidence.Intervals]:
+    return {name: evidence.intervals(of.tally(y, predicted, labels), of, alpha=alpha) for name, of in classification.METRICS.items()}
 
 
 def test_an_interval_of_a_label_is_wilson_s_of_its_share_of_right_rows() -> None:
     labels = ["a", "b", "c", "never"]
     rows = predictions(labels[:3], rows=90)
     rows.loc[:1, "candidate"] = "a label that nobody declared"
-    found = statistics.intervals(rows["y"], rows["candidate"], labels, alpha=0.1)
+    found = intervals(rows["y"], rows["candidate"], labels, 0.1)
     each = f1_score(rows["y"], rows["candidate"], labels=labels, average=None, zero_division=0.0)
     for label, f1 in zip(labels[:3], each, strict=False):
         touched = (rows["y"] == label) | (rows["candidate"] == label)
         right = (rows["y"] == label) & (rows["candidate"] == label)
         wilson = binomtest(int(right.sum()), int(touched.sum())).proportion_ci(0.9, method="wilson")
-        assert found.f1[label].value == pytest.approx(f1)
-        assert found.f1[label].low == pytest.approx(2 * wilson.low / (1 + wilson.low))
-        assert found.f1[label].high == pytest.approx(2 * wilson.high / (1 + wilson.high))
-    assert found.f1["never"] == statistics.Interval(0, 0, 1)
-    assert found.macro_f1.value == pytest.approx(each.mean())
-    assert found.accuracy.value == pytest.approx(accuracy_score(rows["y"], rows["candidate"]))
+        assert found["macro_f1"].parts[label].value == pytest.approx(f1)
+        assert found["macro_f1"].parts[label].low == pytest.approx(2 * wilson.low / (1 + wilson.low))
+        assert found["macro_f1"].parts[label].high == pytest.approx(2 * wilson.high / (1 + wilson.high))
+    assert found["macro_f1"].parts["never"] == evidence.Interval(0, 0, 1)
+    assert found["macro_f1"].score.value == pytest.approx(each.mean())
+    assert found["accuracy"].score.value == pytest.approx(accuracy_score(rows["y"], rows["candidate"]))
 
 
 def test_the_interval_of_macro_f1_is_that_of_a_slow_loop_over_rows() -> None:
@@ -264,20 +273,20 @@ def test_the_interval_of_macro_f1_is_that_of_a_slow_loop_over_rows() -> None:
     small = 1e-6
     influence = np.array([(f1(np.ones(120) + small * np.eye(120)[row]) - f1(np.ones(120))) / small for row in range(120)])
     correlation = np.corrcoef(influence, rowvar=False)
-    found = statistics.intervals(rows["y"], rows["candidate"], labels, alpha=0.05)
-    half = np.array([(of.high - of.low) / 2 for of in found.f1.values()])
+    found = intervals(rows["y"], rows["candidate"], labels, 0.05)
+    half = np.array([(of.high - of.low) / 2 for of in found["macro_f1"].parts.values()])
     reach = np.sqrt(sum(half[i] * half[j] * correlation[i, j] for i in range(4) for j in range(4))) / 4
     assert np.abs(correlation - np.eye(4)).max() > 0.05
-    assert found.macro_f1.high - found.macro_f1.value == pytest.approx(reach, rel=1e-3)
-    assert found.macro_f1.value - found.macro_f1.low == pytest.approx(reach, rel=1e-3)
+    assert found["macro_f1"].score.high - found["macro_f1"].score.value == pytest.approx(reach, rel=1e-3)
+    assert found["macro_f1"].score.value - found["macro_f1"].score.low == pytest.approx(reach, rel=1e-3)
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_an_interval_holds_its_value_and_stays_within_0_and_1(seed: int) -> None:
     labels = [f"{i}" for i in range(1 + seed)]
     rows = predictions(labels, rows=3 + 3 * seed, seed=seed, right=(0.0, 0.5, 0.95, 1.0)[seed % 4])
-    found = statistics.intervals(rows["y"], rows["candidate"], labels, alpha=0.05)
-    for of in (found.accuracy, found.macro_f1, *found.f1.values()):
+    found = intervals(rows["y"], rows["candidate"], labels, 0.05)
+    for of in (found["accuracy"].score, found["macro_f1"].score, *found["macro_f1"].parts.values()):
         assert 0 <= of.low <= of.value <= of.high <= 1
         assert of.low < of.high
 
@@ -292,9 +301,15 @@ def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
     held = []
     for _ in range(400):
         drawn = draw.choice(9, 150, p=cells.ravel())
-        found = statistics.intervals(*(pd.Series(np.array(labels)[side]) for side in np.divmod(drawn, 3)), labels, alpha=0.05)
-        inside = [of.low <= f1 <= of.high for of, f1 in zip(found.f1.values(), truth, strict=True)]
-        held.append([*inside, found.macro_f1.low <= truth.mean() <= found.macro_f1.high, found.accuracy.low <= right <= found.accuracy.high])
+        found = intervals(*(pd.Series(np.array(labels)[side]) for side in np.divmod(drawn, 3)), labels, 0.05)
+        inside = [of.low <= f1 <= of.high for of, f1 in zip(found["macro_f1"].parts.values(), truth, strict=True)]
+        held.append(
+            [
+                *inside,
+                found["macro_f1"].score.low <= truth.mean() <= found["macro_f1"].score.high,
+                found["accuracy"].score.low <= right <= found["accuracy"].score.high,
+            ]
+        )
     rate = np.mean(held, axis=0)
     assert (np.abs(rate - 0.95) <= 3 * np.sqrt(0.95 * 0.05 / 400)).all(), rate
 

@@ -22,12 +22,13 @@ SAME = 0.95  # of the test rows: a head in a saved model is computed in the task
 
 @dataclass(frozen=True)
 class Result:
-    """The version that holds the baseline now, and its macro-F1 on the test rows."""
+    """The version that holds the baseline now, and its score on the test rows by the metric that decides."""
 
     model: str
     sha256: str
     baseline: str
-    macro_f1: float
+    metric: str
+    score: float
 
 
 def adopt(name: str, baseline: str) -> Result:
@@ -58,9 +59,10 @@ def adopt(name: str, baseline: str) -> Result:
         if same < (SAME if isinstance(chosen, ProbeLogistic) else 1.0):
             raise ReceiptError(f"data/evaluate/{name}: its {baseline} predicts other labels than the one fitted now; run `dvc repro evaluate@{name}`")
         measured = of_y.measure(of_y.strata(parts["test"]["y"]).tolist(), scored.tolist(), trained["labels"])
-        metrics, origin = {**of_y.headlines(measured), "rows": len(scored)}, lineage.read(name, task.data.source, task.base)
+        metrics, origin = {name: measured[name] for name in of_y.HEADLINES} | {"rows": len(scored)}, lineage.read(name, task.data.source, task.base)
         version = registry.record(candidate.gather(job, job.out, sha256, (task.data.source, task.base), parts, origin, metrics))
-    return Result(f"{version.name}@{version.number}", sha256, baseline, measured["macro_f1"])
+    metric = plugins.deciding(of_y, task.evaluate.metric)
+    return Result(f"{version.name}@{version.number}", sha256, baseline, of_y.METRICS[metric].title, measured[metric])
 
 
 def _save_probe(chosen: ProbeLogistic, known: pd.DataFrame, y: "pd.Series[str]", task: Task, job: Job, card: dict[str, Any]) -> None:

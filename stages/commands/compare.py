@@ -12,12 +12,12 @@ from stages.contract import manifest, plugins, settings
 from stages.contract.errors import DataError, ParamsError, RegistryError
 from stages.contract.escape import extract
 from stages.contract.params import BeatsBaseline, Table, Task
-from stages.judging import ledger, scoring, statistics
+from stages.judging import evidence, ledger, scoring
 
 
 @dataclass(frozen=True)
 class Result:
-    """Macro-F1 of `candidate` minus that of `baseline` on so many rows; left_out are rows that cannot be read or have no known label."""
+    """The metric of `candidate` minus that of `baseline` on so many rows; left_out are rows that cannot be read or have no known label."""
 
     candidate: str
     baseline: str
@@ -26,7 +26,7 @@ class Result:
     left_out: int
     margin: float
     level: float
-    evidence: statistics.Comparison
+    evidence: evidence.Comparison
 
 
 def compare(candidate: str, baseline: str, data: Path | None) -> Result:
@@ -40,13 +40,15 @@ def compare(candidate: str, baseline: str, data: Path | None) -> Result:
     if gate is None:
         raise ParamsError(f"params.yaml: tasks.{first.name}.register.gates has no beats_baseline, whose margin and alpha are meant")
     samples, left_out = _test_rows(where) if data is None else _labelled(data, task)
-    y = plugins.problem(task.problem.name).strata(samples["y"])
+    of_y = plugins.problem(task.problem.name)
+    y, metric = of_y.strata(samples["y"]), of_y.METRICS[plugins.deciding(of_y, task.evaluate.metric)]
     predicted = [_predicted(version, samples, task) for version in pair]
     level = ledger.level(gate.alpha, use=1)
     labels = sorted(set(y) | set(predicted[0]) | set(predicted[1]))
-    evidence = statistics.compare(y, predicted[0], predicted[1], labels, margin=gate.margin, level=level)
+    first, second = (metric.tally(y, of, labels) for of in predicted)
+    found = evidence.compare(first, second, metric, margin=gate.margin, level=level)
     names = [f"{version.name}@{version.number}" for version in pair]
-    return Result(names[0], names[1], str(where), len(samples), left_out, gate.margin, level, evidence)
+    return Result(names[0], names[1], str(where), len(samples), left_out, gate.margin, level, found)
 
 
 def _test_rows(path: Path) -> tuple[pd.DataFrame, int]:

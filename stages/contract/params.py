@@ -6,9 +6,9 @@ The line under a key is its text in docs/params.md and in the blocks that `refit
 """
 
 import zoneinfo
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, JsonValue
 
@@ -60,7 +60,6 @@ Range = Annotated[tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]
 Rows = Annotated[tuple[Count, Count], AfterValidator(_ascending)]
 Part = Literal["train", "validation", "test"]
 View = Literal["as_is", "mirrored", "upside_down", "half_turn"]
-Metric = Literal["macro_f1", "accuracy", "weighted_f1"]
 Encoding = Literal["utf-8", "gb18030"]
 TimeZone = Annotated[str, AfterValidator(_zone)]
 Cron = Annotated[str, Field(pattern=r"^\S+( \S+){4}$")]
@@ -195,6 +194,9 @@ class ImageModality(_Strict):
 @dataclass(frozen=True)
 class Classification(_Strict):
     """y is one label."""
+
+    METRICS: ClassVar = ("macro_f1", "accuracy")
+    HEADLINES: ClassVar = (*METRICS, "weighted_f1")
 
     name: Literal["classification"]
     labels: dict[Text, Text] | None
@@ -597,8 +599,9 @@ class Finetune(_Strict):
     """of running statistics; null keeps the base model's own (transformers' MobileNetV2: .997, hence the last batch alone)"""
     max_grad_norm: Positive
     """gradients are clipped to this norm"""
-    best_metric: Metric | Literal["loss", "last"]
-    """of validation; decides which epoch is kept, and where it ties the loss does; last keeps the last epoch, whatever validation says"""
+    best_metric: Text
+    """of validation (macro_f1, accuracy or weighted_f1 of classification, or loss); decides which epoch is kept, and where it ties the loss does; last keeps
+    the last epoch, whatever validation says"""
 
     def __post_init__(self) -> None:
         if self.best_metric == "last" and self.early_stopping_patience is not None:
@@ -706,7 +709,7 @@ class Slicing(_Strict):
 
 @dataclass(frozen=True)
 class Alterations(_Strict):
-    """Test rows that are altered on purpose: how much does macro-F1 drop?"""
+    """Test rows that are altered on purpose: how much does the metric drop?"""
 
     seed: Seed
     """draws the rows, and how they are altered"""
@@ -720,6 +723,8 @@ class Alterations(_Strict):
 class Evaluate(_Strict):
     """What the candidate is measured by and beside, on the same test rows."""
 
+    metric: Text | None = field(default=None, kw_only=True)
+    """by which models are compared: macro_f1 or accuracy of classification; null, or left out, takes the problem's first"""
     baselines: Annotated[tuple[Annotated[Baseline, Field(discriminator="name")], ...], Field(min_length=1), AfterValidator(_distinct)]
     """cheap models; without a champion they must be beaten"""
     bins: Count
@@ -734,7 +739,7 @@ class Evaluate(_Strict):
 
 @dataclass(frozen=True)
 class BeatsBaseline(_Strict):
-    """The one-sided lower bound of the difference in macro-F1 must exceed the margin."""
+    """The one-sided lower bound of the difference in evaluate.metric must exceed the margin."""
 
     name: Literal["beats_baseline"]
     margin: Annotated[float, Field(gt=-1, lt=1)]
@@ -770,8 +775,8 @@ class Floor(_Strict):
     """A metric of the candidate on the test rows must reach `least`."""
 
     name: Literal["floor"]
-    metric: Metric
-    """which"""
+    metric: Text
+    """which: macro_f1, accuracy or weighted_f1 of classification"""
     least: Share
     """what it must reach"""
 
@@ -787,11 +792,11 @@ class Slices(_Strict):
 
 @dataclass(frozen=True)
 class Robustness(_Strict):
-    """No alteration of the test rows may cost the candidate more than so much macro-F1."""
+    """No alteration of the test rows may cost the candidate more than so much of evaluate.metric."""
 
     name: Literal["robustness"]
     most: Share
-    """that macro-F1 may drop"""
+    """that the metric may drop"""
 
 
 @dataclass(frozen=True)
@@ -869,6 +874,12 @@ class Task(_Strict):
         foreign = [of.name for of in named if isinstance(of, of_texts if pictures else of_pictures)]
         if foreign:
             raise ValueError(f"{', '.join(foreign)}: not for the modality {self.modality.name}")
+        known = self.problem.HEADLINES
+        named = {"finetune.best_metric": (self.finetune.best_metric, (*known, "loss", "last")), "evaluate.metric": (self.evaluate.metric, self.problem.METRICS)}
+        named |= {f"register.gates.{i}.metric": (gate.metric, known) for i, gate in enumerate(self.register.gates) if isinstance(gate, Floor)}
+        for place, (metric, there) in named.items():
+            if metric is not None and metric not in there:
+                raise ValueError(f"{place}: the problem {self.problem.name} has no {metric}; it has {', '.join(there)}")
         if self.augment.on_the_fly and not pictures:
             raise ValueError("augment.on_the_fly: pictures alone are altered on the fly")
 

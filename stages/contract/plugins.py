@@ -4,7 +4,7 @@ A plug-in is a module: stages/KIND/NAME.py. There is no registry and no decorato
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast, get_type_hints
 
 from pydantic import TypeAdapter
 
+from stages.contract.metrics import Metric
 from stages.contract.params import Encoding, Task
 
 if TYPE_CHECKING:
@@ -142,7 +143,15 @@ class Modality(Protocol):
 
 
 class Problem(Protocol):
-    """What y is."""
+    """What y is.
+
+    METRICS are those by which models can be compared, the first of them unless evaluate.metric names another; HEADLINES what is shown of what measure
+    returns, with the name that people know it by; OF_SLICES the metric that a few rows are measured by.
+    """
+
+    METRICS: Mapping[str, Metric]
+    HEADLINES: Mapping[str, str]
+    OF_SLICES: str
 
     def label(self, y: "pd.Series[str]", settings: Any) -> "pd.DataFrame":
         """Return column y (list of string), and columns code and reason, null where y is good."""
@@ -185,10 +194,6 @@ class Problem(Protocol):
 
     def at_chance(self, targets: "np.ndarray[Any, Any]", logits: "np.ndarray[Any, Any]") -> bool:
         """Say whether logits know no more of targets than chance, where the rows are enough to say so."""
-        ...
-
-    def headlines(self, report: dict[str, Any]) -> dict[str, float]:
-        """Return what `dvc metrics show` and MLflow show of a report; the first is the one that promotion looks at."""
         ...
 
 
@@ -260,7 +265,7 @@ class Learning:
     measure takes logits and targets of the same rows in any order: a loop may batch validation by length. Without train rows
     there is nothing to learn. require takes the same, after the first epoch's worth of steps, and raises ModelError where it was in vain.
     head names the modules that are new, which have a learning rate of their own; begun is what validation says of the model as it
-    begins (epoch 0), null where that is random.
+    begins (epoch 0), null where that is random. metric is the one of measure that decides where finetune names none.
     """
 
     train: Rows
@@ -271,6 +276,7 @@ class Learning:
     require: Callable[[Any, Any], None] = lambda *_: None
     head: frozenset[str] = frozenset()
     begun: dict[str, float] | None = None
+    metric: str = "loss"
 
 
 def merit(epoch: dict[str, float], metric: str) -> float:
@@ -284,10 +290,13 @@ def merit(epoch: dict[str, float], metric: str) -> float:
     return -epoch["eval_loss"] if metric == "loss" else epoch[f"eval_{metric}"] - 1e-6 * epoch["eval_loss"]
 
 
-def kept(history: list[dict[str, float]], metric: str) -> dict[str, float]:
-    """Return the epoch of a history that is kept: the one of most merit, the earliest on a tie, but epoch 0 where validation likes none better."""
+def kept(history: list[dict[str, float]], metric: str, otherwise: str) -> dict[str, float]:
+    """Return the epoch of a history that is kept: the one of most merit, the earliest on a tie, but epoch 0 where validation likes none better.
+
+    `last` is no metric: by the other one it is said whether validation likes the last epoch better than epoch 0.
+    """
     epochs = [entry for entry in history if "eval_loss" in entry]
-    best, judge = max(epochs, key=lambda epoch: merit(epoch, metric)), "macro_f1" if metric == "last" else metric
+    best, judge = max(epochs, key=lambda epoch: merit(epoch, metric)), otherwise if metric == "last" else metric
     return epochs[0] if epochs[0]["epoch"] == 0 and merit(best, judge) <= merit(epochs[0], judge) else best
 
 
@@ -311,6 +320,11 @@ def settings(section: dict[str, Any]) -> Any:
 def like(name: str) -> str:
     """Return the modality whose pretrained models a modality feeds: the one its module names as LIKE, or itself."""
     return getattr(modality(name), "LIKE", name)
+
+
+def deciding(of_y: Problem, metric: str | None) -> str:
+    """Return the metric that decides: the one that evaluate.metric names, else the problem's first."""
+    return metric or next(iter(of_y.METRICS))
 
 
 def source(name: str) -> Source:

@@ -20,7 +20,7 @@ def examine(logits: Array, right: "pd.Series[bool]", temperature: float, bins: i
     found = list[dict[str, float]]()
     for _, rows in right.groupby(place):
         share = statistics.share(int(rows.sum()), len(rows), alpha)
-        found.append({"rows": len(rows), "confidence": float(confidence[rows.index].mean()), "right": share.value, "low": share.low, "high": share.high})
+        found.append({"rows": len(rows), "confidence": float(confidence[rows.index].mean())} | dict(zip(("right", "low", "high"), share, strict=True)))
     return {"temperature": temperature, "error": statistics.calibration_error(confidence, right, bins), "bins": found}
 
 

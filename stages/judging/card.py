@@ -42,9 +42,10 @@ class Facts:
 def write(decision: dict[str, Any], model: dict[str, Any], report: dict[str, Any], stated: Card, facts: Facts) -> str:
     """Return the whole card (after Mitchell et al. 2019): its head, what it is for, its data, the models compared, and where it is weak."""
     candidate = report["models"]["candidate"]
-    models = [(name, f"{of['accuracy']:.4f}", _interval(of["intervals"]["macro_f1"], 4)) for name, of in report["models"].items()]
+    metric, slices_by = report["metric"], report["metric_of_slices"]
+    models = [(name, _interval(of["intervals"][metric["name"]], 4), f"{of[slices_by]:.4f}") for name, of in report["models"].items()]
     labels = [
-        (name, f"{of['precision']:.3f}", f"{of['recall']:.3f}", _interval(candidate["intervals"]["f1"][name], 3), str(of["support"]))
+        (name, f"{of['precision']:.3f}", f"{of['recall']:.3f}", _interval(candidate["intervals"]["parts"][name], 3), str(of["support"]))
         for name, of in candidate["labels"].items()
     ]
     parts = [(part, str(rows.total()), ", ".join(f"{label} {n}" for label, n in sorted(rows.items()))) for part, rows in facts.rows.items()]
@@ -69,7 +70,7 @@ Rows that are alike stand in one part; altered copies in train alone. Far from w
 
 On the test rows, with {confidence} intervals:
 
-{_table(("model", "accuracy", "macro-F1"), models)}
+{_table(("model", metric["title"], slices_by), models)}
 
 {_table(("label", "precision", "recall", "F1", "test rows"), labels)}
 
@@ -81,16 +82,17 @@ On the test rows, with {confidence} intervals:
 
 def _weak(report: dict[str, Any]) -> str:
     """Return the weakest slices, what alterations cost, and how far the confidence can be believed, a line each."""
-    accuracy, calibration = report["models"]["candidate"]["accuracy"], report["calibration"]
+    by, calibration = report["metric_of_slices"], report["calibration"]
+    of_all = report["models"]["candidate"][by]
     below = [
-        f"{of['column']} {of['slice']}: accuracy {_interval(of['accuracy'], 3)} on {of['rows']} rows, {accuracy:.3f} on all"
-        for of in slices.weak(report["slices"], accuracy)
+        f"{of['column']} {of['slice']}: {by} {_interval(of['of_rows'], 3)} on {of['rows']} rows, {of_all:.3f} on all"
+        for of in slices.weak(report["slices"], of_all)
     ]
-    altered = [f"{robustness.name(of['transform'])}: macro-F1 drops by {_interval(of['drop'], 3)}" for of in report["robustness"]]
+    altered = [f"{robustness.name(of['transform'])}: {report['metric']['title']} drops by {_interval(of['drop'], 3)}" for of in report["robustness"]]
     plain, scaled = calibration["as_it_is"], calibration["scaled"]
     mended = f"divided by the temperature {scaled['temperature']:.3g}, by {scaled['error']:.3f}"
     confidence = f"Its confidence is off by {plain['error']:.3f} on average; {mended if scaled['error'] < plain['error'] else 'no temperature mends that'}"
-    lines = [*(below or ["No slice of the test rows lies wholly below the accuracy of all"]), *altered, confidence]
+    lines = [*(below or [f"No slice of the test rows lies wholly below the {by} of all"]), *altered, confidence]
     return "".join(f"- {_safe(line)}.\n" for line in lines)
 
 

@@ -7,10 +7,12 @@ from typing import Any, Literal, TypeGuard
 import pandas as pd
 
 from stages.contract.escape import one_line
+from stages.contract.metrics import Metric, Tally
 from stages.contract.params import BeatsBaseline, Budget, Calibration, EachLabel, Floor, Gate, Robustness, Slices
 from stages.judging import ledger, robustness
 from stages.judging.cost import Cost
-from stages.judging.statistics import Comparison, calibration_error, compare
+from stages.judging.evidence import Comparison, compare
+from stages.judging.statistics import calibration_error
 
 Outcome = Literal["promote", "reject", "inconclusive"]
 Verdict = dict[str, Any]
@@ -30,28 +32,33 @@ class Evidence:
     """as register measured it, where a gate asks"""
     against: list[str]
     labels: list[str]
+    metric: Metric
+    """by which models are compared"""
     use: int = 1
     """how many decisions have used these rows, with this one (ledger.number)"""
+
+    def tally(self, model: str) -> Tally:
+        """Return what each row adds to the counts of the metric, as a model predicts it."""
+        return self.metric.tally(self.predictions["y"], self.predictions[model], self.labels)
 
 
 def judge(gate: Gate, evidence: Evidence) -> Verdict:
     """Answer one gate. What cannot be judged is rejected."""
-    predictions, against, labels = evidence.predictions, evidence.against, evidence.labels
-    if unfit := _unfit(predictions, against):
+    if unfit := _unfit(evidence.predictions, evidence.against):
         return _refuse(gate, unfit)
     match gate:
         case BeatsBaseline():
-            return _beats(gate, predictions, against, labels, evidence.use)
+            return _beats(gate, evidence)
         case EachLabel():
-            return _each_label(gate, predictions, labels)
+            return _each_label(gate, evidence)
         case Calibration():
-            return _calibration(gate, predictions)
+            return _calibration(gate, evidence)
         case Floor():
             return _floor(gate, evidence.metrics.get(gate.metric))
         case Slices():
-            return _slices(gate, evidence.report.get("slices"))
+            return _slices(gate, evidence.report.get("slices"), str(evidence.report.get("metric_of_slices")))
         case Robustness():
-            return _robustness(gate, evidence.report.get("robustness"))
+            return _robustness(gate, evidence.report.get("robustness"), evidence.metric)
         case Budget():
             return _budget(gate, evidence.cost)
 
@@ -76,10 +83,10 @@ def _refuse(gate: Gate, reason: str) -> Verdict:
     return {"gate": gate.name, "outcome": "reject", "reason": reason}
 
 
-def _absent(predictions: pd.DataFrame, labels: list[str]) -> str | None:
-    """Return why labels without test rows cannot be judged, if there are any."""
-    absent = sorted(set(labels) - set(predictions["y"]))
-    return f"no test row bears {', '.join(absent)}, so its F1 is unknown; label some, or leave it out of the data" if absent else None
+def _absent(tally: Tally, metric: Metric) -> str | None:
+    """Return why parts without test rows cannot be judged, if there are any."""
+    absent = sorted(name for name, rows in zip(tally.parts, metric.rows(tally.sums())[0], strict=True) if not rows)
+    return f"no test row bears {', '.join(absent)}, so its {metric.part} is unknown; label some, or leave it out of the data" if absent else None
 
 
 def _floor(gate: Floor, value: object) -> Verdict:
@@ -90,57 +97,63 @@ def _floor(gate: Floor, value: object) -> Verdict:
     return {"gate": gate.name, "outcome": "promote" if passed else "reject", "metric": gate.metric, "value": value, "least": gate.least, "reason": reason}
 
 
-def _each_label(gate: EachLabel, predictions: pd.DataFrame, labels: list[str]) -> Verdict:
-    if absent := _absent(predictions, labels):
+def _each_label(gate: EachLabel, evidence: Evidence) -> Verdict:
+    tally, metric = evidence.tally("candidate"), evidence.metric
+    if absent := _absent(tally, metric):
         return _refuse(gate, absent)
-    y, candidate = predictions["y"], predictions["candidate"]
-    both, true, predicted = (of.value_counts().reindex(labels, fill_value=0) for of in (y[y == candidate], y, candidate))
-    f1 = 2 * both / (true + predicted)
-    lowest = str(f1.idxmin())
-    passed = bool(f1[lowest] >= gate.least)
-    reason = f"the lowest F1 is {f1[lowest]:.4f}, of {lowest} ({true[lowest]} rows); each must reach {gate.least:.4f}"
-    return {"gate": gate.name, "outcome": "promote" if passed else "reject", "f1": f1.to_dict(), "least": gate.least, "reason": reason}
+    sums = tally.sums()
+    scores = dict(zip(tally.parts, metric.value(sums)[0].tolist(), strict=True))
+    lowest = min(scores, key=lambda part: scores[part])
+    rows = metric.rows(sums)[0, tally.parts.index(lowest)]
+    passed = scores[lowest] >= gate.least
+    reason = f"the lowest {metric.part} is {scores[lowest]:.4f}, of {lowest} ({rows:.0f} rows); each must reach {gate.least:.4f}"
+    return {"gate": gate.name, "outcome": "promote" if passed else "reject", "parts": scores, "least": gate.least, "reason": reason}
 
 
-def _calibration(gate: Calibration, predictions: pd.DataFrame) -> Verdict:
+def _calibration(gate: Calibration, evidence: Evidence) -> Verdict:
+    predictions, right = evidence.predictions, evidence.tally("candidate").right
+    if right is None:
+        return _refuse(gate, f"no row is right or wrong by {evidence.metric.title}, so no confidence can be held to it; leave the gate out")
     confidence = pd.to_numeric(predictions.get("confidence", pd.Series(None, predictions.index)), errors="coerce")
     if wrong := int((~confidence.between(0, 1)).sum()):
         return _refuse(gate, f"{wrong} of {len(predictions)} confidences are missing or no number from 0 to 1")
     if len(predictions) < gate.bins:
         return _refuse(gate, f"{len(predictions)} test rows cannot fill {gate.bins} bins; take fewer bins or more rows")
-    error = calibration_error(confidence, predictions["y"] == predictions["candidate"], gate.bins)
+    error = calibration_error(confidence, pd.Series(list[bool](right), predictions.index), gate.bins)
     passed = error <= gate.most
     reason = f"calibration error {error:.4f} over {gate.bins} bins {'is within' if passed else 'exceeds'} {gate.most:.4f}"
     return {"gate": gate.name, "outcome": "promote" if passed else "reject", "error": error, "bins": gate.bins, "most": gate.most, "reason": reason}
 
 
-def _slices(gate: Slices, slices: Any) -> Verdict:
+def _slices(gate: Slices, slices: Any, metric: str) -> Verdict:
     if not slices:
         return _refuse(gate, "evaluate made no slices; lower evaluate.slices.min_rows, or leave the gate out")
-    shares = [[of["accuracy"][at] for at in ("value", "high")] for of in slices]
+    shares = [[of["of_rows"][at] for at in ("value", "high")] for of in slices]
     if not all(_number(value) for share in shares for value in share):
-        return _refuse(gate, "the accuracy of a slice is missing or no number from 0 to 1; evaluate anew")
+        return _refuse(gate, f"the {metric} of a slice is missing or no number from 0 to 1; evaluate anew")
     lowest = min(range(len(slices)), key=lambda i: shares[i])
     worst = min(range(len(slices)), key=lambda i: shares[i][1])
     outcome = "reject" if shares[worst][1] < gate.least else "promote" if shares[lowest][0] >= gate.least else "inconclusive"
     shown = slices[worst if outcome == "reject" else lowest]
-    of, kind = shown["accuracy"], "weakest" if outcome == "promote" else "one that fails"
+    of, kind = shown["of_rows"], "weakest" if outcome == "promote" else "one that fails"
     reason = (
         f"of {len(slices)} slices the {kind} is {one_line(shown['column'], 60)} {one_line(shown['slice'], 60)} ({shown['rows']} rows): "
-        f"accuracy {of['value']:.4f}, at most {of['high']:.4f} by chance; each must reach {gate.least:.4f}"
+        f"{metric} {of['value']:.4f}, at most {of['high']:.4f} by chance; each must reach {gate.least:.4f}"
     )
     return {"gate": gate.name, "outcome": outcome, "slice": shown, "least": gate.least, "reason": reason}
 
 
-def _robustness(gate: Robustness, alterations: Any) -> Verdict:
+def _robustness(gate: Robustness, alterations: Any, metric: Metric) -> Verdict:
     if not alterations:
         return _refuse(gate, "evaluate altered no rows; name transforms in evaluate.robustness, or leave the gate out")
     if not all(_number(of["as_it_is"]) and _number(of["altered"]) for of in alterations):
-        return _refuse(gate, "macro-F1 of altered rows is missing or no number from 0 to 1; evaluate anew")
+        return _refuse(gate, f"{metric.title} of altered rows is missing or no number from 0 to 1; evaluate anew")
     worst = max(alterations, key=lambda of: of["as_it_is"] - of["altered"])
     drop = worst["as_it_is"] - worst["altered"]
     passed = drop <= gate.most
-    reason = f"{robustness.name(worst['transform'])} costs most: macro-F1 drops by {drop:.4f} to {worst['altered']:.4f}; at most {gate.most:.4f} is allowed"
+    reason = (
+        f"{robustness.name(worst['transform'])} costs most: {metric.title} drops by {drop:.4f} to {worst['altered']:.4f}; at most {gate.most:.4f} is allowed"
+    )
     return {"gate": gate.name, "outcome": "promote" if passed else "reject", "worst": worst, "most": gate.most, "reason": reason}
 
 
@@ -161,15 +174,13 @@ def _number(value: object) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value) and 0 <= value <= 1
 
 
-def _beats(gate: BeatsBaseline, predictions: pd.DataFrame, against: list[str], labels: list[str], use: int) -> Verdict:
-    if unfit := _absent(predictions, labels) or (None if against else "there is nobody to judge against"):
+def _beats(gate: BeatsBaseline, evidence: Evidence) -> Verdict:
+    candidate = evidence.tally("candidate")
+    if unfit := _absent(candidate, evidence.metric) or (None if evidence.against else "there is nobody to judge against"):
         return _refuse(gate, unfit)
-    spent = ledger.spending(gate.alpha, use)
-    margins = {name: gate.margins.get(name, gate.margin) for name in against}
-    found = {
-        name: compare(predictions["y"], predictions["candidate"], predictions[name], labels, margin=margin, level=spent.level)
-        for name, margin in margins.items()
-    }
+    spent = ledger.spending(gate.alpha, evidence.use)
+    margins = {name: gate.margins.get(name, gate.margin) for name in evidence.against}
+    found = {name: compare(candidate, evidence.tally(name), evidence.metric, margin=margin, level=spent.level) for name, margin in margins.items()}
     outcomes: dict[str, Outcome] = {name: _outcome(c, margins[name]) for name, c in found.items()}
     hardest = min(found, key=lambda name: (("reject", "inconclusive", "promote").index(outcomes[name]), found[name].lower - margins[name]))
     said = [_say(hardest, outcomes[hardest], found[hardest], margins[hardest], spent.level), spent.advice]
@@ -191,8 +202,8 @@ def _outcome(c: Comparison, margin: float) -> Outcome:
 
 
 def _say(name: str, outcome: Outcome, c: Comparison, margin: float, level: float) -> str:
-    widest = max(c.by_label, key=lambda label: c.by_label[label]["share_of_variance"])
-    label = c.by_label[widest]
+    widest = max(c.parts, key=lambda part: c.parts[part]["share_of_variance"])
+    part = c.parts[widest]
     more = (
         f"about {c.more_rows:,} more rows would settle it (judge them alone: with these, it would be their next use)"
         if c.more_rows
@@ -209,6 +220,6 @@ def _say(name: str, outcome: Outcome, c: Comparison, margin: float, level: float
         f"({sure} at least {c.lower:+.4f}, more than {margin:g} is asked)",
     }[outcome]
     return (
-        f"macro-F1 {c.candidate:.4f} {compared}; these rows can show {c.smallest_detectable:.4f} or more; "
-        f"label {widest} ({label['rows']:.0f} rows) makes {label['share_of_variance']:.0%} of that uncertainty"
+        f"{c.metric} {c.candidate:.4f} {compared}; these rows can show {c.smallest_detectable:.4f} or more"
+        + (f"; label {widest} ({part['rows']:.0f} rows) makes {part['share_of_variance']:.0%} of that uncertainty" if len(c.parts) > 1 else "")
     ) + (f"; {more}" if outcome == "inconclusive" else "")

@@ -32,7 +32,7 @@ def confusion(y: "pd.Series[str]", predicted: "pd.Series[str]", labels: list[str
     path.write_bytes(_png(figure))
 
 
-def learning_curves(history: list[dict[str, float]], metric: str, kept: float) -> bytes:
+def learning_curves(history: list[dict[str, float]], metric: str, title: str, kept: float) -> bytes:
     """Draw losses by epoch and, beside them, the validation metric, the epoch that finetune kept marked."""
     train, epochs = ([entry for entry in history if key in entry] for key in ("loss", "eval_loss"))
     best = next(entry for entry in epochs if entry["epoch"] == kept)
@@ -45,9 +45,7 @@ def learning_curves(history: list[dict[str, float]], metric: str, kept: float) -
     losses.legend(frameon=False)
     scores.plot([e["epoch"] for e in epochs], [e[f"eval_{metric}"] for e in epochs], color=COLOURS["validation"], **dots)
     scores.plot(best["epoch"], best[f"eval_{metric}"], "o", markersize=11, markerfacecolor="none", markeredgecolor="#b3261e", markeredgewidth=1.6)
-    scores.set_title(
-        f"validation {metric.replace('_f1', '-F1')}: {best[f'eval_{metric}']:.4f} in epoch {kept:g}, which is kept", fontsize="medium", parse_math=False
-    )
+    scores.set_title(f"validation {title}: {best[f'eval_{metric}']:.4f} in epoch {kept:g}, which is kept", fontsize="medium", parse_math=False)
     for axes in (losses, scores):
         axes.set_xlabel("epoch")
         axes.set_xlim(left=0)

@@ -56,12 +56,14 @@ class Findings:
     task: str
     facts: Mapping[str, object]
     """what stands under the title: name, value"""
+    titles: Mapping[str, str]
+    """a metric: as people call it"""
     headlines: Mapping[str, Mapping[str, float]]
     """a model's metrics by name; the first model is the candidate, the others its baselines"""
     confidence: float
     """of the intervals: 0.95"""
     found: Mapping[str, Any]
-    """report.json: models, beside, calibration, slices, robustness"""
+    """report.json: metric, models, beside, calibration, slices, robustness"""
     cost: Mapping[str, Mapping[str, float]]
     """what a model costs, by name, as timing.json has it; the candidate is missing where it was not measured"""
     taken_for: Mapping[str, tuple[str, int]]
@@ -90,10 +92,16 @@ def write(path: Path, findings: Findings) -> None:
     import jinja2
 
     page: Any = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, finalize=_plain, trim_blocks=True, lstrip_blocks=True)
-    page.filters |= {"extract": lambda text: one_line(text, TEXT), "picture": _address, "place": _place}
+    page.filters |= {
+        "extract": lambda text: one_line(text, TEXT),
+        "picture": _address,
+        "place": _place,
+        "first_upper": lambda text: text[:1].upper() + text[1:],
+    }
     page.tests["picture"] = lambda x: isinstance(x, bytes)
     candidate, *baselines = findings.headlines
-    intervals = findings.found["models"][candidate]["intervals"]
+    model, by = findings.found["models"][candidate], findings.found["metric_of_slices"]
+    intervals = model["intervals"]
     written = page.from_string(
         TEMPLATE.read_text(encoding="utf-8")
     ).render(
@@ -101,11 +109,13 @@ def write(path: Path, findings: Findings) -> None:
         candidate=findings.headlines[candidate],
         baselines={name: findings.headlines[name] for name in baselines},
         intervals=intervals,
-        start=min(floor(10 * min((of["low"] for of in intervals["f1"].values()), default=0)), 9) / 10,  # of the scale of F1
-        labels=sorted(findings.found["models"][candidate]["labels"].items(), key=lambda item: (item[1]["f1"], item[0])),
+        start=min(floor(10 * min((of["low"] for of in intervals["parts"].values()), default=0)), 9) / 10,  # of the scale of a part's score
+        labels=sorted(model["labels"].items(), key=lambda item: (item[1]["f1"], item[0])),
         alone=findings.cost.get(candidate),
         enough=enough(findings.found["beside"], findings.cost),
-        weak=slices.weak(findings.found["slices"], findings.found["models"][candidate]["accuracy"]),
+        weak=slices.weak(findings.found["slices"], model[by]),
+        metric=findings.found["metric"],
+        by=findings.titles[by],
         slices=findings.found["slices"][:SLICES],
         alterations=[(_call(of["transform"]), of) for of in findings.found["robustness"]],
     )

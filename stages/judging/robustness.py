@@ -7,30 +7,31 @@ from typing import Any
 import pandas as pd
 
 from stages.contract import draws
+from stages.contract.metrics import Metric, Tally
 from stages.contract.params import Alterations
 from stages.contract.plugins import Encoded
-from stages.judging import scoring, statistics
+from stages.judging import evidence, scoring
 from stages.judging.scoring import Scorer
 
 
-def measure(scorer: Scorer, test: pd.DataFrame, y: "pd.Series[str]", settings: Alterations, alpha: float) -> list[dict[str, Any]]:
-    """Return for each transform alone macro-F1 of the rows as they are and altered, and the drop with its two-sided bounds.
+def measure(scorer: Scorer, test: pd.DataFrame, y: "pd.Series[str]", metric: Metric, settings: Alterations, alpha: float) -> list[dict[str, Any]]:
+    """Return for each transform alone the metric of the rows as they are and altered, and the drop with its two-sided bounds.
 
     test are manifest rows, y their labels (same index). settings.rows of them are drawn, whatever their order, and scored in one view:
-    what averaging over views gains is no matter here. Macro-F1 is over the labels that drawn rows have.
+    what averaging over views gains is no matter here. Labels are those that drawn rows have.
     """
     if not settings.transforms:
         return []
     drawn = test.loc[pd.Series([draws.uniform("robustness", settings.seed, i) for i in test["id"]], test.index).nsmallest(settings.rows).index]
     labels = sorted(set(y[drawn.index]))
 
-    def predicted(encoded: Encoded) -> "pd.Series[str]":
-        return scorer.decode(scoring.logits(scorer, encoded, averaged=False), drawn)["predicted"]
+    def tally(encoded: Encoded) -> Tally:
+        return metric.tally(y[drawn.index], scorer.decode(scoring.logits(scorer, encoded, averaged=False), drawn)["predicted"], labels)
 
-    as_it_is, listed = predicted(scorer.encode(drawn)), list[dict[str, Any]]()
+    as_it_is, listed = tally(scorer.encode(drawn)), list[dict[str, Any]]()
     for transform in settings.transforms:
-        altered = predicted(scorer.of_x.encode_altered(drawn, scorer.processor, scorer.settings, transform, settings.seed))
-        of = statistics.compare(y[drawn.index], as_it_is, altered, labels, margin=0, level=alpha / 2)
+        altered = tally(scorer.of_x.encode_altered(drawn, scorer.processor, scorer.settings, transform, settings.seed))
+        of = evidence.compare(as_it_is, altered, metric, margin=0, level=alpha / 2)
         listed.append({
             "transform": json.loads(json.dumps(asdict(transform))),
             "rows": len(drawn),

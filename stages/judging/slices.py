@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 
 from stages.contract.escape import extract
+from stages.contract.metrics import Metric
 from stages.contract.params import Slicing
-from stages.contract.plugins import Problem
-from stages.judging import statistics
+from stages.judging import evidence, statistics
 
 
 def columns(features: pd.DataFrame, meta: "pd.Series[str]", settings: Slicing) -> pd.DataFrame:
@@ -31,25 +31,25 @@ def columns(features: pd.DataFrame, meta: "pd.Series[str]", settings: Slicing) -
 
 
 def measure(
-    sliced: pd.DataFrame, y: "pd.Series[str]", predicted: "pd.Series[str]", of_y: Problem, settings: Slicing, confidence: float
+    sliced: pd.DataFrame, y: "pd.Series[str]", predicted: "pd.Series[str]", metric: Metric, small: Metric, settings: Slicing, confidence: float
 ) -> list[dict[str, Any]]:
-    """Return a slice each, the least accurate first: rows, macro-F1 over the labels there, accuracy and its interval.
+    """Return a slice each, the weakest first: rows, the metric over the labels there, and the one for a few rows with its interval.
 
     The intervals hold together: each has the confidence that all of them hold with the one that is asked (Bonferroni).
     """
     found = [(str(name), value, rows) for name, of in sliced.items() for value, rows in of.groupby(of).groups.items() if len(rows) >= settings.min_rows]
     listed = list[dict[str, Any]]()
     for name, value, rows in found:
-        right = y[rows] == predicted[rows]
-        share = asdict(statistics.share(int(right.sum()), len(right), (1 - confidence) / len(found)))
-        report = of_y.measure(y[rows].tolist(), predicted[rows].tolist(), sorted(set(y[rows])))
-        listed.append({"column": name, "slice": extract(value), "rows": len(rows), "macro_f1": report["macro_f1"], "accuracy": share})
-    return sorted(listed, key=lambda of: (of["accuracy"]["value"], of["column"], of["slice"]))
+        labels = sorted(set(y[rows]))
+        scored, by_row = (of.tally(y[rows], predicted[rows], labels) for of in (metric, small))
+        interval = evidence.intervals(by_row, small, alpha=(1 - confidence) / len(found)).score
+        listed.append({"column": name, "slice": extract(value), "rows": len(rows), "score": evidence.score(scored, metric), "of_rows": asdict(interval)})
+    return sorted(listed, key=lambda of: (of["of_rows"]["value"], of["column"], of["slice"]))
 
 
-def weak(found: list[dict[str, Any]], accuracy: float) -> list[dict[str, Any]]:
-    """Return the slices whose whole interval lies below the accuracy of all rows."""
-    return [of for of in found if of["accuracy"]["high"] < accuracy]
+def weak(found: list[dict[str, Any]], of_all: float) -> list[dict[str, Any]]:
+    """Return the slices whose whole interval lies below what all rows have."""
+    return [of for of in found if of["of_rows"]["high"] < of_all]
 
 
 def _ranges(numbers: "pd.Series[float]", bins: int) -> "pd.Series[Any]":

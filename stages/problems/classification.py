@@ -15,10 +15,12 @@ from stages.checks import characters
 from stages.contract import plugins
 from stages.contract.errors import ModelError
 from stages.contract.escape import extract, one_line
+from stages.contract.metrics import Metric, Ratio, Tally
 from stages.contract.params import Classification
 
+Array = np.ndarray[Any, Any]
+
 ENOUGH = 200  # rows of which it can be said that a model does no better than chance
-HEADLINES = ("macro_f1", "accuracy", "weighted_f1")
 HEADS = {
     "text": "AutoModelForSequenceClassification",
     "image": "AutoModelForImageClassification",
@@ -191,6 +193,53 @@ def at_chance(targets: "np.ndarray[Any, Any]", logits: "np.ndarray[Any, Any]") -
     return bool((predicted == targets).mean() <= chance + np.sqrt(chance * (1 - chance) / rows) and likely <= of_shares)
 
 
-def headlines(report: dict[str, Any]) -> dict[str, float]:
-    """Return macro F1, accuracy and weighted F1."""
-    return {name: report[name] for name in HEADLINES}
+# ---- metrics ---------------------------------------------------------------------------------------------------------
+
+
+def counts_of_f1(y: Array, predicted: Array, labels: int) -> Array:
+    """Return what pairs of label and prediction (kinds,), -1 for any other label, add to the counts of each label (3, kinds, labels).
+
+    They say whether it is true and predicted, how often it is either, and whether it is true.
+    """
+    is_y, is_p = ((side[:, None] == np.arange(labels)).astype(float) for side in (y, predicted))
+    return np.stack([is_y * is_p, is_y + is_p, is_y])
+
+
+def _tally_f1(y: "pd.Series[str]", predicted: "pd.Series[str]", labels: list[str]) -> Tally:
+    code = {name: i for i, name in enumerate(labels)}
+    codes = np.stack([side.map(code).fillna(-1).to_numpy(dtype=int) for side in (y, predicted)])
+    (known, said), kinds = np.unique(codes, axis=1, return_inverse=True)
+    return Tally(labels, counts_of_f1(known, said, len(labels)), kinds.ravel(), (y == predicted).to_numpy())
+
+
+def _tally_right(y: "pd.Series[str]", predicted: "pd.Series[str]", _: list[str]) -> Tally:
+    """Return whether a row is right, and that it is one."""
+    right = (y == predicted).to_numpy()
+    return Tally(["all"], np.array([[[0.0], [1.0]], [[1.0], [1.0]]]), right.astype(int), right)
+
+
+METRICS: dict[str, Metric] = {
+    "macro_f1": Metric(
+        "macro-F1",
+        "F1",
+        tally=_tally_f1,
+        value=Ratio(lambda counts: 2 * counts[0], lambda counts: counts[1]),
+        rows=lambda sums: sums[2],
+        right=(1.0, 2.0, 1.0),
+        wrong=(0.0, 1.0, 1.0),
+        share=lambda sums: (sums[0], sums[1] - sums[0]),  # of the rows that bear or got a label, those that do both
+        of_share=lambda share: 2 * share / (1 + share),
+    ),
+    "accuracy": Metric(
+        "accuracy",
+        "accuracy",
+        tally=_tally_right,
+        value=Ratio(lambda counts: counts[0], lambda counts: counts[1]),
+        rows=lambda sums: sums[1],
+        right=(1.0, 1.0),
+        wrong=(0.0, 1.0),
+        share=lambda sums: (sums[0], sums[1]),
+    ),
+}
+HEADLINES = {name: of.title for name, of in METRICS.items()} | {"weighted_f1": "weighted F1"}
+OF_SLICES = "accuracy"

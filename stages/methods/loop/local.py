@@ -106,7 +106,7 @@ def fit(model: Any, learning: Learning, finetune: Finetune, compute: Compute, wo
         resuming.keep(trainer, checkpoint, wish)
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     history = begun + [{k: v for k, v in entry.items() if not k.endswith((*CLOCK, MERIT))} for entry in trainer.state.log_history]
-    if begun and kept(history, finetune.best_metric) is history[0]:
+    if begun and kept(history, finetune.best_metric, learning.metric) is history[0]:
         model.load_state_dict(at_first)
     return history
 
