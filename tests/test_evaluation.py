@@ -109,6 +109,21 @@ def test_the_weakest_slice_stands_first_with_an_interval_that_allows_for_all() -
     assert [of["slice"] for of in some] == ["near"]
 
 
+def test_the_metric_that_params_names_decides_from_the_report_to_the_registry(done: Project, tmp_path: Path) -> None:
+    project = done.copy(tmp_path / "project")
+    project.params(lambda p: p["tasks"]["tiny"]["evaluate"].update(metric="accuracy"))
+    said = project.through("evaluate", "register").root / "data"
+    metrics, report, decision = (receipts.read_json(said / name) for name in (
+        "evaluate/tiny/metrics.json", "evaluate/tiny/report.json", "register/tiny/decision.json"))  # fmt: skip
+    rows = pd.read_parquet(said / "evaluate/tiny/predictions.parquet")
+    (name, baseline), *_ = metrics["baselines"].items()
+    assert baseline == {"accuracy": pytest.approx((rows["y"] == rows[name]).mean())}
+    assert report["beside"][name]["difference"] == pytest.approx(metrics["accuracy"] - baseline["accuracy"])
+    verdict = next(of for of in decision["verdicts"] if of["gate"] == "beats_baseline")
+    assert verdict["reason"].startswith("accuracy ")
+    assert "Gain is the candidate’s accuracy less" in (said / "evaluate/tiny/report.html").read_text("utf-8")
+
+
 # Rows made worse, and what a model costs.
 
 

@@ -375,6 +375,32 @@ def test_the_bounds_are_near_those_of_a_plain_bootstrap_over_rows() -> None:
     assert found.p_value == pytest.approx(np.mean(np.array(plain) <= 0), abs=0.03)
 
 
+def test_the_metric_that_is_named_decides() -> None:
+    """Accuracy is a mean over rows alone: no label is short of rows, and none makes most of the uncertainty."""
+    rows, accuracy = scored(500, 1, candidate=0.95, champion=0.7), classification.METRICS["accuracy"]
+    rows = rows[rows["y"] != "d"]
+    assert judge(rows)["outcome"] == "reject", "no row bears d, so its F1 is unknown"
+    verdict = judge(rows, metric=accuracy)
+    right = [(rows["y"] == rows[name]).mean() for name in ("candidate", "champion")]
+    found = verdict["against"]["champion"]
+    assert (found["candidate"], found["baseline"]) == pytest.approx(right)
+    assert verdict["outcome"] == "promote" and verdict["reason"].startswith("accuracy 0.9") and "uncertainty" not in verdict["reason"]
+    spread = math.sqrt(np.var((rows["y"] == rows["candidate"]).astype(float) - (rows["y"] == rows["champion"])) / len(rows))
+    assert found["difference"] - found["lower"] == pytest.approx(statistics.quantile(1 - LEVEL) * spread, rel=0.02)
+
+
+def test_a_metric_of_which_only_the_value_is_known_has_the_same_bounds() -> None:
+    """Its gradient is taken in small steps; without a share of rows its interval is the delta method's."""
+    rows = scored(400, 3, candidate=0.8, champion=0.7)
+    ratio = F1.value
+    plain = replace(F1, value=lambda sums: ratio(sums), share=None)  # noqa: PLW0108  (no Ratio, but the function that it is)
+    exact, stepped = compare(rows), compare(rows, metric=plain)
+    assert (stepped.lower, stepped.upper, stepped.difference) == pytest.approx((exact.lower, exact.upper, exact.difference), abs=1e-7)
+    near, wilson = (evidence.intervals(F1.tally(rows["y"], rows["candidate"], LABELS), of, alpha=0.05).score for of in (plain, F1))
+    assert (near.low, near.high) == pytest.approx((wilson.low, wilson.high), abs=0.01)
+    assert near.value - near.low == pytest.approx(near.high - near.value)
+
+
 def test_the_order_of_rows_changes_no_number() -> None:
     rows = scored(100, 2, candidate=0.8, champion=0.7)
     assert compare(rows) == compare(rows.sample(frac=1, random_state=1).reset_index(drop=True))
