@@ -42,7 +42,7 @@ $(READY): pyproject.toml constraints.txt .ci/install.py
 	@echo $(CURDIR) > $@
 
 repro: setup
-	python -m stages.contract.preflight dvc repro
+	python -m stages.project.preflight dvc repro
 
 flow: setup
 	python -m flows.pipeline

@@ -21,10 +21,12 @@ import pandas as pd
 
 from benchmarks import domain, elsewhere
 from benchmarks.leak import leaked
-from stages.checks import groups, label_issues, near_texts
-from stages.contract import manifest, plugins, settings
+from stages.checks import label_issues
+from stages.contract import groups, manifest, plugins, settings
 from stages.contract.params import LabelIssues, TextModality
-from stages.modalities import text
+from stages.modalities.text import near as nearness
+
+text = plugins.modality("text")
 
 ANY_LENGTH = TextModality("text", characters=(0, 10**9), median_characters=(0, 10**9), max_tokens=512)
 WORDS, LETTERS = 20_000, "etaoinshrdlcumwfgypbvk"
@@ -62,19 +64,19 @@ def planted(number: int, drawn: np.random.Generator, templated: float = 0.0) -> 
 
 def found(texts: list[str], copied: int) -> dict[str, Any]:
     """Return which copies came into their original's group, by their Jaccard index, and what it cost."""
-    normal = text.normalise(pd.Series(texts))
+    normal = text.reading.normalise(pd.Series(texts))
     began, used = time.perf_counter(), time.process_time()
     code, distinct = pd.factorize(normal, sort=True)
-    pairs = near_texts.pairs(distinct.tolist())
+    pairs = nearness.pairs(distinct.tolist())
     group = groups.linked(len(distinct), pairs)[code]
     cost = {"seconds": round(time.perf_counter() - began, 1), "seconds_of_cpu": round(time.process_time() - used, 1)}
     index = np.array([jaccard(a, b) for a, b in zip(normal[:copied], normal[copied : 2 * copied], strict=True)])
     together = group[:copied] == group[copied : 2 * copied]
-    unconfirmed = sum(jaccard(distinct[a], distinct[b]) < near_texts.LIMIT for a, b in pairs.tolist())
+    unconfirmed = sum(jaccard(distinct[a], distinct[b]) < near.LIMIT for a, b in pairs.tolist())
     return {
         "texts": len(texts), **cost, "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10,
         "recall": {name: share(together, (index >= low) & (index < high)) for name, (low, high) in BINS.items()},
-        "below": {"pairs": int((index < near_texts.LIMIT).sum()), "merged": int(together[index < near_texts.LIMIT].sum())},
+        "below": {"pairs": int((index < near.LIMIT).sum()), "merged": int(together[index < near.LIMIT].sum())},
         "unconfirmed": unconfirmed, "largest_group": int(np.bincount(group).max()),
     }  # fmt: skip
 
@@ -86,7 +88,7 @@ def share(together: npt.NDArray[np.bool_], among: npt.NDArray[np.bool_]) -> dict
 
 def jaccard(a: str, b: str) -> float:
     """Return the share of all 4-grams of two texts that both have."""
-    left, right = ({of[i : i + near_texts.GRAM] for i in range(len(of) - near_texts.GRAM + 1)} for of in (a, b))
+    left, right = ({of[i : i + near.GRAM] for i in range(len(of) - near.GRAM + 1)} for of in (a, b))
     return len(left & right) / max(len(left | right), 1)
 
 

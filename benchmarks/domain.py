@@ -18,12 +18,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from stages.checks import activations, distances, profiles
-from stages.checks.activations import Seen
-from stages.checks.profiles import Profile
-from stages.contract import pictures, plugins
+from stages.contract import plugins
 from stages.contract.params import Augment, Compute, ImageModality, Keyboard, Ocr, RandomCharacter, RandomWord, TextModality
-from stages.modalities import text
+from stages.domain import distances, profiles
+from stages.domain.profiles import Profile
+from stages.modalities.image import pictures
+from stages.models import activations
+from stages.models.activations import Seen
+
+text = plugins.modality("text")
 
 COMPUTE = Compute(threads=2, dtype="float32", memory_format="contiguous_format", batch_size=64)
 TEXTS = TextModality("text", characters=(0, 10**6), median_characters=(0, 10**6), max_tokens=64)
@@ -39,7 +42,7 @@ def taken(x: list[str], base: Path, settings: Any) -> tuple[Profile, Seen]:
     """Return what the checks keep of rows, and all that the base model saw of them."""
     rows = pd.DataFrame({"x": x, "group": 0})
     of_x = plugins.modality(settings.name)
-    held, seen = profiles.take({}, rows, of_x.look(rows["x"], settings), (of_x, plugins.problem("classification")), base, (settings, COMPUTE), True)
+    held, seen = profiles.take({}, rows, of_x.reading.look(rows["x"], settings), (of_x, plugins.problem("classification")), base, (settings, COMPUTE), True)
     assert seen is not None
     return held, seen
 
@@ -143,7 +146,7 @@ def altered(texts: list[str], transform: Any, seed: int) -> list[str]:
     """Return texts, each altered as augment alters it."""
     augment = Augment(seed=seed, share=1.0, copies=1, on_the_fly=False, transforms=(transform,))
     samples = pd.DataFrame({"id": [str(i) for i in range(len(texts))], "x": texts, "content": ""})
-    copies = text.alter(samples, augment, TEXTS, Path(), "").set_index("source_id")["x"]
+    copies = text.altering.alter(samples, augment, TEXTS, Path(), "").set_index("source_id")["x"]
     return [copies.get(str(i), of) for i, of in enumerate(texts)]
 
 

@@ -33,10 +33,11 @@ import psutil
 from PIL import Image
 
 from benchmarks import elsewhere
-from stages.checks import groups, near_pictures
-from stages.contract import pictures
+from stages.contract import draws, groups, plugins
 from stages.contract.params import Albumentations, Augment, ImageModality
-from stages.modalities import image
+from stages.modalities.image import near, pictures
+
+image = plugins.modality("image")
 
 Picture = npt.NDArray[np.uint8]
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff"}
@@ -108,21 +109,21 @@ def ways_of_reading(paths: list[Path], workers: int) -> Ways:
         BARE[0]: lambda: in_threads(paths, workers, bare),
         BARE[1]: lambda: in_processes(paths, workers, bare),
         "read": lambda: pictures.each(paths, partial(pictures.read, limits=LIMITS), workers),
-        "read and checked": lambda: pictures.each(paths, partial(image._describe, limits=LIMITS), workers),  # pyright: ignore[reportPrivateUsage]
+        "read and checked": lambda: pictures.each(paths, partial(image.reading._describe, limits=LIMITS), workers),  # pyright: ignore[reportPrivateUsage]
     }
 
 
 def ways_of_augmenting(paths: list[Path], workers: int, into: Path) -> Ways:
     """Return ways to write altered copies: a bare loop, and augment's."""
-    looked = image.look(pd.Series([path.absolute().as_posix() for path in paths]), SETTINGS)
+    looked = image.reading.look(pd.Series([path.absolute().as_posix() for path in paths]), SETTINGS)
     samples = pd.DataFrame({
         "id": [f"{i:06}" for i in range(len(paths))], "x": [path.absolute().as_posix() for path in paths],
-        "content": looked["normal"].map(image.duplicates.digest_one), "y": [["any"]] * len(paths),
+        "content": looked["normal"].map(draws.digest_one), "y": [["any"]] * len(paths),
     })  # fmt: skip
     return {
         BARE[0]: lambda: in_threads(paths, workers, partial(bare_copy, into=into)),
         BARE[1]: lambda: in_processes(paths, workers, partial(bare_copy, into=into)),
-        "augment": lambda: [image.alter(samples, POLICY, SETTINGS, into, "below")],
+        "augment": lambda: [image.altering.alter(samples, POLICY, SETTINGS, into, "below")],
     }
 
 
@@ -243,23 +244,23 @@ def near_duplicates(options: argparse.Namespace) -> None:
     """Print the share of copies that come into their original's group, merged originals, and the cost of many pictures."""
     paths = files(options.pictures)
     originals_of = [decode(path) for path in paths]
-    originals = np.array([near_pictures.fingerprint(picture) for picture in originals_of])
-    merged = near_pictures.pairs(originals)
+    originals = np.array([near.fingerprint(picture) for picture in originals_of])
+    merged = near.pairs(originals)
     print(json.dumps({"pictures": len(paths), "merged": [[paths[a].name, paths[b].name] for a, b in merged.tolist()]}))
     for kind, copy in COPIES.items():
-        both = np.concatenate([originals, [near_pictures.fingerprint(copy(picture)) for picture in originals_of]])
-        group = groups.linked(len(both), near_pictures.pairs(both))
+        both = np.concatenate([originals, [near.fingerprint(copy(picture)) for picture in originals_of]])
+        group = groups.linked(len(both), near.pairs(both))
         print(json.dumps({"copy": kind, "found": round(float((group[: len(paths)] == group[len(paths) :]).mean()), 4)}), flush=True)
 
     rng = np.random.default_rng(0)
-    many = np.array([near_pictures.fingerprint(crop) for picture in originals_of for crop in crops(picture, -(-MANY // len(paths)), rng)])[:MANY]
+    many = np.array([near.fingerprint(crop) for picture in originals_of for crop in crops(picture, -(-MANY // len(paths)), rng)])[:MANY]
     with measured(f"{len(many)} crops"):
-        groups.linked(len(many), near_pictures.pairs(many))
+        groups.linked(len(many), near.pairs(many))
     blank = many[rng.permutation(len(many))[: MANY // 2]]
-    blank[:, near_pictures.LUMA] = np.round(rng.normal(245, 0.6, (len(blank), near_pictures.FINE**2)))
+    blank[:, near.LUMA] = np.round(rng.normal(245, 0.6, (len(blank), near.FINE**2)))
     many[: len(blank)] = blank
     with measured(f"the same, {len(blank)} of them nearly blank"):
-        groups.linked(len(many), near_pictures.pairs(many))
+        groups.linked(len(many), near.pairs(many))
 
 
 # ---- the real stages -------------------------------------------------------------------------------------------------

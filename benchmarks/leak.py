@@ -7,8 +7,9 @@ from typing import Any
 import pandas as pd
 
 from benchmarks import elsewhere
-from stages.contract import manifest
-from stages.modalities import text
+from stages.contract import manifest, plugins
+
+text = plugins.modality("text")
 
 
 def leaked(train: Path, test: Path, columns: dict[str, str], copies: int, words: float) -> dict[str, Any]:
@@ -47,7 +48,7 @@ def leaked(train: Path, test: Path, columns: dict[str, str], copies: int, words:
 
 def new(known: "pd.Series[str]", x: "pd.Series[str]") -> "pd.Series[bool]":
     """Return which texts are near to no known one, and equal to none."""
-    group = text.alike(pd.DataFrame({"normal": text.normalise(pd.concat([known, x], ignore_index=True))}))
+    group = text.reading.alike(pd.DataFrame({"normal": text.reading.normalise(pd.concat([known, x], ignore_index=True))}))
     return ~group[len(known) :].set_axis(x.index).isin(group[: len(known)])
 
 

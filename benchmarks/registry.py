@@ -17,15 +17,17 @@ from typing import Any
 
 import pandas as pd
 
-from stages import registry
-from stages.commands import hashes, impact, lineage, rollback, versions
+from stages.commands import impact, lineage, rollback, versions
 from stages.contract import manifest, receipts, runner, settings
-from stages.judging import ledger, scoring
+from stages.judging import ledger
+from stages.models import scoring
+from stages.project import hashes
+from stages.registry import candidate, decisions, registered
 
 TEXTS = Path("data/raw/texts")
 
 
-def register(name: str, score: float, folder: Path, **tags: str) -> registry.Version:
+def register(name: str, score: float, folder: Path, **tags: str) -> registered.Version:
     """Register a model of a few bytes with all that a run holds; a tag holds its score."""
     made = folder / f"{name}_{score}"
     (made / "model").mkdir(parents=True, exist_ok=True)
@@ -34,15 +36,15 @@ def register(name: str, score: float, folder: Path, **tags: str) -> registry.Ver
     data = tags.get("refit.data_md5", "0" * 32)
     lock = {f"validate@{name}": {"deps": [{"path": str(TEXTS), "md5": data}]}}
     receipts.write_json(made / "dvc_lock.json", lock)
-    return registry.record(
-        registry.Candidate(
+    return candidate.record(
+        candidate.Candidate(
             name=name,
             sha256=scoring.identity(made),
             folder=made,
             params={"seed": 1},
             metrics={"macro_f1": score},
             history=[{"step": 1, "loss": 0.5}],
-            datasets=[registry.Dataset("texts", "test", data, pd.DataFrame({"x": ["a"], "y": ["b"]}))],
+            datasets=[candidate.Dataset("texts", "test", data, pd.DataFrame({"x": ["a"], "y": ["b"]}))],
             artifacts={"lineage": [made / "dvc_lock.json"]},
             provenance={"finetune": {"params": {"finetune": {"seed": 1}}, "versions": {"python": "3.11"}}},
             tags={"refit.data": str(TEXTS), "refit.dvc_lock_sha256": receipts.digest(lock), "score": str(score)} | tags,
@@ -50,7 +52,9 @@ def register(name: str, score: float, folder: Path, **tags: str) -> registry.Ver
     )
 
 
-def verdict(version: registry.Version, champion: registry.Version | None, earlier: int, outcome: str, ids: tuple[str, ...] = ("r1", "r2")) -> registry.Verdict:
+def verdict(
+    version: registered.Version, champion: registered.Version | None, earlier: int, outcome: str, ids: tuple[str, ...] = ("r1", "r2")
+) -> decisions.Verdict:
     """Return a verdict on a version, with a decision.json of its own."""
     against = f"version_{champion.number}" if champion else "baselines"
     folder = Path("decided", f"{version.name}_{version.number}_{against}")
@@ -58,19 +62,19 @@ def verdict(version: registry.Version, champion: registry.Version | None, earlie
     receipts.write_json(folder / "decision.json", {"outcome": outcome, "against": against, "verdicts": [{"reason": "its score"}]})
     use = ledger.Use(version.sha256, champion.sha256 if champion else against, frozenset(ids))
     held = champion.number if champion else None
-    return registry.Verdict(version, held, earlier, outcome, against, f"it beats {against}", use, "", [folder / "decision.json"], {})
+    return decisions.Verdict(version, held, earlier, outcome, against, f"it beats {against}", use, "", [folder / "decision.json"], {})
 
 
 def judge(name: str, number: int, meanwhile: Callable[[], object] = lambda: None) -> int:
     """Judge a version by its score until the champion stands still, as register does; return how often that was. meanwhile is called at first."""
     times = 0
     while True:
-        champion, earlier, version = registry.champion(name), len(registry.uses(name)), registry.version(name, str(number))
+        champion, earlier, version = registered.champion(name), len(decisions.uses(name)), registered.version(name, str(number))
         better = not version.withdrawn and (champion is None or _score(version) > _score(champion))
         if times == 0:
             meanwhile()
         times += 1
-        if registry.decide(verdict(version, champion, earlier, "promote" if better else "reject")):
+        if decisions.decide(verdict(version, champion, earlier, "promote" if better else "reject")):
             return times
 
 
@@ -89,14 +93,14 @@ def races(tries: int, folder: Path) -> dict[str, Any]:
         racer.start()
     for racer in racers:
         racer.join()
-    champions = [registry.champion(name) for name in names]
-    moves = [registry.history(name) for name in names]
+    champions = [registered.champion(name) for name in names]
+    moves = [decisions.history(name) for name in names]
     return {
         "tries": tries,
         "better_version_is_champion": sum(of is not None and _score(of) == 0.9 for of in champions),
         "processes_ended_cleanly": sum(racer.exitcode == 0 for racer in racers),
         "judged_anew": sum(ended.get() - tries for _ in racers),
-        "moves_outside_refit": sum(move.who == registry.OUTSIDE for of in moves for move in of),
+        "moves_outside_refit": sum(move.who == decisions.OUTSIDE for of in moves for move in of),
     }
 
 
@@ -124,7 +128,7 @@ def seconds(folder: Path) -> dict[str, float]:
 
 def of_task(task: str, source: str) -> dict[str, float]:
     """Return the seconds of lineage and impact of a task of this project."""
-    registry.versions()  # opens the store, whose schema MLflow looks at once a process
+    registered.versions()  # opens the store, whose schema MLflow looks at once a process
     return {"lineage": _took(lambda: lineage.lineage(task)), "impact": _took(lambda: impact.impact(Path("data/raw", source)))}
 
 
@@ -146,15 +150,15 @@ def rebuild(model: str, into: Path) -> dict[str, Any]:
     took, made = round(time.monotonic() - began), clone / "data/finetune" / name
     test, compute = manifest.read(Path("data/split", name, "test.parquet")), settings.task(name).compute
     with tempfile.TemporaryDirectory() as folder:
-        registered = scoring.predict(registry.download(version, Path(folder)), test, compute, version.sha256)
+        kept = scoring.predict(registered.download(version, Path(folder)), test, compute, version.sha256)
     again = scoring.predict(made, test, compute)
     return {
         "version": told.model,
         "commit": told.commit,
         "same_bytes": scoring.identity(made) == version.sha256,
         "test_rows": len(test),
-        "same_labels": int((again["predicted"] == registered["predicted"]).sum()),
-        "same_confidences": int((again["confidence"] == registered["confidence"]).sum()),
+        "same_labels": int((again["predicted"] == kept["predicted"]).sum()),
+        "same_confidences": int((again["confidence"] == kept["confidence"]).sum()),
         "seconds": took,
     }
 
@@ -169,7 +173,7 @@ def _took(call: Callable[[], object]) -> float:
     return round(time.monotonic() - began, 3)
 
 
-def _score(version: registry.Version) -> float:
+def _score(version: registered.Version) -> float:
     return float(version.tags["score"])
 
 

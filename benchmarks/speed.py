@@ -28,11 +28,13 @@ import pandas as pd
 from benchmarks import checks, elsewhere, images, page, stock
 from benchmarks.elsewhere import Cost
 from stages.commands import add
-from stages.contract import manifest, receipts, runner, settings
+from stages.contract import manifest, plugins, receipts, runner, settings
 from stages.contract.params import Compute
-from stages.judging import evidence, scoring
-from stages.modalities import image
+from stages.judging import evidence
+from stages.models import scoring
 from stages.problems.classification import METRICS
+
+image = plugins.modality("image")
 
 STOCK, BARE = "the stock script", "a bare loop"
 PROBE = {"tune": {"name": "linear_probe"}, "head": {"name": "probe", "c": [0.01, 0.1, 1.0, 10.0]}}  # of `refit add`
@@ -242,12 +244,12 @@ class Bench:
     def _plain(self, path: Path) -> str:
         """Write the rows of a part as a script without Refit would have them: each copy of a picture is a file."""
         rows = manifest.read(path)[["x", "y"]]
-        for pack in {Path("data", x).parent for x in rows["x"] if f"{image.COPIES}/" in x}:
+        for pack in {Path("data", x).parent for x in rows["x"] if f"{image.altering.COPIES}/" in x}:
             if not (files := self.folder / pack.with_suffix("")).exists():
                 with zipfile.ZipFile(self.folder / pack) as archive:
                     archive.extractall(files)
         written = self.folder / f"plain_{path.name}"
-        rows.assign(x=rows["x"].str.replace(f"/{image.COPIES}/", f"/{Path(image.COPIES).stem}/")).to_parquet(written)
+        rows.assign(x=rows["x"].str.replace(f"/{image.altering.COPIES}/", f"/{Path(image.altering.COPIES).stem}/")).to_parquet(written)
         return str(written)
 
     def ways(self, case: Case) -> dict[str, Callable[[], Cost]]:

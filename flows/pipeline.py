@@ -33,10 +33,11 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows import api, artifacts, graph
 from flows.reproduce import Dvc
-from stages.contract import locks, preflight, receipts, runner, settings, stopping, store
+from stages.contract import locks, receipts, runner, settings, stopping, store
 from stages.contract.errors import BusyError, ParamsError, RefitError, UnreachableError, mendable, told
 from stages.contract.escape import one_line
 from stages.contract.params import Params
+from stages.project import preflight
 
 WORK = preflight.ALONE
 HELPED_BY_WAITING = (BusyError.exit_code, UnreachableError.exit_code)

@@ -18,10 +18,11 @@ from prefect.states import Completed, Failed
 from flows import graph
 from flows.pipeline import NOTHING, StageError, alone, check, ended_by, once, pipeline, update, warn
 from flows.reproduce import Dvc
-from stages.contract import preflight, runner
+from stages.contract import runner
 from stages.contract.errors import RefitError
 from stages.contract.escape import one_line
 from stages.contract.params import Params, Watch
+from stages.project import preflight
 
 DUE, NOT_DUE = "Due", "NotDue"
 RAW = "data/raw/"

@@ -13,21 +13,21 @@ PREVIEWED = 3  # originals a label
 def augment(job: Job, modality: Modality, problem: Classification, split: Split, augment: Augment) -> str:
     """Write the manifest with its copies, their files if they have any, and a preview of originals beside their copies."""
     of_x, of_y = plugins.modality(modality.name), plugins.problem(problem.name)
-    if faults := of_x.faults(augment.transforms):
+    if faults := of_x.altering.faults(augment.transforms):
         raise ParamsError(f"params.yaml: tasks.{job.key}.augment.{'; '.join(faults)}")
     samples = manifest.read(job.take("validate", "manifest.parquet"))
     parting = parts.assign(samples, of_y.strata(samples["y"]), split)
     train = samples[parting.part == "train"]
     files, below = job.out / "files", f"augment/{job.key}/files"
     files.mkdir()
-    copies = of_x.alter(train, augment, modality, files, below)
+    copies = of_x.altering.alter(train, augment, modality, files, below)
 
     manifest.write(pd.concat([samples, copies], ignore_index=True), job.hand_on("manifest.parquet"))
     first = copies.drop_duplicates("source_id")
     shown = copies[copies["source_id"].isin(first.groupby(of_y.strata(first["y"])).head(PREVIEWED)["source_id"])]
     preview = job.hand_on("preview")
     preview.mkdir()
-    of_x.preview(samples.set_index("id").loc[shown["source_id"]].reset_index(), shown.reset_index(drop=True), files, below, preview)
+    of_x.showing.preview(samples.set_index("id").loc[shown["source_id"]].reset_index(), shown.reset_index(drop=True), files, below, preview)
     return f"{len(copies):,} altered copies of {copies['source_id'].nunique():,} out of {len(train):,} train rows"
 
 

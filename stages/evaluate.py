@@ -6,14 +6,16 @@ from typing import Any
 
 import pandas as pd
 
-from stages.checks import domain
-from stages.checks.activations import Base
 from stages.contract import manifest, plugins, receipts, runner
 from stages.contract.errors import ParamsError
 from stages.contract.escape import cell
 from stages.contract.params import Classification, Compute, Evaluate
 from stages.contract.runner import Job
-from stages.judging import baselines, calibration, cost, evidence, mistakes, plots, report, robustness, scoring, slices
+from stages.domain import survey
+from stages.judging import baselines, calibration, cost, evidence, robustness, slices
+from stages.models import scoring
+from stages.models.activations import Base
+from stages.report import mistakes, page, plots
 
 CONFIDENCE = 0.95  # of the intervals that are shown
 ALPHA = 1 - CONFIDENCE
@@ -29,7 +31,7 @@ def evaluate(job: Job, problem: Classification, base: str, compute: Compute, eva
     issues = receipts.read_json(job.unsigned("split", "label_issues.json"))
     job.take("finetune", "model.json")
     of_x, labels, (pretrained, _) = plugins.modality(scorer.card["modality"]["name"]), scorer.card["labels"], job.raw(base)
-    if faults := of_x.faults(evaluate.robustness.transforms):
+    if faults := of_x.altering.faults(evaluate.robustness.transforms):
         raise ParamsError(f"params.yaml: tasks.{job.key}.evaluate.robustness.{'; '.join(faults)}")
     y = of_y.strata(test["y"])
 
@@ -45,8 +47,8 @@ def evaluate(job: Job, problem: Classification, base: str, compute: Compute, eva
 
     right, temperature = y == predictions["candidate"], calibration.temperature(scoring.score(scorer, validation), of_y.targets(validation["y"], labels))
     profile = receipts.read_json(job.unsigned("validate", "domain.json"))["profile"]
-    features = of_x.look(test["x"], scorer.settings).select_dtypes("number")
-    features["domain distance"] = domain.distances_of_rows(profile, test, frozen, evaluate.slices.distance_rows)
+    features = of_x.reading.look(test["x"], scorer.settings).select_dtypes("number")
+    features["domain distance"] = survey.distances_of_rows(profile, test, frozen, evaluate.slices.distance_rows)
     sliced = slices.columns(features, test["meta"], evaluate.slices)
     found: dict[str, Any] = {
         "metric": {"name": decides, "title": metric.title, "part": metric.part},
@@ -72,7 +74,7 @@ def evaluate(job: Job, problem: Classification, base: str, compute: Compute, eva
     manifest.write_table(predictions, job.hand_on("predictions.parquet"), manifest.predictions_schema(["candidate", *cheap]))
     _write_confusion(predictions, job)
     plots.confusion(y, predictions["candidate"], labels, job.hand_on("confusion.png"))
-    report.write(job.out / "report.html", report.Findings(
+    page.write(job.out / "report.html", page.Findings(
         task=job.key,
         facts={"test rows": len(test), "labels": len(labels), "train rows": len(train), "validation rows": len(validation)},
         titles=of_y.HEADLINES,
@@ -80,7 +82,7 @@ def evaluate(job: Job, problem: Classification, base: str, compute: Compute, eva
         confidence=CONFIDENCE,
         found=found,
         cost=job.cost["models"],
-        taken_for=report.taken_for(y, predictions["candidate"]),
+        taken_for=page.taken_for(y, predictions["candidate"]),
         confusion=(job.out / "confusion.png").read_bytes(),
         curves=plots.learning_curves(history, decides, metric.title, kept),
         reliability=plots.reliability(found["calibration"]),

@@ -6,11 +6,11 @@ from typing import Any
 
 import pandas as pd
 
-from stages import device, linear
 from stages.contract import manifest, plugins, receipts, runner
 from stages.contract.errors import ModelError
 from stages.contract.params import Augment, Classification, Compute, Finetune, Modality, ProbeHead
 from stages.contract.runner import Job
+from stages.models import device, linear
 
 
 def finetune(job: Job, modality: Modality, problem: Classification, base: str, augment: Augment, compute: Compute, finetune: Finetune) -> str:
@@ -29,11 +29,11 @@ def finetune(job: Job, modality: Modality, problem: Classification, base: str, a
     model, new = of_y.load(folder, modality.name, labels, new_head=True)
     model = model.to(memory_format=getattr(torch, compute.memory_format))
     _set_layers(model, finetune)
-    processor, tune = of_x.processor(folder), plugins.tune(finetune.tune.name)
+    processor, tune = of_x.encoding.processor(folder), plugins.tune(finetune.tune.name)
 
     def encode(rows: pd.DataFrame, augment: Augment) -> plugins.Rows:
-        encoded = of_x.encode_anew(rows, processor, modality, augment)
-        return plugins.Rows(encoded, of_y.targets(rows["y"], labels), of_x.lengths(encoded))
+        encoded = of_x.encoding.encode_anew(rows, processor, modality, augment)
+        return plugins.Rows(encoded, of_y.targets(rows["y"], labels), of_x.encoding.lengths(encoded))
 
     def measure(logits: Any, targets: Any) -> dict[str, float]:
         measured = of_y.measure(of_y.truth(targets, labels), of_y.decode(logits, labels)["predicted"].tolist(), labels)
@@ -50,7 +50,7 @@ def finetune(job: Job, modality: Modality, problem: Classification, base: str, a
     learning = plugins.Learning(
         train=(train := encode(parts["train"], augment)),
         validation=encode(parts["validation"], unaltered),
-        collate=of_x.collate(processor),
+        collate=of_x.encoding.collate(processor),
         loss=plugins.objective(finetune.objective.name).loss(finetune.objective, list(train.targets)),
         measure=measure,
         metric=(metric := plugins.deciding(of_y, None)),
@@ -76,7 +76,7 @@ def finetune(job: Job, modality: Modality, problem: Classification, base: str, a
     if begun and best["epoch"] == 0:  # nothing is left to be chosen on validation
         begun.learn_both(learned)
     of_y.plain(learned).save_pretrained(job.hand_on("model"))
-    of_x.stated(processor, modality).save_pretrained(job.out / "model")
+    of_x.encoding.stated(processor, modality).save_pretrained(job.out / "model")
     receipts.write_json(job.hand_on("model.json"), {
         "task": job.key,
         "modality": asdict(modality),

@@ -8,13 +8,16 @@ from typing import Any
 
 import pandas as pd
 
-from stages import candidate, lineage, registry
-from stages.checks import domain, profiles
 from stages.contract import manifest, plugins, receipts, runner
 from stages.contract.errors import ModelError, RegistryError
 from stages.contract.params import Budget, Classification, Compute, Data, Register
 from stages.contract.runner import Job
-from stages.judging import card, cost, gates, ledger, scoring
+from stages.domain import profiles, survey
+from stages.judging import cost, gates, ledger
+from stages.models import scoring
+from stages.project import lineage
+from stages.registry import candidate, decisions, registered
+from stages.report import card
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,7 @@ class Opponent:
     """
 
     name: str
-    version: registry.Version | None
+    version: registered.Version | None
     predicted: "pd.Series[str] | None"
     damaged: str | None
 
@@ -44,16 +47,16 @@ def register(job: Job, problem: Classification, base: str, data: Data, compute: 
     of_y, origin, sha256 = plugins.problem(problem.name), lineage.read(job.key, data.source, base), scoring.identity(folder)
     labels = sorted(set(model["labels"]) | set(of_y.labels(parts["test"]["y"])))
     candidate.require_same(job, predictions, parts["test"])
-    made = registry.record(candidate.gather(job, folder, sha256, (data.source, base), parts, origin, metrics))
+    made = candidate.record(candidate.gather(job, folder, sha256, (data.source, base), parts, origin, metrics))
     price = meter.measure(folder, parts["test"].head(budget.rows), compute) if budget and meter else None
     facts = card.Facts({name: Counter(of_y.strata(part["y"])) for name, part in parts.items()}, _farthest(job), price)
 
     while True:  # until the registry stood still while the candidate was judged
-        champion, version = registry.champion(job.key), registry.version(job.key, str(made.number))
+        champion, version = registered.champion(job.key), registered.version(job.key, str(made.number))
         opponent = _opponent(job, champion, sha256, parts["test"], compute)
         opponents = [opponent.name] if opponent.version else list(metrics["baselines"])
         use = ledger.Use(sha256, opponent.version.sha256 if opponent.version else opponent.name, frozenset(predictions["id"]))
-        number = ledger.number(use, uses := registry.uses(job.key))
+        number = ledger.number(use, uses := decisions.uses(job.key))
         metric = of_y.METRICS[report["metric"]["name"]]
         evidence = gates.Evidence(_beside(predictions, opponent), metrics, report, price, opponents, labels, metric, number)
         verdicts = [gates.judge(gate, evidence) for gate in register.gates] + _withdrawn(version)
@@ -71,8 +74,8 @@ def register(job: Job, problem: Classification, base: str, data: Data, compute: 
         }
         receipts.write_json(job.out / "decision.json", decision)
         (job.out / "model_card.md").write_text(card.write(decision, model, report, register.card, facts), "utf-8")
-        if registry.decide(
-            registry.Verdict(
+        if decisions.decide(
+            decisions.Verdict(
                 version=version,
                 champion=champion.number if champion else None,
                 earlier=len(uses),
@@ -90,7 +93,7 @@ def register(job: Job, problem: Classification, base: str, data: Data, compute: 
     return f"version {version.number}: {outcome}; {damage}" + "; ".join(v["reason"] for v in verdicts)
 
 
-def _opponent(job: Job, champion: registry.Version | None, sha256: str, test: pd.DataFrame, compute: Compute) -> Opponent:
+def _opponent(job: Job, champion: registered.Version | None, sha256: str, test: pd.DataFrame, compute: Compute) -> Opponent:
     """Return the champion, scored anew on these rows, or the cheap baselines where there is none or its bytes are lost.
 
     A candidate that is the champion already is judged again against whom it was judged then, so that repeating this
@@ -104,9 +107,9 @@ def _opponent(job: Job, champion: registry.Version | None, sha256: str, test: pd
         if not number.isdecimal():
             return BASELINES
     try:
-        version = registry.version(job.key, number)
+        version = registered.version(job.key, number)
         with TemporaryDirectory(dir=job.work) as folder:
-            scored = scoring.predict(registry.download(version, Path(folder)), test, compute, sha256=version.sha256)
+            scored = scoring.predict(registered.download(version, Path(folder)), test, compute, sha256=version.sha256)
     except (ModelError, RegistryError) as error:
         return Opponent("baselines", None, None, f"version_{number} cannot be asked ({error})")
     return Opponent(f"version_{number}", version, pd.Series(scored["predicted"].to_numpy(), index=test["id"]), None)
@@ -117,7 +120,7 @@ def _beside(predictions: pd.DataFrame, opponent: Opponent) -> pd.DataFrame:
     return predictions if opponent.predicted is None else predictions.assign(**{opponent.name: predictions["id"].map(opponent.predicted)})
 
 
-def _withdrawn(version: registry.Version) -> list[gates.Verdict]:
+def _withdrawn(version: registered.Version) -> list[gates.Verdict]:
     """Return the rejection of a version that was withdrawn, however good it is."""
     if not version.withdrawn:
         return []
@@ -125,16 +128,16 @@ def _withdrawn(version: registry.Version) -> list[gates.Verdict]:
     return [{"gate": "not_withdrawn", "outcome": "reject", "reason": reason}]
 
 
-def _drift(job: Job, opponent: registry.Version | None) -> dict[str, Any] | None:
+def _drift(job: Job, opponent: registered.Version | None) -> dict[str, Any] | None:
     """Return how far this data is from that of the version judged against, by the profiles of both; null where that is none, or left none."""
     if opponent is None:
         return None
-    with registry.artifact(opponent, "domain/profile.json") as logged:
+    with registered.artifact(opponent, "domain/profile.json") as logged:
         if logged is None:
             return None
         reference = profiles.read(logged)
     new, settings = profiles.read(job.unsigned("validate", "profile.json")), job.provenance("validate")["params"]["validate"]["domain"]
-    measures = domain.drift(reference, new, settings["false_alarms"], settings["seed"])
+    measures = survey.drift(reference, new, settings["false_alarms"], settings["seed"])
     return {"against": f"version_{opponent.number}", "measures": [of.document() for of in measures]}
 
 

@@ -5,11 +5,12 @@ from typing import Any
 
 import pandas as pd
 
-from stages.checks import data_docs, domain, duplicates, expectations, profiles, quarantine, spelling, trial
-from stages.contract import manifest, plugins, receipts, runner
+from stages.checks import data_docs, duplicates, expectations, quarantine, spelling, trial
+from stages.contract import draws, manifest, plugins, receipts, runner
 from stages.contract.errors import DataError, ParamsError
 from stages.contract.params import Classification, Compute, Data, Modality, Validate
 from stages.contract.runner import Job
+from stages.domain import profiles, survey
 
 
 def validate(job: Job, modality: Modality, problem: Classification, base: str, data: Data, compute: Compute, validate: Validate) -> str:
@@ -23,7 +24,7 @@ def validate(job: Job, modality: Modality, problem: Classification, base: str, d
     junk = rows["code"] == "junk"
     skipped, rows = rows.loc[junk, "origin"].tolist(), rows[~junk].reset_index(drop=True)
     rows = _set_aside(rows, of_y.label(rows["y"], problem).rename(columns={"y": "label"}))
-    looked = of_x.look(rows.loc[rows["code"].isna(), "x"], modality)
+    looked = of_x.reading.look(rows.loc[rows["code"].isna(), "x"], modality)
     rows = _set_aside(rows, looked[["code", "reason"]])
     good = rows[rows["code"].isna()].drop(columns="y").rename(columns={"label": "y"})
     conflict = duplicates.conflicting(good, looked.loc[good.index, "normal"])
@@ -37,7 +38,7 @@ def validate(job: Job, modality: Modality, problem: Classification, base: str, d
         raise DataError(f"data/raw/{data.source}: not one good row is left; {_most_of(bad, len(rows), validate.max_bad_fraction)}")
 
     good["id"] = duplicates.identify(looked["exact"], good["y"])
-    samples = good.assign(source_id=good["id"], content=duplicates.digest(looked["normal"]), group=duplicates.group(good["id"], of_x.alike(looked)))
+    samples = good.assign(source_id=good["id"], content=draws.digest(looked["normal"]), group=duplicates.group(good["id"], of_x.reading.alike(looked)))
     findings = duplicates.summarise(samples)
     noted = looked["note"].notna()
     notes = [f"{origin}: {note}" for origin, note in zip(samples.loc[noted, "origin"], looked.loc[noted, "note"], strict=True)]
@@ -46,12 +47,12 @@ def validate(job: Job, modality: Modality, problem: Classification, base: str, d
     largest = findings["largest"]["rows"] if findings["largest"]["rows"] > 1 else 0
     shares = {"quarantined": len(bad) / len(rows), "largest_group": largest / len(samples)}
     label = of_y.strata(samples["y"])
-    survey = domain.survey(samples, label, looked, (of_x, of_y), job.raw(base)[0], (modality, compute), validate, labels)
-    profiles.write(survey.own, job.out / "profile.json")
-    receipts.write_json(job.out / "domain.json", {"profile": validate.domain.profile, **survey.document()})
-    shares["unknown_tokens"] = survey.unknown_tokens()
-    frames = expectations.tables(samples, label, looked.select_dtypes("number"), labels, shares, survey, validate)
-    results = expectations.run(expectations.suites(validate, labels, of_x.expectations(modality), survey), frames)
+    surveyed = survey.survey(samples, label, looked, (of_x, of_y), job.raw(base)[0], (modality, compute), validate, labels)
+    profiles.write(surveyed.own, job.out / "profile.json")
+    receipts.write_json(job.out / "domain.json", {"profile": validate.domain.profile, **surveyed.document()})
+    shares["unknown_tokens"] = surveyed.unknown_tokens()
+    frames = expectations.tables(samples, label, looked.select_dtypes("number"), labels, shares, surveyed, validate)
+    results = expectations.run(expectations.suites(validate, labels, of_x.reading.expectations(modality), surveyed), frames)
     verdicts = expectations.verdicts(results)
     receipts.write_json(job.out / "expectations.json", verdicts)
     data_docs.write(results, job.out / "data_docs")
@@ -59,7 +60,7 @@ def validate(job: Job, modality: Modality, problem: Classification, base: str, d
         "quarantined": _most_of(bad, len(rows), validate.max_bad_fraction),
         "largest_group": _largest(findings["largest"], len(samples), validate.max_group_fraction),
         "unknown_tokens": f"{base} does not know {shares['unknown_tokens']:.0%} of the tokens of these texts; take a base model of their language",
-        "over_limit": survey.far(),
+        "over_limit": surveyed.far(),
     }
     wrong = expectations.failures(verdicts, severe=True, more=more) + spelling.clashes(labels)
     if wrong:
@@ -74,7 +75,7 @@ def validate(job: Job, modality: Modality, problem: Classification, base: str, d
     of_rows = f"{len(samples):,} rows of {len(labels)} labels, {repeated:,} repeat another"
     of_rows += f" ({mixed} groups of several labels)" if mixed else ""
     of_rows += f", {len(notes):,} have a note" if notes else ""
-    told = "".join(f"; {line}" for line in [*filter(None, [survey.reads()]), *warned])
+    told = "".join(f"; {line}" for line in [*filter(None, [surveyed.reads()]), *warned])
     return f"{of_rows}{skips}, {len(bad):,} in quarantine, {len(verdicts) - len(warned)} expectations met{told}"
 
 

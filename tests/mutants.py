@@ -38,7 +38,7 @@ MUTANTS = (
     # ---- speed that must change nothing ----
     Mutant(
         "depthwise_bfloat16",
-        "stages/device.py",
+        "stages/models/device.py",
         'with torch.autocast("cpu", enabled=False):',
         'with torch.autocast("cpu", enabled=True):',
         "test_methods.py::test_a_strided_depthwise_convolution_hands_its_gradient_down_in_float32_and_a_frozen_one_stays_in_bfloat16",
@@ -46,7 +46,7 @@ MUTANTS = (
     ),
     Mutant(
         "views_together",
-        "stages/judging/scoring.py",
+        "stages/models/scoring.py",
         "torch.cat([view[name] for view in views])",
         "torch.cat([views[0][name] for view in views])",
         "test_image.py::test_a_row_has_the_same_logits_in_views_seen_together_and_one_after_the_other",
@@ -54,7 +54,7 @@ MUTANTS = (
     ),
     Mutant(
         "batch_order",
-        "stages/modalities/image.py",
+        "stages/modalities/image/encoding.py",
         "self._readers.map(self.__getitem__, places)",
         "self._readers.map(self.__getitem__, sorted(places, reverse=True))",
         "test_image.py::test_a_batch_read_side_by_side_is_the_rows_one_by_one",
@@ -62,7 +62,7 @@ MUTANTS = (
     ),
     Mutant(
         "old_pack",
-        "stages/contract/pictures.py",
+        "stages/modalities/image/pictures.py",
         "pack.stat().st_mtime_ns",
         "pack.stat().st_mode",
         "test_pictures.py::test_a_pack_holds_pictures_as_they_are_and_each_fault_of_it_is_named",
@@ -111,7 +111,7 @@ MUTANTS = (
     ),
     Mutant(
         "escape_card",
-        "stages/judging/card.py",
+        "stages/report/card.py",
         "{_safe(stated.intended_use)}",
         "{stated.intended_use}",
         "test_judging.py::test_a_card_escapes_what_comes_from_data",
@@ -289,7 +289,7 @@ MUTANTS = (
     ),
     Mutant(
         "preflight_rwlock",
-        "stages/contract/preflight.py",
+        "stages/project/preflight.py",
         "if RWLOCK.exists() and not _is_json(RWLOCK):",
         "if RWLOCK.exists():",
         "test_preflight.py::test_a_list_of_locks_that_dvc_cannot_read_is_removed",
@@ -297,7 +297,7 @@ MUTANTS = (
     ),
     Mutant(
         "preflight_merge",
-        "stages/contract/preflight.py",
+        "stages/project/preflight.py",
         'if b"<<<<<<<" in LOCK.read_bytes():',
         "if False:",
         "test_preflight.py::test_a_damaged_lock_file_without_a_copy_or_in_the_midst_of_a_merge_is_a_person_s_to_choose",
@@ -305,7 +305,7 @@ MUTANTS = (
     ),
     Mutant(
         "preflight_side_by_side",
-        "stages/contract/preflight.py",
+        "stages/project/preflight.py",
         "sum(each[: params.flows.side_by_side])",
         "sum(each[:1])",
         "test_preflight.py::test_two_tasks_that_run_at_once_need_room_for_both",
@@ -313,7 +313,7 @@ MUTANTS = (
     ),
     Mutant(
         "preflight_held",
-        "stages/contract/preflight.py",
+        "stages/project/preflight.py",
         "size += path.stat().st_size",
         "size += 0",
         "test_preflight.py::test_what_a_stopped_fine_tuning_left_counts_as_room",
@@ -370,7 +370,7 @@ MUTANTS = (
     ),
     Mutant(
         "picture_pixels",
-        "stages/contract/pictures.py",
+        "stages/modalities/image/pictures.py",
         "if width * height > limits.most_pixels:",
         "if False:",
         "test_pictures.py::test_each_refusal_states_the_fact_and_the_limit",
@@ -378,7 +378,7 @@ MUTANTS = (
     ),
     Mutant(
         "picture_turned",
-        "stages/contract/pictures.py",
+        "stages/modalities/image/pictures.py",
         "return np.ascontiguousarray(turn(rgb)) if turn else rgb",
         "return rgb",
         "test_pictures.py::test_a_picture_is_turned_as_its_exif_says",
@@ -394,7 +394,7 @@ MUTANTS = (
     ),
     Mutant(
         "near_texts_unconfirmed",
-        "stages/checks/near_texts.py",
+        "stages/modalities/text/near.py",
         "np.concatenate([np.empty(0), *index]) >= LIMIT",
         "np.concatenate([np.empty(0), *index]) >= 0",
         "test_near_texts.py::test_copies_are_found_and_no_pair_is_unconfirmed",
@@ -402,7 +402,7 @@ MUTANTS = (
     ),
     Mutant(
         "near_texts_lost",
-        "stages/checks/near_texts.py",
+        "stages/modalities/text/near.py",
         ">= LIMIT - SLACK]",
         ">= LIMIT + SLACK]",
         "test_near_texts.py::test_copies_are_found_and_no_pair_is_unconfirmed",
@@ -410,7 +410,7 @@ MUTANTS = (
     ),
     Mutant(
         "near_pictures_colour",
-        "stages/checks/near_pictures.py",
+        "stages/modalities/image/near.py",
         "CHROMA_LIMIT = 3.0",
         "CHROMA_LIMIT = 300.0",
         "test_near_pictures.py::test_colour_alone_tells_pictures_apart",
@@ -451,7 +451,7 @@ MUTANTS = (
     ),
     Mutant(
         "altered_as_it_was",
-        "stages/modalities/text.py",
+        "stages/modalities/text/altering.py",
         '(copy["x"] != chosen["x"]) & looked',
         "looked",
         "test_text.py::test_a_text_that_cannot_be_altered_gets_no_copy",
@@ -645,7 +645,7 @@ MUTANTS = (
     ),
     Mutant(
         "model_bytes",
-        "stages/judging/scoring.py",
+        "stages/models/scoring.py",
         'return receipts.digest(receipts.files(folder, ["model", "model.json"]))',
         'return receipts.digest(receipts.files(folder, ["model"]))',
         "test_registry.py::test_lineage_reports_one_flipped_byte_and_what_is_gone",
@@ -653,7 +653,7 @@ MUTANTS = (
     ),
     Mutant(
         "scored_window",
-        "stages/judging/scoring.py",
+        "stages/models/scoring.py",
         "found[batch] = ",
         "found[: len(batch)] = ",
         "test_predict.py::test_rows_are_encoded_a_window_at_a_time_with_the_same_answers",
@@ -662,7 +662,7 @@ MUTANTS = (
     # ---- register and the registry ----
     Mutant(
         "other_test_rows",
-        "stages/candidate.py",
+        "stages/registry/candidate.py",
         'if set(predictions["id"]) != set(test["id"]):',
         "if False:",
         "test_evaluation.py::test_predictions_of_other_rows_are_refused",
@@ -670,7 +670,7 @@ MUTANTS = (
     ),
     Mutant(
         "lineage_changes",
-        "stages/lineage.py",
+        "stages/project/lineage.py",
         'return head if changes == "" else f"{head}+changes"',
         "return head",
         "test_contract.py::test_a_commit_says_whether_code_or_settings_differ_from_it",
@@ -694,7 +694,7 @@ MUTANTS = (
     ),
     Mutant(
         "decide_anew",
-        "stages/registry.py",
+        "stages/registry/decisions.py",
         "if now != (verdict.champion, verdict.earlier, version.withdrawn):",
         "if False:",
         "test_registry.py::test_a_verdict_about_another_champion_writes_nothing",
@@ -702,15 +702,15 @@ MUTANTS = (
     ),
     Mutant(
         "decide_withdrawn",
-        "stages/registry.py",
-        "_require(client, name, number).withdrawn",
+        "stages/registry/decisions.py",
+        "registered.require(client, name, number).withdrawn",
         "version.withdrawn",
         "test_registry.py::test_a_version_withdrawn_while_it_was_judged_is_judged_anew",
         "a version that is withdrawn while it is judged becomes champion",
     ),
     Mutant(
         "lost_ids",
-        "stages/registry.py",
+        "stages/registry/decisions.py",
         "if copied and receipts.sha256(copied) == digest else None",
         "if copied else None",
         "test_registry.py::test_the_same_candidate_on_other_rows_is_another_use_and_lost_ids_are_no_fresh_rows",
@@ -718,15 +718,15 @@ MUTANTS = (
     ),
     Mutant(
         "second_version",
-        "stages/registry.py",
-        "if found := _find(client, name, candidate.sha256):",
+        "stages/registry/candidate.py",
+        "if found := registered.holding(client, name, candidate.sha256):",
         "if found := None:",
         "test_registry.py::test_registering_the_same_bytes_again_makes_no_second_version",
         "registering again makes a second version of the same bytes",
     ),
     Mutant(
         "moved_meanwhile",
-        "stages/registry.py",
+        "stages/registry/decisions.py",
         "if held != champion:",
         "if False:",
         "test_registry.py::test_a_move_by_hand_of_another_champion_than_the_one_seen_is_not_made",
@@ -734,7 +734,7 @@ MUTANTS = (
     ),
     Mutant(
         "moved_outside",
-        "stages/registry.py",
+        "stages/registry/decisions.py",
         "if champion == last:",
         "if True:",
         "test_registry.py::test_a_move_made_in_mlflow_itself_is_found_and_recorded",
@@ -864,7 +864,7 @@ MUTANTS = (
     ),
     Mutant(
         "impact_hash",
-        "stages/commands/hashes.py",
+        "stages/project/hashes.py",
         'if not re.fullmatch(r"[0-9a-f]{32}(\\.dir)?", md5):',
         "if False:",
         "test_registry.py::test_impact_finds_every_version_by_a_folder_a_file_and_a_copy",
@@ -931,14 +931,14 @@ MUTANTS = (
     Mutant(
         "probe_lost",
         "stages/methods/loop/local.py",
-        "if begun and kept(history, finetune.best_metric) is history[0]:",
+        "if begun and kept(history, finetune.best_metric, learning.metric) is history[0]:",
         "if False:",
         "test_methods.py::test_where_no_epoch_is_better_the_model_stays_as_it_began",
         "a model that training made worse than its head began is kept",
     ),
     Mutant(
         "padding_in_the_mean",
-        "stages/pooling.py",
+        "stages/models/pooling.py",
         'encoder.pooler.mask = named.get("attention_mask")',
         "encoder.pooler.mask = None",
         "test_methods.py::test_a_bert_that_sees_the_mean_is_saved_as_a_plain_one_that_says_the_same",
@@ -946,19 +946,19 @@ MUTANTS = (
     ),
     Mutant(
         "c_unchosen",
-        "stages/linear.py",
-        "if (lost - best).sum() <= (lost - best).std() * np.sqrt(len(best))",
-        "if True",
-        "test_methods.py::test_a_head_is_solved_on_what_reaches_it_and_is_what_scikit_learn_says",
+        "stages/models/linear.py",
+        "return max(sorted(cs), key=likelihood)",
+        "return min(cs)",
+        "test_methods.py::test_of_many_rows_validation_chooses_the_strength",
         "the least C is taken, whatever validation says",
     ),
     Mutant(
-        "no_standard_error",
-        "stages/linear.py",
-        "(lost - best).std() * np.sqrt(len(best))",
-        "0",
-        "test_methods.py::test_of_strengths_that_few_rows_cannot_tell_apart_the_most_regularised_is_taken",
-        "C is chosen by differences that are chance",
+        "few_rows_choose",
+        "stages/models/linear.py",
+        "if len(labels) > FEW or times < 2:",
+        "if True:",
+        "test_methods.py::test_of_few_rows_all_choose_the_strength",
+        "C is chosen by a handful of validation rows",
     ),
     Mutant(
         "training_in_vain_goes_on",
@@ -1034,7 +1034,7 @@ MUTANTS = (
     ),
     Mutant(
         "channel_order",
-        "stages/modalities/image.py",
+        "stages/modalities/image/encoding.py",
         "(pixels if order == [0, 1, 2] else pixels[..., order])",
         "(pixels)",
         "test_architectures.py",
@@ -1042,7 +1042,7 @@ MUTANTS = (
     ),
     Mutant(
         "resize_filter",
-        "stages/modalities/image.py",
+        "stages/modalities/image/encoding.py",
         "return int(stated) if stated is not None else pictures.BILINEAR",
         "return 0",
         "test_architectures.py",
@@ -1090,7 +1090,7 @@ MUTANTS = (
     ),
     Mutant(
         "git_words",
-        "stages/lineage.py",
+        "stages/project/lineage.py",
         'return "no commit" if any(words in said for words in NONE_YET) else',
         'return "no commit" if True else',
         "test_cases.py::test_where_git_refuses_the_commit_is_unknown_and_says_why",
@@ -1098,7 +1098,7 @@ MUTANTS = (
     ),
     Mutant(
         "one_run_of_a_project",
-        "stages/contract/preflight.py",
+        "stages/project/preflight.py",
         "os.set_inheritable(lock.file.fileno(), True)",
         "os.set_inheritable(lock.file.fileno(), False)",
         "test_preflight.py::test_a_command_has_the_project_for_itself_until_it_ends",

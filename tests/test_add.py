@@ -24,7 +24,7 @@ from typer.testing import CliRunner
 from stages import cli
 from stages.commands import defaults
 from stages.commands.add import STARTERS
-from stages.contract import settings
+from stages.contract import plugins, settings
 from stages.contract.errors import RefitError, mendable
 from tests.conftest import Project, flows, rows, write_csv, write_texts
 from tests.test_hub import COMMIT, Server, Shelf, handler
@@ -104,7 +104,8 @@ def test_a_table_of_any_kind_is_read_by_its_names(tmp_path: Path, kind: str, spl
     from stages.commands import guess
     from stages.contract import walk
     from stages.layouts import table
-    from stages.modalities import text as of_x
+
+    of_x = plugins.modality("text")
 
     for name in SPLITS[split]:
         frame = pd.DataFrame(rows(30)).assign(stars=range(30)).rename(columns={"text": "Sentence", "label": "Intent"})

@@ -28,17 +28,24 @@ KINDS = {  # folder of plug-ins -> the type that names them, how dvc.yaml names 
     "sources": (params.Source, "origin", "item.origin.name", plugins.Source),
     "formats": (params.Source, "format", "item.format.name", plugins.Format),
     "layouts": (params.Data, "layout", "item.data.layout.name", plugins.Layout),
-    "modalities": (params.Task, "modality", "item.modality.name", plugins.Modality),
     "problems": (params.Task, "problem", "item.problem.name", plugins.Problem),
     "methods/tune": (params.Finetune, "tune", "item.finetune.tune.name", plugins.Tune),
     "methods/objective": (params.Finetune, "objective", "item.finetune.objective.name", plugins.Objective),
     "methods/loop": (params.Finetune, "loop", "item.finetune.loop.name", plugins.Loop),
 }
+PARTS = {  # of a modality, which is a folder: stages/modalities/NAME/PART.py -> its Protocol
+    "reading": plugins.Reading,
+    "altering": plugins.Altering,
+    "encoding": plugins.Encoder,
+    "showing": plugins.Showing,
+    "features": plugins.Features,
+    "saliency": plugins.Saliency,
+}
+MODALITY = "stages/modalities/${item.modality.name}"
 FINDERS = {
     "source": "sources",
     "format": "formats",
     "layout": "layouts",
-    "modality": "modalities",
     "problem": "problems",
     "tune": "methods/tune",
     "objective": "methods/objective",
@@ -87,13 +94,16 @@ def needed(stage: str) -> frozenset[str]:
         found.add(str(path.relative_to(ROOT)))
         if (page := path.with_suffix(".html")).is_file():  # a template is read by the module of its name
             found.add(str(page.relative_to(ROOT)))
-        waiting += imported(path)
+        waiting += [below for below in imported(path) if "modalities" not in below.parts]
         for finder in re.findall(r"plugins\.(\w+)\(", path.read_text()):
+            if finder == "modality":
+                found.add(MODALITY)
+                waiting += [p for of in (ROOT / "stages/modalities").glob("*/*.py") for p in imported(of)]
             if finder in FINDERS:
                 folder = FINDERS[finder]
                 found.add(f"stages/{folder}/${{{KINDS[folder][2]}}}.py")
                 waiting += [p for p in (ROOT / "stages" / folder).glob("*.py") if p.name != "__init__.py"]
-    return frozenset(name for name in found if not any(name.startswith(f"stages/{folder}/") and "$" not in name for folder in KINDS))
+    return frozenset(name for name in found if not any(name.startswith(f"stages/{folder}/") and "$" not in name for folder in (*KINDS, "modalities")))
 
 
 @pytest.mark.parametrize("stage", DAG)
@@ -119,18 +129,16 @@ OPENS = {"x", "samples"}  # x may name a file: a function of a modality that is 
 
 def opened(stage: str) -> set[str]:
     """Return the data that a stage reads without taking it: the files that x names, of originals and of their copies."""
-    functions = inspect.getmembers(plugins.Modality, inspect.isfunction)
-    opening = {name for name, of in functions if OPENS & set(inspect.signature(of).parameters)}
-    files = own(stage)
-    called = {name for path in files for name in re.findall(r"\bof_x\.(\w+)\(", path.read_text())}
-    originals = bool(called & opening) or ROOT / "stages/contract/pictures.py" in files
-    copies = "encode_anew" in called  # of train rows, and copies are among them
+    functions = {name: of for part in PARTS.values() for name, of in inspect.getmembers(part, inspect.isfunction)}
+    opening = {name for name, of in functions.items() if OPENS & set(inspect.signature(of).parameters)}
+    called = {name for path in own(stage) for name in re.findall(rf"\.(?:{'|'.join(PARTS)})\.(\w+)\(", path.read_text())}
+    originals, copies = bool(called & opening), "encode_anew" in called  # of train rows, and copies are among them
     return ({"data/raw/${item.data.source}"} if originals else set()) | ({"data/augment/${key}/files"} if copies else set())
 
 
 @pytest.mark.parametrize("stage", DAG)
 def test_the_data_deps_of_a_stage_are_what_it_takes_and_what_x_names(stage: str) -> None:
-    modules = [import_module(f"stages.{name}") for name in (stage, "candidate") if ROOT / f"stages/{name}.py" in own(stage)]
+    modules = [import_module(name) for name in (f"stages.{stage}", "stages.registry.candidate") if module_path(name) in own(stage)]
     text = "".join(inspect.getsource(module) for module in modules)
     constants = {name: getattr(module, name) for module in modules for name in re.findall(r"\b[A-Z_]+\b", text) if hasattr(module, name)}
     wanted = opened(stage)
@@ -147,7 +155,7 @@ def test_the_data_deps_of_a_stage_are_what_it_takes_and_what_x_names(stage: str)
         wanted |= {f"data/{before}/${{key}}/provenance.json" for before in constants["STAGES"]}
     for source in re.findall(r"job\.raw\((\w+(?:\.\w+)?)\)", text):
         wanted.add(f"data/raw/${{item.{source}}}")
-    if re.search(r"domain\.(survey|distances_of_rows)\(", text):
+    if re.search(r"survey\.(survey|distances_of_rows)\(", text):
         wanted.add("data/profiles/${item.validate.domain.profile}.json")
     assert {d for d in DAG[stage]["do"]["deps"] if d.startswith("data/")} == wanted
 
@@ -170,10 +178,21 @@ def test_plug_in_files_are_the_names_in_the_params_types(folder: str) -> None:
     assert {p.stem for p in (ROOT / "stages" / folder).glob("*.py")} - {"__init__"} == choices(owner, field)
 
 
-@pytest.mark.parametrize(("folder", "name"), [(f, n) for f, (o, field, _, _) in KINDS.items() for n in sorted(choices(o, field))])
-def test_a_plug_in_offers_what_its_protocol_says(folder: str, name: str) -> None:
-    module = import_module(f"stages.{folder.replace('/', '.')}.{name}")
-    protocol = KINDS[folder][3]
+MODALITIES = sorted(choices(params.Task, "modality"))
+OFFERED = [(f"{folder.replace('/', '.')}.{name}", kind) for folder, (owner, field, _, kind) in KINDS.items() for name in sorted(choices(owner, field))]
+OFFERED += [
+    (f"modalities.{name}.{part}", kind) for name in MODALITIES for part, kind in PARTS.items() if (ROOT / f"stages/modalities/{name}/{part}.py").is_file()
+]
+
+
+def test_a_modality_is_a_folder_of_its_name() -> None:
+    assert sorted(p.name for p in (ROOT / "stages/modalities").iterdir() if p.name not in ("__init__.py", "__pycache__")) == MODALITIES
+
+
+@pytest.mark.parametrize(("name", "protocol"), OFFERED, ids=[f"{name}-{protocol.__name__}" for name, protocol in OFFERED])
+def test_a_plug_in_offers_what_its_protocol_says(name: str, protocol: Any) -> None:
+    module = import_module(f"stages.{name}")
+    assert all(hasattr(module, stated) for stated in typing.get_type_hints(protocol))
     for method, stated in inspect.getmembers(protocol, inspect.isfunction):
         if not method.startswith("_"):
             expected = list(inspect.signature(stated).parameters.values())[1:]
@@ -191,15 +210,50 @@ def test_packages_hold_no_code_so_that_importing_one_is_no_hidden_dep() -> None:
         assert [type(node) for node in body] == [ast.Expr], path
 
 
+ROOMS = (  # each imports itself and those before it
+    {"contract"},
+    {"project", "sources", "modalities"},
+    {"models"},
+    {"problems", "layouts", "formats", "methods", "domain", "judging"},
+    {"checks", "registry", "report"},
+    {"stages", "commands"},
+)
+
+
+def room(path: Path) -> tuple[int, str]:
+    """Return how high a file's room lies, and its name; the stories and cli.py lie in `stages`."""
+    parts = path.relative_to(ROOT / "stages").parts
+    name = parts[0] if len(parts) > 1 else "stages"
+    return next(i for i, names in enumerate(ROOMS) if name in names), name
+
+
 def test_imports_go_one_way() -> None:
-    """contract imports no other part of stages; no story imports a story; stages never import flows."""
-    stories = {ROOT / f"stages/{stage}.py" for stage in DAG}
+    """Rooms import downwards, without a circle; no story imports a story, and stages never import flows."""
+    stories, between = {ROOT / f"stages/{stage}.py" for stage in DAG}, set[tuple[str, str]]()
     for path in (ROOT / "stages").rglob("*.py"):
         below = set(imported(path)) - {path}
         assert not below & stories, path
         assert "flows" not in {n.split(".")[0] for n in re.findall(r"^(?:from|import) (\S+)", path.read_text(), re.M)}, path
-        if path.parent.name == "contract":
-            assert all(p.parent.name == "contract" for p in below), path
+        height, name = room(path)
+        for other in below - {ROOT / "stages/__init__.py"}:
+            assert room(other)[0] <= height, f"{path} imports {other}, which lies above it"
+            between |= {(name, room(other)[1])} if room(other)[1] != name else set()
+    assert not [pair for pair in between if pair[::-1] in between]
+
+
+def test_no_plug_in_imports_another() -> None:
+    """DVC watches those that a task names, and nothing that they would borrow from a neighbour; the files of a modality, and layouts, help one another."""
+    found = {folder: set(ROOT.glob(f"stages/{folder}/*.py")) for folder in (*KINDS, "modalities/text", "modalities/image")}
+    for folder, files in found.items():
+        for path in files:
+            for other in set(imported(path)) - {path}:
+                there = next((name for name, those in found.items() if other in those), None)
+                assert there is None or (there == folder and folder.startswith(("layouts", "modalities"))), f"{path} imports {other}"
+
+
+def test_code_that_every_task_runs_knows_no_modality() -> None:
+    for path in set((ROOT / "stages").rglob("*.py")) - set((ROOT / "stages/modalities").rglob("*.py")) - set((ROOT / "stages/commands").glob("*.py")):
+        assert not [other for other in imported(path) if "modalities" in other.parts], path
 
 
 def test_contract_and_stories_import_no_heavy_library_when_they_start() -> None:

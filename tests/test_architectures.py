@@ -14,12 +14,16 @@ from PIL import Image
 from transformers import pipeline
 
 from stages.checks import trial
+from stages.contract import plugins
 from stages.contract.errors import ModelError
 from stages.contract.params import Compute, ImageModality, TextModality
-from stages.judging import saliency, scoring
-from stages.modalities import image, text
+from stages.modalities.image import saliency
+from stages.models import scoring
 from stages.problems import classification
 from tests.conftest import rows, write_base
+
+image = plugins.modality("image")
+text = plugins.modality("text")
 
 SMALL: dict[str, Any] = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
 VISION = {"image_size": 64, "patch_size": 16}
@@ -83,9 +87,9 @@ def save(base: Path, folder: Path, modality: Any, of_x: Any) -> scoring.Scorer:
             if parameter.shape[:1] == (3,) and parameter.ndim == 2:
                 parameter.copy_(torch.randn(parameter.shape) * 3)
     model.save_pretrained(folder)
-    of_x.stated(of_x.processor(base), modality).save_pretrained(folder)
+    of_x.encoding.stated(of_x.encoding.processor(base), modality).save_pretrained(folder)
     loaded, _ = classification.load(folder, modality.name, ["a", "b", "c"], new_head=False)
-    return scoring.Scorer({"labels": ["a", "b", "c"]}, of_x, classification, loaded.eval(), of_x.processor(folder), modality, COMPUTE)
+    return scoring.Scorer({"labels": ["a", "b", "c"]}, of_x, classification, loaded.eval(), of_x.encoding.processor(folder), modality, COMPUTE)
 
 
 def assert_agree(scorer: scoring.Scorer, samples: pd.DataFrame, theirs: list[list[dict[str, Any]]]) -> None:
@@ -117,10 +121,10 @@ def test_a_vision_model_says_what_transformers_says_or_is_refused_in_one_line(na
     assert_agree(scorer, pd.DataFrame({"x": [path.as_posix() for path in paths]}), asked([Image.open(path) for path in paths]))  # pyright: ignore[reportArgumentType]
     encoded = scorer.encode(pd.DataFrame({"x": [path.as_posix() for path in paths]}))
     for i, path in enumerate(paths):  # a small random model may hardly feel what it sees
-        seen = image.collate(scorer.processor)([encoded[i]])["pixel_values"]
+        seen = image.encoding.collate(scorer.processor)([encoded[i]])["pixel_values"]
         assert torch.allclose(seen, scorer.processor(images=Image.open(path), return_tensors="pt")["pixel_values"].float(), atol=1e-4)
     if name in MAPPED:
-        inputs = image.collate(scorer.processor)([image.largest(scorer.processor, modality, 1)[0]])["pixel_values"]
+        inputs = image.encoding.collate(scorer.processor)([image.encoding.largest(scorer.processor, modality, 1)[0]])["pixel_values"]
         assert np.isfinite(saliency.saliency(scorer.model, inputs, [0], 0)).all()
 
 

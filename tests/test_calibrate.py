@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from stages import device
 from stages.commands import calibrate
 from stages.contract import settings
 from stages.contract.errors import ParamsError
 from stages.contract.params import Compute
+from stages.models import device
 from tests.conftest import Project
 
 NOW = Compute(threads=1, dtype="float32", memory_format="contiguous_format", batch_size=32)

@@ -24,12 +24,11 @@ from pydantic import TypeAdapter
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import ResNetConfig, ResNetForImageClassification, RobertaConfig, RobertaForSequenceClassification, RobertaModel
 
-from stages import lineage, registry
 from stages.checks import spelling, trial
 from stages.commands import add as command
 from stages.commands import guess
 from stages.commands import rows as new_rows
-from stages.contract import escape, receipts, tracked
+from stages.contract import escape, plugins, receipts, tracked
 from stages.contract.errors import ModelError, TableError
 from stages.contract.params import (
     Albumentations,
@@ -57,10 +56,14 @@ from stages.contract.plugins import Learning
 from stages.judging import gates
 from stages.layouts import table
 from stages.methods.tune import full
-from stages.modalities import image, text
 from stages.problems import classification
+from stages.project import lineage
+from stages.registry import registered
 from tests.conftest import Project, block, rows, write_base, write_csv
 from tests.test_add import add, line_of
+
+image = plugins.modality("image")
+text = plugins.modality("text")
 
 # ---- tables --------------------------------------------------------------------------------------------------------------
 
@@ -221,9 +224,9 @@ ALTERING: list[Transform] = [
 def test_a_text_that_cannot_be_altered_has_no_copy_and_stays_as_it_is(tiny_base: Path, transform: Transform) -> None:
     x = ["one", "a", "two words", "three words here", "four of them now", "!", "好", "777820"]
     samples = pd.DataFrame({"id": [f"r{i}" for i in range(len(x))], "x": x, "y": [["a"]] * len(x), "content": None, "source_id": None})
-    copies = text.alter(samples, Augment(7, 1.0, 3, on_the_fly=False, transforms=(transform,)), TextModality("text", (1, 99), (1, 99), 64), Path(), "")
+    copies = text.altering.alter(samples, Augment(7, 1.0, 3, on_the_fly=False, transforms=(transform,)), TextModality("text", (1, 99), (1, 99), 64), Path(), "")
     assert not set(copies["x"]) & set(x)
-    altered = text.encode_altered(samples, text.processor(tiny_base), TextModality("text", (1, 99), (1, 99), 64), transform, 7)
+    altered = text.encoding.encode_altered(samples, text.encoding.processor(tiny_base), TextModality("text", (1, 99), (1, 99), 64), transform, 7)
     assert all(len(altered[i]["input_ids"]) > 2 for i in range(len(x))), "no text became empty: more than its two marks is left"
 
 
@@ -263,12 +266,12 @@ def test_a_table_that_names_pictures_in_part_is_refused_and_absolute_paths_are_b
     with pytest.raises(TableError, match="column 'id' names pictures in part"):
         layout(tmp_path)
     cells = pd.Series([str(tmp_path / "images/0_a.png"), "images/0_a.png", " "])
-    assert image.cite(cells, tmp_path, tmp_path)["code"].tolist() == ["outside", None, "empty"]
+    assert image.reading.cite(cells, tmp_path, tmp_path)["code"].tolist() == ["outside", None, "empty"]
 
 
 @pytest.mark.parametrize(("name", "arguments"), [("Normalize", {}), ("ToFloat", {}), ("RandomCrop", {"height": 4000, "width": 4000})])
 def test_a_transform_that_leaves_no_picture_of_8_bits_is_refused(name: str, arguments: dict[str, Any]) -> None:
-    (said,) = image.faults((Albumentations("albumentations", name, arguments),))
+    (said,) = image.altering.faults((Albumentations("albumentations", name, arguments),))
     assert "transforms.0" in said
 
 
@@ -279,11 +282,16 @@ def test_caps_hold_whatever_params_say(tmp_path: Path, monkeypatch: pytest.Monke
     paint(tmp_path / "small.png", 7)
     paint(tmp_path / "fit.png", 100)
     everything = ImageModality("image", (1, 65_535), 2**28, (1, 65_535), 1, 1, ("as_is",))
-    looked = image.look(pd.Series([str(tmp_path / f"{name}.png") for name in ("large", "small", "fit")]), everything)
+    looked = image.reading.look(pd.Series([str(tmp_path / f"{name}.png") for name in ("large", "small", "fit")]), everything)
     assert looked["code"].tolist() == ["too_large", "too_small", None]
     monkeypatch.setattr(text, "MOST_CHARACTERS", 50)
     anything = TextModality("text", (1, 2**31), (1, 2**31), 64)
-    assert text.look(pd.Series(["a" * 51, "a" * 50, "\u200b\u2060", "\u00ad"]), anything)["code"].tolist() == ["too_long", None, "too_short", "too_short"]
+    assert text.reading.look(pd.Series(["a" * 51, "a" * 50, "\u200b\u2060", "\u00ad"]), anything)["code"].tolist() == [
+        "too_long",
+        None,
+        "too_short",
+        "too_short",
+    ]
     monkeypatch.setattr(table, "MAX_LINE", 1000)
     with gzip.open(tmp_path / "bomb.csv.gz", "wt") as file:
         file.write("text,label\nfine,a\n" + "x" * 100_000 + ",b\n")
@@ -308,7 +316,7 @@ def test_a_tokenizer_of_sentencepiece_alone_is_said_with_what_makes_one_of_it(ti
     shutil.copytree(tiny_base, tmp_path / "base")
     (tmp_path / "base/tokenizer.json").rename(tmp_path / "base/spm.model")
     with pytest.raises(ModelError, match=r"its tokenizer is spm.model \(SentencePiece\); make a tokenizer.json of it where sentencepiece is installed"):
-        text.processor(tmp_path / "base")
+        text.encoding.processor(tmp_path / "base")
 
 
 @pytest.mark.parametrize("odd", ["a token beyond the embeddings", "no token for what is unknown"])
@@ -388,7 +396,7 @@ def test_a_label_ends_no_page_and_true_is_no_number() -> None:
 
 
 @pytest.fixture
-def registered(finished: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+def moved(finished: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     """A project that is not where it was made, with a champion; it is the current folder."""
     project = finished.copy(tmp_path / "moved here")
     write_csv(project.root / "new.csv", rows(30, seed=9))
@@ -408,94 +416,94 @@ def decide_again(project: Project, ok: bool = True, **environment: str) -> Any:
 
 
 @pytest.mark.slow
-def test_a_project_that_was_moved_works_by_its_own_files_alone(registered: Project, finished: Project) -> None:
+def test_a_project_that_was_moved_works_by_its_own_files_alone(moved: Project, finished: Project) -> None:
     before = receipts.files(finished.root, ["mlruns"])
-    assert "30 rows" in registered.run("refit", "predict", "tiny", "new.csv").stdout
-    assert registered.run("refit", "drift", "tiny", "new.csv").returncode in (0, 1)
-    assert "version 1: promote" in decide_again(registered).stdout
+    assert "30 rows" in moved.run("refit", "predict", "tiny", "new.csv").stdout
+    assert moved.run("refit", "drift", "tiny", "new.csv").returncode in (0, 1)
+    assert "version 1: promote" in decide_again(moved).stdout
     assert receipts.files(finished.root, ["mlruns"]) == before, "the place that it was copied from stays as it was"
-    run = client().get_run(registry.version("tiny", "1").run_id)
-    assert run.info.artifact_uri.startswith(str(registered.root)), "MLflow's page finds its artifacts too"
+    run = client().get_run(registered.version("tiny", "1").run_id)
+    assert run.info.artifact_uri.startswith(str(moved.root)), "MLflow's page finds its artifacts too"
 
 
-def test_artifacts_that_are_gone_are_said_with_the_place_they_are_looked_for(registered: Project) -> None:
-    assert registry.champion("tiny")
-    (registered.root / "mlruns").rename(registered.root / "elsewhere")
-    said = registered.run("refit", "predict", "tiny", "new.csv", ok=False)
+def test_artifacts_that_are_gone_are_said_with_the_place_they_are_looked_for(moved: Project) -> None:
+    assert registered.champion("tiny")
+    (moved.root / "mlruns").rename(moved.root / "elsewhere")
+    said = moved.run("refit", "predict", "tiny", "new.csv", ok=False)
     assert said.returncode == 2
-    assert f"refit: tiny@1: the registry has lost its artifacts (nothing lies at {registered.root}/mlruns/1/models/" in said.stderr
+    assert f"refit: tiny@1: the registry has lost its artifacts (nothing lies at {moved.root}/mlruns/1/models/" in said.stderr
 
 
 @pytest.mark.slow
-def test_an_experiment_that_was_deleted_is_said_before_training_and_by_check(registered: Project) -> None:
+def test_an_experiment_that_was_deleted_is_said_before_training_and_by_check(moved: Project) -> None:
     experiment = client().get_experiment_by_name("tiny").experiment_id
     client().delete_experiment(experiment)
-    for said in (registered.stage("finetune", ok=False), registered.run("refit", "check", ok=False), decide_again(registered, ok=False)):
+    for said in (moved.stage("finetune", ok=False), moved.run("refit", "check", ok=False), decide_again(moved, ok=False)):
         assert f"mlflow experiments restore --experiment-id {experiment}" in said.stdout + said.stderr
         assert said.returncode in (1, 2)
     client().restore_experiment(experiment)
-    assert "version 1: promote" in registered.stage("register").stdout
+    assert "version 1: promote" in moved.stage("register").stdout
 
 
 @pytest.mark.slow
-def test_a_run_that_was_deleted_is_said_and_no_tag_is_half_written(registered: Project) -> None:
-    version = registry.version("tiny", "1")
+def test_a_run_that_was_deleted_is_said_and_no_tag_is_half_written(moved: Project) -> None:
+    version = registered.version("tiny", "1")
     client().delete_run(version.run_id)
-    said = decide_again(registered, ok=False)
+    said = decide_again(moved, ok=False)
     assert said.returncode == 2
     assert f"mlflow runs restore --run-id {version.run_id}" in said.stderr
-    assert registry.version("tiny", "1") == version
+    assert registered.version("tiny", "1") == version
     client().restore_run(version.run_id)
-    assert "version 1: promote" in registered.stage("register").stdout
+    assert "version 1: promote" in moved.stage("register").stdout
 
 
 @pytest.mark.slow
-def test_a_folder_of_files_is_refused_before_training_and_by_check(registered: Project, tmp_path: Path) -> None:
+def test_a_folder_of_files_is_refused_before_training_and_by_check(moved: Project, tmp_path: Path) -> None:
     address = f"file://{tmp_path}/fs"
-    for said in (registered.stage("finetune", ok=False, MLFLOW_TRACKING_URI=address), registered.run("refit", "check", ok=False, MLFLOW_TRACKING_URI=address)):
+    for said in (moved.stage("finetune", ok=False, MLFLOW_TRACKING_URI=address), moved.run("refit", "check", ok=False, MLFLOW_TRACKING_URI=address)):
         assert "is a folder of files" in said.stdout + said.stderr
         assert said.returncode in (1, 2)
 
 
 @pytest.mark.slow
-def test_a_store_of_another_mlflow_is_said_with_the_command_that_mends_it(registered: Project) -> None:
+def test_a_store_of_another_mlflow_is_said_with_the_command_that_mends_it(moved: Project) -> None:
     with contextlib.closing(sqlite3.connect("mlflow.db")) as stored, stored:
         stored.execute("UPDATE alembic_version SET version_num = '0'")
-    said = line_of(registered.stage("finetune", ok=False))
-    assert f"its tables are of another MLflow; copy it, then say `mlflow db upgrade sqlite:///{registered.root}/mlflow.db`" in said
+    said = line_of(moved.stage("finetune", ok=False))
+    assert f"its tables are of another MLflow; copy it, then say `mlflow db upgrade sqlite:///{moved.root}/mlflow.db`" in said
 
 
 @pytest.mark.slow
-def test_a_run_that_another_tool_left_in_a_variable_is_not_ours(registered: Project) -> None:
-    decide_again(registered, MLFLOW_RUN_ID="0123456789abcdef0123456789abcdef")
-    registered.params(lambda params: params["tasks"]["tiny"]["finetune"].update(seed=5, epochs=1))
-    registered.through("finetune", "evaluate", "register", MLFLOW_RUN_ID="0123456789abcdef0123456789abcdef")
-    assert [of.number for of in registry.versions("tiny")] == [1, 2]
+def test_a_run_that_another_tool_left_in_a_variable_is_not_ours(moved: Project) -> None:
+    decide_again(moved, MLFLOW_RUN_ID="0123456789abcdef0123456789abcdef")
+    moved.params(lambda params: params["tasks"]["tiny"]["finetune"].update(seed=5, epochs=1))
+    moved.through("finetune", "evaluate", "register", MLFLOW_RUN_ID="0123456789abcdef0123456789abcdef")
+    assert [of.number for of in registered.versions("tiny")] == [1, 2]
 
 
 @pytest.mark.slow
-def test_an_experiment_in_a_workspace_of_dvc_s_is_judged_by_the_project_s_registry(registered: Project) -> None:
-    registered.run("git", "add", "-A")
-    registered.run("git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "all")
-    registered.run("dvc", "exp", "run", "--temp", "-n", "t1", "-S", "tasks.tiny.finetune.seed=6", "-S", "tasks.tiny.finetune.epochs=1", "register@tiny")
-    assert [of.number for of in registry.versions("tiny")] == [1, 2]
-    assert registry.version("tiny", "2").judged_against == "version_1"
-    with registry.artifact(registry.version("tiny", "2"), "lineage/provenance.json") as kept:
+def test_an_experiment_in_a_workspace_of_dvc_s_is_judged_by_the_project_s_registry(moved: Project) -> None:
+    moved.run("git", "add", "-A")
+    moved.run("git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "all")
+    moved.run("dvc", "exp", "run", "--temp", "-n", "t1", "-S", "tasks.tiny.finetune.seed=6", "-S", "tasks.tiny.finetune.epochs=1", "register@tiny")
+    assert [of.number for of in registered.versions("tiny")] == [1, 2]
+    assert registered.version("tiny", "2").judged_against == "version_1"
+    with registered.artifact(registered.version("tiny", "2"), "lineage/provenance.json") as kept:
         assert kept, "its artifacts outlive the workspace"
-    registered.run("dvc", "exp", "run", "--queue", "-n", "t2", "-S", "tasks.tiny.finetune.seed=7", "-S", "tasks.tiny.finetune.epochs=1", "register@tiny")
-    registered.run("dvc", "exp", "run", "--run-all")
-    assert [of.number for of in registry.versions("tiny")] == [1, 2, 3]
+    moved.run("dvc", "exp", "run", "--queue", "-n", "t2", "-S", "tasks.tiny.finetune.seed=7", "-S", "tasks.tiny.finetune.epochs=1", "register@tiny")
+    moved.run("dvc", "exp", "run", "--run-all")
+    assert [of.number for of in registered.versions("tiny")] == [1, 2, 3]
 
 
 @pytest.mark.slow
-def test_where_git_refuses_the_commit_is_unknown_and_says_why(registered: Project, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_where_git_refuses_the_commit_is_unknown_and_says_why(moved: Project, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert len(lineage.commit().removesuffix("+changes")) == 40
     git = write(tmp_path / "bin/git", "#!/bin/sh\necho \"fatal: detected dubious ownership in repository at '$PWD'\" >&2\nexit 128\n")
     git.chmod(0o755)
     monkeypatch.setenv("PATH", f"{git.parent}{os.pathsep}{os.environ['PATH']}")
-    assert lineage.commit() == f"unknown (git: fatal: detected dubious ownership in repository at '{registered.root}')"
-    decide_again(registered)
-    assert json.loads((registered.root / "data/register/tiny/decision.json").read_text())["lineage"]["git_commit"].startswith("unknown (git: fatal")
+    assert lineage.commit() == f"unknown (git: fatal: detected dubious ownership in repository at '{moved.root}')"
+    decide_again(moved)
+    assert json.loads((moved.root / "data/register/tiny/decision.json").read_text())["lineage"]["git_commit"].startswith("unknown (git: fatal")
     monkeypatch.setenv("PATH", os.environ["PATH"].partition(os.pathsep)[2])
     monkeypatch.chdir(tmp_path)
     assert lineage.commit() == "no commit"
@@ -514,10 +522,10 @@ def test_a_cache_that_is_shared_or_linked_to_is_dvc_s_own(fresh: Project, tmp_pa
     assert (project.root / "data/raw/reviews/train.csv").is_symlink()
     project.stage("validate")
     assert "WRONG" not in project.run("refit", "check").stdout
-    assert project.run("python", "-m", "stages.contract.preflight").stdout == ""
+    assert project.run("python", "-m", "stages.project.preflight").stdout == ""
     outside = write(tmp_path / "outside.csv", "text,label\n")
     (project.root / "data/raw/reviews/more.csv").symlink_to(outside)
-    assert "is a link that leads outside" in line_of(project.run("python", "-m", "stages.contract.preflight", ok=False))
+    assert "is a link that leads outside" in line_of(project.run("python", "-m", "stages.project.preflight", ok=False))
 
 
 def flip(path: Path) -> None:
@@ -558,24 +566,22 @@ def test_data_that_came_by_dvc_add_alone_is_refused_in_the_words_of_refit_add(fr
 
 
 @pytest.mark.slow
-def test_a_server_that_never_answers_costs_status_one_wait(registered: Project) -> None:
+def test_a_server_that_never_answers_costs_status_one_wait(moved: Project) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         began = time.monotonic()
-        said = registered.run("refit", "status", MLFLOW_TRACKING_URI=f"http://user:canary@127.0.0.1:{silent.getsockname()[1]}")
+        said = moved.run("refit", "status", MLFLOW_TRACKING_URI=f"http://user:canary@127.0.0.1:{silent.getsockname()[1]}")
         assert time.monotonic() - began < 20
     assert "does not answer within 5 s" in said.stdout
     assert "canary" not in said.stdout + said.stderr
 
 
-def test_three_rows_are_too_few_to_tell(registered: Project) -> None:
-    write_csv(registered.root / "few.csv", rows(3))
-    said = line_of(registered.run("refit", "drift", "tiny", "few.csv", ok=False))
+def test_three_rows_are_too_few_to_tell(moved: Project) -> None:
+    write_csv(moved.root / "few.csv", rows(3))
+    said = line_of(moved.run("refit", "drift", "tiny", "few.csv", ok=False))
     assert "cannot tell: 3 rows are too few to measure, 25 are needed" in said
 
 
-def test_labels_and_lines_reach_a_terminal_of_ascii(registered: Project) -> None:
-    said = registered.run("refit", "drift", "tiny", "new.csv", PYTHONIOENCODING="ascii", LC_ALL="C")
+def test_labels_and_lines_reach_a_terminal_of_ascii(moved: Project) -> None:
+    said = moved.run("refit", "drift", "tiny", "new.csv", PYTHONIOENCODING="ascii", LC_ALL="C")
     assert said.stdout.isascii()
-    assert (
-        "\\xe9" in registered.run(sys.executable, "-c", "from stages.contract import escape; escape.to_streams(); print('é')", PYTHONIOENCODING="ascii").stdout
-    )
+    assert "\\xe9" in moved.run(sys.executable, "-c", "from stages.contract import escape; escape.to_streams(); print('é')", PYTHONIOENCODING="ascii").stdout

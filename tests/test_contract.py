@@ -20,10 +20,10 @@ import pandas as pd
 import pytest
 from ruamel.yaml import YAML
 
-from stages import lineage
 from stages.contract import escape, manifest, receipts, runner, settings, store
 from stages.contract.errors import ManifestError, ParamsError, ReceiptError, RegistryError, UnreachableError
 from stages.contract.runner import Job
+from stages.project import lineage
 from tests.conftest import ROOT
 from tests.test_preflight import PRIVATE, namespaces
 

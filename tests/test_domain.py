@@ -11,11 +11,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stages.checks import activations, distances, profiles
-from stages.checks.profiles import Profile
 from stages.contract import plugins
 from stages.contract.errors import ProfileError
 from stages.contract.params import Compute, ImageModality
+from stages.domain import distances, profiles
+from stages.domain.profiles import Profile
+from stages.models import activations
 from tests.conftest import Project, rows, write_csv
 from tests.test_bad_inputs import line_of
 from tests.test_image import draw_picture, tiny_resnet  # noqa: F401  (a fixture)
@@ -100,7 +101,7 @@ def see(folder: Path, pictures: list[str], count: int) -> activations.Seen:
 
 @pytest.fixture(scope="module")
 def drawn_pictures(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    from stages.contract import pictures
+    from stages.modalities.image import pictures
 
     folder = tmp_path_factory.mktemp("pictures")
     for i in range(60):

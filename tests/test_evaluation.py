@@ -18,7 +18,6 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from transformers import AutoModelForSequenceClassification
 
-from stages import candidate, registry
 from stages.commands.adopt import adopt
 from stages.commands.lineage import lineage
 from stages.commands.predict import predict
@@ -28,8 +27,11 @@ from stages.contract.errors import ModelError, ParamsError, ReceiptError
 from stages.contract.params import Alterations, Case, HogLogistic, Keyboard, Slicing, TfidfCharacters, TfidfLogistic
 from stages.contract.runner import Job
 from stages.evaluate import _write_confusion
-from stages.judging import calibration, cheap, cost, report, robustness, scoring, slices, statistics
+from stages.judging import calibration, cost, robustness, slices, statistics
+from stages.models import cheap, scoring
 from stages.problems.classification import METRICS
+from stages.registry import candidate, registered
+from stages.report import page
 from tests.conftest import Project, rows
 from tests.test_image import write_pictures
 
@@ -162,13 +164,13 @@ def test_a_picture_is_altered_the_same_way_wherever_it_stands(tmp_path: Path, mo
     sizes = params.ImageModality("image", (16, 200), 40_000, (16, 200), 32, 32, ("as_is",))
     processor = BitImageProcessor(image_mean=[0.5] * 3, image_std=[0.5] * 3)
     noise = params.Albumentations("albumentations", "GaussNoise", {"p": 1.0, "std_range": [0.1, 0.1]})
-    as_it_is, altered = of_x.encode(samples, processor, sizes), of_x.encode_altered(samples, processor, sizes, noise, 7)
-    alone = of_x.encode_altered(samples.iloc[[2]], processor, sizes, noise, 7)
+    as_it_is, altered = of_x.encoding.encode(samples, processor, sizes), of_x.encoding.encode_altered(samples, processor, sizes, noise, 7)
+    alone = of_x.encoding.encode_altered(samples.iloc[[2]], processor, sizes, noise, 7)
     assert (alone[0]["pixel_values"] == altered[2]["pixel_values"]).all()
-    collate = of_x.collate(processor)
+    collate = of_x.encoding.collate(processor)
     added = collate([altered[0]])["pixel_values"] - collate([as_it_is[0]])["pixel_values"]
     assert 0.05 < float(added.std()) < 0.4
-    assert (of_x.encode_altered(samples, processor, sizes, noise, 8)[0]["pixel_values"] != altered[0]["pixel_values"]).any()
+    assert (of_x.encoding.encode_altered(samples, processor, sizes, noise, 8)[0]["pixel_values"] != altered[0]["pixel_values"]).any()
 
 
 def _metered(folder: Path, samples: pd.DataFrame) -> cost.Cost:
@@ -226,10 +228,10 @@ def test_a_cheap_model_of_pictures_is_the_same_after_it_is_saved(tmp_path: Path,
 
 def test_the_smallest_model_that_is_not_shown_to_be_worse_is_enough() -> None:
     price = {"majority": {"megabytes": 0.0}, "small": {"megabytes": 1.0}, "large": {"megabytes": 90.0}}
-    assert report.enough({"majority": {"lower": -1}, "small": {"lower": 0.01}, "large": {"lower": -0.01}}, price) == "large"
-    assert report.enough({"small": {"lower": 0.0}, "large": {"lower": -0.01}}, price) == "small"
-    assert report.enough({"majority": {"lower": -1}, "small": {"lower": 0.01}}, price) is None
-    assert report.enough({"small": {"lower": float("nan")}}, price) == "small"
+    assert page.enough({"majority": {"lower": -1}, "small": {"lower": 0.01}, "large": {"lower": -0.01}}, price) == "large"
+    assert page.enough({"small": {"lower": 0.0}, "large": {"lower": -0.01}}, price) == "small"
+    assert page.enough({"majority": {"lower": -1}, "small": {"lower": 0.01}}, price) is None
+    assert page.enough({"small": {"lower": float("nan")}}, price) == "small"
 
 
 @pytest.fixture(scope="module")
@@ -273,10 +275,10 @@ def test_a_cheap_model_is_registered_promoted_and_serves(judged: Project, tmp_pa
     project = judged.copy(tmp_path / "project")
     monkeypatch.chdir(project.root)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{project.root}/mlflow.db")
-    before = registry.champion("tiny")
+    before = registered.champion("tiny")
     done = adopt("tiny", "tfidf_logistic")
     assert adopt("tiny", "tfidf_logistic") == done  # registering again makes no second version
-    assert registry.champion("tiny") == before
+    assert registered.champion("tiny") == before
     number = int(done.model.partition("@")[2])
     told = lineage(done.model)
     assert (told.damaged, told.sha256, "finetune" in told.params) == ([], done.sha256, False)
@@ -303,7 +305,7 @@ def test_the_probe_is_registered_as_the_model_that_it_is(judged: Project, tmp_pa
     assert done.score == pytest.approx(f1_score(column["y"], column["probe_logistic"], average="macro"))
     number = int(done.model.partition("@")[2])
     with TemporaryDirectory() as folder:
-        kept = registry.download(registry.version("tiny", str(number)), Path(folder))
+        kept = registered.download(registered.version("tiny", str(number)), Path(folder))
         assert AutoModelForSequenceClassification.from_pretrained(kept / "model").config.id2label == dict(enumerate(sorted(set(column["y"]))))
     promote("tiny", number, "as good, and trained in seconds")
     pd.DataFrame({"text": TEXTS["text"].head(60)}).to_csv("new.csv", index=False)
@@ -328,7 +330,7 @@ def test_what_is_no_cheap_model_of_the_task_is_not_registered(
 
 
 def test_the_probe_is_logistic_regression_on_the_base_s_own_embeddings(judged: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    from stages.checks import activations
+    from stages.models import activations
 
     monkeypatch.chdir(judged.root)
     task = settings.task("tiny")

@@ -11,10 +11,10 @@ import pandas as pd
 import pytest
 
 from stages.checks import data_docs, expectations
-from stages.checks.domain import Survey
-from stages.checks.profiles import Profile
 from stages.commands import check
 from stages.contract.params import Domain, Expectation, Uniform, Validate
+from stages.domain.profiles import Profile
+from stages.domain.survey import Survey
 from tests.conftest import Project, write_csv
 from tests.test_bad_inputs import line_of
 

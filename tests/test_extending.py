@@ -21,11 +21,10 @@ import pytest
 from pydantic import Field
 from ruamel.yaml import YAML
 
-from stages.checks import duplicates
-from stages.contract import params, plugins
+from stages.contract import draws, params, plugins
 from stages.contract.receipts import sha256
 from tests.conftest import COPIED, ROOT, Project, block, flows, make_project, rows, write_csv
-from tests.test_architecture import KINDS
+from tests.test_architecture import KINDS, PARTS
 from tests.test_hub import Server
 from tests.test_staleness import stale
 
@@ -47,6 +46,7 @@ class Example:
         """Do with a checkout what a reader would do."""
         for name, code in self.files.items():
             assert not (root / name).exists(), f"{name} is there already"
+            (root / name).parent.mkdir(exist_ok=True)
             (root / name).write_text(code)
         alone = os.environ | {"GIT_CEILING_DIRECTORIES": str(root.parent)}  # in a folder of another repository git would skip every file
         done = subprocess.run(["git", "apply", "-"], input=self.diff, cwd=root, env=alone, capture_output=True, text=True, check=False)
@@ -77,7 +77,11 @@ def merge(old: Any, new: Any) -> Any:
 
 
 EXAMPLES = read_page()
-PLUG_INS = {name: path for example in EXAMPLES.values() for path in example.files for name in [Path(path).stem]}
+PLUG_INS = {  # of a modality, which is a folder, the file that reads
+    Path(path).parent.name if "modalities" in path else Path(path).stem: path
+    for example in EXAMPLES.values()
+    for path in sorted(example.files, key=lambda path: path.endswith("reading.py"))
+}
 
 
 def checkout(root: Path, *more: str) -> Path:
@@ -156,6 +160,14 @@ def read_json(project: Project, name: str) -> Any:
     return json.loads((project.root / "data" / name).read_text())
 
 
+def html(project: Project) -> plugins.Modality:
+    """Return the project's modality, whose modules need nothing else but this checkout."""
+    package = importlib.import_module("stages.modalities")
+    if (folder := str(project.root / "stages/modalities")) not in package.__path__:
+        package.__path__.append(folder)
+    return plugins.modality("html")
+
+
 def module(project: Project, name: str) -> Any:
     """Import a plug-in of the project that needs nothing but this checkout."""
     spec = importlib.util.spec_from_file_location(name, project.root / PLUG_INS[name])
@@ -170,7 +182,7 @@ def module(project: Project, name: str) -> Any:
 
 def test_the_page_has_an_example_of_each_kind() -> None:
     assert [heading.split(":")[0] for heading in EXAMPLES] == ["A method", "A source", "A gate", "A problem", "A modality"]
-    assert [str(Path(path).parent) for path in PLUG_INS.values()] == ["stages/methods/tune", "stages/sources", "stages/problems", "stages/modalities"]
+    assert [str(Path(path).parent) for path in PLUG_INS.values()] == ["stages/methods/tune", "stages/sources", "stages/problems", "stages/modalities/html"]
     assert all(example.diff and example.yaml for example in EXAMPLES.values())
     assert (ROOT / "docs/extending.md").read_text().count("```") == 2 * sum(len(e.files) + 2 for e in EXAMPLES.values())
 
@@ -198,9 +210,11 @@ def test_all_examples_together_pass_what_this_checkout_passes(tmp_path: Path) ->
         example.apply(project.root)
     project.run("ruff", "check", "--no-cache", "stages")
     project.run("ruff", "format", "--no-cache", "--check", "stages")
-    folders = {name: next(folder for folder in KINDS if Path(path).parent == Path("stages", folder)) for name, path in PLUG_INS.items()}
+    modules = [path.removeprefix("stages/").removesuffix(".py").replace("/", ".") for example in EXAMPLES.values() for path in example.files]
+    protocols = [(PARTS.get(module.rpartition(".")[2]) or KINDS[module.rpartition(".")[0].replace(".", "/")][3]).__name__ for module in modules]
     tests = [
-        *(f"test_a_plug_in_offers_what_its_protocol_says[{folder}-{name}]" for name, folder in folders.items()),
+        *(f"test_a_plug_in_offers_what_its_protocol_says[{module}-{kind}]" for module, kind in zip(modules, protocols, strict=True)),
+        "test_a_modality_is_a_folder_of_its_name",
         "test_plug_in_files_are_the_names_in_the_params_types",
         "test_the_code_deps_of_a_stage_are_what_it_imports",
         "test_imports_go_one_way",
@@ -315,24 +329,25 @@ def test_html_sees_words_and_no_tags(extended: Project, tiny_base: Path) -> None
     copies = manifest[manifest["id"] != manifest["source_id"]]
     assert len(copies) and not copies["x"].str.contains("<").any()
     assert [row["code"] for row in quarantine(extended) if row["code"] == "too_short"] == ["too_short"]  # EMPTY
-    html, text = module(extended, "html"), plugins.modality("text")
+    pages_of, text = html(extended), plugins.modality("text")
     settings = params.TextModality("html", (3, 1000), (10, 500), 64)  # pyright: ignore[reportArgumentType]
     pages, words = pd.DataFrame({"x": [*SAME, "<p>a &lt; b</p>"]}), pd.DataFrame({"x": ["the meal was good"] * 2 + ["a < b"]})
-    encoded = text.encode(words, text.processor(tiny_base), settings)
-    assert html.encode(pages, text.processor(tiny_base), settings) == encoded
-    assert html.encode_anew(pages, text.processor(tiny_base), settings, None) == encoded
+    processor = text.encoding.processor(tiny_base)
+    encoded = text.encoding.encode(words, processor, settings)
+    assert pages_of.encoding.encode(pages, processor, settings) == encoded
+    assert pages_of.encoding.encode_anew(pages, processor, settings, None) == encoded
 
 
 def test_html_alters_words_and_keeps_what_looks_like_a_tag(extended: Project) -> None:
-    html = module(extended, "html")
+    of_x = html(extended)
     augment = params.Augment(seed=1, share=1.0, copies=1, on_the_fly=False, transforms=(params.RandomWord("random_word", "swap", 1.0),))
     settings = params.TextModality("html", (3, 1000), (10, 500), 64)  # pyright: ignore[reportArgumentType]
     sample = pd.DataFrame({"id": ["a"], "source_id": ["a"], "x": ["<p>where <i>1</i> &lt;b&gt; 2</p>"]})
-    copies = html.alter(sample, augment, settings, Path("a page is no file"), "")
+    copies = of_x.altering.alter(sample, augment, settings, Path("a page is no file"), "")
     assert "&lt;" in copies["x"][0] and "<" not in copies["x"][0]
-    looked = html.look(copies["x"], settings)
+    looked = of_x.reading.look(copies["x"], settings)
     assert sorted("".join(looked["normal"][0].split())) == sorted("where1<b>2")  # nlpaug moves "<", and none is lost
-    assert copies["content"].tolist() == duplicates.digest(looked["normal"]).tolist()
+    assert copies["content"].tolist() == draws.digest(looked["normal"]).tolist()
 
 
 @pytest.mark.parametrize(
@@ -342,7 +357,7 @@ def test_html_alters_words_and_keeps_what_looks_like_a_tag(extended: Project) ->
         PLUG_INS["url"]: {"fetch@grades"},
         "stages/judging/gates.py": {"register@reviews"},
         PLUG_INS["ordinal"]: {f"{s}@reviews" for s in ("validate", "augment", "split", "finetune", "evaluate", "register")},
-        PLUG_INS["html"]: {f"{s}@reviews" for s in ("validate", "augment", "finetune", "evaluate", "register")},
+        PLUG_INS["html"]: {f"{s}@reviews" for s in ("validate", "augment", "split", "finetune", "evaluate", "register")},
     }.items(),
 )
 def test_dvc_sees_a_change_of_the_new_file(path: str, stages: set[str], extended: Project) -> None:

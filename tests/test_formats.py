@@ -483,9 +483,9 @@ def test_e5_knows_a_thought_in_another_language(embed: Callable[[list[str]], Any
 
 @pytest.mark.slow
 def test_e5_s_tokenizer_reads_chinese_and_puts_query_before_it(converted: dict[str, Path]) -> None:
-    from stages.modalities import text
+    text = plugins.modality("text")
 
-    tokenizer = text.processor(converted["e5"])
+    tokenizer = text.encoding.processor(converted["e5"])
     tokens = tokenizer.convert_ids_to_tokens(tokenizer("中国的天气很好")["input_ids"])
     assert tokens[:4] == ["<s>", "▁que", "ry", ":"] and tokens[-1] == "</s>" and "<unk>" not in tokens
     assert (tokenizer.model_max_length, tokenizer.pad_token) == (512, "<pad>")

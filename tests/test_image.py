@@ -22,15 +22,16 @@ import pandas as pd
 import pytest
 from ruamel.yaml import YAML
 
-from stages.checks import duplicates
 from stages.commands import check
-from stages.contract import draws, manifest, pictures, settings
+from stages.contract import draws, manifest, plugins, settings
 from stages.contract.errors import ModelError, ParamsError
 from stages.contract.params import Albumentations, Augment, ImageModality
-from stages.judging import scoring
 from stages.layouts import folders
-from stages.modalities import image
+from stages.modalities.image import pictures
+from stages.models import scoring
 from tests.conftest import LEARNS, ROOT, Project, flows, make_project
+
+image = plugins.modality("image")
 
 REFIT = str(Path(sys.executable).with_name("refit"))
 SETTINGS = ImageModality("image", (16, 200), 40_000, (16, 200), 32, 32, ("as_is",))
@@ -163,12 +164,12 @@ def test_copies_are_the_same_bytes_with_one_worker_and_with_two(done: Project, t
             os.sched_setaffinity(0, some)
             into = tmp_path / str(len(some))
             into.mkdir()
-            copies = image.alter(rows, task.augment, task.modality, into, "below")  # pyright: ignore
-            made.append((copies.to_json(), (into / image.COPIES).read_bytes()))
+            copies = image.altering.alter(rows, task.augment, task.modality, into, "below")  # pyright: ignore
+            made.append((copies.to_json(), (into / image.altering.COPIES).read_bytes()))
     finally:
         os.sched_setaffinity(0, cores)
     assert made[0] == made[1]
-    own, all_of_them = packed(Path("data/augment/tiny/files") / image.COPIES), packed(into / image.COPIES)
+    own, all_of_them = packed(Path("data/augment/tiny/files") / image.altering.COPIES), packed(into / image.altering.COPIES)
     assert len(own) > 20 and own.items() <= all_of_them.items(), "the stage's own, of train rows alone, are these"
 
 
@@ -266,7 +267,7 @@ def test_the_path_of_a_row_may_not_leave_the_data_set(tmp_path: Path) -> None:
     (source / "link.png").symlink_to(tmp_path / "secret.png")
     os.mkfifo(source / "pipe.png")
     cells = pd.Series(["red/0.png", "red/9.png", "../secret.png", str(tmp_path / "secret.png"), "link.png", "pipe.png", "red", "a" * 5000, ""])
-    found = image.cite(cells, source, source)
+    found = image.reading.cite(cells, source, source)
     assert found["code"].tolist() == [None, "missing_file", "outside", "outside", "not_regular", "not_regular", "not_regular", "missing_file", "empty"]
     assert all(len(reason) < 200 for reason in found["reason"].dropna())
 
@@ -313,7 +314,7 @@ WRONG = (
 
 def test_a_wrong_transform_is_said_before_anything_runs(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     for transform, arguments, words in WRONG:
-        (fault,) = image.faults((Albumentations("albumentations", transform, arguments),))
+        (fault,) = image.altering.faults((Albumentations("albumentations", transform, arguments),))
         assert words in fault
     monkeypatch.chdir(project.root)
 
@@ -332,7 +333,7 @@ def test_every_transform_of_albumentations_is_taken_or_refused_in_one_line() -> 
     import albumentations
 
     names = [name for name, of in inspect.getmembers(albumentations, inspect.isclass) if issubclass(of, albumentations.BasicTransform)]
-    refused = image.faults(tuple(Albumentations("albumentations", name, {}) for name in names))
+    refused = image.altering.faults(tuple(Albumentations("albumentations", name, {}) for name in names))
     assert len(names) > 90
     assert len(refused) < len(names) / 3
     assert all("\n" not in line for line in refused)
@@ -343,7 +344,7 @@ def test_policies_that_threads_make_side_by_side_leave_the_filters_of_warnings_a
     augment = Augment(7, 1.0, 1, on_the_fly=True, transforms=(Albumentations("albumentations", "Affine", {"shear": [-5, 5]}),) * 5)
     before = list(warnings.filters)
     with ThreadPoolExecutor(8) as threads:
-        list(threads.map(lambda _: image._Policy(augment), range(64)))
+        list(threads.map(lambda _: image.altering.Policy(augment), range(64)))
     assert warnings.filters == before
 
 
@@ -365,8 +366,12 @@ def test_a_text_s_transform_is_refused_for_pictures_and_the_other_way_round(tmp_
 
 def encoded(folder: Path, base: Path, augment: Augment | None = None) -> Any:
     files = sorted(folder.rglob("*.png"))
-    samples = image.read(pd.Series(files), "utf-8").assign(id=[p.stem for p in files])
-    return image.encode_anew(samples, image.processor(base), SETTINGS, augment) if augment else image.encode(samples, image.processor(base), SETTINGS)
+    samples = image.reading.read(pd.Series(files), "utf-8").assign(id=[p.stem for p in files])
+    return (
+        image.encoding.encode_anew(samples, image.encoding.processor(base), SETTINGS, augment)
+        if augment
+        else image.encoding.encode(samples, image.encoding.processor(base), SETTINGS)
+    )
 
 
 def test_pixel_values_are_the_model_s_own_normalisation_of_the_centre(tmp_path: Path, tiny_resnet: Path) -> None:
@@ -377,7 +382,7 @@ def test_pixel_values_are_the_model_s_own_normalisation_of_the_centre(tmp_path: 
     pictures.write(rgb, tmp_path / "a.png")
     rows = encoded(tmp_path, tiny_resnet)
     assert (rows[0]["pixel_values"].dtype, tuple(rows[0]["pixel_values"].shape)) == (torch.uint8, (32, 32, 3))
-    batch = image.collate(image.processor(tiny_resnet))([rows[0] | {"labels": 2}, rows[0] | {"labels": 1}])
+    batch = image.encoding.collate(image.encoding.processor(tiny_resnet))([rows[0] | {"labels": 2}, rows[0] | {"labels": 1}])
     assert batch["labels"].tolist() == [2, 1] and batch["pixel_values"].is_contiguous(memory_format=torch.channels_last)
     values = batch["pixel_values"][0]
     assert values.shape == (3, 32, 32)
@@ -423,7 +428,7 @@ def test_views_are_what_their_names_say() -> None:
 
     batch = {"pixel_values": torch.arange(2 * 3 * 4 * 4).reshape(2, 3, 4, 4)}
     views = ImageModality("image", (1, 9), 99, (1, 9), 4, 4, ("as_is", "mirrored", "upside_down", "half_turn"))
-    plain, mirrored, down, turned = (view["pixel_values"] for view in image.views(batch, views))
+    plain, mirrored, down, turned = (view["pixel_values"] for view in image.encoding.views(batch, views))
     assert (plain == batch["pixel_values"]).all()
     assert (mirrored[..., 0] == plain[..., 3]).all()
     assert (down[..., 0, :] == plain[..., 3, :]).all()
@@ -432,27 +437,27 @@ def test_views_are_what_their_names_say() -> None:
 
 def test_a_mirrored_copy_is_mirrored_and_an_unchanged_one_left_out(tmp_path: Path) -> None:
     write_pictures(tmp_path, 4)
-    looked = image.look(image.read(pd.Series(sorted(tmp_path.rglob("*.png"))), "utf-8")["x"], SETTINGS)
+    looked = image.reading.look(image.reading.read(pd.Series(sorted(tmp_path.rglob("*.png"))), "utf-8")["x"], SETTINGS)
     samples = pd.DataFrame({
         "id": [f"{i:04}" for i in range(len(looked))], "x": [p.as_posix() for p in sorted(tmp_path.rglob("*.png"))],
-        "y": [["red"]] * len(looked), "content": duplicates.digest(looked["normal"]),
+        "y": [["red"]] * len(looked), "content": draws.digest(looked["normal"]),
     })  # fmt: skip
     samples = samples.assign(source_id=samples["id"], group=samples["id"], given_part=None, origin="", meta="{}")
     (tmp_path / "out").mkdir()
-    copies = image.alter(samples, Augment(7, 1.0, 1, False, (FLIP,)), SETTINGS, tmp_path / "out", "below")
+    copies = image.altering.alter(samples, Augment(7, 1.0, 1, False, (FLIP,)), SETTINGS, tmp_path / "out", "below")
     assert len(copies) == len(samples)
     for original, copy in zip(samples.itertuples(), copies.itertuples(), strict=True):
         altered = pictures.read(tmp_path / "out" / Path(copy.x).relative_to("below"), pictures.ANY).rgb
         assert (altered == pictures.read(Path(original.x), pictures.ANY).rgb[:, ::-1]).all()
     never = Albumentations("albumentations", "HorizontalFlip", {"p": 0.0})
-    assert image.alter(samples, Augment(7, 1.0, 1, False, (never,)), SETTINGS, tmp_path / "out", "below").empty
+    assert image.altering.alter(samples, Augment(7, 1.0, 1, False, (never,)), SETTINGS, tmp_path / "out", "below").empty
 
 
 def test_a_policy_draws_alike_in_threads_and_in_processes(tmp_path: Path) -> None:
     write_pictures(tmp_path, 20)
     items = [(f"{i:03}", path.as_posix(), None) for i, path in enumerate(sorted(tmp_path.rglob("*.png")))]
-    policy = image._Policy(Augment(7, 1.0, 1, False, (LIGHT, FLIP)))
-    work = partial(image._copy, policy=policy, seed=7, limits=pictures.ANY)
+    policy = image.altering.Policy(Augment(7, 1.0, 1, False, (LIGHT, FLIP)))
+    work = partial(image.altering._copy, policy=policy, seed=7, limits=pictures.ANY)
     one, two, three = (list(pictures.each(items, work, workers)) for workers in (1, 2, 3))
     assert one == two == three
     assert len(one) == 40
@@ -460,7 +465,7 @@ def test_a_policy_draws_alike_in_threads_and_in_processes(tmp_path: Path) -> Non
 
 def test_a_base_model_without_an_image_processor_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="image processor cannot be loaded"):
-        image.processor(tmp_path)
+        image.encoding.processor(tmp_path)
 
 
 @pytest.mark.slow
@@ -499,7 +504,7 @@ def test_each_transform_of_a_policy_draws_for_itself() -> None:
     corners = np.zeros((2, 2, 3), np.uint8)
     corners[..., 0] = [[10, 20], [30, 40]]
     half = {"p": 0.5}
-    policy = image._Policy(
+    policy = image.altering.Policy(
         Augment(7, 1.0, 1, True, tuple(Albumentations("albumentations", name, half) for name in ("HorizontalFlip", "VerticalFlip", "InvertImg")))
     )
     seen = Counter(policy(corners, draws.integer("anew", 7, str(i)))[..., 0].tobytes() for i in range(1600))

@@ -15,9 +15,10 @@ from sklearn.metrics import f1_score
 from benchmarks import judging
 from stages.contract.metrics import Metric
 from stages.contract.params import BeatsBaseline, Budget, Calibration, Card, EachLabel, Floor, Robustness, Slices
-from stages.judging import card, evidence, gates, ledger, statistics
+from stages.judging import evidence, gates, ledger, statistics
 from stages.judging.cost import Cost
 from stages.problems import classification
+from stages.report import card
 from tests.conftest import ROOT
 
 LABELS = ["a", "b", "c", "d"]
@@ -393,7 +394,7 @@ def test_a_metric_of_which_only_the_value_is_known_has_the_same_bounds() -> None
     """Its gradient is taken in small steps; without a share of rows its interval is the delta method's."""
     rows = scored(400, 3, candidate=0.8, champion=0.7)
     ratio = F1.value
-    plain = replace(F1, value=lambda sums: ratio(sums), share=None)  # noqa: PLW0108  (no Ratio, but the function that it is)
+    plain = replace(F1, value=lambda sums: ratio(sums), share=None)
     exact, stepped = compare(rows), compare(rows, metric=plain)
     assert (stepped.lower, stepped.upper, stepped.difference) == pytest.approx((exact.lower, exact.upper, exact.difference), abs=1e-7)
     near, wilson = (evidence.intervals(F1.tally(rows["y"], rows["candidate"], LABELS), of, alpha=0.05).score for of in (plain, F1))

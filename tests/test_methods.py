@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stages import device, linear, pooling
 from stages.contract import settings
 from stages.contract.errors import ModelError
 from stages.contract.params import Compute, CrossEntropy, Finetune, Freeze, Full, LinearProbe, Lora, RandomHead
@@ -19,6 +18,7 @@ from stages.methods import memory, prefix
 from stages.methods.loop import local
 from stages.methods.objective import cross_entropy
 from stages.methods.tune import freeze, full, linear_probe, lora
+from stages.models import device, linear, pooling
 from stages.problems import classification
 from tests.conftest import ROOT
 

@@ -15,7 +15,8 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import breadth_first_order
 from sklearn.datasets import load_sample_images
 
-from stages.checks import groups, near_pictures
+from stages.contract import groups
+from stages.modalities.image import near
 
 Picture = npt.NDArray[np.uint8]
 
@@ -76,8 +77,8 @@ PICTURES = {"photographs": crops(), "solar cells": [cell(number) for number in r
 
 
 def grouped(pictures: list[Picture]) -> npt.NDArray[np.intp]:
-    shown = np.array([near_pictures.fingerprint(picture) for picture in pictures])
-    return groups.linked(len(shown), near_pictures.pairs(shown))
+    shown = np.array([near.fingerprint(picture) for picture in pictures])
+    return groups.linked(len(shown), near.pairs(shown))
 
 
 @pytest.mark.parametrize("kind", COPIES)
@@ -123,10 +124,10 @@ def test_fine_print_tells_pages_apart() -> None:
         ink = np.random.default_rng(number).integers(0, 2, (16, 16))
         ink = np.stack([ink, 1 - ink], axis=2).reshape(16, 32)  # as much in each of 8 x 8 cells
         pages.append(np.repeat(np.kron(ink * 40 + 200, np.ones((20, 10))).astype(np.uint8)[:, :, None], 3, axis=2))
-    shown = np.array([near_pictures.fingerprint(page) for page in pages])
-    seen = near_pictures._see(shown, np.arange(20))
-    assert near_pictures._apart(seen.coarse[:1], seen.coarse[1:2])[0] < seen.limit(np.arange(1), seen.coarse_contrast, near_pictures.COARSE_LIMIT)[0]
-    assert len(np.unique(groups.linked(20, near_pictures.pairs(shown)))) == 20
+    shown = np.array([near.fingerprint(page) for page in pages])
+    seen = near._see(shown, np.arange(20))
+    assert near._apart(seen.coarse[:1], seen.coarse[1:2])[0] < seen.limit(np.arange(1), seen.coarse_contrast, near.COARSE_LIMIT)[0]
+    assert len(np.unique(groups.linked(20, near.pairs(shown)))) == 20
 
 
 def test_colour_alone_tells_pictures_apart() -> None:
@@ -134,7 +135,7 @@ def test_colour_alone_tells_pictures_apart() -> None:
     red, green = shape.copy(), shape.copy()
     cv2.circle(red, (32, 32), 20, (200, 0, 0), -1)
     cv2.circle(green, (32, 32), 20, (0, 102, 0), -1)  # as bright
-    assert np.abs(near_pictures.fingerprint(red)[near_pictures.LUMA].astype(int) - near_pictures.fingerprint(green)[near_pictures.LUMA]).max() <= 1
+    assert np.abs(near.fingerprint(red)[near.LUMA].astype(int) - near.fingerprint(green)[near.LUMA]).max() <= 1
     assert grouped([red, green]).tolist() == [0, 1]
 
 
@@ -151,20 +152,20 @@ def test_dark_pictures_are_told_apart_by_what_little_they_show() -> None:
 
 def test_extreme_shapes_have_a_fingerprint() -> None:
     for shape in ((1, 1), (1, 5000), (5000, 1), (31, 33), (7, 300)):
-        shown = near_pictures.fingerprint(np.full((*shape, 3), 7, np.uint8))
-        assert (shown.shape, shown.dtype) == ((near_pictures.SIZE,), np.uint8)
-        assert (shown[near_pictures.LUMA] == 7).all()
+        shown = near.fingerprint(np.full((*shape, 3), 7, np.uint8))
+        assert (shown.shape, shown.dtype) == ((near.SIZE,), np.uint8)
+        assert (shown[near.LUMA] == 7).all()
 
 
 def test_a_thin_picture_is_averaged_along_its_long_side() -> None:
     stripes = np.zeros((20, 1000, 3), np.uint8)
     stripes[:, ::2] = 200
-    assert near_pictures.fingerprint(stripes)[near_pictures.LUMA].std() < 5
+    assert near.fingerprint(stripes)[near.LUMA].std() < 5
 
 
 def test_no_picture_and_one_picture_are_no_pairs() -> None:
     for rows in (0, 1):
-        found = near_pictures.pairs(np.zeros((rows, near_pictures.SIZE), np.uint8))
+        found = near.pairs(np.zeros((rows, near.SIZE), np.uint8))
         assert found.shape == (0, 2)
         assert groups.linked(rows, found).tolist() == [*range(rows)]
 
@@ -184,50 +185,50 @@ def test_a_group_is_what_confirmed_pairs_reach(drawn: tuple[int, list[tuple[int,
 
 def slow_groups(shown: npt.NDArray[np.uint8]) -> npt.NDArray[np.intp]:
     """Return the groups of all pairs that are confirmed, each compared."""
-    seen = near_pictures._see(shown, np.arange(len(shown)))
+    seen = near._see(shown, np.arange(len(shown)))
     every = np.stack(np.triu_indices(len(shown), 1), axis=1)
-    return groups.linked(len(shown), near_pictures._confirmed(shown, seen, every))
+    return groups.linked(len(shown), near._confirmed(shown, seen, every))
 
 
 def drifting(rows: int) -> npt.NDArray[np.uint8]:
     """Return fingerprints of which neighbours are near and ends are not, in clusters and apart, some equal."""
     rng = np.random.default_rng(1)
-    starts = np.array([near_pictures.fingerprint(picture) for picture in crops()])[rng.integers(24, size=rows)].astype(float)
-    starts[:, near_pictures.LUMA] += rng.integers(-6, 7, (rows, 1)) * 0.7
-    starts[:, near_pictures.LUMA] += rng.normal(0, 0.3, (rows, 1024))
+    starts = np.array([near.fingerprint(picture) for picture in crops()])[rng.integers(24, size=rows)].astype(float)
+    starts[:, near.LUMA] += rng.integers(-6, 7, (rows, 1)) * 0.7
+    starts[:, near.LUMA] += rng.normal(0, 0.3, (rows, 1024))
     return np.clip(np.round(starts), 0, 255).astype(np.uint8)
 
 
 def test_groups_are_those_of_all_pairs_and_the_order_of_rows_does_not_matter() -> None:
     shown = drifting(600)
-    group = groups.linked(len(shown), near_pictures.pairs(shown))
+    group = groups.linked(len(shown), near.pairs(shown))
     assert 24 < len(np.unique(group)) < 300
     assert group.tolist() == slow_groups(shown).tolist()
     order = np.random.default_rng(2).permutation(len(shown))
-    again = groups.linked(len(shown), near_pictures.pairs(shown[order]))
+    again = groups.linked(len(shown), near.pairs(shown[order]))
     assert len(set(zip(group[order].tolist(), again.tolist(), strict=True))) == len(np.unique(group)) == len(np.unique(again))
 
 
 def test_every_pair_is_confirmed() -> None:
     shown = drifting(600)
-    found = near_pictures.pairs(shown)
-    assert len(near_pictures._confirmed(shown, near_pictures._see(shown, np.arange(600)), found)) == len(found) > 100
+    found = near.pairs(shown)
+    assert len(near._confirmed(shown, near._see(shown, np.arange(600)), found)) == len(found) > 100
 
 
 def test_thousands_of_pictures_that_look_alike_stay_cheap() -> None:
     """5,000 nearly blank pictures have 12 million pairs; a tree proposes 6 a picture at most."""
-    shown = np.random.default_rng(0).normal(240, 0.3, (5000, near_pictures.SIZE)).round().astype(np.uint8)
-    shown[:, near_pictures.SHAPE], shown[:, near_pictures.SIDE] = 128, 255
+    shown = np.random.default_rng(0).normal(240, 0.3, (5000, near.SIZE)).round().astype(np.uint8)
+    shown[:, near.SHAPE], shown[:, near.SIDE] = 128, 255
     shown[4000:] = shown[:1000]
     tracemalloc.start()
     began = time.process_time()
-    found = near_pictures.pairs(shown)
+    found = near.pairs(shown)
     spent, peak = time.process_time() - began, tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert spent < 10
     assert peak < 100 * 2**20
     assert len(np.unique(groups.linked(5000, found))) == 1
-    assert all(len(proposed) <= 24_000 for proposed in near_pictures._propose(near_pictures._see(shown, np.arange(4000))))
+    assert all(len(proposed) <= 24_000 for proposed in near._propose(near._see(shown, np.arange(4000))))
 
 
 def test_a_copy_is_found_among_thousands_of_others() -> None:
@@ -238,9 +239,9 @@ def test_a_copy_is_found_among_thousands_of_others() -> None:
         side = rng.integers(100, 250)
         top, left = rng.integers(427 - side), rng.integers(640 - side)
         pictures.append(np.ascontiguousarray(photographs[number % 2][top : top + side, left : left + side]))
-    shown = np.array([near_pictures.fingerprint(picture) for picture in pictures])
-    copied = np.array([near_pictures.fingerprint(encode(picture, "JPEG", 50)) for picture in pictures[:500]])
-    group = groups.linked(2500, near_pictures.pairs(np.concatenate([shown, copied])))
+    shown = np.array([near.fingerprint(picture) for picture in pictures])
+    copied = np.array([near.fingerprint(encode(picture, "JPEG", 50)) for picture in pictures[:500]])
+    group = groups.linked(2500, near.pairs(np.concatenate([shown, copied])))
     assert (group[2000:] == group[:500]).mean() >= 0.998
 
 
@@ -248,6 +249,6 @@ def test_a_copy_is_found_among_thousands_of_others() -> None:
 def test_the_last_pixels_count_in_the_last_cells_whatever_is_halved_on_the_way(height: int, width: int) -> None:
     rgb = np.full((height, width, 3), 100, np.uint8)
     rgb[-1], rgb[:, -1] = 200, 200
-    large = cv2.resize(rgb.astype(np.float32), (max(width, near_pictures.FINE), max(height, near_pictures.FINE)))
-    means = cv2.resize(large, (near_pictures.FINE, near_pictures.FINE), interpolation=cv2.INTER_AREA)
-    assert np.abs(near_pictures.cells(rgb) - means).max() < 0.75
+    large = cv2.resize(rgb.astype(np.float32), (max(width, near.FINE), max(height, near.FINE)))
+    means = cv2.resize(large, (near.FINE, near.FINE), interpolation=cv2.INTER_AREA)
+    assert np.abs(near.cells(rgb) - means).max() < 0.75

@@ -9,12 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks import checks
-from stages.checks import near_texts
-from stages.modalities import text
+from stages.contract import plugins
+from stages.modalities.text import near
+
+text = plugins.modality("text")
 
 
 def alike(*texts: str) -> list[int]:
-    return text.alike(text.look(pd.Series(texts), checks.ANY_LENGTH)).tolist()
+    return text.reading.alike(text.reading.look(pd.Series(texts), checks.ANY_LENGTH)).tolist()
 
 
 def test_copies_are_found_and_no_pair_is_unconfirmed() -> None:
@@ -60,4 +62,4 @@ def test_templates_cost_no_more_than_other_texts() -> None:
 def test_a_long_text_costs_bounded_memory_and_its_beginning_counts() -> None:
     word = np.array(["red ", "green ", "blue ", "yellow "])[np.random.default_rng(0).integers(4, size=180_000)]
     long = "".join(word)
-    assert len(set(alike(long, long[: near_texts.REACH + 5], "red green"))) == 2
+    assert len(set(alike(long, long[: near.REACH + 5], "red green"))) == 2

@@ -14,17 +14,19 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from stages import lineage
 from stages.checks import trial
 from stages.commands import guess
-from stages.contract import preflight, store, tracked
+from stages.contract import plugins, store, tracked
 from stages.contract import settings as params
 from stages.contract.errors import RefitError, mendable
 from stages.contract.params import Classification, ImageModality, TextModality
 from stages.layouts import table
-from stages.modalities import image, text
 from stages.problems import classification
+from stages.project import lineage, preflight
 from tests.conftest import Project, rows
+
+image = plugins.modality("image")
+text = plugins.modality("text")
 
 pytestmark = pytest.mark.slow
 EXAMPLES = {"text": 150, "picture": 110, "base": 60, "params": 80, "dvc": 60, "mlflow": 20, "git": 20}  # 500 in all
@@ -104,8 +106,8 @@ def look_at_table(folder: Path) -> None:
     guess.of_pictures(folder, layout)
     found = table.read(folder, layout, encoding, text)  # pyright: ignore[reportArgumentType]
     good = found[found["code"].isna()]
-    looked = text.look(good["x"], TextModality("text", (1, 1000), (1, 1000), 16))
-    text.alike(looked[looked["code"].isna()])
+    looked = text.reading.look(good["x"], TextModality("text", (1, 1000), (1, 1000), 16))
+    text.reading.alike(looked[looked["code"].isna()])
     guess.several(good["y"])
     classification.label(good["y"], Classification("classification", None))
 
@@ -128,7 +130,7 @@ def test_a_damaged_picture(tmp_path_factory: pytest.TempPathFactory, data: st.Da
     mode = data.draw(st.sampled_from(["RGB", "L"]))
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (20, 30, 3), dtype=np.uint8)).convert(mode).save(path, kind)
     path.write_bytes(data.draw(damaged(path.read_bytes())))
-    ends_well(lambda: image.look(pd.Series([str(path)]), LARGE))
+    ends_well(lambda: image.reading.look(pd.Series([str(path)]), LARGE))
     guess.is_picture(path)
 
 

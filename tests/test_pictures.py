@@ -21,8 +21,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from stages.contract import pictures
-from stages.contract.pictures import Limits, PictureError
+from stages.modalities.image import pictures
+from stages.modalities.image.pictures import Limits, PictureError
 from tests.conftest import ROOT
 
 LIMITS = Limits(least_side=8, most_side=1000, most_pixels=500_000)

@@ -68,7 +68,7 @@ def test_the_run_tells_what_the_champion_was_made_from(done: Project) -> None:
 def measured_on_validation() -> float:
     """Return the macro-F1 of the saved model of `tiny` on its validation rows, in the project of the current folder."""
     from stages.contract import manifest, settings
-    from stages.judging import scoring
+    from stages.models import scoring
     from stages.problems import classification
 
     validation = manifest.read(Path("data/split/tiny/validation.parquet"))

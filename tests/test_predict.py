@@ -16,7 +16,7 @@ from ruamel.yaml import YAML
 from stages.commands.predict import Result, predict
 from stages.contract import manifest, settings, store
 from stages.contract.errors import DataError, ModelError, ParamsError, RefitError, RegistryError, TableError
-from stages.judging import scoring
+from stages.models import scoring
 from tests.conftest import Project, flows, rows, write_csv
 
 FOLDER = "data/finetune/tiny"

@@ -10,15 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from stages.contract import locks, preflight, settings
+from stages.contract import locks, settings
 from stages.contract.errors import BusyError, DagError, DataError
+from stages.project import preflight
 from tests.conftest import ROOT, Project
 
 WHOLE = "schema: '2.0'\nstages:\n  split@tiny:\n    cmd: python -m stages.split tiny\n"
 PRIVATE = ["unshare", "--map-root-user", "--mount"]  # a mount that ends with the command
 ALLOWED = subprocess.run([*PRIVATE, "--pid", "--fork", "true"], capture_output=True, check=False).returncode == 0
 namespaces = pytest.mark.skipif(not ALLOWED, reason="this machine lets its users make no namespaces")
-PREFLIGHT = [sys.executable, "-m", "stages.contract.preflight"]
+PREFLIGHT = [sys.executable, "-m", "stages.project.preflight"]
 
 
 @pytest.fixture
@@ -127,7 +128,7 @@ def test_a_disk_without_room_is_named_with_its_bytes_before_dvc_starts(project: 
 
 @namespaces
 def test_a_disk_that_is_full_is_said_of_the_registry_without_its_statement(project: Project) -> None:
-    code = "from stages import registry\nfrom stages.contract.errors import told\nwith told(): registry.champion('nobody')"
+    code = "from stages import registry\nfrom stages.contract.errors import told\nwith told(): registered.champion('nobody')"
     done = small(project, "60m", "sh", "-c", 'cat /dev/zero > ballast; exec "$@"', "sh", sys.executable, "-c", code)
     assert done.returncode == 4, done.stderr
     assert done.stderr.splitlines()[-1].endswith("mlflow.db: (sqlite3.OperationalError) database or disk is full; see that it is up, and repeat")

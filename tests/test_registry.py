@@ -21,8 +21,6 @@ import requests
 
 from benchmarks.registry import TEXTS, judge, races, rebuild, register, verdict
 from flows import servers
-from stages import registry
-from stages.commands import hashes
 from stages.commands.history import history
 from stages.commands.impact import impact
 from stages.commands.lineage import lineage
@@ -30,6 +28,8 @@ from stages.commands.promote import promote
 from stages.commands.rollback import rollback
 from stages.contract import store as contract_store
 from stages.contract.errors import DataError, ModelError, RefitError, RegistryError
+from stages.project import hashes
+from stages.registry import decisions, registered
 from tests.conftest import Project, rows, write_csv
 
 
@@ -86,12 +86,12 @@ def three(folder: Path, **tags: str) -> None:
 
 
 def champion() -> int | None:
-    found = registry.champion("tiny")
+    found = registered.champion("tiny")
     return found.number if found else None
 
 
 def moves() -> list[tuple[int | None, int | None]]:
-    return [(move.before, move.after) for move in registry.history("tiny")]
+    return [(move.before, move.after) for move in decisions.history("tiny")]
 
 
 def test_registering_the_same_bytes_again_makes_no_second_version(store: Path) -> None:
@@ -111,12 +111,12 @@ def test_a_verdict_about_another_champion_writes_nothing(store: Path) -> None:
     for score in (0.5, 0.7, 0.9):
         register("tiny", score, store / "made")
     judge("tiny", 1)
-    seen = registry.champion("tiny")
+    seen = registered.champion("tiny")
     judge("tiny", 2)
-    assert not registry.decide(verdict(registry.version("tiny", "3"), seen, 2, "promote"))
-    assert "refit.outcome" not in registry.version("tiny", "3").tags
+    assert not decisions.decide(verdict(registered.version("tiny", "3"), seen, 2, "promote"))
+    assert "refit.outcome" not in registered.version("tiny", "3").tags
     assert champion() == 2
-    assert len(registry.uses("tiny")) == 2
+    assert len(decisions.uses("tiny")) == 2
 
 
 def test_every_move_says_who_when_why_from_and_to(third: Path) -> None:
@@ -135,29 +135,29 @@ def test_judging_the_champion_again_is_no_move_and_no_use(third: Path) -> None:
     for _ in range(2):
         judge("tiny", 4)
     assert moves() == [(None, 1), (1, 2), (2, 3)]
-    assert [(use.against == registry.version("tiny", "3").sha256, sorted(use.rows)) for use in registry.uses("tiny")][-1] == (True, ["r1", "r2"])
-    assert len(registry.uses("tiny")) == 4
+    assert [(use.against == registered.version("tiny", "3").sha256, sorted(use.rows)) for use in decisions.uses("tiny")][-1] == (True, ["r1", "r2"])
+    assert len(decisions.uses("tiny")) == 4
 
 
 def test_a_verdict_that_knows_nothing_of_a_use_made_meanwhile_is_not_recorded(store: Path) -> None:
     first, second = (register("tiny", score, store / "made") for score in (0.5, 0.7))
-    known = len(registry.uses("tiny"))
-    assert registry.decide(verdict(first, None, known, "reject"))
-    assert not registry.decide(verdict(second, None, known, "promote"))
+    known = len(decisions.uses("tiny"))
+    assert decisions.decide(verdict(first, None, known, "reject"))
+    assert not decisions.decide(verdict(second, None, known, "promote"))
     assert champion() is None
-    assert registry.decide(verdict(second, None, known + 1, "promote"))
+    assert decisions.decide(verdict(second, None, known + 1, "promote"))
 
 
 def test_the_same_candidate_on_other_rows_is_another_use_and_lost_ids_are_no_fresh_rows(store: Path) -> None:
     version = register("tiny", 0.5, store / "made")
     for ids in (("a", "b"), ("b", "a"), ("b", "c")):
-        assert registry.decide(verdict(version, None, len(registry.uses("tiny")), "reject", ids))
-    assert [sorted(use.rows) for use in registry.uses("tiny")] == [["a", "b"], ["b", "c"]]
-    assert {(use.candidate, use.against) for use in registry.uses("tiny")} == {(version.sha256, "baselines")}
+        assert decisions.decide(verdict(version, None, len(decisions.uses("tiny")), "reject", ids))
+    assert [sorted(use.rows) for use in decisions.uses("tiny")] == [["a", "b"], ["b", "c"]]
+    assert {(use.candidate, use.against) for use in decisions.uses("tiny")} == {(version.sha256, "baselines")}
     for path in (store / "mlruns").rglob("ledger/*.json"):
         path.write_text('["z"]')
     with pytest.raises(RegistryError, match=r"ledger/\w+.json of run \w+ is gone or was changed"):
-        registry.uses("tiny")
+        decisions.uses("tiny")
 
 
 @pytest.mark.parametrize("by_hand", [2, None])
@@ -182,7 +182,7 @@ def test_a_move_made_in_mlflow_itself_is_found_by_register_too(third: Path) -> N
 def test_rollback_goes_to_the_champion_before_and_past_those_that_were_withdrawn(third: Path) -> None:
     done = rollback("tiny", None, "it swears")
     assert (done.move["from"], done.move["to"], done.move["why"], champion()) == (3, 2, "it swears", 2)
-    assert registry.version("tiny", "3").withdrawn == f"{done.move['when']} by {done.move['who']}: it swears"
+    assert registered.version("tiny", "3").withdrawn == f"{done.move['when']} by {done.move['who']}: it swears"
     rollback("tiny", None, "so does this")
     assert champion() == 1
     with pytest.raises(RegistryError, match="no earlier champion to go back to; `refit promote tiny N`"):
@@ -204,23 +204,23 @@ def test_a_withdrawn_version_never_returns_by_itself_and_promote_brings_it_back(
     rollback("tiny", None, "it swears")
     assert register("tiny", 0.9, third / "made").number == 3
     judge("tiny", 3)
-    assert (champion(), registry.version("tiny", "3").tags["refit.outcome"]) == (2, "reject")
+    assert (champion(), registered.version("tiny", "3").tags["refit.outcome"]) == (2, "reject")
     move = promote("tiny", 3, "it was the other one").move
-    assert (champion(), registry.version("tiny", "3").withdrawn) == (3, "")
+    assert (champion(), registered.version("tiny", "3").withdrawn) == (3, "")
     assert move["why"].startswith("it was the other one (brought back: was withdrawn 2") and "it swears" in move["why"]
 
 
 def test_a_version_withdrawn_while_it_was_judged_is_judged_anew(third: Path) -> None:
-    seen, at = registry.version("tiny", "3"), registry.version("tiny", "2")
+    seen, at = registered.version("tiny", "3"), registered.version("tiny", "2")
     rollback("tiny", None, "it swears")
-    assert not registry.decide(verdict(seen, at, len(registry.uses("tiny")), "promote"))
+    assert not decisions.decide(verdict(seen, at, len(decisions.uses("tiny")), "promote"))
     assert champion() == 2
 
 
 def test_a_move_by_hand_of_another_champion_than_the_one_seen_is_not_made(third: Path) -> None:
     before = moves()
-    assert registry.move(registry.version("tiny", "1"), 2, "the champion was seen to be 2", withdraw=True) is None
-    assert (champion(), moves(), registry.version("tiny", "2").withdrawn) == (3, before, "")
+    assert decisions.move(registered.version("tiny", "1"), 2, "the champion was seen to be 2", withdraw=True) is None
+    assert (champion(), moves(), registered.version("tiny", "2").withdrawn) == (3, before, "")
 
 
 def test_a_manual_promotion_stands_until_a_candidate_beats_it(third: Path) -> None:
@@ -476,8 +476,8 @@ def test_a_server_over_http_keeps_what_a_file_keeps(server: str, tmp_path: Path)
     judge("tiny", 3)
     assert champion() == 2, "a withdrawn version does not return by itself"
     client().set_registered_model_alias("tiny", "champion", "1")
-    assert [move.who for move in registry.history("tiny")][-1] == registry.OUTSIDE
-    client().log_text(registry.version("tiny", "1").run_id, "another", "lineage/provenance.json")
+    assert [move.who for move in decisions.history("tiny")][-1] == decisions.OUTSIDE
+    client().log_text(registered.version("tiny", "1").run_id, "another", "lineage/provenance.json")
     assert [bool(lineage(f"tiny@{number}").damaged) for number in (1, 2, 3)] == [True, False, False]
 
 
@@ -555,9 +555,9 @@ def test_a_lost_answer_is_not_a_second_deed(server: str, tmp_path: Path, monkeyp
         experiment = asked.get_experiment_by_name(name).experiment_id
         (run,), (_,) = asked.search_runs([experiment]), asked.search_logged_models([experiment])
         assert (run.info.status, len(run.inputs.dataset_inputs), len(asked.get_metric_history(run.info.run_id, "loss"))) == ("FINISHED", 1, 1), lost
-        assert [of.number for of in registry.versions(name)] == [1], lost
-        assert [(move.before, move.after) for move in registry.history(name)] == [(None, 1)], lost
-        assert len(registry.uses(name)) == 1, lost
+        assert [of.number for of in registered.versions(name)] == [1], lost
+        assert [(move.before, move.after) for move in decisions.history(name)] == [(None, 1)], lost
+        assert len(decisions.uses(name)) == 1, lost
         if proxy.writes < lost:
             break
     assert lost > 20

@@ -18,8 +18,10 @@ from scipy.stats import binomtest
 from sklearn.metrics import accuracy_score, f1_score
 
 from stages.contract.params import Slicing
-from stages.judging import calibration, evidence, plots, report, saliency, slices
+from stages.judging import calibration, evidence, slices
+from stages.modalities.image import pictures, saliency
 from stages.problems import classification
+from stages.report import page, plots
 
 EVIL = [
     "<script>alert(1)</script>",
@@ -55,12 +57,12 @@ def predictions(labels: list[str], rows: int = 200, seed: int = 1, right: float 
     return pd.DataFrame({"y": y, "candidate": candidate, "majority": labels[0], "confidence": draw.random(rows)}).astype({"y": str, "candidate": str})
 
 
-def doubts(*shown: str | bytes) -> list[report.Doubt]:
+def doubts(*shown: str | bytes) -> list[page.Doubt]:
     """Return rows whose label may be wrong; texts are their own labels and origins."""
-    return [report.Doubt(x, *([x if isinstance(x, str) else "a"] * 2), 0.01, 0.9, x if isinstance(x, str) else "b", "train", dropped=False) for x in shown]
+    return [page.Doubt(x, *([x if isinstance(x, str) else "a"] * 2), 0.01, 0.9, x if isinstance(x, str) else "b", "train", dropped=False) for x in shown]
 
 
-def write(path: Path, labels: list[str], mistakes: list[report.Mistake], **other: Any) -> str:
+def write(path: Path, labels: list[str], mistakes: list[page.Mistake], **other: Any) -> str:
     """Write the page of a task with these labels, and return it."""
     rows = predictions(labels)
     y, right = rows["y"], rows["y"] == rows["candidate"]
@@ -88,7 +90,7 @@ def write(path: Path, labels: list[str], mistakes: list[report.Mistake], **other
         ],
     }
     plots.confusion(rows["y"], rows["candidate"], labels, path.with_suffix(".png"))
-    page: dict[str, Any] = {
+    told: dict[str, Any] = {
         "task": "reviews",
         "facts": {"base model": "tiny"},
         "titles": {name: name for of in headlines.values() for name in of} | classification.HEADLINES,
@@ -96,7 +98,7 @@ def write(path: Path, labels: list[str], mistakes: list[report.Mistake], **other
         "found": found,
         "cost": {name: {"milliseconds_a_row": 0.1, "megabytes": 2.0} for name in others},
         "confidence": 0.95,
-        "taken_for": report.taken_for(rows["y"], rows["candidate"]),
+        "taken_for": page.taken_for(rows["y"], rows["candidate"]),
         "confusion": path.with_suffix(".png").read_bytes(),
         "curves": plots.learning_curves(HISTORY, "macro_f1", "macro-F1", 2.0),
         "reliability": plots.reliability(found["calibration"]),
@@ -108,7 +110,7 @@ def write(path: Path, labels: list[str], mistakes: list[report.Mistake], **other
         "agreed": {"test": 0.5, "train": 0.81},
         "judge_fits": True,
     }
-    report.write(path, report.Findings(**(page | other)))
+    page.write(path, page.Findings(**(told | other)))
     return path.read_text(encoding="utf-8")
 
 
@@ -137,8 +139,8 @@ def shapes(page: str) -> list[tuple[str, tuple[str, ...]]]:
 def test_no_element_and_no_attribute_comes_out_of_data(tmp_path: Path) -> None:
     """A page of hostile names has the very elements that the page of as many harmless names has."""
 
-    def mistakes(texts: list[str]) -> list[report.Mistake]:
-        return [report.Mistake(t, t, t, 0.9, t) for t in texts]
+    def mistakes(texts: list[str]) -> list[page.Mistake]:
+        return [page.Mistake(t, t, t, 0.9, t) for t in texts]
 
     tame = [f"label {i}" for i in range(len(EVIL))]
     written = {}
@@ -160,9 +162,9 @@ def test_no_element_and_no_attribute_comes_out_of_data(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["text", "image"])
 def test_the_page_asks_for_nothing_beyond_itself(kind: str, tmp_path: Path) -> None:
-    grey, looked = saliency.thumbnail(picture(90), 50), saliency.overlay(picture(90), np.eye(10), 50)
+    grey, looked = pictures.thumbnail(picture(90), 50), saliency.overlay(picture(90), np.eye(10), 50)
     mistakes = [
-        report.Mistake("see http://evil/ and //evil" if kind == "text" else grey, "a", "b", 0.9, "file:1", None if kind == "text" or i else looked)
+        page.Mistake("see http://evil/ and //evil" if kind == "text" else grey, "a", "b", 0.9, "file:1", None if kind == "text" or i else looked)
         for i in range(3)
     ]
     page = write(tmp_path / "page.html", ["a", "b", "c"], mistakes)
@@ -179,11 +181,11 @@ def test_the_page_asks_for_nothing_beyond_itself(kind: str, tmp_path: Path) -> N
 
 def test_a_picture_that_could_hold_a_script_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="neither PNG nor JPEG"):
-        write(tmp_path / "page.html", ["a", "b"], [report.Mistake(b"<svg onload=alert(1)>", "a", "b", 0.9, "x")])
+        write(tmp_path / "page.html", ["a", "b"], [page.Mistake(b"<svg onload=alert(1)>", "a", "b", 0.9, "x")])
 
 
 def test_equal_findings_give_equal_bytes(tmp_path: Path) -> None:
-    pages = [write(tmp_path / f"{i}.html", ["a", "b $x", "c $"], [report.Mistake("t", "a", "c", 0.9, "x")]) for i in range(2)]
+    pages = [write(tmp_path / f"{i}.html", ["a", "b $x", "c $"], [page.Mistake("t", "a", "c", 0.9, "x")]) for i in range(2)]
     assert pages[0] == pages[1]
     assert saliency.overlay(picture(9), np.eye(9), 40) == saliency.overlay(picture(9), np.eye(9), 40)
 
@@ -211,15 +213,15 @@ def test_doubts_of_a_model_that_is_often_wrong_are_not_told(tmp_path: Path) -> N
 
 def test_mistakes_are_the_wrong_rows_the_surest_first() -> None:
     rows = predictions(["a", "b", "c"])
-    worst = report.most_confident(rows, 10)
+    worst = page.most_confident(rows, 10)
     assert (worst["y"] != worst["candidate"]).all()
     assert worst["confidence"].tolist() == sorted(rows.loc[rows["y"] != rows["candidate"], "confidence"], reverse=True)[:10]
 
 
 def test_a_label_is_mostly_taken_for_the_commonest_wrong_one() -> None:
     y, predicted = pd.Series(list("aaaaaabbc")), pd.Series(list("aaabccccc"))
-    assert report.taken_for(y, predicted) == {"a": ("c", 2), "b": ("c", 2)}
-    assert report.taken_for(pd.Series(list("aa")), pd.Series(list("cb"))) == {"a": ("b", 1)}
+    assert page.taken_for(y, predicted) == {"a": ("c", 2), "b": ("c", 2)}
+    assert page.taken_for(pd.Series(list("aa")), pd.Series(list("cb"))) == {"a": ("b", 1)}
 
 
 def test_learning_curves_mark_the_epoch_that_was_kept(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -377,4 +379,4 @@ def test_an_overlay_is_bright_where_the_map_is() -> None:
     assert shown.shape == (60, 90)
     assert shown[12:26, 62:76].mean() > 150
     assert abs(shown[40:, :40].mean() - 60) < 5
-    assert Image.open(io.BytesIO(saliency.thumbnail(picture(60), 45))).size == (45, 30)
+    assert Image.open(io.BytesIO(pictures.thumbnail(picture(60), 45))).size == (45, 30)

@@ -8,11 +8,13 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from stages.contract import plugins
 from stages.contract.errors import TableError
 from stages.contract.params import Columns, DataFile, Dialect, Encoding, Folder, Folders, Table
 from stages.layouts import folders as folder_layout
 from stages.layouts import table
-from stages.modalities import text as of_x
+
+of_x = plugins.modality("text")
 
 
 def read(

@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stages.checks import duplicates
-from stages.contract import draws, params
+from stages.contract import draws, params, plugins
 from stages.contract.params import Augment, Keyboard, TextModality
-from stages.modalities import text
 from tests.conftest import ROOT
+
+text = plugins.modality("text")
 
 SETTINGS = TextModality(name="text", characters=(3, 20), median_characters=(1, 50), max_tokens=8)
 KEYBOARD = Keyboard(name="keyboard", words=0.5, characters=0.5)
@@ -31,7 +31,7 @@ LONG = TextModality(name="text", characters=(3, 1000), median_characters=(1, 500
 
 
 def alter(rows: pd.DataFrame, augment: Augment, settings: TextModality = LONG) -> pd.DataFrame:
-    return text.alter(rows, augment, settings, NO_FILES, "")
+    return text.altering.alter(rows, augment, settings, NO_FILES, "")
 
 
 def samples(number: int = 30) -> pd.DataFrame:
@@ -43,7 +43,7 @@ def samples(number: int = 30) -> pd.DataFrame:
 
 def content(x: "pd.Series[str]") -> "pd.Series[str]":
     """Return the column of the manifest that tells equal texts, as validate writes it."""
-    return duplicates.digest(text.look(x, LONG)["normal"])
+    return draws.digest(text.reading.look(x, LONG)["normal"])
 
 
 def augment(share: float = 1.0, copies: int = 2, seed: int = 7, transforms: tuple[Any, ...] = (KEYBOARD,)) -> Augment:
@@ -133,7 +133,7 @@ def test_a_copy_names_its_source_and_keeps_everything_else() -> None:
 
 def test_texts_of_a_length_out_of_range_are_set_aside_with_a_code() -> None:
     x = pd.Series(["ab", "abc", "x" * 20, "x" * 21, "  ab   ", "", "好好好"], index=[9, 8, 7, 6, 5, 4, 3])
-    found = text.look(x, SETTINGS)
+    found = text.reading.look(x, SETTINGS)
     assert found.index.tolist() == x.index.tolist()
     assert found["code"].dropna().to_dict() == {9: "too_short", 6: "too_long", 5: "too_short", 4: "too_short"}
     assert found.loc[6, "reason"] == "21 characters, not 3 to 20"
@@ -142,18 +142,18 @@ def test_texts_of_a_length_out_of_range_are_set_aside_with_a_code() -> None:
 
 
 def test_no_text_at_all_has_every_column_and_its_type() -> None:
-    none, some = (text.look(pd.Series(x, dtype=object), SETTINGS) for x in ([], ["good"]))
+    none, some = (text.reading.look(pd.Series(x, dtype=object), SETTINGS) for x in ([], ["good"]))
     assert list(none.columns) == list(some.columns)
     assert none["characters"].dtype == some["characters"].dtype
-    assert text.alike(none).empty
+    assert text.reading.alike(none).empty
 
 
 def test_case_width_and_white_space_make_no_other_text() -> None:
     same = pd.Series(["Was ist DAS?", "was  ist das?", " was\tist\u00a0das?\n", "ＷＡＳ ist das？"])
-    looked = text.look(same, SETTINGS)
-    assert looked["normal"].nunique() == text.alike(looked).nunique() == 1
+    looked = text.reading.look(same, SETTINGS)
+    assert looked["normal"].nunique() == text.reading.alike(looked).nunique() == 1
     assert looked["exact"].nunique() == 4
-    assert text.alike(text.look(pd.Series(["was ist das?", "was ist dies?", "wasist das?"]), SETTINGS)).nunique() == 3
+    assert text.reading.alike(text.reading.look(pd.Series(["was ist das?", "was ist dies?", "wasist das?"]), SETTINGS)).nunique() == 3
 
 
 def test_which_transform_alters_a_text_and_how_are_drawn_apart() -> None:
@@ -164,7 +164,7 @@ def test_which_transform_alters_a_text_and_how_are_drawn_apart() -> None:
         return lambda text: drawn[name].append((random.random(), float(np.random.random()))) or text
 
     for i in range(1000):
-        text._alter_one("as it is", draws.integer("altered", 7, str(i)), [noted("first"), noted("second")])
+        text.altering._alter_one("as it is", draws.integer("altered", 7, str(i)), [noted("first"), noted("second")])
     assert 430 < len(drawn["first"]) < 570  # 500 are expected, with a deviation of 16
     for of in drawn.values():
         python, numpy = np.array(of).T

@@ -1,21 +1,12 @@
 """Finds samples that say the same: equal content is one group, equal content with different labels is set aside."""
 
-import hashlib
 from typing import Any
 
 import pandas as pd
 
+from stages.contract import draws
+
 SHOWN = 20  # origins of a group
-
-
-def digest(texts: "pd.Series[str]") -> "pd.Series[str]":
-    """Return a hash (20 hex digits) of each text."""
-    return pd.Series([digest_one(text) for text in texts.tolist()], texts.index, dtype="str")
-
-
-def digest_one(text: object) -> str:
-    """Return a hash (20 hex digits) of a text."""
-    return hashlib.blake2b(str(text).encode(), digest_size=10).hexdigest()
 
 
 def identify(exact: "pd.Series[str]", y: "pd.Series[Any]") -> "pd.Series[str]":
@@ -23,7 +14,7 @@ def identify(exact: "pd.Series[str]", y: "pd.Series[Any]") -> "pd.Series[str]":
 
     The occurrence number counts equal rows in their order.
     """
-    content = digest(exact + "\0" + y.str.join("\0"))
+    content = draws.digest(exact + "\0" + y.str.join("\0"))
     return content + "-" + content.groupby(content, sort=False).cumcount().astype(str)
 
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pandas as pd
 
-from stages.checks.domain import Survey
 from stages.contract import params
 from stages.contract.escape import extract, one_line
 from stages.contract.params import Validate
+from stages.domain.survey import Survey
 
 META = "meta."  # stands before the name of a column that is neither x nor label
 NUMBER = r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?"  # JSON's: 007 is none

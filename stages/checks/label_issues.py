@@ -12,7 +12,7 @@ import pandas as pd
 
 from stages.contract import draws
 from stages.contract.params import LabelIssues, Linear
-from stages.judging import cheap
+from stages.models import cheap
 
 DIGITS = 4  # of the probabilities that are written
 LEAST_RIGHT = 0.7  # share of the train rows that the cheap model must get right before its doubt says something,

@@ -6,7 +6,7 @@ from decimal import Decimal
 from functools import partial
 from itertools import groupby
 
-from stages.checks import characters
+from stages.contract import characters
 from stages.contract.escape import extract
 
 # Cyrillic and Greek letters that look like Latin ones (Unicode Technical Standard 39, confusables), the common ones.

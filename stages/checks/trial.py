@@ -16,7 +16,7 @@ def require(folder: Path, of_x: Modality, of_y: Problem, modality: Any) -> None:
     base = _Base(folder, of_x, of_y, modality.name)
     if (wrong := base.wrong(modality)) is None:
         return
-    other = of_x.within(modality, lambda settings: base.wrong(settings) is None)
+    other = of_x.encoding.within(modality, lambda settings: base.wrong(settings) is None)
     would = f"; {_differs(modality, other)} would do" if other else "; take another base"
     sizes = ", ".join(f"modality.{name}: {of}" for name, of in vars(modality).items() if other and of != getattr(other, name))
     raise ModelError(f"{folder}: the base model cannot be trained{f' with {sizes}' if sizes else ''} ({wrong}){would}")
@@ -27,7 +27,7 @@ def fitting(folder: Path, of_x: Modality, of_y: Problem, modality: Any) -> Any:
     base = _Base(folder, of_x, of_y, modality.name)
     if (wrong := base.wrong(modality)) is None:
         return modality
-    if (other := of_x.within(modality, lambda settings: base.wrong(settings) is None)) is None:
+    if (other := of_x.encoding.within(modality, lambda settings: base.wrong(settings) is None)) is None:
         raise ModelError(f"{folder}: the base model cannot be trained ({wrong}); take another base")
     return other
 
@@ -36,15 +36,15 @@ class _Base:
     def __init__(self, folder: Path, of_x: Modality, of_y: Problem, name: str) -> None:
         self.of_x = of_x
         self.model, _ = of_y.load(folder, name, LABELS, new_head=True)
-        self.processor = of_x.processor(folder)
+        self.processor = of_x.encoding.processor(folder)
 
     def wrong(self, settings: Any) -> str | None:
         """Return why a batch does not go through; null where it does. On the CPU, where an index out of range is an error and no abort."""
         import torch
 
         try:
-            self.of_x.stated(self.processor, settings)
-            rows, collate = self.of_x.largest(self.processor, settings, ROWS), self.of_x.collate(self.processor)
+            self.of_x.encoding.stated(self.processor, settings)
+            rows, collate = self.of_x.encoding.largest(self.processor, settings, ROWS), self.of_x.encoding.collate(self.processor)
             inputs = collate([rows[i] for i in range(ROWS)])
             pixels = [of.requires_grad_() for of in inputs.values() if of.is_floating_point()]
             logits = self.model.train()(**inputs).logits

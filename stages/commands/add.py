@@ -15,15 +15,17 @@ import pandas as pd
 from pydantic import TypeAdapter, ValidationError
 from ruamel.yaml import YAML
 
-from stages import linear
-from stages.checks import characters, profiles, spelling, trial
-from stages.commands import defaults, estimate, guess, reference, tracking
-from stages.contract import locks, plugins, settings, walk
+from stages.checks import spelling, trial
+from stages.commands import defaults, estimate, guess, reference
+from stages.contract import characters, locks, plugins, settings, walk
 from stages.contract.errors import DataError, ModelError, ParamsError, SourceError, UnreachableError
 from stages.contract.escape import extract, one_line, redact
 from stages.contract.params import AsIs, Encoding, Folders, Full, Hub, ImageModality, LinearProbe, Params, RandomHead, Source, Table, Task
+from stages.domain import profiles
 from stages.layouts import table
-from stages.modalities import image, text
+from stages.modalities.image.reading import MOST_PIXELS
+from stages.models import linear
+from stages.project import tracking
 
 PARAMS = Path("params.yaml")
 LOCK = Path("dvc.lock")
@@ -326,7 +328,7 @@ def _task(
     if alike := spelling.clashes(list(labels)):
         raise DataError(f"{extract(lies)}: {'; '.join(alike)}")
     most, fewest = max(labels.values()), min(labels.values())
-    start["modality"] |= _of_pictures(looked[looked["code"].isna()]) if len(looked) else _of_texts(good["x"])
+    start["modality"] |= of_x.reading.suggest(good["x"], looked[looked["code"].isna()] if len(looked) else looked)
     start["data"] = {"source": name, "encoding": encoding, "layout": json.loads(TypeAdapter(type(layout)).dump_json(layout))}
     start["base"] = base or start["base"]
     start["validate"] |= {
@@ -346,16 +348,6 @@ def _task(
     return task, len(rows), labels, said, chosen
 
 
-def _of_texts(x: "pd.Series[str]") -> dict[str, Any]:
-    """Return the settings of a modality that texts ask for."""
-    length, size = x.str.len(), x.map(lambda text: len(str(text).encode()))
-    return {
-        "characters": [1, min(text.MOST_CHARACTERS, max(1000, 2 * int(length.max())))],
-        "median_characters": [max(1, int(length.median()) // 3), 3 * int(length.median()) + 3],
-        "max_tokens": min(256, 32 * (1 + int(size.quantile(0.98)) // 96)),  # three bytes a token, 2 % of the texts cut
-    }
-
-
 def _tried(task: Task, folder: Path) -> Task:
     """Return the task with sizes and a beginning of the head that its base model takes, if that is here; raises ModelError where it cannot be trained."""
     if not folder.is_dir():
@@ -372,20 +364,7 @@ def _tried(task: Task, folder: Path) -> Task:
 
 def _look(of_x: Any, x: "pd.Series[str]") -> pd.DataFrame:
     """Look at up to LOOKED_AT of the pictures."""
-    return of_x.look(x.iloc[:: -(-len(x) // LOOKED_AT)], ImageModality("image", (1, 65_535), image.MOST_PIXELS, (1, 65_535), 1, 1, ("as_is",)))
-
-
-def _of_pictures(good: pd.DataFrame) -> dict[str, Any]:
-    """Return the settings of a modality that pictures ask for, by those looked at."""
-    median, most = int(good["shorter_side"].median()), int(good["longer_side"].max())
-    crop = 32 * max(3, min(7, round(median / 32)))  # what ImageNet's models read, 224, unless the pictures are smaller
-    return {
-        "sides": [max(image.LEAST_SIDE, int(good["shorter_side"].min()) // 2), min(65_535, 2 * most)],
-        "max_pixels": min(image.MOST_PIXELS, 4 * most * most),
-        "median_side": [max(1, median // 2), 2 * median],
-        "shorter_side": crop * 8 // 7,
-        "crop": crop,
-    }
+    return of_x.reading.look(x.iloc[:: -(-len(x) // LOOKED_AT)], ImageModality("image", (1, 65_535), MOST_PIXELS, (1, 65_535), 1, 1, ("as_is",)))
 
 
 # ---- writing ---------------------------------------------------------------------------------------------------------

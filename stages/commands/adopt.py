@@ -7,15 +7,17 @@ from typing import Any
 
 import pandas as pd
 
-from stages import candidate, lineage, linear, registry
-from stages.checks.activations import Base
 from stages.commands import versions
 from stages.contract import locks, manifest, plugins, receipts, settings
 from stages.contract.errors import ModelError, ParamsError, ReceiptError
 from stages.contract.escape import extract
 from stages.contract.params import Majority, ProbeLogistic, Task
 from stages.contract.runner import Job
-from stages.judging import baselines, cheap, scoring
+from stages.judging import baselines
+from stages.models import cheap, linear, scoring
+from stages.models.activations import Base
+from stages.project import lineage
+from stages.registry import candidate
 
 SAME = 0.95  # of the test rows: a head in a saved model is computed in the task's arithmetic, and of pictures in all views
 
@@ -60,7 +62,7 @@ def adopt(name: str, baseline: str) -> Result:
             raise ReceiptError(f"data/evaluate/{name}: its {baseline} predicts other labels than the one fitted now; run `dvc repro evaluate@{name}`")
         measured = of_y.measure(of_y.strata(parts["test"]["y"]).tolist(), scored.tolist(), trained["labels"])
         metrics, origin = {name: measured[name] for name in of_y.HEADLINES} | {"rows": len(scored)}, lineage.read(name, task.data.source, task.base)
-        version = registry.record(candidate.gather(job, job.out, sha256, (task.data.source, task.base), parts, origin, metrics))
+        version = candidate.record(candidate.gather(job, job.out, sha256, (task.data.source, task.base), parts, origin, metrics))
     metric = plugins.deciding(of_y, task.evaluate.metric)
     return Result(f"{version.name}@{version.number}", sha256, baseline, of_y.METRICS[metric].title, measured[metric])
 
@@ -75,6 +77,6 @@ def _save_probe(chosen: ProbeLogistic, known: pd.DataFrame, y: "pd.Series[str]",
     model, new = of_y.load(folder, task.modality.name, labels, new_head=True)
     solved.put_into(linear.head(model, new))
     of_y.plain(model).save_pretrained(job.out / "model")
-    of_x.stated(of_x.processor(folder), settings_of_x).save_pretrained(job.out / "model")
+    of_x.encoding.stated(of_x.encoding.processor(folder), settings_of_x).save_pretrained(job.out / "model")
     sha256 = receipts.digest(receipts.files(job.out, ["model"]))
     receipts.write_json(job.out / "model.json", card | {"labels": labels, "base": {"source": task.base, "sha256": base_sha256}, "sha256": sha256})

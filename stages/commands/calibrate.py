@@ -16,12 +16,12 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from stages import device
 from stages.contract import locks, manifest, plugins, runner, settings
 from stages.contract.errors import ParamsError
 from stages.contract.params import Compute, Task
 from stages.contract.runner import Job
 from stages.methods.loop import local
+from stages.models import device
 
 PARAMS = Path("params.yaml")
 ROUNDS = 3  # each candidate is timed once a round, in turn, so that a busy minute falls on all of them
@@ -88,10 +88,10 @@ def _training(task: Task, folder: Path, train: Any, compute: Compute) -> Callabl
     of_x, of_y = plugins.modality(task.modality.name), plugins.problem(task.problem.name)
     labels = of_y.labels(train["y"])
     model, new = of_y.load(folder, task.modality.name, labels, new_head=True)
-    encoded = of_x.encode_anew(train.head(task.finetune.batch_size), processor := of_x.processor(folder), task.modality, task.augment)
-    rows = plugins.Rows(encoded, of_y.targets(train["y"].head(len(encoded)), labels), of_x.lengths(encoded))
+    encoded = of_x.encoding.encode_anew(train.head(task.finetune.batch_size), processor := of_x.encoding.processor(folder), task.modality, task.augment)
+    rows = plugins.Rows(encoded, of_y.targets(train["y"].head(len(encoded)), labels), of_x.encoding.lengths(encoded))
     loss = plugins.objective(task.finetune.objective.name).loss(task.finetune.objective, list(rows.targets))
-    learning = plugins.Learning(rows, rows, of_x.collate(processor), loss, lambda *_: {})
+    learning = plugins.Learning(rows, rows, of_x.encoding.collate(processor), loss, lambda *_: {})
     learner, learning = plugins.tune(task.finetune.tune.name).prepare(model, new, learning, task.finetune.tune)
     learns = len(learning.train) > 0  # else a step is what the base model says of its rows
     learner = learner.to(device.find(), memory_format=getattr(torch, compute.memory_format)).train()
@@ -122,13 +122,13 @@ def _scoring(task: Task, folder: Path, rows: Any, compute: Compute) -> Callable[
 
     of_x, of_y = plugins.modality(task.modality.name), plugins.problem(task.problem.name)
     model, _ = of_y.load(folder, task.modality.name, ["0", "1"], new_head=True)
-    model, processor = model.to(device.find(), memory_format=getattr(torch, compute.memory_format)).eval(), of_x.processor(folder)
+    model, processor = model.to(device.find(), memory_format=getattr(torch, compute.memory_format)).eval(), of_x.encoding.processor(folder)
 
     def score() -> int:
         device.set_up(compute)
-        encoded = of_x.encode(rows, processor, task.modality)
+        encoded = of_x.encoding.encode(rows, processor, task.modality)
         with torch.inference_mode(), device.arithmetic(compute):
-            for _, inputs in device.batches(encoded, of_x.lengths(encoded), of_x.collate(processor), compute.batch_size):
+            for _, inputs in device.batches(encoded, of_x.encoding.lengths(encoded), of_x.encoding.collate(processor), compute.batch_size):
                 model(**inputs).logits.float().cpu()
         return len(rows)
 

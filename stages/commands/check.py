@@ -6,14 +6,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from stages import linear
 from stages.checks import expectations, trial
-from stages.commands import estimate, tracking
-from stages.contract import escape, paths, plugins, preflight, runner, settings, store, walk
+from stages.commands import estimate
+from stages.contract import escape, paths, plugins, runner, settings, store, walk
 from stages.contract.errors import ParamsError, RefitError
 from stages.contract.escape import redact
 from stages.contract.params import Data, Params, ProbeHead, Table, Task, Transform
 from stages.layouts import table
+from stages.models import linear
+from stages.project import preflight, tracking
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ def _validate(task: Task) -> str:
 
 
 def _transforms(task: Task, transforms: tuple[Transform, ...]) -> str:
-    if faults := plugins.modality(task.modality.name).faults(transforms):
+    if faults := plugins.modality(task.modality.name).altering.faults(transforms):
         raise ParamsError("; ".join(faults))
     return f"{len(transforms)} transforms"
 

@@ -6,13 +6,14 @@ from tempfile import TemporaryDirectory
 
 import pandas as pd
 
-from stages import registry
 from stages.commands import rows, versions
 from stages.contract import manifest, plugins, settings
 from stages.contract.errors import DataError, ParamsError, RegistryError
 from stages.contract.escape import extract
 from stages.contract.params import BeatsBaseline, Table, Task
-from stages.judging import evidence, ledger, scoring
+from stages.judging import evidence, ledger
+from stages.models import scoring
+from stages.registry import registered
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,6 @@ def _labelled(path: Path, task: Task) -> tuple[pd.DataFrame, int]:
     return good.reset_index(drop=True), len(found) - len(good)
 
 
-def _predicted(version: registry.Version, samples: pd.DataFrame, task: Task) -> "pd.Series[str]":
+def _predicted(version: registered.Version, samples: pd.DataFrame, task: Task) -> "pd.Series[str]":
     with TemporaryDirectory(prefix="refit-") as folder:
-        return scoring.predict(registry.download(version, Path(folder)), samples, task.compute, version.sha256)["predicted"]
+        return scoring.predict(registered.download(version, Path(folder)), samples, task.compute, version.sha256)["predicted"]

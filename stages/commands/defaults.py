@@ -12,8 +12,8 @@ import pandas as pd
 from pydantic import TypeAdapter
 
 from stages.commands import estimate
+from stages.contract import plugins
 from stages.contract.params import Freeze, Task
-from stages.modalities import text
 
 LOOKED_AT = 2_000  # texts
 MOST_MINUTES = 10.0  # that a training may take on this machine, where the starter knows a cheaper one
@@ -46,7 +46,7 @@ def look(good: pd.DataFrame, texts: bool, base: Path) -> Facts:
     if not texts:
         return Facts(*of_labels)
     x = good["x"].iloc[:: -(-len(good) // LOOKED_AT)]
-    traits = text.traits(x, pd.DataFrame({"characters": x.str.len()}), base)
+    traits = plugins.modality("text").reading.traits(x, pd.DataFrame({"characters": x.str.len()}), base)
     foreign = traits["script"][~traits["script"].isin(["LATIN", "none"])]
     unknown = float(traits["tokens_unknown"].mean()) if "tokens_unknown" in traits else None
     return Facts(*of_labels, len(foreign) / len(x), str(foreign.mode().iloc[0]) if len(foreign) else "LATIN", unknown)

@@ -4,14 +4,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from stages import registry
-from stages.checks import distances, domain, profiles
-from stages.checks.distances import Measure
 from stages.commands import rows
 from stages.commands.predict import KEPT, STAMP
 from stages.contract import runner, settings, store
 from stages.contract.errors import DataError, ProfileError
 from stages.contract.params import Task
+from stages.domain import distances, profiles, survey
+from stages.domain.distances import Measure
+from stages.registry import registered
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,8 @@ def drift(task: str, source: Path | None, column: str | None, logged_days: float
             raise DataError("name a file, or --logged, and not both")
         sources, column = _kept(task, of, logged_days), "x"
     store.ping()
-    champion, want = registry.version(task, None), of.validate.domain
-    with registry.artifact(champion, "domain/profile.json") as profile:
+    champion, want = registered.version(task, None), of.validate.domain
+    with registered.artifact(champion, "domain/profile.json") as profile:
         if profile is None:
             raise ProfileError(f"{task}@{champion.number}: was registered without a profile of its data; train and register it anew")
         reference = profiles.read(profile)
@@ -50,7 +50,7 @@ def drift(task: str, source: Path | None, column: str | None, logged_days: float
     else:
         how, run_base = profiles.asked_as(reference, of.modality), want.run_base and reference.embeddings is not None
         new, _ = rows.measured(sources, column, of, how, run_base)
-    measures = domain.drift(reference, new, want.false_alarms, want.seed)
+    measures = survey.drift(reference, new, want.false_alarms, want.seed)
     if not measures:
         few = min(len(new.group), len(reference.group))
         raise DataError(

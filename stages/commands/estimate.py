@@ -8,12 +8,12 @@ from typing import Any
 
 import pandas as pd
 
-from stages import device
 from stages.contract import plugins, progress, receipts, runner
 from stages.contract.errors import RefitError
 from stages.contract.params import Freeze, LinearProbe, Lora, ProbeHead, Task
-from stages.lineage import UPSTREAM
 from stages.methods.tune import freeze
+from stages.models import device
+from stages.project.lineage import UPSTREAM
 
 STAGES = (*UPSTREAM, "register")
 STARTING = 30.0  # seconds of six stages that are neither training nor scoring
@@ -105,18 +105,18 @@ def measure(task: Task, x: "pd.Series[Any]") -> Measured:
     of_x, of_y, folder = plugins.modality(task.modality.name), plugins.problem(task.problem.name), Path("data/raw", task.base)
     on = device.set_up(replace(task.compute, threads=1))  # several would wait for one another where a processor is busy
     model = of_y.load(folder, task.modality.name, ["0", "1"], new_head=True)[0].eval().to(on)
-    processor = of_x.processor(folder)
+    processor = of_x.encoding.processor(folder)
     samples = pd.DataFrame({"x": x.iloc[:: -(-len(x) // MEASURED)]}).reset_index(drop=True)
     taken, views = list[float](), 1
     on_cpu = on == "cpu"
     clock, threads = (time.process_time, min(task.compute.threads, len(os.sched_getaffinity(0)))) if on_cpu else (time.monotonic, 1)
     for _ in range(ROUNDS):
         began = clock()
-        encoded = of_x.encode(samples, processor, task.modality)
+        encoded = of_x.encoding.encode(samples, processor, task.modality)
         with torch.inference_mode(), device.arithmetic(task.compute):
-            for _, inputs in device.batches(encoded, of_x.lengths(encoded), of_x.collate(processor), task.finetune.batch_size):
+            for _, inputs in device.batches(encoded, of_x.encoding.lengths(encoded), of_x.encoding.collate(processor), task.finetune.batch_size):
                 model(**inputs)
-                views = len(of_x.views(inputs, task.modality))
+                views = len(of_x.encoding.views(inputs, task.modality))
         taken.append((clock() - began) / threads / len(samples))
     return Measured(min(taken), views, len(freeze.stack(model)[1]))
 

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from stages.checks import encodings
-from stages.contract import manifest, paths, plugins
+from stages.contract import encodings, manifest, paths, plugins
 from stages.contract.errors import TableError
 from stages.contract.escape import extract
 from stages.contract.params import Columns, DataFile, Dialect, Encoding, Folder, Folders, Part, Table

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
-from stages import registry
 from stages.commands import versions
+from stages.registry import decisions
 
 
 @dataclass(frozen=True)
@@ -18,5 +18,5 @@ class Result:
 
 def history(model: str) -> Result:
     """Return the moves of a model's alias; those made outside Refit are found and recorded first."""
-    moves = registry.history(versions.name(model))
+    moves = decisions.history(versions.name(model))
     return Result(model, moves[-1].after if moves else None, [move.document() for move in moves])

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from stages import registry
-from stages.commands import hashes
 from stages.contract import runner, store
+from stages.project import hashes
+from stages.registry import registered
 
 
 @dataclass(frozen=True)
@@ -33,13 +33,13 @@ def impact(file: Path) -> Result:
     runner.quiet()
     md5, inside = hashes.of(file)
     store.ping()
-    all_of, cache = registry.versions(), hashes.store().cache
-    trained = {of.tags[registry.DATA_MD5] for of in all_of if registry.DATA_MD5 in of.tags}
+    all_of, cache = registered.versions(), hashes.store().cache
+    trained = {of.tags[registered.DATA_MD5] for of in all_of if registered.DATA_MD5 in of.tags}
     files = {of: inside if of == md5 else hashes.listed(cache, of) for of in trained}
-    champions = {name: registry.champion(name) for name in {of.name for of in all_of}}
+    champions = {name: registered.champion(name) for name in {of.name for of in all_of}}
     found, untold = list[Found](), dict[str, list[str]]()
     for version in all_of:
-        data, shown = version.tags.get(registry.DATA_MD5, ""), f"{version.name}@{version.number}"
+        data, shown = version.tags.get(registered.DATA_MD5, ""), f"{version.name}@{version.number}"
         held, champion = files.get(data, frozenset[str]()), champions[version.name]
         if held is None:
             untold.setdefault(data, []).append(shown)

@@ -6,10 +6,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from stages import registry
-from stages.commands import hashes, versions
+from stages.commands import versions
 from stages.contract import receipts
 from stages.contract.errors import ModelError
+from stages.project import hashes
+from stages.registry import candidate, registered
 
 LOCK, PROVENANCE, EXPECTATIONS = "lineage/dvc_lock.json", "lineage/provenance.json", "lineage/expectations.json"
 
@@ -47,14 +48,14 @@ def lineage(model: str) -> Result:
     version = versions.find(model)
     name, damaged = f"{version.name}@{version.number}", list[str]()
     tags = version.tags
-    lock = _read(version, LOCK, damaged, lambda file: _is_excerpt(file, tags.get(registry.LOCK_SHA256))) or {}
+    lock = _read(version, LOCK, damaged, lambda file: _is_excerpt(file, tags.get(registered.LOCK_SHA256))) or {}
     try:
         versions.require_whole(version)
     except ModelError as error:
         damaged.append(str(error))
     provenance, checked = _read(version, PROVENANCE, damaged) or {}, _read(version, EXPECTATIONS, None)
     met, store = sum(expectation["success"] for expectation in checked or ()), hashes.store()
-    decided = tags.get(registry.DECISION)
+    decided = tags.get(registered.DECISION)
     return Result(
         model=name,
         run_id=version.run_id,
@@ -66,7 +67,7 @@ def lineage(model: str) -> Result:
         params={key: value for stage in provenance.values() for key, value in stage["params"].items()},
         environment=provenance.get("finetune", {}).get("versions", {}),
         expectations=None if checked is None else {"met": met, "failed": len(checked) - met},
-        decision=_read(version, decided, damaged, lambda file: receipts.sha256(file) == tags.get(registry.DECISION_SHA256)) if decided else None,
+        decision=_read(version, decided, damaged, lambda file: receipts.sha256(file) == tags.get(registered.DECISION_SHA256)) if decided else None,
         damaged=damaged,
     )
 
@@ -81,7 +82,7 @@ def told(found: Result) -> list[str]:
         f"commit        {found.commit}",
         *(f"data          {of.path} {of.md5}, {of.origin}; in: {', '.join(of.places) or 'nowhere here'}" for of in found.data),
         f"dvc.lock      {', '.join(found.lock) or 'no excerpt'}",
-        f"params        {', '.join(found.params)}: {len(registry.flatten(found.params))} values (all of them: --json)",
+        f"params        {', '.join(found.params)}: {len(candidate.flatten(found.params))} values (all of them: --json)",
         f"environment   {', '.join(f'{library} {number}' for library, number in found.environment.items())}",
         f"expectations  {expectations['met']} met, {expectations['failed']} failed" if expectations else "expectations  not recorded",
         f"decision      {decision['outcome']} against {decision['against']}: {reasons}" if decision else "decision      not recorded",
@@ -89,9 +90,9 @@ def told(found: Result) -> list[str]:
     ]
 
 
-def _read(version: registry.Version, name: str, damaged: list[str] | None, right: Callable[[Path], bool] = lambda _: True) -> Any:
+def _read(version: registered.Version, name: str, damaged: list[str] | None, right: Callable[[Path], bool] = lambda _: True) -> Any:
     """Return a JSON file of the version's run, null where it is gone or wrong, which is damage; no list of damage where it need not be there."""
-    with registry.artifact(version, name) as logged:
+    with registered.artifact(version, name) as logged:
         if logged is None:
             fact = "is gone from the run that it was logged with"
         else:

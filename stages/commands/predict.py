@@ -17,14 +17,14 @@ from typing import Any
 
 import pandas as pd
 
-from stages import registry
 from stages.commands import guess, rows
 from stages.contract import manifest, plugins, runner, settings, store
 from stages.contract.errors import DataError, ModelError, ParamsError, TableError
 from stages.contract.escape import extract, one_line
 from stages.contract.params import Compute
-from stages.judging import scoring
 from stages.layouts import table
+from stages.models import scoring
+from stages.registry import registered
 
 KEPT = Path("data/predict")
 STAMP = "%Y%m%dT%H%M%SZ"  # begins the name of a kept table: names sort by time
@@ -95,9 +95,9 @@ def _found(model: str) -> Generator[tuple[str, Path, str | None]]:
     """Yield a model's name, the folder that holds it, and the sha256 it was registered with; its bytes are the caller's to verify."""
     if named := REGISTERED.fullmatch(model):
         store.ping()
-        version = registry.version(named[1], named[2])
+        version = registered.version(named[1], named[2])
         with TemporaryDirectory(prefix="refit-") as folder:
-            yield f"{version.name}@{version.number}", registry.download(version, Path(folder)), version.sha256
+            yield f"{version.name}@{version.number}", registered.download(version, Path(folder)), version.sha256
     elif (Path(model) / "model.json").is_file():
         yield model, Path(model), None
     else:
@@ -110,7 +110,7 @@ def _score(rows: pd.DataFrame, folder: Path, sha256: str, card: dict[str, Any], 
     from rich.progress import Progress
 
     good = rows.loc[rows["code"].isna(), "x"]
-    looked = plugins.modality(card["modality"]["name"]).look(good, plugins.settings(card["modality"]))
+    looked = plugins.modality(card["modality"]["name"]).reading.look(good, plugins.settings(card["modality"]))
     rows.loc[good.index, ["code", "reason"]] = looked[["code", "reason"]]
     good = rows[rows["code"].isna()]
     if good.empty:

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import numpy as np
 
-from stages.checks import activations, profiles
 from stages.commands import rows
 from stages.contract import receipts, runner, settings
 from stages.contract.errors import ProfileError
 from stages.contract.escape import extract, one_line
+from stages.domain import profiles
+from stages.models import activations
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import Any
 
-from stages import registry
 from stages.commands import versions
 from stages.contract.errors import RegistryError
+from stages.registry import decisions, registered
 
 
 @dataclass(frozen=True)
@@ -19,25 +19,25 @@ class Result:
 def rollback(model: str, to: int | None, why: str) -> Result:
     """Move the alias to the champion before this one, or to version `to`, which has been champion; its bytes are verified first."""
     name = versions.name(model)
-    moves = registry.history(name)
+    moves = decisions.history(name)
     champion = moves[-1].after if moves else None
     target = _target(name, moves, champion, to)
     versions.require_whole(target)
-    return Result(model, made(registry.move(target, champion, why, withdraw=True), name).document())
+    return Result(model, made(decisions.move(target, champion, why, withdraw=True), name).document())
 
 
-def made(move: registry.Move | None, name: str) -> registry.Move:
+def made(move: decisions.Move | None, name: str) -> decisions.Move:
     """Return a move that was made; raises RegistryError where another one was meanwhile."""
     if move is None:
         raise RegistryError(f"{name}: the champion moved meanwhile, and nothing was changed; look at `refit history {name}`, and repeat")
     return move
 
 
-def _target(name: str, moves: list[registry.Move], champion: int | None, to: int | None) -> registry.Version:
+def _target(name: str, moves: list[decisions.Move], champion: int | None, to: int | None) -> registered.Version:
     """Return the version to go back to: the last champion before this one that is there and not withdrawn."""
-    there = {of.number: of for of in registry.versions(name)}
+    there = {of.number: of for of in registered.versions(name)}
     if to is not None and to not in there:
-        return registry.version(name, str(to))  # says what there is
+        return registered.version(name, str(to))  # says what there is
     before = [of for of in (there.get(move.before or 0) for move in reversed(moves)) if of and of.number != champion]
     fit = [of for of in before if not of.withdrawn and to in (None, of.number)]
     if fit:

@@ -7,15 +7,15 @@ from typing import Any
 
 import pandas as pd
 
-from stages.checks import profiles
-from stages.checks.activations import Seen
-from stages.checks.profiles import Profile
 from stages.commands import guess
 from stages.contract import plugins, walk
 from stages.contract.errors import DataError, ProfileError, TableError
 from stages.contract.escape import extract, one_line
 from stages.contract.params import Dialect, Encoding, Table, Task
+from stages.domain import profiles
+from stages.domain.profiles import Profile
 from stages.layouts import table
+from stages.models.activations import Seen
 
 DELIMITING = (";", "\t", "|")
 WORDS = 3  # of a column's name, at most
@@ -33,7 +33,7 @@ def read(source: Path, column: str | None, task: Task, modality: str) -> pd.Data
     files = pd.Series([root / file for file in walk.walk(source, hidden=False).files if guess.is_picture(root / file)], dtype=object)
     if files.empty:
         raise TableError(f"{extract(source)}: holds no picture ({', '.join(guess.PICTURES)})")
-    return of_x.read(files, task.data.encoding).assign(y="", origin=[path.relative_to(root).as_posix() for path in files], meta="{}")
+    return of_x.reading.read(files, task.data.encoding).assign(y="", origin=[path.relative_to(root).as_posix() for path in files], meta="{}")
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def labelled(source: Path, task: Task, label: str) -> pd.DataFrame:
         raise TableError(f"{extract(source)}: has no column '{extract(label)}', which holds the label where the task learned from")
     y = pd.Series([of.get(label) for of in cells], found.index, dtype=object)
     named = plugins.problem(task.problem.name).label(y.fillna("").astype(str), task.problem)
-    looked = plugins.modality(task.modality.name).look(found.loc[found["code"].isna(), "x"], task.modality)
+    looked = plugins.modality(task.modality.name).reading.look(found.loc[found["code"].isna(), "x"], task.modality)
     wrong = found[["code", "reason"]].combine_first(named[["code", "reason"]]).combine_first(looked[["code", "reason"]])
     return found.assign(y=named["y"], **{name: wrong[name] for name in ("code", "reason")})
 
@@ -113,7 +113,7 @@ def measured(sources: list[Path], column: str | None, of: Task, settings: Any, r
         raise ProfileError(f"{base}: the base model is not here; run `dvc repro fetch@{of.base}` or `dvc pull`")
     of_x = plugins.modality(of.modality.name)
     taken = pd.concat([_drawn(source, column, of, len(sources)).assign(group=i) for i, source in enumerate(sources)], ignore_index=True)
-    looked = of_x.look(taken["x"], of.modality)
+    looked = of_x.reading.look(taken["x"], of.modality)
     good = looked["code"].isna()
     if not good.any():
         raise DataError(f"{extract(str(sources[0]))}: not one row is fit ({one_line(looked['reason'].iloc[0], 200)})")

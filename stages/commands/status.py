@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stages import lineage
-from stages.commands import tracking
 from stages.contract import receipts, runner, settings, store
 from stages.contract.errors import RegistryError, UnreachableError
 from stages.contract.params import Task
+from stages.project import lineage, tracking
 
 STAGES = (*lineage.UPSTREAM, "register")
 SHOWN = 4  # reasons of a stage
@@ -64,21 +63,21 @@ def _of(key: str, task: Task, changed: dict[str, Any], champion: str, lacking: b
 
 
 def _champion(task: str) -> str:
-    from stages import registry  # takes two seconds, which are DVC's too
+    from stages.registry import registered
 
-    found = registry.champion(task) if store.exists() else None
+    found = registered.champion(task) if store.exists() else None
     return f"champion is version {found.number}, promoted against {found.judged_against}" if found else "no champion"
 
 
 def _lacks(task: str) -> bool:
     """Say whether the registry lacks the candidate that is here, as after `dvc pull` on another machine."""
-    from stages import registry
-    from stages.judging import scoring
+    from stages.models import scoring
+    from stages.registry import registered
 
     folder = Path("data/finetune", task)
     if not (folder / "model.json").is_file() or not (folder / "model").is_dir():
         return False
-    return not store.exists() or registry.find(task, scoring.identity(folder)) is None
+    return not store.exists() or registered.find(task, scoring.identity(folder)) is None
 
 
 def _decision(decision: dict[str, Any]) -> str:

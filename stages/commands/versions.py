@@ -4,11 +4,11 @@ import re
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from stages import registry
 from stages.contract import runner, store
 from stages.contract.errors import ModelError, RegistryError
 from stages.contract.escape import extract
-from stages.judging import scoring
+from stages.models import scoring
+from stages.registry import registered
 
 NAMED = re.compile(r"([a-z0-9_]{1,60})(?:@(champion|[1-9][0-9]{0,8}))?")
 
@@ -22,18 +22,18 @@ def name(model: str) -> str:
     return model
 
 
-def find(model: str) -> registry.Version:
+def find(model: str) -> registered.Version:
     """Return the version that MODEL, MODEL@champion or MODEL@NUMBER names; raises RegistryError, which names what there is."""
     named = NAMED.fullmatch(model)
     if not named:
         raise RegistryError(f"{extract(model)}: is neither MODEL, nor MODEL@champion, nor MODEL@NUMBER; a name is made of a-z, 0-9 and _")
-    return registry.version(name(named[1]), None if named[2] == "champion" else named[2])
+    return registered.version(name(named[1]), None if named[2] == "champion" else named[2])
 
 
-def require_whole(version: registry.Version) -> None:
+def require_whole(version: registered.Version) -> None:
     """Raise ModelError unless the registry holds the very bytes that were registered."""
     with TemporaryDirectory(prefix="refit-") as folder:
-        copied = registry.download(version, Path(folder))
+        copied = registered.download(version, Path(folder))
         there = (copied / "model").is_dir() and (copied / "model.json").is_file()
         if not there or scoring.identity(copied) != version.sha256:
             raise ModelError(f"{version.name}@{version.number}: the model's bytes are not those that were registered; restore them, or name another version")

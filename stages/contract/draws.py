@@ -1,6 +1,10 @@
-"""Draws at random for a purpose and a name, so that no draw depends on order, on workers, or on another draw."""
+"""Draws at random for a purpose and a name, so that no draw depends on order, on workers, or on another draw; and hashes texts."""
 
 import hashlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def integer(purpose: str, seed: int, name: str) -> int:
@@ -11,3 +15,13 @@ def integer(purpose: str, seed: int, name: str) -> int:
 def uniform(purpose: str, seed: int, name: str) -> float:
     """Return a number in [0, 1)."""
     return integer(purpose, seed, name) / 2**64
+
+
+def digest(texts: "pd.Series[str]") -> "pd.Series[str]":
+    """Return a hash (20 hex digits) of each text."""
+    return texts.map(digest_one).astype("str")
+
+
+def digest_one(text: object) -> str:
+    """Return a hash (20 hex digits) of a text."""
+    return hashlib.blake2b(str(text).encode(), digest_size=10).hexdigest()

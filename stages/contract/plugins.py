@@ -1,12 +1,14 @@
 """Finds a plug-in by its name in params.yaml, and says what each kind of plug-in must offer.
 
-A plug-in is a module: stages/KIND/NAME.py. There is no registry and no decorator to keep in step with it.
+A plug-in is a module: stages/KIND/NAME.py; a modality is a folder of them. There is no registry and no decorator to keep in step with it.
 """
 
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast, get_type_hints
 
@@ -47,8 +49,8 @@ class Layout(Protocol):
         ...
 
 
-class Modality(Protocol):
-    """What x is. Settings are the section `modality` of a task, or of the model that was trained with it."""
+class Reading(Protocol):
+    """Reads x. Settings are the section `modality` of a task, or of the model that was trained with it."""
 
     def read(self, files: "pd.Series[Any]", encoding: Encoding) -> "pd.DataFrame":
         """Return x, code and reason (same index) of files that hold a sample each; encoding is that of text."""
@@ -78,6 +80,14 @@ class Modality(Protocol):
         """Return by what domains are told apart (same index): a column of numbers, or of words, for each trait; base is the base model's folder."""
         ...
 
+    def suggest(self, x: "pd.Series[str]", looked: "pd.DataFrame", /) -> dict[str, Any]:
+        """Return the settings of the modality that good samples ask for, by what look says of them: `refit add` writes them."""
+        ...
+
+
+class Altering(Protocol):
+    """Alters x."""
+
     def faults(self, transforms: Any) -> list[str]:
         """Return what is wrong with transforms: a line each, its place first."""
         ...
@@ -89,9 +99,9 @@ class Modality(Protocol):
         """
         ...
 
-    def preview(self, originals: "pd.DataFrame", copies: "pd.DataFrame", files: Path, below: str, into: Path) -> None:
-        """Write into a folder what a person looks at: originals beside their copies (manifest columns, same index)."""
-        ...
+
+class Encoder(Protocol):
+    """Makes a model's inputs of x."""
 
     def processor(self, folder: Path) -> Any:
         """Load what turns x into tensors, from a model's folder."""
@@ -99,6 +109,14 @@ class Modality(Protocol):
 
     def encode(self, samples: "pd.DataFrame", processor: Any, settings: Any) -> "Encoded":
         """Return the model's inputs for each sample, not padded: of x, which must have the `content` that is stated, if any."""
+        ...
+
+    def encode_anew(self, samples: "pd.DataFrame", processor: Any, settings: Any, augment: Any) -> "Encoded":
+        """Return the same of train rows, altered in each epoch anew if augment says so; then its `anew` is true, and it has set_epoch(epoch)."""
+        ...
+
+    def encode_altered(self, samples: "pd.DataFrame", processor: Any, settings: Any, transform: Any, seed: int) -> "Encoded":
+        """Return what encode returns, of samples that one transform alters; a draw depends on (seed, id) and on nothing else."""
         ...
 
     def largest(self, processor: Any, settings: Any, rows: int) -> "Encoded":
@@ -117,18 +135,6 @@ class Modality(Protocol):
         """Return those of the settings that encode depends on: equal for settings that give the model equal inputs."""
         ...
 
-    def show(self, samples: "pd.DataFrame", settings: Any) -> list[Any]:
-        """Return what a person is shown of each sample: a text, or the RGB array that the model sees."""
-        ...
-
-    def encode_anew(self, samples: "pd.DataFrame", processor: Any, settings: Any, augment: Any) -> "Encoded":
-        """Return the same of train rows, altered in each epoch anew if augment says so; then its `anew` is true, and it has set_epoch(epoch)."""
-        ...
-
-    def encode_altered(self, samples: "pd.DataFrame", processor: Any, settings: Any, transform: Any, seed: int) -> "Encoded":
-        """Return what encode returns, of samples that one transform alters; a draw depends on (seed, id) and on nothing else."""
-        ...
-
     def lengths(self, encoded: "Encoded") -> list[int]:
         """Return by what rows are batched with their like; equal where all rows are."""
         ...
@@ -140,6 +146,74 @@ class Modality(Protocol):
     def collate(self, processor: Any) -> Callable[[list[dict[str, Any]]], dict[str, Any]]:
         """Return what makes a padded batch of tensors of encoded rows."""
         ...
+
+
+class Showing(Protocol):
+    """Shows x to a person."""
+
+    def show(self, samples: "pd.DataFrame", settings: Any) -> list[Any]:
+        """Return what a person is shown of each sample: a text, or a small picture (JPEG) of what the model sees."""
+        ...
+
+    def preview(self, originals: "pd.DataFrame", copies: "pd.DataFrame", files: Path, below: str, into: Path) -> None:
+        """Write into a folder what a person looks at: originals beside their copies (manifest columns, same index)."""
+        ...
+
+
+class Saliency(Protocol):
+    """Says what in x a model goes by."""
+
+    def explain(self, scorer: Any, samples: "pd.DataFrame", predicted: "pd.Series[str]") -> list[bytes]:
+        """Return a picture (PNG) a sample: where the model looked when it predicted that label."""
+        ...
+
+
+class Features(Protocol):
+    """Says what cheap models learn from."""
+
+    def features(self, x: "pd.Series[str]") -> "np.ndarray[Any, Any]":
+        """Return a row a sample, of numbers or of one text."""
+        ...
+
+
+class Modality:
+    """What x is: the modules of stages/modalities/NAME/, each imported when it is asked for."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def _module(self, part: str) -> Any:
+        return import_module(f"stages.modalities.{self.name}.{part}")
+
+    @cached_property
+    def reading(self) -> Reading:
+        """How x is found, read and looked at."""
+        return self._module("reading")
+
+    @cached_property
+    def altering(self) -> Altering:
+        """How x is altered."""
+        return self._module("altering")
+
+    @cached_property
+    def encoding(self) -> Encoder:
+        """How a model's inputs are made of x."""
+        return self._module("encoding")
+
+    @cached_property
+    def showing(self) -> Showing:
+        """How x is shown to a person."""
+        return self._module("showing")
+
+    @cached_property
+    def saliency(self) -> Saliency | None:
+        """What in x a model goes by; null where nothing shows it."""
+        return self._module("saliency") if find_spec(f"stages.modalities.{self.name}.saliency") else None
+
+    @cached_property
+    def features(self) -> Features:
+        """What cheap models learn from."""
+        return self._module("features")
 
 
 class Problem(Protocol):
@@ -317,11 +391,6 @@ def settings(section: dict[str, Any]) -> Any:
     return TypeAdapter(get_type_hints(Task, include_extras=True)["modality"]).validate_json(json.dumps(section))
 
 
-def like(name: str) -> str:
-    """Return the modality whose pretrained models a modality feeds: the one its module names as LIKE, or itself."""
-    return getattr(modality(name), "LIKE", name)
-
-
 def deciding(of_y: Problem, metric: str | None) -> str:
     """Return the metric that decides: the one that evaluate.metric names, else the problem's first."""
     return metric or next(iter(of_y.METRICS))
@@ -343,8 +412,8 @@ def layout(name: str) -> Layout:
 
 
 def modality(name: str) -> Modality:
-    """Return the module stages/modalities/NAME.py."""
-    return cast(Modality, import_module(f"stages.modalities.{name}"))
+    """Return the modules of stages/modalities/NAME/."""
+    return Modality(name)
 
 
 def problem(name: str) -> Problem:

@@ -4,9 +4,11 @@ import ctypes
 import os
 import signal
 import sys
+import threading
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing import connection, parent_process
 
 from stages import PARENT
 
@@ -35,6 +37,13 @@ def with_parent() -> None:
     ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGKILL)
     if os.getppid() != PARENT:
         sys.exit(f"refit: the parent process {PARENT} is gone")
+
+
+def end_with_parent() -> None:
+    """Make a worker process end with its parent, kill -9 included."""
+    parent = parent_process()
+    if parent is not None:
+        threading.Thread(target=lambda: connection.wait([parent.sentinel]) and os._exit(1), daemon=True).start()
 
 
 def at_once() -> None:

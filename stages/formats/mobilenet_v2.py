@@ -9,11 +9,11 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
-from stages import pretrained
 from stages.contract import receipts
 from stages.contract.errors import ModelError
 from stages.contract.escape import extract
 from stages.contract.params import MobileNetV2
+from stages.models import pretrained
 
 CLASSES = 1000
 PROCESSOR = {

@@ -16,11 +16,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from stages import pretrained
 from stages.contract import receipts
 from stages.contract.errors import ModelError
 from stages.contract.escape import extract, one_line
 from stages.contract.params import OpenNsfw
+from stages.models import pretrained
 
 CLASSES = {0: "sfw", 1: "nsfw"}
 DEPTHS = (3, 4, 6, 3)  # blocks of each stage

@@ -6,11 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from stages import linear
-from stages.checks.activations import Base
 from stages.contract.params import Baseline, Majority, ProbeLogistic
-from stages.judging import cheap
-from stages.judging.cheap import Array
+from stages.models import cheap, linear
+from stages.models.activations import Base
+from stages.models.cheap import Array
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from stages import device
-from stages.contract import pictures, runner
+from stages.contract import runner, stopping
 from stages.contract.params import Compute
-from stages.judging import scoring
+from stages.models import device, scoring
 
 LIBRARIES = ("torch", "transformers.modeling_utils", "transformers.processing_utils")  # what scoring needs, imported before the fork
 WARM = 5  # rows that are scored before any is timed
@@ -51,7 +50,7 @@ class Meter:
     def __init__(self) -> None:
         for library in LIBRARIES:
             import_module(library)
-        self.process = ProcessPoolExecutor(1, get_context("fork" if sys.platform == "linux" else "spawn"), pictures.end_with_parent)
+        self.process = ProcessPoolExecutor(1, get_context("fork" if sys.platform == "linux" else "spawn"), stopping.end_with_parent)
         self.process.submit(gc.freeze).result()
         weakref.finalize(self, self.process.shutdown)  # where nothing is measured; an executor that is left alone may end beside the interpreter and fail
 

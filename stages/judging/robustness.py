@@ -10,8 +10,9 @@ from stages.contract import draws
 from stages.contract.metrics import Metric, Tally
 from stages.contract.params import Alterations
 from stages.contract.plugins import Encoded
-from stages.judging import evidence, scoring
-from stages.judging.scoring import Scorer
+from stages.judging import evidence
+from stages.models import scoring
+from stages.models.scoring import Scorer
 
 
 def measure(scorer: Scorer, test: pd.DataFrame, y: "pd.Series[str]", metric: Metric, settings: Alterations, alpha: float) -> list[dict[str, Any]]:
@@ -30,7 +31,7 @@ def measure(scorer: Scorer, test: pd.DataFrame, y: "pd.Series[str]", metric: Met
 
     as_it_is, listed = tally(scorer.encode(drawn)), list[dict[str, Any]]()
     for transform in settings.transforms:
-        altered = tally(scorer.of_x.encode_altered(drawn, scorer.processor, scorer.settings, transform, settings.seed))
+        altered = tally(scorer.of_x.encoding.encode_altered(drawn, scorer.processor, scorer.settings, transform, settings.seed))
         of = evidence.compare(as_it_is, altered, metric, margin=0, level=alpha / 2)
         listed.append({
             "transform": json.loads(json.dumps(asdict(transform))),

@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from stages.checks import characters
-from stages.contract import paths
+from stages.contract import characters, paths
 from stages.contract.errors import TableError
 from stages.contract.escape import extract
 from stages.contract.params import Encoding, Folder, Folders
@@ -49,5 +48,5 @@ def _read_folder(source: Path, folder: Folder, layout: Folders, encoding: Encodi
     odd = ~foreign & ~junk & pd.Series([not paths.regular(path, source) for path in files])
     rows.loc[odd, ["code", "reason"]] = ["not_regular", "not a regular file inside the source"]
     good = rows["code"].isna()
-    rows.loc[good, ["x", "code", "reason"]] = of_x.read(pd.Series(files)[good], encoding)
+    rows.loc[good, ["x", "code", "reason"]] = of_x.reading.read(pd.Series(files)[good], encoding)
     return rows

@@ -16,8 +16,7 @@ from typing import Any
 
 import pandas as pd
 
-from stages.checks import characters, encodings
-from stages.contract import manifest, paths
+from stages.contract import characters, encodings, manifest, paths
 from stages.contract.errors import TableError
 from stages.contract.escape import extract, one_line
 from stages.contract.params import Dialect, Encoding, Table
@@ -60,7 +59,7 @@ def read(source: Path, layout: Table, encoding: Encoding, of_x: Modality) -> pd.
 def _cite(rows: pd.DataFrame, folder: Path, source: Path, of_x: Modality) -> pd.DataFrame:
     """Return rows with x as the modality finds it by what the cell says: the text itself, or a file."""
     good = rows["code"].isna()
-    rows.loc[good, ["x", "code", "reason"]] = of_x.cite(rows.loc[good, "x"], folder, source)
+    rows.loc[good, ["x", "code", "reason"]] = of_x.reading.cite(rows.loc[good, "x"], folder, source)
     return rows
 
 

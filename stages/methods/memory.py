@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from stages import device
 from stages.contract.errors import ModelError
 from stages.contract.params import Compute
 from stages.contract.plugins import Learning
+from stages.models import device
 
 GIB = 2**30
 OPTIMISER = 2  # numbers that AdamW keeps for each that learns, beside its gradient

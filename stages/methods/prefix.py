@@ -4,9 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from stages import device
 from stages.contract.plugins import Learning, Rows, take
 from stages.methods import batchnorm
+from stages.models import device
 
 ROOM = 2**30  # bytes of what is kept
 BATCH = 32  # rows that are sent through the model at once, of the longest

@@ -10,13 +10,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from stages import pooling
-from stages.checks import characters
-from stages.contract import plugins
+from stages.contract import characters
 from stages.contract.errors import ModelError
 from stages.contract.escape import extract, one_line
 from stages.contract.metrics import Metric, Ratio, Tally
 from stages.contract.params import Classification
+from stages.models import pooling
 
 Array = np.ndarray[Any, Any]
 
@@ -70,7 +69,7 @@ def load(folder: Path, modality: str, labels: list[str], new_head: bool) -> tupl
             "convert it with transformers' save_pretrained where you trust it"
         )
     _require_own_code(folder)
-    names, head = dict(enumerate(labels)), HEADS[plugins.like(modality)]
+    names, head = dict(enumerate(labels)), HEADS[modality]
     try:
         model, report = getattr(transformers, head).from_pretrained(
             folder,

@@ -5,12 +5,12 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from stages import device
 from stages.contract import progress, stopping
 from stages.contract.errors import ModelError
 from stages.contract.params import Compute, Finetune
 from stages.contract.plugins import Learning, kept, merit
 from stages.methods import memory, resuming
+from stages.models import device
 
 MERIT = "eval_merit"  # the one number by which Trainer compares epochs
 PATIENCE = 25  # seconds from a signal to a checkpoint; who sends one often kills after 30

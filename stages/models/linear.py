@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from stages import device
 from stages.contract.errors import ModelError
 from stages.contract.plugins import Encoded, Learning, Rows
 from stages.contract.progress import Progress
+from stages.models import device
 
 Array = np.ndarray[Any, Any]
 

@@ -1,6 +1,6 @@
 """Looks, before DVC does, at what would hang it, break it, or stop the work after hours: data, dvc.lock, disk.
 
-`python -m stages.contract.preflight [COMMAND]` does it for every task, and then runs the command, alone; make and the flows call it before DVC.
+`python -m stages.project.preflight [COMMAND]` does it for every task, and then runs the command, alone; make and the flows call it before DVC.
 """
 
 import contextlib

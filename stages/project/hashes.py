@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stages import lineage
 from stages.contract import tracked
 from stages.contract.errors import DataError
 from stages.contract.escape import extract
 from stages.contract.settings import read_yaml
+from stages.project import lineage
 
 
 @dataclass(frozen=True)

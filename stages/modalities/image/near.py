@@ -29,8 +29,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from stages.checks import groups
-from stages.checks.groups import Rows
+from stages.contract import groups
+from stages.contract.groups import Rows
 
 Bytes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]

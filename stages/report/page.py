@@ -16,7 +16,7 @@ import pandas as pd
 from stages.contract.escape import one_line
 from stages.judging import slices
 
-TEMPLATE = Path(__file__).with_name("report.html")
+TEMPLATE = Path(__file__).with_name("page.html")
 KINDS = {b"\x89PNG\r\n\x1a\n": "png", b"\xff\xd8\xff": "jpeg"}  # how a file begins: what the page shows as a picture
 TEXT = 600  # characters of a text that is shown
 SLICES = 24  # that are shown

@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from stages.checks import groups
-from stages.checks.groups import Rows
+from stages.contract import groups
+from stages.contract.groups import Rows
 
 Hashes = npt.NDArray[np.uint32]
 

@@ -7,10 +7,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from stages.checks import activations, profiles
-from stages.checks.activations import RESAMPLES, Seen
-from stages.checks.profiles import Profile
 from stages.contract.escape import one_line
+from stages.domain import profiles
+from stages.domain.profiles import Profile
+from stages.models import activations
+from stages.models.activations import RESAMPLES, Seen
 
 Array = NDArray[Any]
 

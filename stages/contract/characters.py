@@ -4,7 +4,7 @@ import re
 
 import pandas as pd
 
-from stages.checks import encodings
+from stages.contract import encodings
 from stages.contract.escape import extract
 from stages.contract.params import Encoding
 

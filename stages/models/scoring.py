@@ -8,13 +8,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from stages import device
 from stages.contract import plugins, receipts
 from stages.contract.errors import ModelError
 from stages.contract.params import Compute
 from stages.contract.plugins import Encoded, Modality, Problem
 from stages.contract.progress import Progress
-from stages.judging import cheap
+from stages.models import cheap, device
 
 WINDOW = 16_384  # rows that are encoded at a time: what a tokenizer returns takes a hundred times the memory of a text
 
@@ -35,7 +34,7 @@ class Scorer:
 
     def encode(self, samples: pd.DataFrame) -> Encoded:
         """Return the model's inputs for each sample."""
-        return self.of_x.encode(samples, self.processor, self.settings)
+        return self.of_x.encoding.encode(samples, self.processor, self.settings)
 
     def decode(self, logits: "np.ndarray[Any, Any]", samples: pd.DataFrame) -> pd.DataFrame:
         """Return predicted and confidence of the samples (same index) that the logits are of."""
@@ -59,7 +58,7 @@ def _loaded(folder: Path, card: dict[str, Any], compute: Compute) -> Scorer:
     of_x, of_y = plugins.modality(card["modality"]["name"]), plugins.problem(card["problem"])
     model = of_y.load(folder / "model", card["modality"]["name"], card["labels"], new_head=False)[0].eval()
     model = model.to(on, memory_format=getattr(torch, compute.memory_format))
-    return Scorer(card, of_x, of_y, model, of_x.processor(folder / "model"), plugins.settings(card["modality"]), compute)
+    return Scorer(card, of_x, of_y, model, of_x.encoding.processor(folder / "model"), plugins.settings(card["modality"]), compute)
 
 
 def logits(scorer: Scorer, encoded: Encoded, progress: Callable[[int], None] | None = None, *, averaged: bool = True) -> "np.ndarray[Any, Any]":
@@ -72,9 +71,9 @@ def logits(scorer: Scorer, encoded: Encoded, progress: Callable[[int], None] | N
     of_x, settings, compute = scorer.of_x, scorer.settings, scorer.compute
     found = np.empty((len(encoded), len(scorer.card["labels"])), dtype=np.float32)
     with torch.no_grad():  # not inference_mode: what a model keeps of it (BEiT its relative positions) would let no gradient pass later
-        for batch, inputs in device.batches(encoded, of_x.lengths(encoded), of_x.collate(scorer.processor), compute.batch_size):
+        for batch, inputs in device.batches(encoded, of_x.encoding.lengths(encoded), of_x.encoding.collate(scorer.processor), compute.batch_size):
             with device.arithmetic(compute):
-                views = of_x.views(inputs, settings) if averaged else [inputs]
+                views = of_x.encoding.views(inputs, settings) if averaged else [inputs]
                 if len(views) * len(batch) <= compute.batch_size:  # four views of one row together take half the time of one after the other
                     together = {name: torch.cat([view[name] for view in views]) for name in inputs}
                     seen = scorer.model(**together).logits.float().chunk(len(views))

@@ -11,13 +11,13 @@ import pandas as pd
 from numpy.typing import NDArray
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from stages.checks import activations
-from stages.checks.activations import Seen
 from stages.contract import plugins, receipts
 from stages.contract.errors import ProfileError
 from stages.contract.escape import one_line
 from stages.contract.params import Compute
 from stages.contract.plugins import Modality, Problem
+from stages.models import activations
+from stages.models.activations import Seen
 
 FOLDER = Path("data/profiles")
 MAX_BYTES = 20_000_000
@@ -89,7 +89,7 @@ def take(
     looked is what the modality saw of them (same index), base the base model's folder, settings those of the modality and of
     compute.
     """
-    traits = of[0].traits(rows["x"], looked, base)
+    traits = of[0].reading.traits(rows["x"], looked, base)
     columns = {str(name): column.tolist() if column.dtype == object else [float(f"{value:.4g}") for value in column] for name, column in traits.items()}
     seen = activations.see(base, rows, *of, *settings) if run_base else None
     embeddings = encoded(project(seen.embeddings)) if seen else None
@@ -98,8 +98,8 @@ def take(
 
 def asked_as(reference: Profile, settings: Any) -> Any:
     """Return the modality's settings with which rows are measured that a reference is compared with: the reference's own, if it has such."""
-    like = reference.modality and plugins.like(reference.modality["name"]) == plugins.like(settings.name)
-    return plugins.settings(reference.modality) if reference.modality and like else settings
+    same = reference.modality and reference.modality["name"] == settings.name
+    return plugins.settings(reference.modality) if reference.modality and same else settings
 
 
 def identity(base: Path) -> str:

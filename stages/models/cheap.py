@@ -9,13 +9,10 @@ import numpy as np
 import pandas as pd
 from pydantic import TypeAdapter
 
-from stages.contract import pictures, receipts
+from stages.contract import plugins, receipts
 from stages.contract.params import HogLogistic, Linear, TfidfCharacters, TfidfLogistic
-from stages.contract.pictures import PictureError
 
 Array = np.ndarray[Any, Any]
-
-SIDE, CELL, ANGLES = 64, 8, 9  # pixels of a reduced picture and of a cell; bins of the unsigned direction
 
 
 @dataclass(frozen=True)
@@ -32,7 +29,7 @@ class Fitted:
 
 def features(model: Linear, x: "pd.Series[str]") -> Array:
     """Return what the model learns from: the texts, or a row of numbers a picture."""
-    return _picture_features(x) if isinstance(model, HogLogistic) else x.to_numpy()
+    return plugins.modality("image" if isinstance(model, HogLogistic) else "text").features.features(x)
 
 
 def untrained(model: Linear, classifier: Any) -> Any:
@@ -99,26 +96,3 @@ def _vectorizer(model: TfidfLogistic | TfidfCharacters, vocabulary: list[str] | 
 
     kind: dict[str, Any] = {"analyzer": "char_wb"} if isinstance(model, TfidfCharacters) else {"token_pattern": r"(?u)\S+"}
     return TfidfVectorizer(ngram_range=model.ngrams, sublinear_tf=True, vocabulary=vocabulary, **kind)
-
-
-def _picture_features(x: "pd.Series[str]") -> Array:
-    """Return the histograms of oriented gradients (Dalal & Triggs 2005) and of colours of each picture (rows, 1,764 + 96)."""
-    rows = list(pictures.each([Path("data", name) for name in x], _describe))
-    if wrong := next((row for row in rows if isinstance(row, PictureError)), None):
-        raise wrong
-    return np.stack([row for row in rows if not isinstance(row, PictureError)])
-
-
-def _describe(path: Path) -> Array:
-    import cv2
-
-    rgb = np.asarray(cv2.resize(pictures.read(path, pictures.ANY).rgb, (SIDE, SIDE), interpolation=cv2.INTER_AREA))
-    down, across = np.gradient(rgb.mean(axis=2))
-    bins = (np.arctan2(down, across) % np.pi / np.pi * ANGLES).astype(int).clip(max=ANGLES - 1)
-    at = np.arange(SIDE) // CELL * ANGLES
-    cells = np.bincount((at[:, None] * (SIDE // CELL) + at[None, :] + bins).ravel(), np.hypot(down, across).ravel(), (SIDE // CELL) ** 2 * ANGLES)
-    grid = cells.reshape(SIDE // CELL, SIDE // CELL, ANGLES)
-    blocks = np.stack([grid[i : i + SIDE // CELL - 1, j : j + SIDE // CELL - 1] for i in (0, 1) for j in (0, 1)], axis=2)
-    blocks = blocks / np.sqrt((blocks**2).sum(axis=(2, 3), keepdims=True) + 1)
-    colours = [np.histogram(rgb[..., channel], bins=32, range=(0, 256), density=True)[0] for channel in range(3)]
-    return np.concatenate([blocks.ravel(), *colours])

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from io import BytesIO
 from itertools import islice
-from multiprocessing import connection, get_context, parent_process
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar, cast
 
@@ -27,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import BmpImagePlugin, ExifTags, GifImagePlugin, Image, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, UnidentifiedImageError, WebPImagePlugin
 
+from stages.contract import stopping
 from stages.contract.escape import extract, one_line
 
 S = TypeVar("S")
@@ -138,6 +139,15 @@ def resize(rgb: Rgb, size: tuple[int, int], filter: int) -> Rgb:
     return np.asarray(Image.fromarray(rgb).resize(size, Image.Resampling(filter)))
 
 
+def thumbnail(rgb: Rgb, side: int) -> bytes:
+    """Return a picture (height, width, 3; uint8) as JPEG, its longer side cut down to `side` pixels."""
+    picture = Image.fromarray(rgb)
+    picture.thumbnail((side, side), Image.Resampling.LANCZOS)
+    file = BytesIO()
+    picture.save(file, "JPEG", quality=85)
+    return file.getvalue()
+
+
 def pack(named: Iterable[tuple[str, bytes]], path: Path) -> None:
     """Write pictures and their names into one ZIP archive, as they are; equal pictures give equal bytes."""
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
@@ -186,14 +196,7 @@ def _executor(workers: int) -> Executor:
     # A fork of this process would copy locks that its threads hold; the fork server is a fresh one.
     context = get_context("forkserver")
     context.set_forkserver_preload([__name__])
-    return ProcessPoolExecutor(workers, context, end_with_parent)
-
-
-def end_with_parent() -> None:
-    """Make a worker process end with its parent, kill -9 included."""
-    parent = parent_process()
-    if parent is not None:
-        threading.Thread(target=lambda: connection.wait([parent.sentinel]) and os._exit(1), daemon=True).start()
+    return ProcessPoolExecutor(workers, context, stopping.end_with_parent)
 
 
 @contextmanager

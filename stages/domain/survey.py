@@ -7,15 +7,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from stages.checks import distances, profiles
-from stages.checks.activations import Base
-from stages.checks.distances import Measure
-from stages.checks.profiles import Profile
-from stages.contract import plugins
 from stages.contract.errors import ParamsError
 from stages.contract.escape import one_line
 from stages.contract.params import Compute, Declared, Pretrained, Uniform, Validate
 from stages.contract.plugins import Modality, Problem
+from stages.domain import distances, profiles
+from stages.domain.distances import Measure
+from stages.domain.profiles import Profile
+from stages.models.activations import Base
 
 COSTLY = ("labels", "script", "tokens_unknown", "frechet")  # the last went with a loss of macro-F1 on sets that were shifted (distances.LOST)
 
@@ -77,7 +76,7 @@ def survey(
     """Return how far samples (same index: label, looked) are from what validate.domain names; raises ProfileError and ParamsError."""
     want = validate.domain
     reference = profiles.read(profiles.FOLDER / f"{want.profile}.json")
-    if reference.modality and plugins.like(reference.modality["name"]) != plugins.like(settings[0].name):
+    if reference.modality and reference.modality["name"] != settings[0].name:
         raise ParamsError(f"validate.domain.profile: {want.profile} is one of the modality {reference.modality['name']}; take another, or `unknown`")
     drawn = samples["id"].sort_values().sample(min(len(samples), want.sample), random_state=want.seed).index
     chosen = samples.loc[drawn].assign(group=0)

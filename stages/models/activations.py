@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from stages import device, linear
 from stages.contract import progress
 from stages.contract.errors import ModelError
 from stages.contract.params import Compute
 from stages.contract.plugins import Modality, Problem
+from stages.models import device, linear
 
 Floats = NDArray[np.float32]
 
@@ -53,7 +53,7 @@ class Base:
 
     def holds(self, rows: pd.DataFrame, modality: Any) -> bool:
         """Tell whether all rows (id) went through the model already, encoded as a modality's settings say."""
-        return set(rows["id"]) <= self._seen.get(self.of_x.encoding(modality), {}).keys()
+        return set(rows["id"]) <= self._seen.get(self.of_x.encoding.encoding(modality), {}).keys()
 
     def embed(self, rows: pd.DataFrame, modality: Any = None) -> Floats:
         """Return the embeddings (rows, width) of manifest rows, encoded as the task says, or as other settings of the modality say."""
@@ -64,7 +64,7 @@ class Base:
         return np.stack([feature for _, feature in self._of(rows, self.modality)])
 
     def _of(self, rows: pd.DataFrame, modality: Any) -> list[tuple[Floats, Floats]]:
-        known = self._seen.setdefault(self.of_x.encoding(modality), {})
+        known = self._seen.setdefault(self.of_x.encoding.encoding(modality), {})
         new = rows[~rows["id"].isin(list(known))]
         if len(new):
             seen = _run(*self._loaded, new, self.of_x, modality, self.compute, norms=False)
@@ -91,7 +91,7 @@ def _load(folder: Path, of_x: Modality, of_y: Problem, modality: str, compute: C
         layer = linear.head(model, new)
     except ModelError:
         layer = None
-    return model.eval().to(on, memory_format=getattr(torch, compute.memory_format)), layer, of_x.processor(folder)
+    return model.eval().to(on, memory_format=getattr(torch, compute.memory_format)), layer, of_x.encoding.processor(folder)
 
 
 def _run(model: Any, layer: Any, processor: Any, samples: pd.DataFrame, of_x: Modality, modality: Any, compute: Compute, norms: bool) -> Seen:
@@ -104,11 +104,11 @@ def _run(model: Any, layer: Any, processor: Any, samples: pd.DataFrame, of_x: Mo
     caught = [norm.register_forward_pre_hook(_keeper(reached, i)) for i, norm in enumerate(watched)]
     caught.append(model.base_model.register_forward_hook(lambda _, __, output: said.append(output)))
     caught += [layer.register_forward_pre_hook(lambda _, inputs: given.append(inputs[0]))] if layer else []
-    encoded = of_x.encode(samples, processor, modality)
+    encoded = of_x.encoding.encode(samples, processor, modality)
     rows, moments, features = ([np.empty(0)] * len(samples) for _ in range(3))
     size = min(compute.batch_size, WATCHED_AT_ONCE) if watched else compute.batch_size
     with torch.inference_mode(), progress.Progress("run the base model", len(samples)) as going:
-        for batch, inputs in device.batches(encoded, of_x.lengths(encoded), of_x.collate(processor), size):
+        for batch, inputs in device.batches(encoded, of_x.encoding.lengths(encoded), of_x.encoding.collate(processor), size):
             with device.arithmetic(compute):
                 model(**inputs)
                 embedded = _pooled(_hidden(model, said[0], inputs).float(), inputs.get("attention_mask"))

@@ -1,0 +1,1 @@
+"""How far data is from what a base model was pretrained on."""

@@ -1,0 +1,11 @@
+"""Says what cheap models learn from of a text."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+
+def features(x: "pd.Series[str]") -> "np.ndarray[Any, Any]":
+    """Return the texts: a vectorizer counts their words or characters."""
+    return x.to_numpy()

@@ -1,0 +1,131 @@
+"""Text: x is the text itself. Reads texts, looks at each, and says what tells them apart."""
+
+import io
+import unicodedata
+from collections import Counter
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from stages.contract import characters, encodings, groups
+from stages.contract.errors import ModelError
+from stages.contract.escape import one_line
+from stages.contract.params import Encoding, TextModality
+from stages.modalities.text import near
+
+MOST_CHARACTERS = 1_000_000  # of a text, whatever params.yaml says: more is no sample
+MAX_BYTES = 4 * MOST_CHARACTERS  # of one text file
+
+
+def read(files: "pd.Series[Any]", encoding: Encoding) -> pd.DataFrame:
+    """Return the contents of text files; bytes that are not of the encoding become lone surrogates, which characters sets aside."""
+    size = pd.Series([path.stat().st_size for path in files], index=files.index)
+    large = size > MAX_BYTES
+    found = pd.DataFrame({"x": "", "code": None, "reason": None}, index=files.index, dtype=object)
+    found.loc[large, "code"] = "too_long"
+    found.loc[large, "reason"] = [f"{number:,} bytes, at most {MAX_BYTES:,}" for number in size[large]]
+    contents = [path.read_bytes() for path in files[~large]]
+    if contents:
+        encodings.require(encoding, encodings.recognise(contents), files[~large].iloc[0].parent)
+    found.loc[~large, "x"] = [io.StringIO(_text(content, encoding), newline=None).read() for content in contents]
+    return found
+
+
+def _text(content: bytes, encoding: Encoding) -> str:
+    if content.startswith(encodings.WIDE):
+        with suppress(UnicodeDecodeError):
+            return content.decode("utf-16")
+    return encodings.decode(content, encoding)
+
+
+def cite(cells: "pd.Series[str]", folder: Path, source: Path) -> pd.DataFrame:  # noqa: ARG001  (a text is no file)
+    """Return the cells: they are the texts."""
+    return pd.DataFrame({"x": cells, "code": None, "reason": None}, index=cells.index, dtype=object)
+
+
+def look(x: "pd.Series[str]", settings: TextModality) -> pd.DataFrame:
+    """Return each text's length in characters, white space at its ends left out, and code and reason where it is out of range.
+
+    A text of which nothing can be seen has none. The normal form has no differences of case, width and white space (Unicode NFKC).
+    """
+    least, most = settings.characters
+    length = x.str.strip().str.len().mask(x.map(characters.is_blank).astype(bool), 0)
+    bad = (length < least) | (length > (most := min(most, MOST_CHARACTERS)))
+    normal = normalise(x.mask(bad, ""))  # which takes a hundred times the memory of a text
+    found = pd.DataFrame({"code": None, "reason": None, "note": None, "exact": x, "normal": normal, "characters": length.astype(int)}, index=x.index)
+    found.loc[bad, "code"] = np.where(length[bad] < least, "too_short", "too_long")
+    found.loc[bad, "reason"] = length[bad].astype(str) + f" characters, not {least} to {most}"
+    return found
+
+
+def alike(looked: pd.DataFrame) -> "pd.Series[Any]":
+    """Return a number for each group of texts whose normal forms are equal or confirmed to be near."""
+    code, texts = pd.factorize(looked["normal"], sort=True)
+    return pd.Series(groups.linked(len(texts), near.pairs(texts.tolist()))[code], index=looked.index)
+
+
+def normalise(x: "pd.Series[str]") -> "pd.Series[str]":
+    """Return texts without differences of case, width, white space (Unicode NFKC) and characters that nobody sees."""
+    return x.map(lambda text: " ".join(unicodedata.normalize("NFKC", characters.visible(str(text))).casefold().split()))
+
+
+def traits(x: "pd.Series[str]", looked: pd.DataFrame, base: Path) -> pd.DataFrame:
+    """Return what domains are told apart by: characters and script; where the base has a tokenizer.json also its tokens.
+
+    tokens counts them, uncut; tokens_unknown is the share of those that it does not know, tokens_a_word how many a word is cut
+    into, tokens_rank the mean logarithm of their place in the vocabulary, which lists the frequent first.
+    """
+    found = looked[["characters"]].assign(script=x.map(_script).astype(object))
+    if not (base / "tokenizer.json").is_file():
+        return found
+    from tokenizers import Tokenizer
+
+    try:
+        tokenizer = Tokenizer.from_file(str(base / "tokenizer.json"))
+    except Exception as error:  # the library raises no other type
+        raise ModelError(f"{base}/tokenizer.json: {one_line(error, 300)}; bring the base model's own") from error
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    unknown = tokenizer.token_to_id(getattr(tokenizer.model, "unk_token", None) or "")
+    ids = [np.array(of.ids or [0]) for of in tokenizer.encode_batch(x.tolist(), add_special_tokens=False)]
+    return found.assign(
+        tokens=[len(of) for of in ids],
+        tokens_unknown=[float((of == unknown).mean()) if unknown is not None else 0.0 for of in ids],
+        tokens_a_word=[len(of) / max(len(text.split()), 1) for of, text in zip(ids, x, strict=True)],
+        tokens_rank=[float(np.log1p(of).mean()) for of in ids],
+    )
+
+
+def _script(text: str) -> str:
+    """Return the script of most letters of a text, as Unicode names it (LATIN, CJK, CYRILLIC), or `none`."""
+    scripts = Counter(_script_of(letter) for letter in text if letter.isalpha())
+    return min(scripts, key=lambda script: (-scripts[script], script)) if scripts else "none"
+
+
+@cache
+def _script_of(letter: str) -> str:
+    return unicodedata.name(letter, "UNNAMED").split()[0]
+
+
+def expectations(settings: TextModality) -> list[dict[str, Any]]:
+    """Return what lengths must satisfy: the least and the most of one text, and the median of all."""
+    least, most = settings.characters
+    low, high = settings.median_characters
+    return [
+        {"type": "expect_column_values_to_be_between", "kwargs": {"column": "characters", "min_value": least, "max_value": most}},
+        {"type": "expect_column_median_to_be_between", "kwargs": {"column": "characters", "min_value": low, "max_value": high}},
+    ]
+
+
+def suggest(x: "pd.Series[str]", _: pd.DataFrame) -> dict[str, Any]:
+    """Return the settings that texts ask for."""
+    length, size = x.str.len(), x.map(lambda text: len(str(text).encode()))
+    return {
+        "characters": [1, min(MOST_CHARACTERS, max(1000, 2 * int(length.max())))],
+        "median_characters": [max(1, int(length.median()) // 3), 3 * int(length.median()) + 3],
+        "max_tokens": min(256, 32 * (1 + int(size.quantile(0.98)) // 96)),  # three bytes a token, 2 % of the texts cut
+    }

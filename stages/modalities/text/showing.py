@@ -1,0 +1,19 @@
+"""Shows texts to a person."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from stages.contract import receipts
+from stages.contract.params import TextModality
+
+
+def show(samples: pd.DataFrame, settings: TextModality) -> list[str]:  # noqa: ARG001
+    """Return the texts."""
+    return samples["x"].tolist()
+
+
+def preview(originals: pd.DataFrame, copies: pd.DataFrame, files: Path, below: str, into: Path) -> None:  # noqa: ARG001  (a text is no file)
+    """Write pairs.json: originals beside their copies."""
+    pairs = [{"original": a, "altered": b, "y": y} for a, b, y in zip(originals["x"], copies["x"], copies["y"], strict=True)]
+    receipts.write_json(into / "pairs.json", pairs)

@@ -1,0 +1,1 @@
+"""What a model folder is, and how it is loaded and run."""

@@ -1,0 +1,1 @@
+"""What DVC, git and the disk know of this project."""

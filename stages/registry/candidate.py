@@ -1,0 +1,207 @@
+"""Gathers all that a version is registered with (the model, what it was made from, what it was measured by), and records it in MLflow."""
+
+import json
+import math
+import re
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from stages.contract import receipts, store
+from stages.contract.errors import ReceiptError
+from stages.contract.runner import Job
+from stages.project.lineage import UPSTREAM, Lineage
+from stages.registry import registered
+from stages.registry.registered import Version
+
+RECORDING = "refit.recording"  # of a run: what is recorded with it, so that a registration that was cut off goes on
+MODEL = "model"
+STAGES = UPSTREAM
+SHOWN = ("confusion.png", "confusion.csv", "report.json", "metrics.json", "predictions.parquet")  # of evaluate
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What a run has read, in what role (raw, train, validation, test), DVC's hash of it, and its rows where they are a table."""
+
+    name: str
+    context: str
+    md5: str
+    rows: pd.DataFrame | None
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """All that is recorded of a model.
+
+    folder holds model.json and model/; metrics are those of the test rows; history is a list of logs, each with its
+    step; artifacts are files by the folder they go to; provenance is what each stage was made from.
+    """
+
+    name: str
+    sha256: str
+    folder: Path
+    params: dict[str, Any]
+    metrics: dict[str, Any]
+    history: list[dict[str, float]]
+    datasets: list[Dataset]
+    artifacts: dict[str, list[Path]]
+    provenance: dict[str, Any]
+    tags: dict[str, str]
+
+
+def gather(
+    job: Job, folder: Path, sha256: str, sources: tuple[str, str], parts: dict[str, pd.DataFrame], origin: Lineage, metrics: dict[str, Any]
+) -> Candidate:
+    """Return the candidate that folder holds (model.json and model/, of this sha256); metrics are its own on the test rows.
+
+    sources are those of the data and of the base model, origin is their lineage, whose excerpt job.out gets.
+    """
+    data, base = sources
+    model = receipts.read_json(folder / "model.json")
+    finetuned = "baseline" not in model
+    made_from = {stage: job.provenance(stage) for stage in STAGES if stage != "finetune" or finetuned}
+    receipts.write_json(job.out / "dvc_lock.json", origin.lock)
+    return Candidate(
+        name=job.key,
+        sha256=sha256,
+        folder=folder,
+        params={name: value for of in made_from.values() for name, value in of["params"].items()},
+        metrics=metrics,
+        history=receipts.read_json(job.take("finetune", "history.json")) if finetuned else [],
+        datasets=_datasets(data, origin, parts),
+        artifacts={
+            "lineage": [job.out / "dvc_lock.json", job.unsigned("validate", "expectations.json")],
+            "evaluate": [*(job.take("evaluate", name) for name in SHOWN), job.unsigned("evaluate", "report.html")],
+            "augment": sorted(job.take("augment", "preview").iterdir()),
+            "data_docs": sorted(job.unsigned("validate", "data_docs").iterdir()),
+            "domain": [job.unsigned("validate", "domain.json"), job.unsigned("validate", "profile.json")],
+        },
+        provenance=made_from,
+        tags={
+            "refit.data": f"data/raw/{data}",
+            "refit.data_md5": origin.data,
+            "refit.base": base,
+            "refit.base_sha256": model["base"]["sha256"],
+            "refit.git_commit": origin.commit,
+            "refit.dvc_lock_sha256": origin.lock_sha256,
+        },
+    )
+
+
+def require_same(job: Job, predictions: pd.DataFrame, test: pd.DataFrame) -> None:
+    """Raise ReceiptError where evaluate measured another model, or other test rows, than those that are here."""
+    took = job.provenance("evaluate")["inputs"]
+    for what, folder, name in (("another model", f"data/finetune/{job.key}", "model"), ("other test rows", f"data/split/{job.key}", "test.parquet")):
+        here = {path: of for path, of in job.taken.items() if path.startswith(f"{folder}/{name}")}
+        if here.items() - took.items():
+            raise ReceiptError(f"data/evaluate/{job.key}: its metrics are of {what} than {folder}/{name} holds; run `dvc repro evaluate@{job.key}`")
+    if set(predictions["id"]) != set(test["id"]):
+        raise ReceiptError(f"data/evaluate/{job.key}/predictions.parquet: is of other test rows than data/split/{job.key}/test.parquet; evaluate anew")
+
+
+def _datasets(source: str, origin: Lineage, parts: dict[str, pd.DataFrame]) -> list[Dataset]:
+    """Return the raw data set and each part of it, under DVC's own hashes."""
+    hashed = {out["path"].rpartition("/")[2]: out["md5"] for out in origin.split["outs"]}
+    rows = {name: part.assign(y=part["y"].str.join(" "))[["x", "y"]] for name, part in parts.items()}
+    of_parts = [Dataset(f"{source}_{name}", name, hashed[f"{name}.parquet"], part) for name, part in rows.items()]
+    return [Dataset(source, "raw", origin.data, None), *of_parts]
+
+
+def record(candidate: Candidate) -> Version:
+    """Return the version that holds these bytes, or write a run, its data sets, the logged model and a new version.
+
+    A failure leaves no version.
+    """
+    import mlflow
+
+    name = candidate.name
+    with store.opened() as client:
+        if found := registered.holding(client, name, candidate.sha256):
+            store.require_run(client, found.run_id, f"{name}@{found.number}")
+            return found
+        experiment = store.once(lambda: store.require_experiment(client, name), lambda: client.create_experiment(name, store.artifact_location(name)))
+        with mlflow.start_run(_run(client, experiment, candidate)) as run:
+            mlflow.set_tags(candidate.tags)
+            mlflow.log_params(flatten(candidate.params))
+            datasets = {of.context: _dataset(of, candidate.tags["refit.data"]) for of in candidate.datasets}
+            for context, dataset in datasets.items():
+                mlflow.log_input(dataset, context=context)
+            client.log_batch(run.info.run_id, metrics=_history(candidate.history))
+            mlflow.log_dict(candidate.provenance, "lineage/provenance.json")
+            for folder, paths in candidate.artifacts.items():
+                for path in paths:
+                    mlflow.log_artifact(str(path), folder)
+            logged = store.once(
+                lambda: _logged(client, experiment, run.info.run_id),
+                lambda: mlflow.initialize_logged_model(MODEL, source_run_id=run.info.run_id, tags=candidate.tags, model_type="refit"),
+            )
+            client.log_model_artifact(logged.model_id, str(candidate.folder / "model.json"))
+            client.log_model_artifacts(logged.model_id, str(candidate.folder / "model"), "model")
+            mlflow.finalize_logged_model(logged.model_id, "READY")
+            mlflow.log_metrics(flatten(candidate.metrics), dataset=datasets["test"], model_id=logged.model_id)
+        store.once(lambda: store.if_there(lambda: client.get_registered_model(name)), lambda: client.create_registered_model(name))
+        made = store.once(
+            lambda: registered.holding(client, name, candidate.sha256),
+            lambda: registered.as_version(
+                client.create_model_version(
+                    name, f"models:/{logged.model_id}", run.info.run_id, tags=candidate.tags | {registered.SHA256: candidate.sha256}, model_id=logged.model_id
+                )
+            ),
+        )
+        client.set_logged_model_tags(logged.model_id, {"mlflow.modelVersions": json.dumps([{"name": name, "version": made.number}])})
+    return made
+
+
+def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return a nested document as one level with dotted keys; a dict whose keys are data stays a value."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, dict) and all(re.fullmatch("[a-z_][a-z0-9_]*", k) for k in value):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _run(client: Any, experiment: str, candidate: Candidate) -> str:
+    """Return the id of a new run or, where a registration of the same things was cut off, of the one that it had begun."""
+    from mlflow.tracking.context import registry as context
+
+    begun = {RECORDING: receipts.digest([candidate.sha256, candidate.params, candidate.tags, candidate.provenance])}
+
+    def find() -> str | None:
+        found = client.search_runs([experiment], f"tags.`{RECORDING}` = '{begun[RECORDING]}'", max_results=1)
+        return found[0].info.run_id if found else None
+
+    def make() -> str:
+        return client.create_run(experiment, tags=context.resolve_tags(begun), run_name=candidate.sha256[:12]).info.run_id
+
+    return store.once(find, make)
+
+
+def _logged(client: Any, experiment: str, run_id: str) -> Any:
+    """Return the logged model of a run, null where it has none yet."""
+    found = client.search_logged_models([experiment], f"source_run_id = '{run_id}'", max_results=1)
+    return found[0] if found else None
+
+
+def _dataset(dataset: Dataset, source: str) -> Any:
+    from mlflow.data.meta_dataset import MetaDataset
+    from mlflow.data.pandas_dataset import from_pandas
+    from mlflow.data.sources import LocalArtifactDatasetSource  # pyright: ignore[reportAttributeAccessIssue]  (made when imported)
+
+    at = LocalArtifactDatasetSource(source)
+    if dataset.rows is None:
+        return MetaDataset(at, name=dataset.name, digest=dataset.md5)
+    return from_pandas(dataset.rows, source=at, name=dataset.name, digest=dataset.md5)
+
+
+def _history(history: list[dict[str, float]]) -> list[Any]:
+    from mlflow.entities import Metric
+
+    now = int(time.time() * 1000)
+    return [Metric(key, float(value), now, int(entry["step"])) for entry in history for key, value in entry.items() if key != "step" and math.isfinite(value)]

@@ -1,0 +1,35 @@
+"""Gathers the most confident mistakes for the report, where the model looked when it made them, and labels that may be wrong."""
+
+from dataclasses import fields
+from typing import Any
+
+import pandas as pd
+
+from stages.models.scoring import Scorer
+from stages.report import page
+from stages.report.page import Doubt, Mistake
+
+SHOWN, MAPPED = 24, 6  # mistakes, and those of which a map says where the model looked
+DOUBT = [field.name for field in fields(Doubt)][1:]
+
+
+def collect(scorer: Scorer, test: pd.DataFrame, predictions: pd.DataFrame) -> list[Mistake]:
+    """Return the model's most confident mistakes among the test rows (predictions: same index)."""
+    wrong = page.most_confident(predictions, SHOWN)
+    samples, saliency = test.loc[wrong.index], scorer.of_x.saliency
+    maps: list[bytes | None] = [None] * len(wrong)
+    if saliency and len(wrong):
+        maps[:MAPPED] = saliency.explain(scorer, samples.head(MAPPED), wrong["candidate"].head(MAPPED))
+    columns = (wrong["y"], wrong["candidate"], wrong["confidence"], samples["origin"])
+    return [Mistake(*of) for of in zip(_shown(scorer, samples), *(column.tolist() for column in columns), maps, strict=True)]
+
+
+def doubts(scorer: Scorer, issues: list[dict[str, Any]]) -> list[Doubt]:
+    """Return the first of the rows whose label may be wrong (as split lists them)."""
+    first = issues[:SHOWN]
+    shown = _shown(scorer, pd.DataFrame(first, columns=["x"])) if first else []
+    return [Doubt(x, **{name: of[name] for name in DOUBT}) for x, of in zip(shown, first, strict=True)]
+
+
+def _shown(scorer: Scorer, samples: pd.DataFrame) -> list[Any]:
+    return scorer.of_x.showing.show(samples, scorer.settings)
