@@ -72,11 +72,11 @@ def found(texts: list[str], copied: int) -> dict[str, Any]:
     cost = {"seconds": round(time.perf_counter() - began, 1), "seconds_of_cpu": round(time.process_time() - used, 1)}
     index = np.array([jaccard(a, b) for a, b in zip(normal[:copied], normal[copied : 2 * copied], strict=True)])
     together = group[:copied] == group[copied : 2 * copied]
-    unconfirmed = sum(jaccard(distinct[a], distinct[b]) < near.LIMIT for a, b in pairs.tolist())
+    unconfirmed = sum(jaccard(distinct[a], distinct[b]) < nearness.LIMIT for a, b in pairs.tolist())
     return {
         "texts": len(texts), **cost, "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10,
         "recall": {name: share(together, (index >= low) & (index < high)) for name, (low, high) in BINS.items()},
-        "below": {"pairs": int((index < near.LIMIT).sum()), "merged": int(together[index < near.LIMIT].sum())},
+        "below": {"pairs": int((index < nearness.LIMIT).sum()), "merged": int(together[index < nearness.LIMIT].sum())},
         "unconfirmed": unconfirmed, "largest_group": int(np.bincount(group).max()),
     }  # fmt: skip
 
@@ -88,7 +88,7 @@ def share(together: npt.NDArray[np.bool_], among: npt.NDArray[np.bool_]) -> dict
 
 def jaccard(a: str, b: str) -> float:
     """Return the share of all 4-grams of two texts that both have."""
-    left, right = ({of[i : i + near.GRAM] for i in range(len(of) - near.GRAM + 1)} for of in (a, b))
+    left, right = ({of[i : i + nearness.GRAM] for i in range(len(of) - nearness.GRAM + 1)} for of in (a, b))
     return len(left & right) / max(len(left | right), 1)
 
 

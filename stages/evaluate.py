@@ -42,7 +42,7 @@ def evaluate(job: Job, problem: Classification, base: str, compute: Compute, eva
     cheap = {of.name: baselines.score(of, known, of_y.strata(known["y"]), test, frozen) for of in evaluate.baselines}
     predictions = predictions.assign(**{name: of.predicted for name, of in cheap.items()})
     metric = of_y.METRICS[decides := plugins.deciding(of_y, evaluate.metric)]
-    models = {name: _measured(of_y, y, predictions[name], labels, decides) for name in ("candidate", *cheap)}
+    models = {name: _measured(of_y, y, predictions[name], labels) for name in ("candidate", *cheap)}
     tallies = {name: metric.tally(y, predictions[name], labels) for name in models}
 
     right, temperature = y == predictions["candidate"], calibration.temperature(scoring.score(scorer, validation), of_y.targets(validation["y"], labels))
@@ -97,10 +97,10 @@ def evaluate(job: Job, problem: Classification, base: str, compute: Compute, eva
     return f"{len(test):,} test rows, {metric.title} " + ", ".join(f"{name} {of[decides]:.4f}" for name, of in models.items())
 
 
-def _measured(of_y: plugins.Problem, y: "pd.Series[str]", predicted: "pd.Series[str]", labels: list[str], metric: str) -> dict[str, Any]:
-    """Return a model's report, with the intervals of its scores, and of the parts of the one that decides."""
+def _measured(of_y: plugins.Problem, y: "pd.Series[str]", predicted: "pd.Series[str]", labels: list[str]) -> dict[str, Any]:
+    """Return a model's report, with the intervals of its scores, and of the parts of the problem's first: what its table of labels shows."""
     found = {name: evidence.intervals(of.tally(y, predicted, labels), of, alpha=ALPHA) for name, of in of_y.METRICS.items()}
-    intervals = {name: asdict(of.score) for name, of in found.items()} | {"parts": asdict(found[metric])["parts"]}
+    intervals = {name: asdict(of.score) for name, of in found.items()} | {"parts": asdict(found[plugins.deciding(of_y, None)])["parts"]}
     return of_y.measure(y.tolist(), predicted.tolist(), labels) | {"intervals": {"confidence": CONFIDENCE, **intervals}}
 
 

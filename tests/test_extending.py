@@ -292,9 +292,10 @@ def test_least_recall_rejects_where_one_label_is_missed_or_has_no_row(extended: 
 import pandas as pd
 from stages.contract.params import LeastRecall
 from stages.judging.gates import Evidence, judge
+from stages.problems.classification import METRICS
 for labels, candidate in (["a", "b"], "aabbb"), (["a", "b"], "aaaab"), (["a", "b"], "aaaaa"), (["a", "b", "c"], "aaabb"):
     rows = pd.DataFrame({"y": list("aaabb"), "candidate": list(candidate)})
-    verdict = judge(LeastRecall("least_recall", 0.6), Evidence(rows, {}, {}, None, [], labels))
+    verdict = judge(LeastRecall("least_recall", 0.6), Evidence(rows, {}, {}, None, [], labels, METRICS["macro_f1"]))
     print(verdict["outcome"], round(min(verdict["recall"].values()), 2))
 """
     assert extended.run(sys.executable, "-c", code).stdout.splitlines() == ["promote 0.67", "reject 0.5", "reject 0.0", "reject 0.0"]
@@ -377,7 +378,3 @@ def test_settings_of_a_model_are_checked_by_the_type_of_a_task_s_modality(monkey
     other = Annotated[params.TextModality | params.Local, Field(discriminator="name")]
     monkeypatch.setitem(params.Task.__annotations__, "modality", other)
     assert plugins.settings({"name": "local"}) == params.Local("local")
-
-
-def test_a_modality_s_heads_are_its_own_unless_it_says_whose() -> None:
-    assert plugins.like("text") == "text"

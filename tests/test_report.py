@@ -167,12 +167,12 @@ def test_the_page_asks_for_nothing_beyond_itself(kind: str, tmp_path: Path) -> N
         page.Mistake("see http://evil/ and //evil" if kind == "text" else grey, "a", "b", 0.9, "file:1", None if kind == "text" or i else looked)
         for i in range(3)
     ]
-    page = write(tmp_path / "page.html", ["a", "b", "c"], mistakes)
-    elements = Elements(page).found
+    written = write(tmp_path / "page.html", ["a", "b", "c"], mistakes)
+    elements = Elements(written).found
     addresses = [value for _, attributes in elements for name, value in attributes.items() if name in {"src", "href", "srcset", "data", "action", "poster"}]
     assert len(addresses) == (4 if kind == "text" else 11)
     assert all(str(address).startswith(("data:image/png;base64,", "data:image/jpeg;base64,", "#", "../../validate/")) for address in addresses)
-    assert not re.search(r"url\(|@import|https?:", page.replace("http://evil/", ""))
+    assert not re.search(r"url\(|@import|https?:", written.replace("http://evil/", ""))
     assert [a["content"] for tag, a in elements if tag == "meta" and a.get("http-equiv") == "Content-Security-Policy"] == [
         "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
     ]
@@ -192,11 +192,11 @@ def test_equal_findings_give_equal_bytes(tmp_path: Path) -> None:
 
 def test_the_page_shows_the_numbers_and_the_weakest_label_first(tmp_path: Path) -> None:
     labels = [f"intent {i:02d}" for i in range(40)]
-    page = write(tmp_path / "page.html", labels, [])
+    written = write(tmp_path / "page.html", labels, [])
     rows = predictions(labels)
     macro = f1_score(rows["y"], rows["candidate"], average="macro", labels=labels, zero_division=0.0)
-    assert f"<strong>{macro:.4f}</strong>" in page
-    shown = re.findall(r'class="label"><bdi>([^<]+)<.*?class="n">([\d.]+) <small>([\d.]+)–([\d.]+)', page, re.S)
+    assert f"<strong>{macro:.4f}</strong>" in written
+    shown = re.findall(r'class="label"><bdi>([^<]+)<.*?class="n">([\d.]+) <small>([\d.]+)–([\d.]+)', written, re.S)
     each = dict(zip(labels, f1_score(rows["y"], rows["candidate"], average=None, labels=labels, zero_division=0.0), strict=True))
     assert [label for label, *_ in shown] == sorted(labels, key=lambda label: (each[label], label))
     assert all(f"{each[label]:.3f}" == value and float(low) <= float(value) <= float(high) for label, value, low, high in shown)
@@ -207,8 +207,8 @@ def test_a_task_without_a_mistake_says_so(tmp_path: Path) -> None:
 
 
 def test_doubts_of_a_model_that_is_often_wrong_are_not_told(tmp_path: Path) -> None:
-    page = write(tmp_path / "page.html", ["a", "b"], [], judge_fits=False)
-    assert "is right on 81% of the train rows" in page and "1,234" not in page
+    written = write(tmp_path / "page.html", ["a", "b"], [], judge_fits=False)
+    assert "is right on 81% of the train rows" in written and "1,234" not in written
 
 
 def test_mistakes_are_the_wrong_rows_the_surest_first() -> None:

@@ -600,8 +600,7 @@ class Finetune(_Strict):
     max_grad_norm: Positive
     """gradients are clipped to this norm"""
     best_metric: Text
-    """of validation (macro_f1, accuracy or weighted_f1 of classification, or loss); decides which epoch is kept, and where it ties the loss does; last keeps
-    the last epoch, whatever validation says"""
+    """macro_f1, accuracy, weighted_f1 or loss, of validation: decides which epoch is kept, and loss where it ties; last keeps the last epoch, come what may"""
 
     def __post_init__(self) -> None:
         if self.best_metric == "last" and self.early_stopping_patience is not None:
