@@ -210,7 +210,7 @@ def outputs(project: Project, task: str = "tiny") -> dict[str, str]:
 
 def versions(project: Project, task: str = "tiny") -> list[int]:
     """Return the numbers of a model's versions."""
-    code = f"from stages import registry; print([of.number for of in registered.versions({task!r})])"
+    code = f"from stages.registry import registered; print([of.number for of in registered.versions({task!r})])"
     return json.loads(project.run(sys.executable, "-c", code).stdout.splitlines()[-1])
 
 
@@ -218,7 +218,7 @@ def store(folder: Path, tries: int) -> dict[str, Any]:
     """Let four processes at once ask an MLflow store that is not there yet, and four flows a Prefect home that is not."""
     fresh = made(folder / "fresh")
     fresh.repro()
-    ask = (sys.executable, "-c", "from stages import registry; print(registered.champion('nobody'))")
+    ask = (sys.executable, "-c", "from stages.registry import registered; print(registered.champion('nobody'))")
     asked, flows = list[int](), list[int]()
     for i in range(tries):
         empty = fresh.copy(folder / f"empty{i}").forget("register")

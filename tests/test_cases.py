@@ -277,14 +277,14 @@ def test_a_transform_that_leaves_no_picture_of_8_bits_is_refused(name: str, argu
 
 def test_caps_hold_whatever_params_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each cap is lowered, so that the inputs that reach it are small."""
-    monkeypatch.setattr(image, "MOST_PIXELS", 10_000)
+    monkeypatch.setattr(image.reading, "MOST_PIXELS", 10_000)
     paint(tmp_path / "large.png", 101)
     paint(tmp_path / "small.png", 7)
     paint(tmp_path / "fit.png", 100)
     everything = ImageModality("image", (1, 65_535), 2**28, (1, 65_535), 1, 1, ("as_is",))
     looked = image.reading.look(pd.Series([str(tmp_path / f"{name}.png") for name in ("large", "small", "fit")]), everything)
     assert looked["code"].tolist() == ["too_large", "too_small", None]
-    monkeypatch.setattr(text, "MOST_CHARACTERS", 50)
+    monkeypatch.setattr(text.reading, "MOST_CHARACTERS", 50)
     anything = TextModality("text", (1, 2**31), (1, 2**31), 64)
     assert text.reading.look(pd.Series(["a" * 51, "a" * 50, "\u200b\u2060", "\u00ad"]), anything)["code"].tolist() == [
         "too_long",

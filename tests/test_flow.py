@@ -368,5 +368,5 @@ def test_a_kill_loses_nothing(server: Project, finished: Project, tmp_path: Path
 
 @pytest.mark.slow
 def test_four_processes_that_meet_an_empty_store_at_once_all_work(fresh: Project, tmp_path: Path) -> None:
-    ask = (sys.executable, "-c", "from stages import registry; print(registered.champion('nobody'))")
+    ask = (sys.executable, "-c", "from stages.registry import registered; print(registered.champion('nobody'))")
     assert at_once([fresh.copy(tmp_path / "project")] * 4, ask, {}) == [0] * 4

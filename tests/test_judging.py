@@ -1,5 +1,6 @@
 """Judging: equal models are not promoted, better ones are, and every number is the one that scikit-learn and scipy give."""
 
+import json
 import math
 import re
 from collections import Counter
@@ -388,6 +389,33 @@ def test_the_metric_that_is_named_decides() -> None:
     assert verdict["outcome"] == "promote" and verdict["reason"].startswith("accuracy 0.9") and "uncertainty" not in verdict["reason"]
     spread = math.sqrt(np.var((rows["y"] == rows["candidate"]).astype(float) - (rows["y"] == rows["champion"])) / len(rows))
     assert found["difference"] - found["lower"] == pytest.approx(statistics.quantile(1 - LEVEL) * spread, rel=0.02)
+
+
+def near(found: Any, kept: Any) -> bool:
+    """Say whether documents say the same, numbers but for the rounding in which processors differ."""
+    if isinstance(kept, dict):
+        return found.keys() >= kept.keys() and all(near(found[key], of) for key, of in kept.items())
+    return found == pytest.approx(kept, rel=1e-9, abs=1e-12) if isinstance(kept, float) else found == kept
+
+
+@pytest.mark.parametrize("name", ["questions", "solar_cells", "hymenoptera", "pneumonia", "financial_phrasebank"])
+def test_the_numbers_are_those_of_the_closed_formulas_that_were_before(name: str) -> None:
+    """tests/judged holds predictions of five sets, and what report.json and decision.json said of them when macro-F1 was all that could decide."""
+    kept = json.loads((ROOT / f"tests/judged/{name}.json").read_text("utf-8"))
+    labels = kept["labels"]
+    rows = pd.DataFrame(kept["rows"]).map(lambda code: labels[code] if code >= 0 else "another")
+    tallies = {model: F1.tally(rows["y"], rows[model], labels) for model in kept["intervals"]}
+    for model, tally in tallies.items():
+        found = {name: evidence.intervals(of.tally(rows["y"], rows[model], labels), of, alpha=1 - 0.95) for name, of in classification.METRICS.items()}
+        said = {name: asdict(of.score) for name, of in found.items()} | {"f1": asdict(found["macro_f1"])["parts"]}
+        assert near(said, kept["intervals"][model]), model
+        if model != "candidate":
+            beside = evidence.compare(tallies["candidate"], tally, F1, margin=0, level=(1 - 0.95) / 2)
+            assert near(asdict(beside), kept["beside"][model]), model
+    margins = {model: of["margin"] for model, of in kept["against"].items()}
+    verdict = judge(rows, BeatsBaseline("beats_baseline", 0.0, margins, 0.1), tuple(margins), labels=labels)
+    assert near(verdict["against"], kept["against"])
+    assert (verdict["outcome"], verdict["reason"]) == (kept["outcome"], kept["reason"])
 
 
 def test_a_metric_of_which_only_the_value_is_known_has_the_same_bounds() -> None:

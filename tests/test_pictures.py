@@ -217,7 +217,7 @@ def test_no_other_plug_in_of_pillow_is_ever_loaded(tmp_path: Path) -> None:
     for number, data in enumerate([*NO_PICTURE.values(), KNOWN["tiff"][0]]):
         (tmp_path / f"{number}.eps").write_bytes(data)
     code = (
-        "import sys; from functools import partial; from pathlib import Path; from stages.contract import pictures\n"
+        "import sys; from functools import partial; from pathlib import Path; from stages.modalities.image import pictures\n"
         "work = partial(pictures.read, limits=pictures.Limits(8, 99, 9999))\n"
         "found = list(pictures.each(sorted(Path(sys.argv[1]).iterdir()), work, 1))\n"
         "print(len(found), [m for m in ('Eps', 'Psd', 'Pdf', 'Ico', 'Jpeg2K') if f'PIL.{m}ImagePlugin' in sys.modules])"
@@ -305,7 +305,7 @@ BOMBS = {
 @pytest.mark.parametrize("name", BOMBS)
 def test_a_header_that_claims_too_much_is_refused_before_memory_is_taken(name: str, write: Callable[..., Path]) -> None:
     code = (
-        "import resource, sys; from pathlib import Path; from stages.contract import pictures\n"
+        "import resource, sys; from pathlib import Path; from stages.modalities.image import pictures\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         f"try: pictures.read(Path({str(write(BOMBS[name]))!r}), pictures.Limits(8, 20_000, 50_000_000))\n"
         "except pictures.PictureError as error: print(error.code)\n"
@@ -420,7 +420,7 @@ def test_paths_are_taken_as_results_are_used(write: Callable[..., Path]) -> None
 def test_worker_processes_end_with_a_parent_that_is_killed(write: Callable[..., Path], tmp_path: Path) -> None:
     code = (
         "import itertools, os; from pathlib import Path; from functools import partial\n"
-        "from stages.contract import pictures; from tests.test_pictures import shade\n"
+        "from stages.modalities.image import pictures; from tests.test_pictures import shade\n"
         "if __name__ == '__main__':\n"
         f"    for _ in pictures.each(itertools.repeat(Path({str(write(KNOWN['png'][0]))!r})), partial(shade, sleep=0), 3): print('read', flush=True)"
     )

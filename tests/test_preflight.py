@@ -128,7 +128,7 @@ def test_a_disk_without_room_is_named_with_its_bytes_before_dvc_starts(project: 
 
 @namespaces
 def test_a_disk_that_is_full_is_said_of_the_registry_without_its_statement(project: Project) -> None:
-    code = "from stages import registry\nfrom stages.contract.errors import told\nwith told(): registered.champion('nobody')"
+    code = "from stages.registry import registered\nfrom stages.contract.errors import told\nwith told(): registered.champion('nobody')"
     done = small(project, "60m", "sh", "-c", 'cat /dev/zero > ballast; exec "$@"', "sh", sys.executable, "-c", code)
     assert done.returncode == 4, done.stderr
     assert done.stderr.splitlines()[-1].endswith("mlflow.db: (sqlite3.OperationalError) database or disk is full; see that it is up, and repeat")

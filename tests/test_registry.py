@@ -130,6 +130,15 @@ def test_every_move_says_who_when_why_from_and_to(third: Path) -> None:
     assert json.loads(tags["refit.move.000002"]) == found.moves[1]
 
 
+def test_a_model_is_found_among_any_number(third: Path) -> None:
+    """MLflow lists a hundred at a time, by their names."""
+    for i in range(101):
+        client().create_registered_model(f"a{i:03}")
+    assert len(history("tiny").moves) == 3
+    with pytest.raises(RegistryError, match=r"nothing: the registry has no model of this name; it has: a000, a001, .*, a099$"):
+        history("nothing")
+
+
 def test_judging_the_champion_again_is_no_move_and_no_use(third: Path) -> None:
     register("tiny", 0.6, third / "made")
     for _ in range(2):

@@ -8,7 +8,7 @@ The line under a key is its text in docs/params.md and in the blocks that `refit
 import zoneinfo
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, JsonValue
 
@@ -60,6 +60,7 @@ Range = Annotated[tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]
 Rows = Annotated[tuple[Count, Count], AfterValidator(_ascending)]
 Part = Literal["train", "validation", "test"]
 View = Literal["as_is", "mirrored", "upside_down", "half_turn"]
+Metric = Literal["macro_f1", "accuracy", "weighted_f1"]  # of any problem; Task says which of them its problem has
 Encoding = Literal["utf-8", "gb18030"]
 TimeZone = Annotated[str, AfterValidator(_zone)]
 Cron = Annotated[str, Field(pattern=r"^\S+( \S+){4}$")]
@@ -195,8 +196,8 @@ class ImageModality(_Strict):
 class Classification(_Strict):
     """y is one label."""
 
-    METRICS: ClassVar = ("macro_f1", "accuracy")
-    HEADLINES: ClassVar = (*METRICS, "weighted_f1")
+    METRICS = ("macro_f1", "accuracy")
+    HEADLINES = (*METRICS, "weighted_f1")
 
     name: Literal["classification"]
     labels: dict[Text, Text] | None
@@ -599,8 +600,8 @@ class Finetune(_Strict):
     """of running statistics; null keeps the base model's own (transformers' MobileNetV2: .997, hence the last batch alone)"""
     max_grad_norm: Positive
     """gradients are clipped to this norm"""
-    best_metric: Text
-    """macro_f1, accuracy, weighted_f1 or loss, of validation: decides which epoch is kept, and loss where it ties; last keeps the last epoch, come what may"""
+    best_metric: Metric | Literal["loss", "last"]
+    """of validation; decides which epoch is kept, and where it ties the loss does; last keeps the last epoch, whatever validation says"""
 
     def __post_init__(self) -> None:
         if self.best_metric == "last" and self.early_stopping_patience is not None:
@@ -722,7 +723,7 @@ class Alterations(_Strict):
 class Evaluate(_Strict):
     """What the candidate is measured by and beside, on the same test rows."""
 
-    metric: Text | None = field(default=None, kw_only=True)
+    metric: Metric | None = field(default=None, kw_only=True)
     """by which models are compared: macro_f1 or accuracy of classification; null, or left out, takes the problem's first"""
     baselines: Annotated[tuple[Annotated[Baseline, Field(discriminator="name")], ...], Field(min_length=1), AfterValidator(_distinct)]
     """cheap models; without a champion they must be beaten"""
@@ -774,8 +775,8 @@ class Floor(_Strict):
     """A metric of the candidate on the test rows must reach `least`."""
 
     name: Literal["floor"]
-    metric: Text
-    """which: macro_f1, accuracy or weighted_f1 of classification"""
+    metric: Metric
+    """which"""
     least: Share
     """what it must reach"""
 
