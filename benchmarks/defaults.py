@@ -107,10 +107,10 @@ SETS: dict[str, Callable[[], Parts]] = {
 
 
 def noise(seed: int) -> Parts:
-    """Return 2,000 sentences of films to learn from and 500 to be judged by, each with one of two labels by a throw of a coin."""
-    rows = sst2()["train"].sample(2500, random_state=seed)
+    """Return 500 sentences of films to learn from and 500 to be judged by, each with one of two labels by a throw of a coin."""
+    rows = sst2()["train"].sample(1000, random_state=seed)
     rows["y"] = np.random.default_rng(seed).choice(["heads", "tails"], len(rows))
-    return {"train": rows.iloc[:2000], "test": rows.iloc[2000:]}
+    return {"train": rows.iloc[:500], "test": rows.iloc[500:]}
 
 
 def _drawn(table: pd.DataFrame) -> Parts:
@@ -198,7 +198,7 @@ def table(measured: list[dict[str, Any]]) -> str:
             scores = f"{value:.3f} ({low:.3f} to {high:.3f}) | {of['accuracy']:.3f} | {of['best_baseline']} {of['baselines'][of['best_baseline']]:.3f}"
         else:
             scores = "| |"
-        took = f"{of['minutes']:g} ({of['training_minutes']:g})" if "training_minutes" in of else f"{of['minutes']:g}"
+        took = f"{of['minutes']:g}" + (f" ({of['training_minutes']:g})" if "training_minutes" in of else "") if of["minutes"] else ""
         lines.append(f"| {of['set']} | {of['rows']} | {of['verdict']} | {scores} | {took} |")
     return "\n".join(lines)
 
