@@ -580,6 +580,14 @@ MUTANTS = (
         "too sure here and too unsure there adds up to well calibrated",
     ),
     Mutant(
+        "chance_unasked",
+        "stages/judging/gates.py",
+        "if found[hardest].candidate <= mean + SURE * spread:",
+        "if False:",
+        "test_judging.py::test_a_model_of_noise_is_not_promoted_for_being_better_than_models_of_noise",
+        "a model of noise is promoted, because the cheap models know nothing either",
+    ),
+    Mutant(
         "few_rows",
         "stages/judging/evidence.py",
         "differing[:, None] / 2, 2 * parts",

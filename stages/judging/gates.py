@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass
 from math import isfinite
 from typing import Any, Literal, TypeGuard
 
+import numpy as np
 import pandas as pd
 
 from stages.contract.escape import one_line
@@ -11,9 +12,10 @@ from stages.contract.metrics import Metric, Tally
 from stages.contract.params import BeatsBaseline, Budget, Calibration, EachLabel, Floor, Gate, Robustness, Slices
 from stages.judging import ledger, robustness
 from stages.judging.cost import Cost
-from stages.judging.evidence import Comparison, compare
+from stages.judging.evidence import Comparison, compare, score
 from stages.judging.statistics import calibration_error
 
+DEALS, SURE = 200, 3.0  # times that predictions are dealt out at random; standard deviations above their mean that a model must be
 Outcome = Literal["promote", "reject", "inconclusive"]
 Verdict = dict[str, Any]
 
@@ -36,6 +38,13 @@ class Evidence:
     """by which models are compared"""
     use: int = 1
     """how many decisions have used these rows, with this one (ledger.number)"""
+
+    def by_chance(self) -> tuple[float, float]:
+        """Return mean and standard deviation of the metric where the candidate's predictions are dealt out to the rows at random."""
+        drawn, rows = np.random.default_rng(0), self.predictions
+        dealt = (pd.Series(drawn.permutation(rows["candidate"].to_numpy()), rows.index) for _ in range(DEALS))
+        scores = [score(self.metric.tally(rows["y"], of, self.labels), self.metric) for of in dealt]
+        return float(np.mean(scores)), float(np.std(scores))
 
     def tally(self, model: str) -> Tally:
         """Return what each row adds to the counts of the metric, as a model predicts it."""
@@ -184,9 +193,16 @@ def _beats(gate: BeatsBaseline, evidence: Evidence) -> Verdict:
     outcomes: dict[str, Outcome] = {name: _outcome(c, margins[name]) for name, c in found.items()}
     hardest = min(found, key=lambda name: (("reject", "inconclusive", "promote").index(outcomes[name]), found[name].lower - margins[name]))
     said = [_say(hardest, outcomes[hardest], found[hardest], margins[hardest], spent.level), spent.advice]
+    outcome = together([{"outcome": o} for o in outcomes.values()])
+    if outcome == "promote":  # better than models that know nothing is not yet to know something
+        mean, spread = evidence.by_chance()
+        if found[hardest].candidate <= mean + SURE * spread:
+            outcome = "inconclusive"
+            reach = f"its predictions dealt out to the rows at random reach {mean:.4f} (standard deviation {spread:.4f})"
+            said.insert(0, f"{reach}: that it knows more is not shown")
     return {
         "gate": gate.name,
-        "outcome": together([{"outcome": o} for o in outcomes.values()]),
+        "outcome": outcome,
         "margin": gate.margin,
         "alpha": gate.alpha,
         **asdict(spent),
