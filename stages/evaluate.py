@@ -9,6 +9,7 @@ import pandas as pd
 from stages.contract import manifest, plugins, receipts, runner
 from stages.contract.errors import ParamsError
 from stages.contract.escape import cell
+from stages.contract.metrics import Tally
 from stages.contract.params import Classification, Compute, Evaluate
 from stages.contract.runner import Job
 from stages.domain import survey
@@ -42,8 +43,10 @@ def evaluate(job: Job, problem: Classification, base: str, compute: Compute, eva
     cheap = {of.name: baselines.score(of, known, of_y.strata(known["y"]), test, frozen) for of in evaluate.baselines}
     predictions = predictions.assign(**{name: of.predicted for name, of in cheap.items()})
     metric = of_y.METRICS[decides := plugins.deciding(of_y, evaluate.metric)]
-    models = {name: _measured(of_y, y, predictions[name], labels) for name in ("candidate", *cheap)}
-    tallies = {name: metric.tally(y, predictions[name], labels) for name in models}
+    tallies = {name: {key: of.tally(y, predictions[name], labels) for key, of in of_y.METRICS.items()} for name in ("candidate", *cheap)}
+    models: dict[str, dict[str, Any]] = {
+        name: of_y.measure(y.tolist(), predictions[name].tolist(), labels) | {"intervals": _intervals(of_y, of)} for name, of in tallies.items()
+    }
 
     right, temperature = y == predictions["candidate"], calibration.temperature(scoring.score(scorer, validation), of_y.targets(validation["y"], labels))
     profile = receipts.read_json(job.unsigned("validate", "domain.json"))["profile"]
@@ -54,7 +57,7 @@ def evaluate(job: Job, problem: Classification, base: str, compute: Compute, eva
         "metric": {"name": decides, "title": metric.title, "part": metric.part},
         "metric_of_slices": of_y.OF_SLICES,
         "models": models,
-        "beside": {name: asdict(evidence.compare(tallies["candidate"], tallies[name], metric, margin=0, level=ALPHA / 2)) for name in cheap},
+        "beside": {name: asdict(evidence.compare(tallies["candidate"][decides], tallies[name][decides], metric, margin=0, level=ALPHA / 2)) for name in cheap},
         "calibration": {of: calibration.examine(logits, right, t, evaluate.bins, ALPHA) for of, t in (("as_it_is", 1.0), ("scaled", temperature))},
         "slices": slices.measure(sliced, y, predictions["candidate"], metric, of_y.METRICS[of_y.OF_SLICES], evaluate.slices, CONFIDENCE),
         "robustness": robustness.measure(scorer, test, y, metric, evaluate.robustness, ALPHA),
@@ -97,11 +100,11 @@ def evaluate(job: Job, problem: Classification, base: str, compute: Compute, eva
     return f"{len(test):,} test rows, {metric.title} " + ", ".join(f"{name} {of[decides]:.4f}" for name, of in models.items())
 
 
-def _measured(of_y: plugins.Problem, y: "pd.Series[str]", predicted: "pd.Series[str]", labels: list[str]) -> dict[str, Any]:
-    """Return a model's report, with the intervals of its scores, and of the parts of the problem's first: what its table of labels shows."""
-    found = {name: evidence.intervals(of.tally(y, predicted, labels), of, alpha=ALPHA) for name, of in of_y.METRICS.items()}
-    intervals = {name: asdict(of.score) for name, of in found.items()} | {"parts": asdict(found[plugins.deciding(of_y, None)])["parts"]}
-    return of_y.measure(y.tolist(), predicted.tolist(), labels) | {"intervals": {"confidence": CONFIDENCE, **intervals}}
+def _intervals(of_y: plugins.Problem, tallies: dict[str, Tally]) -> dict[str, Any]:
+    """Return the intervals of a model's scores, and of the parts of the problem's first metric: what its table of labels shows."""
+    found = {name: evidence.intervals(tallies[name], of, alpha=ALPHA) for name, of in of_y.METRICS.items()}
+    parts = asdict(found[plugins.deciding(of_y, None)])["parts"]
+    return {"confidence": CONFIDENCE, **{name: asdict(of.score) for name, of in found.items()}, "parts": parts}
 
 
 def _write_confusion(predictions: pd.DataFrame, job: Job) -> None:

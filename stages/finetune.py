@@ -46,14 +46,14 @@ def finetune(job: Job, modality: Modality, problem: Classification, base: str, a
                 "see whether the base model can read them, or try another learning_rate"
             )
 
-    unaltered = replace(augment, on_the_fly=False)
+    unaltered, metric = replace(augment, on_the_fly=False), plugins.deciding(of_y, None)
     learning = plugins.Learning(
         train=(train := encode(parts["train"], augment)),
         validation=encode(parts["validation"], unaltered),
         collate=of_x.encoding.collate(processor),
         loss=plugins.objective(finetune.objective.name).loss(finetune.objective, list(train.targets)),
         measure=measure,
-        metric=(metric := plugins.deciding(of_y, None)),
+        metric=metric,
         require=require,
         head=frozenset(name.rpartition(".")[0] for name in new),
     )

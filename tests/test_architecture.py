@@ -185,6 +185,14 @@ OFFERED += [
 ]
 
 
+def test_params_knows_the_metrics_that_a_problem_has() -> None:
+    hint = typing.get_type_hints(params.Task)["problem"]
+    for problem in typing.get_args(hint) or (hint,):
+        for name in typing.get_args(typing.get_type_hints(problem)["name"]):
+            module = import_module(f"stages.problems.{name}")
+            assert (tuple(module.METRICS), tuple(module.HEADLINES)) == (problem.METRICS, problem.HEADLINES)
+
+
 def test_a_modality_is_a_folder_of_its_name() -> None:
     assert sorted(p.name for p in (ROOT / "stages/modalities").iterdir() if p.name not in ("__init__.py", "__pycache__")) == MODALITIES
 

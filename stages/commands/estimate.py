@@ -1,4 +1,4 @@
-"""Says about how long a task takes on this machine, before it runs. It is shown to a person, and nothing is chosen by it."""
+"""Says about how long a task takes on this machine, before it runs. A person is shown it, and `refit add` chooses by it what learns (defaults.faster)."""
 
 import os
 import time

@@ -43,12 +43,12 @@ class Ratio:
 
     def __call__(self, sums: Array) -> Array:
         """Return the score of each part (draws, parts)."""
-        return _ratio(self.top(sums), self.bottom(sums))
+        return ratio(self.top(sums), self.bottom(sums))
 
     def influence(self, counts: Array, sums: Array) -> Array:
         """Return what one row of each kind (counts, kinds, parts) adds to the score of each part (draws, kinds, parts)."""
         top, bottom, total = self.top(counts), self.bottom(counts), self.bottom(sums)
-        return _ratio(top - self(sums)[:, None, :] * bottom, np.broadcast_to(total[:, None, :], (len(total), *top.shape)))
+        return ratio(top - self(sums)[:, None, :] * bottom, np.broadcast_to(total[:, None, :], (len(total), *top.shape)))
 
 
 @dataclass(frozen=True)
@@ -80,5 +80,6 @@ def sums(counts: Array, rows: Array) -> Array:
     return np.stack([rows @ of for of in counts])
 
 
-def _ratio(above: Array, below: Array) -> Array:
+def ratio(above: Array, below: Array) -> Array:
+    """Return above / below, 0 where below is."""
     return np.divide(above, below, out=np.zeros_like(above), where=below > 0)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from stages.contract.metrics import Metric, Ratio, Tally, sums
+from stages.contract.metrics import Metric, Ratio, Tally, ratio, sums
 from stages.judging import statistics
 
 Array = np.ndarray[Any, Any]
@@ -149,7 +149,7 @@ def intervals(tally: Tally, metric: Metric, *, alpha: float) -> Intervals:
     if len(parts) == 1:
         return Intervals(next(iter(parts.values())), parts)
     both = np.outer(spread, spread)
-    correlation = np.divide(covariance, both, out=np.zeros_like(both), where=both > 0)
+    correlation = ratio(covariance, both)
     np.fill_diagonal(correlation, 1)
     mean, half = float(value.mean()), (high - low) / 2
     reach = float(np.sqrt(half @ correlation @ half) / len(parts))

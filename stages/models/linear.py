@@ -114,7 +114,7 @@ def _folds(labels: Array, known: int) -> Any:
     """Return the rows to learn from and the others, for each fold: of the first `known` rows and the rest, where rows are many."""
     from sklearn.model_selection import StratifiedKFold
 
-    times = min(FOLDS, *np.unique(labels, return_counts=True)[1])
+    times = min(FOLDS, int(np.unique(labels, return_counts=True)[1].min()))
     if len(labels) > FEW or times < 2:
         return [(np.arange(known), np.arange(known, len(labels)))]
     return StratifiedKFold(times, shuffle=True, random_state=0).split(labels, labels)
@@ -134,7 +134,7 @@ class Begun:
 
 
 def begin(model: Any, new: frozenset[str], train: Rows, learning: Learning, cs: tuple[float, ...], balanced: bool) -> Begun:
-    """Let the head of a model begin as logistic regression on train, C chosen on validation.
+    """Let the head of a model begin as logistic regression on train, with the C that choose returns.
 
     Linear probing, then fine-tuning (Kumar et al. 2022): features are not distorted by a head that begins at random.
     """

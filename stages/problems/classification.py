@@ -206,9 +206,10 @@ def counts_of_f1(y: Array, predicted: Array, labels: int) -> Array:
 
 def _tally_f1(y: "pd.Series[str]", predicted: "pd.Series[str]", labels: list[str]) -> Tally:
     code = {name: i for i, name in enumerate(labels)}
-    codes = np.stack([side.map(code).fillna(-1).to_numpy(dtype=int) for side in (y, predicted)])
-    (known, said), kinds = np.unique(codes, axis=1, return_inverse=True)
-    return Tally(labels, counts_of_f1(known, said, len(labels)), kinds.ravel(), (y == predicted).to_numpy())
+    known, said = (side.map(code).fillna(-1).to_numpy(dtype=int) + 1 for side in (y, predicted))
+    pairs, kinds = np.unique(known * (len(labels) + 1) + said, return_inverse=True)  # a number a pair: many times faster than pairs
+    known, said = np.divmod(pairs, len(labels) + 1)
+    return Tally(labels, counts_of_f1(known - 1, said - 1, len(labels)), kinds, (y == predicted).to_numpy())
 
 
 def _tally_right(y: "pd.Series[str]", predicted: "pd.Series[str]", _: list[str]) -> Tally:

@@ -112,9 +112,9 @@ def _cropped(rgb: Rgb, side: int, filter: int = pictures.BILINEAR) -> Rgb:
     return rgb[top : top + side, left : left + side]
 
 
-def seen(rgb: Rgb, settings: ImageModality) -> Rgb:
+def seen(rgb: Rgb, settings: ImageModality, filter: int = pictures.BILINEAR) -> Rgb:
     """Return the square of a picture that the model sees."""
-    return _cropped(_resized(rgb, settings), settings.crop)
+    return _cropped(_resized(rgb, settings, filter), settings.crop, filter)
 
 
 def encode(samples: pd.DataFrame, processor: Any, settings: ImageModality) -> Encoded:
@@ -155,7 +155,7 @@ def stated(processor: Any, settings: ImageModality) -> Any:
     is tried on a picture; raises ModelError where neither does.
     """
     rgb = np.random.default_rng(0).integers(0, 256, (settings.crop + 8, 2 * settings.crop, 3), dtype=np.uint8)
-    wanted = collate(processor)([{"pixel_values": _as_tensor(_cropped(_resized(rgb, settings, _filter(processor)), settings.crop))}])["pixel_values"]
+    wanted = collate(processor)([{"pixel_values": _as_tensor(seen(rgb, settings, _filter(processor)))}])["pixel_values"]
     sizes = {
         "do_resize": True, "size": {"shortest_edge": settings.shorter_side},
         "do_center_crop": True, "crop_size": {"height": settings.crop, "width": settings.crop},
