@@ -23,8 +23,9 @@ from benchmarks import domain, elsewhere
 from benchmarks.leak import leaked
 from stages.checks import label_issues
 from stages.contract import groups, manifest, plugins, settings
-from stages.contract.params import LabelIssues, TextModality
 from stages.modalities.text import near as nearness
+from stages.params.evaluate import LabelIssues
+from stages.params.text import TextModality
 
 text = plugins.modality("text")
 
@@ -123,7 +124,7 @@ def labels(options: argparse.Namespace) -> None:
     task = settings.load().tasks[options.task]
     train = manifest.read(Path("data/split", options.task, "train.parquet"))
     train = train[train["id"] == train["source_id"]].reset_index(drop=True)
-    print(json.dumps(doubted(train, plugins.problem(task.problem.name).strata(train["y"]), task.label_issues, options.share), indent=2))
+    print(json.dumps(doubted(train, train["stratum"], task.label_issues, options.share), indent=2))
 
 
 def validated(rows: int, templated: float) -> dict[str, Any]:

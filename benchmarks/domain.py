@@ -19,12 +19,15 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from stages.contract import plugins
-from stages.contract.params import Augment, Compute, ImageModality, Keyboard, Ocr, RandomCharacter, RandomWord, TextModality
 from stages.domain import distances, profiles
 from stages.domain.profiles import Profile
 from stages.modalities.image import pictures
 from stages.models import activations
 from stages.models.activations import Seen
+from stages.params.augment import Augment
+from stages.params.compute import Compute
+from stages.params.image import ImageModality
+from stages.params.text import Keyboard, Ocr, RandomCharacter, RandomWord, TextModality
 
 text = plugins.modality("text")
 

@@ -34,8 +34,9 @@ from PIL import Image
 
 from benchmarks import elsewhere
 from stages.contract import draws, groups, plugins
-from stages.contract.params import Albumentations, Augment, ImageModality
 from stages.modalities.image import near, pictures
+from stages.params.augment import Augment
+from stages.params.image import Albumentations, ImageModality
 
 image = plugins.modality("image")
 

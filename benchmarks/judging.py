@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 from scipy.stats import norm, t
 
+from stages.contract.metrics import counts_of_f1
 from stages.judging import ledger
 from stages.judging.evidence import contrast, influence
-from stages.problems.classification import METRICS, counts_of_f1
+from stages.problems.classification import METRICS
 
 Array = np.ndarray[Any, Any]
 F1 = METRICS["macro_f1"]
@@ -79,8 +80,8 @@ def population(shares: Sequence[float], gain: float, disagreement: float = DISAG
 
 def said(cells: Array, labels: int) -> tuple[Array, Array]:
     """Return what a row of each cell adds to the counts of the metric, as the candidate and as the baseline predict it (counts, cells, labels)."""
-    y, candidate, baseline = cells
-    return counts_of_f1(y, candidate, labels), counts_of_f1(y, baseline, labels)
+    y, candidate, baseline = ((side[:, None] == np.arange(labels)).astype(float) for side in cells)
+    return counts_of_f1(y, candidate), counts_of_f1(y, baseline)
 
 
 def estimated(counts: Array, cells: Array, labels: int) -> tuple[Array, Array]:

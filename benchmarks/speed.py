@@ -29,9 +29,9 @@ from benchmarks import checks, elsewhere, images, page, stock
 from benchmarks.elsewhere import Cost
 from stages.commands import add
 from stages.contract import manifest, plugins, receipts, runner, settings
-from stages.contract.params import Compute
 from stages.judging import evidence
 from stages.models import scoring
+from stages.params.compute import Compute
 from stages.problems.classification import METRICS
 
 image = plugins.modality("image")

@@ -36,7 +36,7 @@ from flows.reproduce import Dvc
 from stages.contract import locks, receipts, runner, settings, stopping, store
 from stages.contract.errors import BusyError, ParamsError, RefitError, UnreachableError, mendable, told
 from stages.contract.escape import one_line
-from stages.contract.params import Params
+from stages.params.task import Params
 from stages.project import preflight
 
 WORK = preflight.ALONE

@@ -22,7 +22,7 @@ from flows.watch import DUE, watch
 from stages.contract import locks, runner
 from stages.contract.errors import BusyError, ParamsError, told
 from stages.contract.escape import one_line
-from stages.contract.params import Flows
+from stages.params.flows import Flows
 
 FLOWS = {"pipeline": pipeline, "watch": watch}
 TOLD = ("Failed", "Crashed", PROMOTED, DUE)  # states of a run that `notify` is told of

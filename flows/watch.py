@@ -21,7 +21,8 @@ from flows.reproduce import Dvc
 from stages.contract import runner
 from stages.contract.errors import RefitError
 from stages.contract.escape import one_line
-from stages.contract.params import Params, Watch
+from stages.params.flows import Watch
+from stages.params.task import Params
 from stages.project import preflight
 
 DUE, NOT_DUE = "Due", "NotDue"

@@ -4,19 +4,20 @@ import pandas as pd
 
 from stages.contract import manifest, parts, plugins, runner
 from stages.contract.errors import ParamsError
-from stages.contract.params import Augment, Classification, Modality, Split
 from stages.contract.runner import Job
+from stages.params.augment import Augment, Split
+from stages.params.task import Modality
 
-PREVIEWED = 3  # originals a label
+PREVIEWED = 3  # originals a stratum
 
 
-def augment(job: Job, modality: Modality, problem: Classification, split: Split, augment: Augment) -> str:
+def augment(job: Job, modality: Modality, split: Split, augment: Augment) -> str:
     """Write the manifest with its copies, their files if they have any, and a preview of originals beside their copies."""
-    of_x, of_y = plugins.modality(modality.name), plugins.problem(problem.name)
+    of_x = plugins.modality(modality.name)
     if faults := of_x.altering.faults(augment.transforms):
         raise ParamsError(f"params.yaml: tasks.{job.key}.augment.{'; '.join(faults)}")
     samples = manifest.read(job.take("validate", "manifest.parquet"))
-    parting = parts.assign(samples, of_y.strata(samples["y"]), split)
+    parting = parts.assign(samples, split)
     train = samples[parting.part == "train"]
     files, below = job.out / "files", f"augment/{job.key}/files"
     files.mkdir()
@@ -24,7 +25,7 @@ def augment(job: Job, modality: Modality, problem: Classification, split: Split,
 
     manifest.write(pd.concat([samples, copies], ignore_index=True), job.hand_on("manifest.parquet"))
     first = copies.drop_duplicates("source_id")
-    shown = copies[copies["source_id"].isin(first.groupby(of_y.strata(first["y"])).head(PREVIEWED)["source_id"])]
+    shown = copies[copies["source_id"].isin(first.groupby("stratum", dropna=False).head(PREVIEWED)["source_id"])]
     preview = job.hand_on("preview")
     preview.mkdir()
     of_x.showing.preview(samples.set_index("id").loc[shown["source_id"]].reset_index(), shown.reset_index(drop=True), files, below, preview)

@@ -42,23 +42,25 @@ def add(
         str | None, typer.Option(help="The pretrained model: a source of params.yaml, a folder with config.json, or hub:OWNER/NAME@COMMIT.")
     ] = None,
     text: Annotated[str | None, typer.Option(help="The column with the text, where it cannot be guessed.")] = None,
-    label: Annotated[str | None, typer.Option(help="The column with the label, where it cannot be guessed.")] = None,
+    label: Annotated[
+        list[str] | None, typer.Option(help="The column with the label, where it cannot be guessed; several, once each, where each is a label of 0 or 1.")
+    ] = None,
+    problem: Annotated[str | None, typer.Option(help="What is learned: classification, multi_label or regression, where it cannot be guessed.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Look at labelled data, let DVC track it, and write a complete block of params.yaml for it."""
     from stages.commands import add as command
 
     with _busy(f"looking at {one_line(where, 60)}"):
-        added = command.add(name, where, base, text, label)
+        added = command.add(name, where, base, text, tuple(label) if label and label[1:] else label[0] if label else None, problem)
     if as_json:
         return _json(added)
-    shown = ", ".join(f"{one_line(key, 30)} {number:,}" for key, number in sorted(added.labels.items(), key=lambda item: -item[1])[:5])
     print(f"read: {one_line(added.read, 300)}")
     for note in added.notes:
         print(f"note: {one_line(note, 400)}")
     for why in added.chosen:
         print(f"chosen: {one_line(why, 400)}")
-    print(f"data/raw/{name}: {added.rows:,} rows of {len(added.labels)} labels ({shown}{', ...' if len(added.labels) > 5 else ''}), {added.bad:,} bad")
+    print(f"data/raw/{name}: {added.problem}, {added.rows:,} rows of {added.of_y}, {added.bad:,} bad")
     if added.encoding != "utf-8":
         print(f"read as {added.encoding}, which is what it looks like; tasks.{name}.data.encoding says so")
     if added.unread:

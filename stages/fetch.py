@@ -1,8 +1,8 @@
 """Fetches a source that DVC itself cannot: pinned, verified, and with a note of where it came from."""
 
 from stages.contract import plugins, receipts, runner
-from stages.contract.params import AsIs, Hub, MobileNetV2, OpenNsfw, Package
 from stages.contract.runner import Job
+from stages.params.sources import AsIs, Hub, MobileNetV2, OpenNsfw, Package
 
 
 def fetch(job: Job, origin: Package | Hub, format: AsIs | MobileNetV2 | OpenNsfw, licence: str) -> str:

@@ -8,12 +8,16 @@ import pandas as pd
 
 from stages.contract import manifest, plugins, receipts, runner
 from stages.contract.errors import ModelError
-from stages.contract.params import Augment, Classification, Compute, Finetune, Modality, ProbeHead
 from stages.contract.runner import Job
-from stages.models import device, linear
+from stages.models import device, linear, loading
+from stages.params.augment import Augment
+from stages.params.compute import Compute
+from stages.params.finetune import Finetune, ProbeHead
+from stages.params.problems import Problem
+from stages.params.task import Modality
 
 
-def finetune(job: Job, modality: Modality, problem: Classification, base: str, augment: Augment, compute: Compute, finetune: Finetune) -> str:
+def finetune(job: Job, modality: Modality, problem: Problem, base: str, augment: Augment, compute: Compute, finetune: Finetune) -> str:
     """Write the model (safetensors), what it is (model.json), its history and its validation metrics."""
     import torch
     import transformers
@@ -24,9 +28,9 @@ def finetune(job: Job, modality: Modality, problem: Classification, base: str, a
     of_x, of_y = plugins.modality(modality.name), plugins.problem(problem.name)
     parts = {name: manifest.read(job.take("split", f"{name}.parquet")) for name in ("train", "validation")}
     folder, base_sha256 = job.raw(base)
-    labels = of_y.labels(parts["train"]["y"])
+    labels = plugins.labels(of_y, of_y.values(parts["train"]["y"]))
 
-    model, new = of_y.load(folder, modality.name, labels, new_head=True)
+    model, new = loading.load(of_y, folder, modality.name, labels, new_head=True)
     model = model.to(memory_format=getattr(torch, compute.memory_format))
     _set_layers(model, finetune)
     processor, tune = of_x.encoding.processor(folder), plugins.tune(finetune.tune.name)
@@ -35,12 +39,12 @@ def finetune(job: Job, modality: Modality, problem: Classification, base: str, a
         encoded = of_x.encoding.encode_anew(rows, processor, modality, augment)
         return plugins.Rows(encoded, of_y.targets(rows["y"], labels), of_x.encoding.lengths(encoded))
 
-    def measure(logits: Any, targets: Any) -> dict[str, float]:
-        measured = of_y.measure(of_y.truth(targets, labels), of_y.decode(logits, labels)["predicted"].tolist(), labels)
+    def measure(outputs: Any, targets: Any) -> dict[str, float]:
+        measured = of_y.measure(of_y.truth(targets, labels), of_y.decode(outputs, labels)["predicted"].tolist(), labels)
         return {name: measured[name] for name in of_y.HEADLINES}
 
-    def require(logits: Any, targets: Any) -> None:
-        if of_y.at_chance(targets, logits):
+    def require(outputs: Any, targets: Any) -> None:
+        if of_y.at_chance(targets, outputs):
             raise ModelError(
                 f"tasks.{job.key}.finetune: validation is no better than chance, so nothing was learned; look at a few rows and their labels, "
                 "see whether the base model can read them, or try another learning_rate"
@@ -51,9 +55,10 @@ def finetune(job: Job, modality: Modality, problem: Classification, base: str, a
         train=(train := encode(parts["train"], augment)),
         validation=encode(parts["validation"], unaltered),
         collate=of_x.encoding.collate(processor),
-        loss=plugins.objective(finetune.objective.name).loss(finetune.objective, list(train.targets)),
+        loss=plugins.objective(finetune.objective.name).loss(finetune.objective, model, list(train.targets)),
         measure=measure,
         metric=metric,
+        less=frozenset(name for name, of in of_y.METRICS.items() if of.less),
         require=require,
         head=frozenset(name.rpartition(".")[0] for name in new),
     )
@@ -61,21 +66,20 @@ def finetune(job: Job, modality: Modality, problem: Classification, base: str, a
     with device.arithmetic(compute):
         if isinstance(finetune.head, ProbeHead):
             originals = parts["train"][parts["train"]["id"] == parts["train"]["source_id"]]
-            balanced = finetune.objective.class_weights == "balanced"
-            begun = linear.begin(model, new, encode(originals, unaltered), learning, finetune.head.c, balanced)
+            begun = linear.begin(of_y, model, new, encode(originals, unaltered), learning, finetune.head.c, finetune.objective.balanced)
             learning = replace(learning, begun=begun.measured)
         learner, learning = tune.prepare(model, new, learning, finetune.tune)
     if begun and not len(learning.train):
-        require(begun.logits, begun.targets)
+        require(begun.outputs, begun.targets)
     history = plugins.loop(finetune.loop.name).fit(learner, learning, finetune, compute, job.resumable())
 
     if not all(isfinite(value) for entry in history for value in entry.values()):
         raise ModelError(f"tasks.{job.key}.finetune: the loss is not finite; lower learning_rate, or look for a bad row")
     epochs = [entry for entry in history if "eval_loss" in entry]
-    best, learned = plugins.kept(history, finetune.best_metric, metric), tune.finish(learner)
+    best, learned = plugins.kept(history, finetune.best_metric, metric, learning.less), tune.finish(learner)
     if begun and best["epoch"] == 0:  # nothing is left to be chosen on validation
         begun.learn_both(learned)
-    of_y.plain(learned).save_pretrained(job.hand_on("model"))
+    loading.plain(learned).save_pretrained(job.hand_on("model"))
     of_x.encoding.stated(processor, modality).save_pretrained(job.out / "model")
     receipts.write_json(job.hand_on("model.json"), {
         "task": job.key,
@@ -91,7 +95,7 @@ def finetune(job: Job, modality: Modality, problem: Classification, base: str, a
     metrics = {name.removeprefix("eval_"): value for name, value in best.items() if name.startswith("eval_")} | {"best_epoch": best["epoch"]}
     receipts.write_json(job.hand_on("metrics.json"), metrics)
     if best["epoch"] == 0:
-        chosen = "the head that logistic regression gives" + (f", which none of {len(epochs) - 1} epochs is better than" if epochs[1:] else "")
+        chosen = "the head that a linear model gives" + (f", which none of {len(epochs) - 1} epochs is better than" if epochs[1:] else "")
     else:
         by = "the last" if finetune.best_metric == "last" else f"the best by validation {finetune.best_metric}"
         chosen = f"of {int(epochs[-1]['epoch'])} epochs {by}, {best['epoch']:g}"

@@ -10,11 +10,14 @@ import pandas as pd
 
 from stages.contract import manifest, plugins, receipts, runner
 from stages.contract.errors import ModelError, RegistryError
-from stages.contract.params import Budget, Classification, Compute, Data, Register
 from stages.contract.runner import Job
 from stages.domain import profiles, survey
 from stages.judging import cost, gates, ledger
 from stages.models import scoring
+from stages.params.compute import Compute
+from stages.params.data import Data
+from stages.params.problems import Problem
+from stages.params.register import Budget, Register
 from stages.project import lineage
 from stages.registry import candidate, decisions, registered
 from stages.report import card
@@ -36,7 +39,7 @@ class Opponent:
 BASELINES = Opponent("baselines", None, None, None)
 
 
-def register(job: Job, problem: Classification, base: str, data: Data, compute: Compute, register: Register) -> str:
+def register(job: Job, problem: Problem, base: str, data: Data, compute: Compute, register: Register) -> str:
     """Write the decision and the model card, and record both, the model and its lineage in MLflow."""
     budget = next((gate for gate in register.gates if isinstance(gate, Budget)), None)
     meter = cost.Meter() if budget else None
@@ -45,11 +48,12 @@ def register(job: Job, problem: Classification, base: str, data: Data, compute: 
     metrics, report = (receipts.read_json(job.take("evaluate", name)) for name in ("metrics.json", "report.json"))
     predictions = manifest.read_table(job.take("evaluate", "predictions.parquet"))
     of_y, origin, sha256 = plugins.problem(problem.name), lineage.read(job.key, data.source, base), scoring.identity(folder)
-    labels = sorted(set(model["labels"]) | set(of_y.labels(parts["test"]["y"])))
+    labels = sorted({*model["labels"], *plugins.labels(of_y, of_y.values(parts["test"]["y"]))})
     candidate.require_same(job, predictions, parts["test"])
     made = candidate.record(candidate.gather(job, folder, sha256, (data.source, base), parts, origin, metrics))
     price = meter.measure(folder, parts["test"].head(budget.rows), compute) if budget and meter else None
-    facts = card.Facts({name: Counter(of_y.strata(part["y"])) for name, part in parts.items()}, _farthest(job), price)
+    borne = {name: Counter(of_y.borne(of_y.values(part["y"]))) for name, part in parts.items()}
+    facts = card.Facts(borne, {name: len(part) for name, part in parts.items()}, _farthest(job), price)
 
     while True:  # until the registry stood still while the candidate was judged
         champion, version = registered.champion(job.key), registered.version(job.key, str(made.number))
@@ -57,8 +61,8 @@ def register(job: Job, problem: Classification, base: str, data: Data, compute: 
         opponents = [opponent.name] if opponent.version else list(metrics["baselines"])
         use = ledger.Use(sha256, opponent.version.sha256 if opponent.version else opponent.name, frozenset(predictions["id"]))
         number = ledger.number(use, uses := decisions.uses(job.key))
-        metric = of_y.METRICS[report["metric"]["name"]]
-        evidence = gates.Evidence(_beside(predictions, opponent), metrics, report, price, opponents, labels, metric, number)
+        metric, ranges = of_y.METRICS[report["metric"]["name"]], {name: of.range for name, of in of_y.METRICS.items()}
+        evidence = gates.Evidence(_beside(predictions, opponent), metrics, report, price, opponents, labels, metric, ranges, number)
         verdicts = [gates.judge(gate, evidence) for gate in register.gates] + _withdrawn(version)
         outcome = gates.together(verdicts)
         decision = {

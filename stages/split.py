@@ -5,25 +5,24 @@ from typing import Any
 import pandas as pd
 
 from stages.checks import label_issues as issues
-from stages.contract import manifest, parts, plugins, receipts, runner
+from stages.contract import manifest, parts, receipts, runner
 from stages.contract.manifest import PARTS
-from stages.contract.params import Classification, LabelIssues, Split
 from stages.contract.runner import Job
+from stages.params.augment import Split
+from stages.params.evaluate import LabelIssues
 
 
-def split(job: Job, problem: Classification, split: Split, label_issues: LabelIssues) -> str:
+def split(job: Job, split: Split, label_issues: LabelIssues) -> str:
     """Write a manifest a part, label_issues.json, and leakage.json: what was dropped or moved, by number and by name."""
     samples = manifest.read(job.take("augment", "manifest.parquet"))
-    of_y = plugins.problem(problem.name)
-    y = of_y.strata(samples["y"])
-    parting = parts.assign(samples, y, split)
+    parting = parts.assign(samples, split)
 
     content = samples["content"]
     held_out = content.isin(content[parting.part.isin(["validation", "test"])])
     strayed = held_out & (parting.part == "train")  # an altered copy that became equal to a held-out row
     part = parting.part.mask(strayed)
 
-    listed, looked = issues.find(samples, part, y, label_issues)
+    listed, looked = issues.find(samples, part, samples["stratum"], label_issues)
     listed["dropped"] = label_issues.drop & (listed["part"] == "train")
     receipts.write_json(job.out / "label_issues.json", looked | {"issues": listed.to_dict("records")})
     doubted = listed[listed["dropped"]]
@@ -33,7 +32,7 @@ def split(job: Job, problem: Classification, split: Split, label_issues: LabelIs
     for name in PARTS:
         rows = samples[part == name]
         manifest.write(rows, job.hand_on(f"{name}.parquet"))
-        counts[name] = {"rows": len(rows), "labels": of_y.strata(rows["y"]).value_counts().sort_index().to_dict()}
+        counts[name] = {"rows": len(rows), "labels": rows["stratum"].value_counts().sort_index().to_dict()}
     crossing = _crossing(pd.concat([manifest.read(job.out / f"{name}.parquet").assign(part=name) for name in PARTS]))
     dropped = samples[parting.repeats]
     receipts.write_json(job.out / "leakage.json", {

@@ -8,12 +8,16 @@ import pandas as pd
 from stages.checks import data_docs, duplicates, expectations, quarantine, spelling, trial
 from stages.contract import draws, manifest, plugins, receipts, runner
 from stages.contract.errors import DataError, ParamsError
-from stages.contract.params import Classification, Compute, Data, Modality, Validate
 from stages.contract.runner import Job
 from stages.domain import profiles, survey
+from stages.params.compute import Compute
+from stages.params.data import Data
+from stages.params.problems import Problem
+from stages.params.task import Modality
+from stages.params.validate import Validate
 
 
-def validate(job: Job, modality: Modality, problem: Classification, base: str, data: Data, compute: Compute, validate: Validate) -> str:
+def validate(job: Job, modality: Modality, problem: Problem, base: str, data: Data, compute: Compute, validate: Validate) -> str:
     """Write the manifest of the good rows, the quarantine of the bad ones, what every expectation observed, and how far the domain is."""
     of_x, of_y = plugins.modality(modality.name), plugins.problem(problem.name)
     if faults := expectations.faults(validate):
@@ -23,11 +27,11 @@ def validate(job: Job, modality: Modality, problem: Classification, base: str, d
     rows = plugins.layout(data.layout.name).read(folder, data.layout, data.encoding, of_x)
     junk = rows["code"] == "junk"
     skipped, rows = rows.loc[junk, "origin"].tolist(), rows[~junk].reset_index(drop=True)
-    rows = _set_aside(rows, of_y.label(rows["y"], problem).rename(columns={"y": "label"}))
+    rows = _set_aside(rows, of_y.read(rows["y"], problem).rename(columns={"y": "label"}))
     looked = of_x.reading.look(rows.loc[rows["code"].isna(), "x"], modality)
     rows = _set_aside(rows, looked[["code", "reason"]])
     good = rows[rows["code"].isna()].drop(columns="y").rename(columns={"label": "y"})
-    conflict = duplicates.conflicting(good, looked.loc[good.index, "normal"])
+    conflict = duplicates.conflicting(good, looked.loc[good.index, "normal"]) & of_y.CONFLICTS
     rows.loc[conflict.index[conflict], ["code", "reason"]] = ["conflicting_labels", "the same content stands with another label"]
     looked = looked.loc[good.index][~conflict].reset_index(drop=True)
     good = good[~conflict].reset_index(drop=True)
@@ -39,19 +43,21 @@ def validate(job: Job, modality: Modality, problem: Classification, base: str, d
 
     good["id"] = duplicates.identify(looked["exact"], good["y"])
     samples = good.assign(source_id=good["id"], content=draws.digest(looked["normal"]), group=duplicates.group(good["id"], of_x.reading.alike(looked)))
+    samples = samples.assign(context=None, query=None)
     findings = duplicates.summarise(samples)
     noted = looked["note"].notna()
     notes = [f"{origin}: {note}" for origin, note in zip(samples.loc[noted, "origin"], looked.loc[noted, "note"], strict=True)]
     receipts.write_json(job.out / "findings.json", findings | {"notes": notes, "skipped": skipped})
-    labels = sorted(set(problem.labels.values())) if problem.labels else of_y.labels(samples["y"])
+    values = of_y.values(samples["y"])
+    label = of_y.borne(values)
+    labels = sorted({*label.unique(), *(getattr(problem, "labels", None) or {}).values()})
     largest = findings["largest"]["rows"] if findings["largest"]["rows"] > 1 else 0
     shares = {"quarantined": len(bad) / len(rows), "largest_group": largest / len(samples)}
-    label = of_y.strata(samples["y"])
     surveyed = survey.survey(samples, label, looked, (of_x, of_y), job.raw(base)[0], (modality, compute), validate, labels)
     profiles.write(surveyed.own, job.out / "profile.json")
     receipts.write_json(job.out / "domain.json", {"profile": validate.domain.profile, **surveyed.document()})
     shares["unknown_tokens"] = surveyed.unknown_tokens()
-    frames = expectations.tables(samples, label, looked.select_dtypes("number"), labels, shares, surveyed, validate)
+    frames = expectations.tables(samples, values, label, looked.select_dtypes("number"), labels, shares, surveyed, validate)
     results = expectations.run(expectations.suites(validate, labels, of_x.reading.expectations(modality), surveyed), frames)
     verdicts = expectations.verdicts(results)
     receipts.write_json(job.out / "expectations.json", verdicts)
@@ -72,7 +78,7 @@ def validate(job: Job, modality: Modality, problem: Classification, base: str, d
     repeated = len(samples) - samples["group"].nunique()
     mixed = len(findings["near_duplicates_with_different_labels"])
     skips = f", {len(skipped):,} junk files skipped" if skipped else ""
-    of_rows = f"{len(samples):,} rows of {len(labels)} labels, {repeated:,} repeat another"
+    of_rows = f"{len(samples):,} rows{f' of {len(labels)} labels' if labels else ''}, {repeated:,} repeat another"
     of_rows += f" ({mixed} groups of several labels)" if mixed else ""
     of_rows += f", {len(notes):,} have a note" if notes else ""
     told = "".join(f"; {line}" for line in [*filter(None, [surveyed.reads()]), *warned])

@@ -16,9 +16,11 @@ from transformers import pipeline
 from stages.checks import trial
 from stages.contract import plugins
 from stages.contract.errors import ModelError
-from stages.contract.params import Compute, ImageModality, TextModality
 from stages.modalities.image import saliency
 from stages.models import scoring
+from stages.params.compute import Compute
+from stages.params.image import ImageModality
+from stages.params.text import TextModality
 from stages.problems import classification
 from tests.conftest import rows, write_base
 

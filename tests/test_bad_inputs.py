@@ -63,7 +63,7 @@ def test_unknown_and_mistyped_settings_are_told_all_at_once(project: Project) ->
         task = document["tasks"]["tiny"]
         task["validate"]["min_row"] = 3
         task["finetune"]["epochs"] = "four"
-        task["register"]["gates"][1]["metric"] = "f1"
+        task["register"]["gates"][1]["metric"] = 1
 
     project.params(spoil)
     said = refuses(project)

@@ -8,8 +8,8 @@ import pytest
 from stages.commands import calibrate
 from stages.contract import settings
 from stages.contract.errors import ParamsError
-from stages.contract.params import Compute
 from stages.models import device
+from stages.params.compute import Compute
 from tests.conftest import Project
 
 NOW = Compute(threads=1, dtype="float32", memory_format="contiguous_format", batch_size=32)

@@ -30,32 +30,18 @@ from stages.commands import guess
 from stages.commands import rows as new_rows
 from stages.contract import escape, plugins, receipts, tracked
 from stages.contract.errors import ModelError, TableError
-from stages.contract.params import (
-    Albumentations,
-    Augment,
-    Case,
-    Classification,
-    Dialect,
-    Folders,
-    Full,
-    ImageModality,
-    Keyboard,
-    LinearProbe,
-    Ocr,
-    ProbeHead,
-    RandomCharacter,
-    RandomHead,
-    RandomWord,
-    SplitWord,
-    Table,
-    Task,
-    TextModality,
-    Transform,
-)
 from stages.contract.plugins import Learning
 from stages.judging import gates
 from stages.layouts import table
 from stages.methods.tune import full
+from stages.models import loading
+from stages.params.augment import Augment, Transform
+from stages.params.data import Dialect, Folders, Table
+from stages.params.finetune import Full, LinearProbe, ProbeHead, RandomHead
+from stages.params.image import Albumentations, ImageModality
+from stages.params.problems import Classification
+from stages.params.task import Task
+from stages.params.text import Case, Keyboard, Ocr, RandomCharacter, RandomWord, SplitWord, TextModality
 from stages.problems import classification
 from stages.project import lineage
 from stages.registry import registered
@@ -186,22 +172,7 @@ def test_labels_that_look_like_one_are_said(labels: list[str]) -> None:
     assert spelling.clashes([labels[0], "another", "0", "-2", "20"]) == []
 
 
-@pytest.mark.parametrize(
-    ("cells", "said"),
-    [
-        (["a,b", "a", "b", "b,c", "c,a"], "parted by a comma"),
-        (["a|b", "a", "b", "b|c", "c|a"], "parted by a bar"),
-        (["['a', 'b']", "['a']", "['b', 'c']"], "parted by a comma, in brackets"),
-        (["Washington, DC", "Portland, ME", "Boston"], None),
-        (["a", "b"], None),
-    ],
-)
-def test_cells_that_look_like_several_labels_are_said(cells: list[str], said: str | None) -> None:
-    found = guess.several(pd.Series(cells * 10))
-    assert (found is None) if said is None else said in str(found)
-
-
-def test_numbers_in_two_forms_are_refused_and_several_labels_are_noted(fresh: Project, tmp_path: Path) -> None:
+def test_numbers_in_two_forms_are_refused_and_several_labels_are_learned_as_such(fresh: Project, tmp_path: Path) -> None:
     project = fresh.copy(tmp_path / "project")
     write_csv(tmp_path / "nf/2024.csv", [{"text": f"{of['text']} {i}", "label": str(i % 3)} for i, of in enumerate(rows(90))])
     write_csv(tmp_path / "nf/2025.csv", [{"text": f"{of['text']} {i}", "label": f"{i % 3}.0"} for i, of in enumerate(rows(90, seed=2))])
@@ -210,7 +181,7 @@ def test_numbers_in_two_forms_are_refused_and_several_labels_are_noted(fresh: Pr
     write_csv(tmp_path / "several.csv", [{"text": f"{of['text']} {i}", "label": many[i % 6]} for i, of in enumerate(rows(90))])
     said = add(project, "several", str(tmp_path / "several.csv"), "--base", "tiny_bert").stdout
     assert "read: texts of column 'text', labels of column 'label' of several.csv" in said
-    assert "note: 45 of 90 labels look like several, parted by a comma (such as a,b); one label a row is learned" in said
+    assert "chosen: 45 of 90 labels look like several, parted by a comma (such as a,b): any number of labels is learned a row" in said
 
 
 ALTERING: list[Transform] = [
@@ -297,7 +268,7 @@ def test_caps_hold_whatever_params_say(tmp_path: Path, monkeypatch: pytest.Monke
         file.write("text,label\nfine,a\n" + "x" * 100_000 + ",b\n")
     with pytest.raises(TableError, match=r"bomb.csv.gz:3: a line of more than 1,000 characters"):
         layout(tmp_path)
-    assert classification.label(pd.Series(["\u200b", "a"]), Classification("classification", None))["code"].tolist() == ["no_label", None]
+    assert classification.read(pd.Series(["\u200b", "a"]), Classification("classification", None))["code"].tolist() == ["no_label", None]
 
 
 # ---- base models ---------------------------------------------------------------------------------------------------------
@@ -309,7 +280,7 @@ def test_a_base_that_names_foreign_code_is_refused(tiny_base: Path, tmp_path: Pa
     config = tmp_path / "base/config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | {"text_config": {key: "someone/kernels"}}))
     with pytest.raises(ModelError, match=f"{key} names foreign code, someone/kernels, which is never run"):
-        classification.load(tmp_path / "base", "text", ["a", "b"], new_head=True)
+        loading.load(classification, tmp_path / "base", "text", ["a", "b"], new_head=True)
 
 
 def test_a_tokenizer_of_sentencepiece_alone_is_said_with_what_makes_one_of_it(tiny_base: Path, tmp_path: Path) -> None:
@@ -347,7 +318,7 @@ def test_the_trial_holds_a_tokenizer_to_its_own_limit(tmp_path: Path) -> None:
 def test_a_base_for_several_labels_is_saved_as_one_for_one(tiny_base: Path, tmp_path: Path) -> None:
     base = Path(shutil.copytree(tiny_base, tmp_path / "base"))
     (base / "config.json").write_text(json.dumps(json.loads((base / "config.json").read_text()) | {"problem_type": "multi_label_classification"}))
-    classification.load(base, "text", ["a", "b"], new_head=True)[0].save_pretrained(tmp_path / "saved")
+    loading.load(classification, base, "text", ["a", "b"], new_head=True)[0].save_pretrained(tmp_path / "saved")
     assert json.loads((tmp_path / "saved/config.json").read_text())["problem_type"] == "single_label_classification"
 
 
@@ -377,7 +348,7 @@ def test_the_head_that_a_base_brings_keeps_all_but_its_outputs(tmp_path: Path) -
     small: dict[str, Any] = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64, "pad_token_id": 0}
     made = RobertaForSequenceClassification(RobertaConfig(vocab_size=size, num_labels=2, **small))
     made.save_pretrained(base)
-    loaded, new = classification.load(base, "text", ["a", "b"], new_head=True)
+    loaded, new = loading.load(classification, base, "text", ["a", "b"], new_head=True)
     assert new == {"classifier.out_proj.weight", "classifier.out_proj.bias"}
     assert torch.equal(loaded.classifier.dense.weight, made.classifier.dense.weight)
     assert not torch.equal(loaded.classifier.out_proj.weight, made.classifier.out_proj.weight)

@@ -13,10 +13,11 @@ import pytest
 
 from stages.contract import plugins
 from stages.contract.errors import ProfileError
-from stages.contract.params import Compute, ImageModality
 from stages.domain import distances, profiles
 from stages.domain.profiles import Profile
 from stages.models import activations
+from stages.params.compute import Compute
+from stages.params.image import ImageModality
 from tests.conftest import Project, rows, write_csv
 from tests.test_bad_inputs import line_of
 from tests.test_image import draw_picture, tiny_resnet  # noqa: F401  (a fixture)

@@ -9,7 +9,8 @@ import pytest
 from stages.commands import estimate
 from stages.commands.estimate import Measured
 from stages.contract import settings
-from stages.contract.params import Freeze, LinearProbe, ProbeHead, RandomHead, Task
+from stages.params.finetune import Freeze, LinearProbe, ProbeHead, RandomHead
+from stages.params.task import Task
 from tests.conftest import ROOT, Project
 
 QUESTIONS = settings.load(ROOT / "params.yaml").tasks["questions"]

@@ -22,13 +22,16 @@ from stages.commands.adopt import adopt
 from stages.commands.lineage import lineage
 from stages.commands.predict import predict
 from stages.commands.promote import promote
-from stages.contract import manifest, params, plugins, receipts, settings
+from stages.contract import manifest, plugins, receipts, settings
 from stages.contract.errors import ModelError, ParamsError, ReceiptError
-from stages.contract.params import Alterations, Case, HogLogistic, Keyboard, Slicing, TfidfCharacters, TfidfLogistic
 from stages.contract.runner import Job
 from stages.evaluate import _write_confusion
 from stages.judging import calibration, cost, robustness, slices, statistics
 from stages.models import cheap, scoring
+from stages.params.compute import Compute
+from stages.params.evaluate import Alterations, Slicing
+from stages.params.image import Albumentations, HogLogistic, ImageModality
+from stages.params.text import Case, Keyboard, TfidfCharacters, TfidfLogistic
 from stages.problems.classification import METRICS
 from stages.registry import candidate, registered
 from stages.report import page
@@ -57,10 +60,10 @@ def drawn(rows: int, sharper: float, seed: int = 0) -> tuple["np.ndarray[Any, An
 @pytest.mark.parametrize("sharper", [0.5, 1.0, 3.0])
 def test_the_temperature_is_by_how_much_a_model_is_too_sure(sharper: float) -> None:
     logits, targets = drawn(20_000, sharper)
-    found = calibration.temperature(logits, targets.tolist())
+    found = calibration.temperature(plugins.problem("classification"), logits, targets)
     assert found == pytest.approx(sharper, rel=0.05)
     right = pd.Series(logits.argmax(axis=1) == targets)
-    before, after = (calibration.examine(logits, right, t, 10, 0.05) for t in (1.0, found))
+    before, after = (calibration.examine(confidence(logits / t), right, t, 10, 0.05) for t in (1.0, found))
     assert after["error"] < 0.02
     assert sharper == 1.0 or before["error"] > 5 * after["error"]
 
@@ -68,7 +71,7 @@ def test_the_temperature_is_by_how_much_a_model_is_too_sure(sharper: float) -> N
 def test_bins_hold_all_rows_and_their_error_is_the_gate_s() -> None:
     logits, targets = drawn(500, 3.0)
     right = pd.Series(logits.argmax(axis=1) == targets)
-    found = calibration.examine(logits, right, 1.0, 10, 0.05)
+    found = calibration.examine(confidence(logits), right, 1.0, 10, 0.05)
     assert [of["rows"] for of in found["bins"]] == [50] * 10
     assert found["error"] == pytest.approx(np.mean([abs(of["confidence"] - of["right"]) for of in found["bins"]]))
     wilson = binomtest(int(right[statistics.in_bins(confidence(logits), 10) == 0].sum()), 50).proportion_ci(0.95, method="wilson")
@@ -101,13 +104,13 @@ def test_the_weakest_slice_stands_first_with_an_interval_that_allows_for_all() -
     y = pd.Series(list("ab") * 60)
     part = pd.Series(["far"] * 40 + ["near"] * 80)
     predicted = y.where(~((part == "far") & (np.arange(120) % 4 == 0)), "b")
-    found = slices.measure(pd.DataFrame({"domain": part}), y, predicted, F1, METRICS["accuracy"], CUTS, 0.95)
+    found = slices.measure(pd.DataFrame({"domain": part}), plugins.problem("classification"), y, predicted, F1, CUTS, 0.95)
     far = part == "far"
     assert [(of["slice"], of["rows"], of["of_rows"]["value"]) for of in found] == [("far", 40, 0.75), ("near", 80, 1.0)]
     assert found[0]["score"] == pytest.approx(f1_score(y[far], predicted[far], average="macro"))
     wilson = binomtest(30, 40).proportion_ci(0.975, method="wilson")  # two slices share .05
     assert (found[0]["of_rows"]["low"], found[0]["of_rows"]["high"]) == pytest.approx((wilson.low, wilson.high))
-    some = slices.measure(pd.DataFrame({"domain": part}), y, predicted, F1, METRICS["accuracy"], Slicing(4, 3, 41, 100), 0.95)
+    some = slices.measure(pd.DataFrame({"domain": part}), plugins.problem("classification"), y, predicted, F1, Slicing(4, 3, 41, 100), 0.95)
     assert [of["slice"] for of in some] == ["near"]
 
 
@@ -134,8 +137,8 @@ def scorer(done: Project) -> scoring.Scorer:
     return scoring.load(done.root / "data/finetune/tiny", compute())
 
 
-def compute() -> params.Compute:
-    return params.Compute(threads=1, dtype="float32", memory_format="contiguous_format", batch_size=32)
+def compute() -> Compute:
+    return Compute(threads=1, dtype="float32", memory_format="contiguous_format", batch_size=32)
 
 
 def test_an_alteration_that_the_tokenizer_undoes_costs_nothing_and_typos_cost_much(done: Project, scorer: scoring.Scorer) -> None:
@@ -161,9 +164,9 @@ def test_a_picture_is_altered_the_same_way_wherever_it_stands(tmp_path: Path, mo
     monkeypatch.chdir(tmp_path)
     of_x = plugins.modality("image")
     samples = pd.DataFrame({"id": list("abc"), "x": [f"raw/colours/red/{i}.png" for i in range(3)]})
-    sizes = params.ImageModality("image", (16, 200), 40_000, (16, 200), 32, 32, ("as_is",))
+    sizes = ImageModality("image", (16, 200), 40_000, (16, 200), 32, 32, ("as_is",))
     processor = BitImageProcessor(image_mean=[0.5] * 3, image_std=[0.5] * 3)
-    noise = params.Albumentations("albumentations", "GaussNoise", {"p": 1.0, "std_range": [0.1, 0.1]})
+    noise = Albumentations("albumentations", "GaussNoise", {"p": 1.0, "std_range": [0.1, 0.1]})
     as_it_is, altered = of_x.encoding.encode(samples, processor, sizes), of_x.encoding.encode_altered(samples, processor, sizes, noise, 7)
     alone = of_x.encoding.encode_altered(samples.iloc[[2]], processor, sizes, noise, 7)
     assert (alone[0]["pixel_values"] == altered[2]["pixel_values"]).all()
@@ -201,11 +204,16 @@ def test_a_cheap_model_of_texts_predicts_what_scikit_learn_does_before_and_after
     known = TEXTS[TEXTS["label"].isin(sorted(set(TEXTS["label"]))[:labels])]
     x, y, asked = known["text"].to_numpy(), known["label"], pd.Series([*known["text"], "", "nothing known", "good bad why"])
     theirs = cheap.untrained(model, LogisticRegression(C=10.0, max_iter=1000, solver="newton-cg")).fit(x, y)
-    fitted = cheap.fit(model, x, y)
-    found = cheap.logits(fitted, asked.to_numpy())
+    fitted = fit(model, x, y)
+    found = cheap.outputs(fitted, asked.to_numpy())
     probability = np.exp(found) / np.exp(found).sum(axis=1, keepdims=True)
     assert np.abs(probability - theirs.predict_proba(asked)).max() < 1e-5
     check_saved(fitted, tmp_path, asked, found)
+
+
+def fit(model: Any, x: "np.ndarray[Any, Any]", y: "pd.Series[str]") -> cheap.Fitted:
+    labels = sorted(y.unique())
+    return cheap.fit(model, plugins.problem("classification"), x, np.array(pd.Categorical(y, labels).codes), labels)
 
 
 def check_saved(fitted: cheap.Fitted, folder: Path, x: "pd.Series[str]", found: "np.ndarray[Any, Any]") -> None:
@@ -220,8 +228,8 @@ def test_a_cheap_model_of_pictures_is_the_same_after_it_is_saved(tmp_path: Path,
     x = pd.Series([f"raw/colours/{label}/{i}.png" for label in ("red", "blue") for i in range(20)])
     y = x.str.split("/").str[2]
     model = HogLogistic("hog_logistic", 0.01)
-    fitted = cheap.fit(model, cheap.features(model, x), y)
-    found = cheap.logits(fitted, cheap.features(model, x))
+    fitted = fit(model, cheap.features(model, x), y)
+    found = cheap.outputs(fitted, cheap.features(model, x))
     assert (np.array(fitted.labels)[found.argmax(axis=1)] == y).all()
     check_saved(fitted, tmp_path / "saved", x, found)
 
@@ -370,7 +378,7 @@ def test_metrics_of_another_model_or_of_other_rows_are_refused_each_by_its_own_r
 
 
 def test_a_label_that_is_a_formula_is_shown_in_confusion_csv(tmp_path: Path) -> None:
-    _write_confusion(pd.DataFrame({"y": ["=1+1", "b"], "candidate": ["b", "@x"]}), Job("evaluate", "tiny", tmp_path, tmp_path))
+    _write_confusion(pd.DataFrame({"actual": ["=1+1", "b"], "predicted": ["b", "@x"]}), Job("evaluate", "tiny", tmp_path, tmp_path))
     assert (tmp_path / "confusion.csv").read_text().split() == ["actual,predicted", "'=1+1,b", "b,'@x"]
 
 

@@ -12,9 +12,9 @@ import pytest
 
 from stages.checks import data_docs, expectations
 from stages.commands import check
-from stages.contract.params import Domain, Expectation, Uniform, Validate
 from stages.domain.profiles import Profile
 from stages.domain.survey import Survey
+from stages.params.validate import Domain, Expectation, Uniform, Validate
 from tests.conftest import Project, write_csv
 from tests.test_bad_inputs import line_of
 
@@ -31,7 +31,9 @@ def results(label: list[str], own: tuple[Expectation, ...] = (), labels: tuple[s
     validate = Validate(**{**vars(VALIDATE), "expectations": own})
     shares = {"quarantined": 0.0, "largest_group": 0.0, "unknown_tokens": 0.0}
     survey = Survey(Profile({}, None, None, None, [], {}, None, None), "uniform", dict.fromkeys(labels, 1.0), [], [], [])
-    frames = expectations.tables(samples, pd.Series(label), pd.DataFrame({"characters": [6] * len(label)}), list(labels), shares, survey, validate)
+    frames = expectations.tables(
+        samples, pd.Series(label), pd.Series(label), pd.DataFrame({"characters": [6] * len(label)}), list(labels), shares, survey, validate
+    )
     return expectations.run(expectations.suites(validate, list(labels), [], survey), frames)
 
 

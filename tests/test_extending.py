@@ -21,8 +21,13 @@ import pytest
 from pydantic import Field
 from ruamel.yaml import YAML
 
-from stages.contract import draws, params, plugins
+from stages.contract import draws, plugins
 from stages.contract.receipts import sha256
+from stages.models import loading
+from stages.params.augment import Augment
+from stages.params.finetune import Local
+from stages.params.task import Task
+from stages.params.text import RandomWord, TextModality
 from tests.conftest import COPIED, ROOT, Project, block, flows, make_project, rows, write_csv
 from tests.test_architecture import KINDS, PARTS
 from tests.test_hub import Server
@@ -240,7 +245,7 @@ def test_bias_only_moves_biases_and_the_head_and_nothing_else(extended: Project)
     biases = {name for name in known if name.endswith("bias")}
     assert moved <= biases
     transformers.set_seed(block()["finetune"]["seed"])  # as finetune does before it loads, so the new head is the same
-    start, _ = plugins.problem("classification").load(extended.root / "data/raw/tiny_bert", "text", ["1", "2", "3"], new_head=True)
+    start, _ = loading.load(plugins.problem("classification"), extended.root / "data/raw/tiny_bert", "text", ["1", "2", "3"], new_head=True)
     assert np.abs(after["classifier.weight"] - start.classifier.weight.detach().numpy()).max() > 1e-4
     assert len(biases) > 5 and biases - moved <= {name for name in biases if "key" in name}  # softmax does not see a bias of all keys
 
@@ -290,7 +295,7 @@ def test_least_recall_answers_with_the_recall_of_every_label(extended: Project) 
 def test_least_recall_rejects_where_one_label_is_missed_or_has_no_row(extended: Project) -> None:
     code = """
 import pandas as pd
-from stages.contract.params import LeastRecall
+from stages.params.register import LeastRecall
 from stages.judging.gates import Evidence, judge
 from stages.problems.classification import METRICS
 for labels, candidate in (["a", "b"], "aabbb"), (["a", "b"], "aaaab"), (["a", "b"], "aaaaa"), (["a", "b", "c"], "aaabb"):
@@ -331,7 +336,7 @@ def test_html_sees_words_and_no_tags(extended: Project, tiny_base: Path) -> None
     assert len(copies) and not copies["x"].str.contains("<").any()
     assert [row["code"] for row in quarantine(extended) if row["code"] == "too_short"] == ["too_short"]  # EMPTY
     pages_of, text = html(extended), plugins.modality("text")
-    settings = params.TextModality("html", (3, 1000), (10, 500), 64)  # pyright: ignore[reportArgumentType]
+    settings = TextModality("html", (3, 1000), (10, 500), 64)  # pyright: ignore[reportArgumentType]
     pages, words = pd.DataFrame({"x": [*SAME, "<p>a &lt; b</p>"]}), pd.DataFrame({"x": ["the meal was good"] * 2 + ["a < b"]})
     processor = text.encoding.processor(tiny_base)
     encoded = text.encoding.encode(words, processor, settings)
@@ -341,8 +346,8 @@ def test_html_sees_words_and_no_tags(extended: Project, tiny_base: Path) -> None
 
 def test_html_alters_words_and_keeps_what_looks_like_a_tag(extended: Project) -> None:
     of_x = html(extended)
-    augment = params.Augment(seed=1, share=1.0, copies=1, on_the_fly=False, transforms=(params.RandomWord("random_word", "swap", 1.0),))
-    settings = params.TextModality("html", (3, 1000), (10, 500), 64)  # pyright: ignore[reportArgumentType]
+    augment = Augment(seed=1, share=1.0, copies=1, on_the_fly=False, transforms=(RandomWord("random_word", "swap", 1.0),))
+    settings = TextModality("html", (3, 1000), (10, 500), 64)  # pyright: ignore[reportArgumentType]
     sample = pd.DataFrame({"id": ["a"], "source_id": ["a"], "x": ["<p>where <i>1</i> &lt;b&gt; 2</p>"]})
     copies = of_x.altering.alter(sample, augment, settings, Path("a page is no file"), "")
     assert "&lt;" in copies["x"][0] and "<" not in copies["x"][0]
@@ -375,6 +380,6 @@ def test_dvc_sees_a_change_of_the_new_file(path: str, stages: set[str], extended
 
 
 def test_settings_of_a_model_are_checked_by_the_type_of_a_task_s_modality(monkeypatch: pytest.MonkeyPatch) -> None:
-    other = Annotated[params.TextModality | params.Local, Field(discriminator="name")]
-    monkeypatch.setitem(params.Task.__annotations__, "modality", other)
-    assert plugins.settings({"name": "local"}) == params.Local("local")
+    other = Annotated[TextModality | Local, Field(discriminator="name")]
+    monkeypatch.setitem(Task.__annotations__, "modality", other)
+    assert plugins.settings({"name": "local"}) == Local("local")

@@ -25,10 +25,11 @@ from ruamel.yaml import YAML
 from stages.commands import check
 from stages.contract import draws, manifest, plugins, settings
 from stages.contract.errors import ModelError, ParamsError
-from stages.contract.params import Albumentations, Augment, ImageModality
 from stages.layouts import folders
 from stages.modalities.image import pictures
 from stages.models import scoring
+from stages.params.augment import Augment
+from stages.params.image import Albumentations, ImageModality
 from tests.conftest import LEARNS, ROOT, Project, flows, make_project
 
 image = plugins.modality("image")
@@ -420,7 +421,7 @@ def test_a_row_has_the_same_logits_in_views_seen_together_and_one_after_the_othe
     together, alone = (scoring.load(Path("data/finetune/tiny"), replace(compute, batch_size=size)) for size in (8, 4))
     seen = [scoring.score(of, test) for of in (together, alone)]
     assert np.allclose(*seen, atol=1e-5)
-    assert not np.allclose(seen[0], scoring.logits(together, together.encode(test), averaged=False), atol=1e-3)
+    assert not np.allclose(seen[0], scoring.outputs(together, together.encode(test), averaged=False), atol=1e-3)
 
 
 def test_views_are_what_their_names_say() -> None:

@@ -15,9 +15,9 @@ from sklearn.metrics import f1_score
 
 from benchmarks import judging
 from stages.contract.metrics import Metric
-from stages.contract.params import BeatsBaseline, Budget, Calibration, Card, EachLabel, Floor, Robustness, Slices
 from stages.judging import evidence, gates, ledger, statistics
 from stages.judging.cost import Cost
+from stages.params.register import BeatsBaseline, Budget, Calibration, Card, EachLabel, Floor, Robustness, Slices
 from stages.problems import classification
 from stages.report import card
 from tests.conftest import ROOT
@@ -471,10 +471,10 @@ def test_a_card_escapes_what_comes_from_data() -> None:
         "metric_of_slices": "accuracy",
         "models": models,
         "calibration": {"as_it_is": {"error": 0.1}, "scaled": {"error": 0.05, "temperature": 2.0}},
-        "slices": [{"column": evil[0], "slice": evil[1], "rows": 20, "of_rows": worse}],
+        "slices": [{"column": evil[0], "slice": evil[1], "rows": 20, "of_rows": worse, "weak": True}],
         "robustness": [{"transform": {"name": evil[3]}, "drop": worse}],
     }
-    stated, facts = Card(intended_use=evil[4], limits=evil[0]), card.Facts({evil[2]: Counter(y)}, [evil[0]], None)
+    stated, facts = Card(intended_use=evil[4], limits=evil[0]), card.Facts({evil[2]: Counter(y)}, {evil[2]: len(y)}, [evil[0]], None)
     model = {"modality": {"name": "text"}, "problem": "classification", "base": {"source": "tiny"}, "sha256": "0" * 64}
     decision = {
         "task": "tiny",

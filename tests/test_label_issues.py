@@ -11,8 +11,9 @@ from sklearn.linear_model import SGDClassifier
 
 from benchmarks import checks
 from stages.checks import label_issues
-from stages.contract.params import LabelIssues, TfidfCharacters, TfidfLogistic
 from stages.models import cheap
+from stages.params.evaluate import LabelIssues
+from stages.params.text import TfidfCharacters, TfidfLogistic
 from tests.conftest import Project, rows, write_csv
 
 SETTINGS = LabelIssues(TfidfLogistic("tfidf_logistic", (1, 1), 10.0), folds=5, max_rows=1000, seed=7, drop=False)

@@ -19,8 +19,10 @@ from stages.commands import guess
 from stages.contract import plugins, store, tracked
 from stages.contract import settings as params
 from stages.contract.errors import RefitError, mendable
-from stages.contract.params import Classification, ImageModality, TextModality
 from stages.layouts import table
+from stages.params.image import ImageModality
+from stages.params.problems import Classification
+from stages.params.text import TextModality
 from stages.problems import classification
 from stages.project import lineage, preflight
 from tests.conftest import Project, rows
@@ -108,8 +110,8 @@ def look_at_table(folder: Path) -> None:
     good = found[found["code"].isna()]
     looked = text.reading.look(good["x"], TextModality("text", (1, 1000), (1, 1000), 16))
     text.reading.alike(looked[looked["code"].isna()])
-    guess.several(good["y"])
-    classification.label(good["y"], Classification("classification", None))
+    guess.separated(good["y"])
+    classification.read(good["y"], Classification("classification", None))
 
 
 @drawn("text")

@@ -14,8 +14,8 @@ import pytest
 from ruamel.yaml import YAML
 
 from stages.contract.errors import SourceError
-from stages.contract.params import Package
 from stages.contract.receipts import sha256
+from stages.params.sources import Package
 from stages.sources import package
 from tests.conftest import Project, flows
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from stages.contract import draws, parts
 from stages.contract.errors import DataError
 from stages.contract.manifest import PARTS
-from stages.contract.params import Split
+from stages.params.augment import Split
 
 LABELS = ("a", "b", "c")
 FAST = settings(  # examples are small as they are: shrinking takes a minute
@@ -34,7 +34,7 @@ def manifest(groups: list[tuple[str, int, int, str | None]], given_parts: bool =
 
 
 def part(samples: pd.DataFrame, split: Split) -> parts.Parting:
-    return parts.assign(samples, samples["y"].astype("str"), split)
+    return parts.assign(samples.assign(stratum=samples["y"]), split)
 
 
 def of_groups(samples: pd.DataFrame, parting: parts.Parting) -> dict[str, str]:

@@ -73,7 +73,7 @@ def measured_on_validation() -> float:
 
     validation = manifest.read(Path("data/split/tiny/validation.parquet"))
     found = scoring.predict(Path("data/finetune/tiny"), validation, settings.load().tasks["tiny"].compute)
-    y = classification.strata(validation["y"]).tolist()
+    y = classification.values(validation["y"]).tolist()
     return classification.measure(y, found["predicted"].tolist(), sorted(set(y)))["macro_f1"]
 
 

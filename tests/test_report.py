@@ -17,9 +17,9 @@ from PIL import Image
 from scipy.stats import binomtest
 from sklearn.metrics import accuracy_score, f1_score
 
-from stages.contract.params import Slicing
 from stages.judging import calibration, evidence, slices
 from stages.modalities.image import pictures, saliency
+from stages.params.evaluate import Slicing
 from stages.problems import classification
 from stages.report import page, plots
 
@@ -83,22 +83,27 @@ def write(path: Path, labels: list[str], mistakes: list[page.Mistake], **other: 
         "metric_of_slices": "accuracy",
         "models": models,
         "beside": dict.fromkeys(others, asdict(beside)),
-        "calibration": {name: calibration.examine(logits, right, t, 5, 0.05) for name, t in (("as_it_is", 1.0), ("scaled", 2.0))},
-        "slices": slices.measure(sliced, y, rows["candidate"], metric, classification.METRICS["accuracy"], cuts, 0.95),
+        "calibration": {
+            name: calibration.examine(classification.decode(logits / t, labels)["confidence"], right, t, 5, 0.05)
+            for name, t in (("as_it_is", 1.0), ("scaled", 2.0))
+        },
+        "slices": slices.measure(sliced, classification, y, rows["candidate"], metric, cuts, 0.95),
         "robustness": [
             {"transform": {"name": label, label: label}, "rows": 9, "altered": 0.4, "drop": {"value": 0.1, "low": 0.05, "high": 0.2}} for label in labels
         ],
     }
-    plots.confusion(rows["y"], rows["candidate"], labels, path.with_suffix(".png"))
+    pairs = classification.confusions(y, rows["candidate"])
+    plots.confusion(pairs, labels, path.with_suffix(".png"))
     told: dict[str, Any] = {
         "task": "reviews",
         "facts": {"base model": "tiny"},
+        "less": (),
         "titles": {name: name for of in headlines.values() for name in of} | classification.HEADLINES,
         "headlines": headlines,
         "found": found,
         "cost": {name: {"milliseconds_a_row": 0.1, "megabytes": 2.0} for name in others},
         "confidence": 0.95,
-        "taken_for": page.taken_for(rows["y"], rows["candidate"]),
+        "taken_for": page.taken_for(pairs),
         "confusion": path.with_suffix(".png").read_bytes(),
         "curves": plots.learning_curves(HISTORY, "macro_f1", "macro-F1", 2.0),
         "reliability": plots.reliability(found["calibration"]),
@@ -213,15 +218,15 @@ def test_doubts_of_a_model_that_is_often_wrong_are_not_told(tmp_path: Path) -> N
 
 def test_mistakes_are_the_wrong_rows_the_surest_first() -> None:
     rows = predictions(["a", "b", "c"])
-    worst = page.most_confident(rows, 10)
+    worst = page.worst(rows, rows["confidence"].where(rows["y"] != rows["candidate"], 0.0), 10)
     assert (worst["y"] != worst["candidate"]).all()
     assert worst["confidence"].tolist() == sorted(rows.loc[rows["y"] != rows["candidate"], "confidence"], reverse=True)[:10]
 
 
 def test_a_label_is_mostly_taken_for_the_commonest_wrong_one() -> None:
     y, predicted = pd.Series(list("aaaaaabbc")), pd.Series(list("aaabccccc"))
-    assert page.taken_for(y, predicted) == {"a": ("c", 2), "b": ("c", 2)}
-    assert page.taken_for(pd.Series(list("aa")), pd.Series(list("cb"))) == {"a": ("b", 1)}
+    assert page.taken_for(classification.confusions(y, predicted)) == {"a": ("c", 2), "b": ("c", 2)}
+    assert page.taken_for(classification.confusions(pd.Series(list("aa")), pd.Series(list("cb")))) == {"a": ("b", 1)}
 
 
 def test_learning_curves_mark_the_epoch_that_was_kept(monkeypatch: pytest.MonkeyPatch) -> None:

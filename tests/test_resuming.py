@@ -16,12 +16,12 @@ from typing import Any
 import pytest
 
 from stages.contract import plugins, receipts
-from stages.contract.params import Finetune, Freeze, Full, Lora
 from stages.contract.plugins import Learning, Rows
 from stages.contract.runner import Job
 from stages.contract.stopping import SIGNALS, Stopped
 from stages.methods import resuming
 from stages.methods.loop import local
+from stages.params.finetune import Finetune, Freeze, Full, Lora
 from tests.conftest import ROOT, Project
 from tests.test_methods import COMPUTE, FINETUNE, bert, learn
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from stages.contract import params
+from stages.params.task import Task
 from tests.conftest import ROOT, Project
 from tests.test_architecture import DAG, needed
 
@@ -106,7 +106,7 @@ def other_settings(done: Project) -> dict[str, set[str]]:
         path.write_bytes(kept)
 
 
-@pytest.mark.parametrize("section", [f.name for f in fields(params.Task)])
+@pytest.mark.parametrize("section", [f.name for f in fields(Task)])
 def test_a_changed_section_makes_exactly_its_readers_stale(other_settings: dict[str, set[str]], section: str) -> None:
     readers = {f"{stage}@tiny" for stage in TASK_STAGES if f"tasks.${{key}}.{section}" in DAG[stage]["do"]["params"]}
     assert {stage for stage, keys in other_settings.items() if f"tasks.tiny.{section}" in keys} == readers

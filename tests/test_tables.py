@@ -10,9 +10,10 @@ import pytest
 
 from stages.contract import plugins
 from stages.contract.errors import TableError
-from stages.contract.params import Columns, DataFile, Dialect, Encoding, Folder, Folders, Table
 from stages.layouts import folders as folder_layout
 from stages.layouts import table
+from stages.params.data import Columns, DataFile, Dialect, Folder, Folders, Table
+from stages.params.types import Encoding
 
 of_x = plugins.modality("text")
 
@@ -166,7 +167,8 @@ JSON_LINES = {
     "[" * 100_000: "not_json",
     '{"label": "bad"}': "missing_value",
     '{"text": null, "label": "bad"}': "missing_value",
-    '{"text": "a", "label": ["bad"]}': "missing_value",
+    '{"text": ["a"], "label": "bad"}': "missing_value",
+    '{"text": "a", "label": [["bad"]]}': "missing_value",
     '{"text": "a\\u0000b", "label": "bad"}': "nul_character",
     '{"text": "a\\ud800b", "label": "bad"}': "not_utf8",
     '{"text": "a", "label": "bad", "note": "\\ud800"}': "not_utf8",

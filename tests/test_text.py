@@ -11,8 +11,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stages.contract import draws, params, plugins
-from stages.contract.params import Augment, Keyboard, TextModality
+from stages.contract import draws, plugins
+from stages.params.augment import Augment, Transform
+from stages.params.image import Albumentations
+from stages.params.text import Keyboard, RandomCharacter, RandomWord, TextModality
 from tests.conftest import ROOT
 
 text = plugins.modality("text")
@@ -21,8 +23,8 @@ SETTINGS = TextModality(name="text", characters=(3, 20), median_characters=(1, 5
 KEYBOARD = Keyboard(name="keyboard", words=0.5, characters=0.5)
 OPTIONS = {"to": "upper", "words": 0.6, "characters": 0.6}
 ACTIONS = {
-    params.RandomCharacter: ["insert", "substitute", "swap", "delete"],
-    params.RandomWord: ["swap", "delete", "crop"],
+    RandomCharacter: ["insert", "substitute", "swap", "delete"],
+    RandomWord: ["swap", "delete", "crop"],
 }
 
 
@@ -51,9 +53,9 @@ def augment(share: float = 1.0, copies: int = 2, seed: int = 7, transforms: tupl
 
 
 def every_transform() -> list[Any]:
-    union = get_args(params.Transform)[0]
+    union = get_args(Transform)[0]
     made = []
-    for kind in [kind for kind in get_args(union) if kind is not params.Albumentations]:
+    for kind in [kind for kind in get_args(union) if kind is not Albumentations]:
         fields = set(kind.__dataclass_fields__)
         settings = {"name": get_args(kind.__annotations__["name"])[0]} | {k: v for k, v in OPTIONS.items() if k in fields}
         made += [kind(**settings, action=action) for action in ACTIONS[kind]] if "action" in fields else [kind(**settings)]
@@ -112,7 +114,7 @@ def test_a_text_that_cannot_be_altered_gets_no_copy() -> None:
 
 
 def test_a_copy_of_a_length_that_no_original_may_have_is_left_out() -> None:
-    cropped = augment(transforms=(params.RandomWord(name="random_word", action="crop", words=0.6),), copies=1)
+    cropped = augment(transforms=(RandomWord(name="random_word", action="crop", words=0.6),), copies=1)
     lengths = alter(samples(), cropped)["x"].str.len()
     assert lengths.min() < 22 < lengths.max()
     found = alter(samples(), cropped, TextModality(name="text", characters=(22, 1000), median_characters=(1, 500), max_tokens=8))

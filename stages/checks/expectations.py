@@ -7,10 +7,10 @@ from typing import Any
 
 import pandas as pd
 
-from stages.contract import params
 from stages.contract.escape import extract, one_line
-from stages.contract.params import Validate
 from stages.domain.survey import Survey
+from stages.params.validate import Expectation as Stated
+from stages.params.validate import Validate
 
 META = "meta."  # stands before the name of a column that is neither x nor label
 NUMBER = r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?"  # JSON's: 007 is none
@@ -31,43 +31,49 @@ def suites(validate: Validate, labels: list[str], of_features: list[Expectation]
     Map expectations pass on an empty table and on nulls, so row count and not-null always stand beside them; where nothing
     was compared there is no suite of distances.
     """
-    total = sum(survey.weights.values())
-    partition = {"values": list(survey.weights), "weights": [w / total for w in survey.weights.values()]}
     over = {"type": "expect_column_values_to_be_between", "kwargs": {"column": "over_limit", "max_value": 1.0}, "severity": validate.domain.severity}
     most = validate.max_unknown_tokens
     unknown = [{"type": "expect_column_max_to_be_between", "kwargs": {"column": "unknown_tokens", "max_value": most}}] if most is not None else []
     of_user = {table: [_of_user(of) for of in validate.expectations if of.table == table] for table in ("samples", "labels")}
+    labelled = {"labels": Suite("labels", [*_of_labels(validate, labels), *of_user["labels"]])} if labels else {}
     return {
         "integrity": Suite("samples", [
             {"type": "expect_table_row_count_to_be_between", "kwargs": {"min_value": validate.min_rows}},
             {"type": "expect_column_values_to_not_be_null", "kwargs": {"column": "x"}},
             {"type": "expect_column_values_to_not_be_null", "kwargs": {"column": "label"}},
-            {"type": "expect_column_values_to_be_in_set", "kwargs": {"column": "label", "value_set": labels}},
             *of_features,
             *of_user["samples"],
         ]),
-        "labels": Suite("labels", [
-            {"type": "expect_table_row_count_to_be_between", "kwargs": {"min_value": 2}},
-            {"type": "expect_column_values_to_be_between", "kwargs": {"column": "rows", "min_value": validate.min_rows_per_label}},
-            {"type": "expect_column_values_to_be_between", "kwargs": {"column": "ratio", "max_value": validate.max_label_ratio}},
-            *of_user["labels"],
-        ]),
+        **labelled,
         "shares": Suite("shares", [
             {"type": "expect_column_max_to_be_between", "kwargs": {"column": "quarantined", "max_value": validate.max_bad_fraction}},
             {"type": "expect_column_max_to_be_between", "kwargs": {"column": "largest_group", "max_value": validate.max_group_fraction}},
             *unknown,
         ]),
-        "domain": Suite("known", [
-            {
-                "type": "expect_column_kl_divergence_to_be_less_than",
-                "kwargs": {"column": "label", "partition_object": partition, "threshold": validate.label_distribution.max_kl},
-            },
-        ]),
+        **({"domain": Suite("known", [_like(survey.weights, validate.label_distribution.max_kl)])} if validate.label_distribution else {}),
         **({"distances": Suite("distances", [over])} if survey.measures else {}),
     }  # fmt: skip
 
 
-def _of_user(of: params.Expectation) -> Expectation:
+def _of_labels(validate: Validate, labels: list[str]) -> list[Expectation]:
+    """Return what the labels must satisfy: two at least, none that is not stated, and the rows that validate asks of each."""
+    limits = (("rows", "min_value", validate.min_rows_per_label), ("ratio", "max_value", validate.max_label_ratio))
+    return [
+        {"type": "expect_table_row_count_to_be_between", "kwargs": {"min_value": 2}},
+        {"type": "expect_column_values_to_be_in_set", "kwargs": {"column": "label", "value_set": labels}},
+        *({"type": "expect_column_values_to_be_between", "kwargs": {"column": column, limit: value}} for column, limit, value in limits if value is not None),
+    ]
+
+
+def _like(weights: dict[str, float], most: float) -> Expectation:
+    """Return how far from these weights labels may be."""
+    total = sum(weights.values())
+    partition = {"values": list(weights), "weights": [weight / total for weight in weights.values()]}
+    kwargs = {"column": "label", "partition_object": partition, "threshold": most}
+    return {"type": "expect_column_kl_divergence_to_be_less_than", "kwargs": kwargs}
+
+
+def _of_user(of: Stated) -> Expectation:
     return {"type": of.expectation, "kwargs": of.arguments, "severity": of.severity}
 
 
@@ -90,6 +96,7 @@ def faults(validate: Validate) -> list[str]:
 
 def tables(
     samples: pd.DataFrame,
+    values: "pd.Series[Any]",
     label: "pd.Series[str]",
     features: pd.DataFrame,
     labels: list[str],
@@ -99,16 +106,17 @@ def tables(
 ) -> dict[str, pd.DataFrame]:
     """Return the tables that the suites look at; ratio is the largest label's rows over this label's (0 counts as 1).
 
-    samples has columns of meta too, but only those that an expectation names. known are the rows whose label the reference
-    knows too; distances has a row a measure, with its own limit.
+    values are those of y, label the labels that rows bear, one at a time. samples has columns of meta too, but only those that an
+    expectation names. known are the labels that the reference knows too; distances has a row a measure, with its own limit.
     """
-    rows = label.value_counts().reindex(labels, fill_value=0)
+    rows = label.value_counts()
+    rows = rows.reindex([*labels, *rows.index.difference(labels)], fill_value=0)
     return {
         "known": pd.DataFrame({"label": label[~label.isin(survey.new)]}),
         "distances": pd.DataFrame(
             [{"label": of.measure, "distance": of.distance, "limit": of.limit, "over_limit": float(f"{of.over_limit:.4g}")} for of in survey.measures]
         ),
-        "samples": features.assign(x=samples["x"], label=label, **_of_meta(samples, validate)),
+        "samples": features.assign(x=samples["x"], label=values, **_of_meta(samples, validate)),
         "labels": pd.DataFrame({"label": rows.index, "rows": rows.to_numpy(), "ratio": (rows.max() / rows.clip(lower=1)).to_numpy()}),
         "shares": pd.DataFrame([{"label": "all", **shares}]),
     }

@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 
 from stages.contract import draws
-from stages.contract.params import LabelIssues, Linear
 from stages.models import cheap
+from stages.params.evaluate import LabelIssues, Linear
 
 DIGITS = 4  # of the probabilities that are written
 LEAST_RIGHT = 0.7  # share of the train rows that the cheap model must get right before its doubt says something,
@@ -23,7 +23,7 @@ COLUMNS = ["id", "part", "origin", "x", "label", "suggested", "probability_of_la
 def find(samples: pd.DataFrame, part: "pd.Series[str]", y: "pd.Series[str]", settings: LabelIssues) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Return the originals whose label may be wrong, the least believed first, and what was looked at.
 
-    samples are manifest rows, part and y their parts (null where a row is in none) and labels. At most half of a label's
+    samples are manifest rows, part and y their parts (null where a row is in none) and labels, one a row: their strata. At most half of a label's
     rows are named. Near duplicates share a fold, so that none vouches for another. Where the cheap model is not right often
     enough (fit is false) no row is named: what it doubts would be its own mistakes.
     """

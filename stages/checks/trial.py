@@ -6,6 +6,7 @@ from typing import Any
 from stages.contract.errors import ModelError, RefitError
 from stages.contract.escape import one_line
 from stages.contract.plugins import Modality, Problem
+from stages.models import loading
 
 ROWS = 2
 LABELS = ["0", "1"]
@@ -35,7 +36,7 @@ def fitting(folder: Path, of_x: Modality, of_y: Problem, modality: Any) -> Any:
 class _Base:
     def __init__(self, folder: Path, of_x: Modality, of_y: Problem, name: str) -> None:
         self.of_x = of_x
-        self.model, _ = of_y.load(folder, name, LABELS, new_head=True)
+        self.model, _ = loading.load(of_y, folder, name, LABELS, new_head=True)
         self.processor = of_x.encoding.processor(folder)
 
     def wrong(self, settings: Any) -> str | None:

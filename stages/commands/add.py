@@ -20,17 +20,23 @@ from stages.commands import defaults, estimate, guess, reference
 from stages.contract import characters, locks, plugins, settings, walk
 from stages.contract.errors import DataError, ModelError, ParamsError, SourceError, UnreachableError
 from stages.contract.escape import extract, one_line, redact
-from stages.contract.params import AsIs, Encoding, Folders, Full, Hub, ImageModality, LinearProbe, Params, RandomHead, Source, Table, Task
 from stages.domain import profiles
 from stages.layouts import table
 from stages.modalities.image.reading import MOST_PIXELS
-from stages.models import linear
+from stages.models import linear, loading
+from stages.params.data import Folders, Table
+from stages.params.finetune import Full, LinearProbe, RandomHead
+from stages.params.image import ImageModality
+from stages.params.sources import AsIs, Hub, Source
+from stages.params.task import Params, Task
+from stages.params.types import Encoding
 from stages.project import tracking
 
 PARAMS = Path("params.yaml")
 LOCK = Path("dvc.lock")
 STARTERS = {"text": Path(__file__).with_name("text_classification.yaml"), "image": Path(__file__).with_name("image_classification.yaml")}
 KNOWN = Path(__file__).with_name("sources.yaml")
+PROBLEMS = Path(__file__).with_name("problems.yaml")  # what a problem changes in a starter, which is one of classification
 REMOTE = re.compile(r"(https?|s3|gs)://.+")
 HUB = re.compile(r"hub:([^@\s]+)(?:@(\S+))?")
 SECRET = re.compile(r"(?i)(^|[-_&]|api|auth|access)(sig|signature|token|secret|passw(or)?d|pwd|credential|key|auth|jwt|sas)[^=&]*=")
@@ -47,7 +53,8 @@ class Added:
     """What was seen, brought and written.
 
     read says what was taken for x and y; notes are what a person should know; chosen says which settings the data chose, and why; bad
-    are rows that cannot be used; unread are tables that were left aside; takes says how long a run is.
+    are rows that cannot be used; problem names what y was taken for, of_y describes its values; unread are tables that were left aside;
+    takes says how long a run is.
     """
 
     task: str
@@ -58,6 +65,8 @@ class Added:
     encoding: Encoding
     rows: int
     bad: int
+    problem: str
+    of_y: str
     labels: dict[str, int]
     unread: list[str]
     base: str
@@ -65,11 +74,11 @@ class Added:
     takes: str
 
 
-def add(name: str, where: str, base: str | None, x: str | None, y: str | None) -> Added:
+def add(name: str, where: str, base: str | None, x: str | None, y: str | tuple[str, ...] | None, problem: str | None = None) -> Added:
     """Bring a folder, a table, an address or a hub data set as the source and the task `name`.
 
-    x and y are columns that the user named. Data of one's own is looked at where it lies, before anything is brought. Raises a RefitError that says what is
-    wrong with the name, the data or its columns, and leaves everything as it was.
+    x, y and problem are columns and what y is, where the user named them. Data of one's own is looked at where it lies, before anything
+    is brought. Raises a RefitError that says what is wrong with the name, the data or its columns, and leaves everything as it was.
     """
     settings.load(PARAMS)  # before anything is made in a folder that is no project
     with locks.Lock(Path("data/.work/add")):
@@ -77,6 +86,7 @@ def add(name: str, where: str, base: str | None, x: str | None, y: str | None) -
         hub, remote, folder = HUB.fullmatch(where), REMOTE.fullmatch(where), Path("data/raw", name)
         fresh = bool(hub or remote) or Path(where).resolve() != folder.resolve()
         _require_name(name, params, folder, fresh)
+        _require_problem(problem)
         model, brought = _base(base, params, name)
         with _all_or_nothing([*([folder] if fresh else []), *([Path("data/raw", model)] if brought else [])]):
             if hub:
@@ -92,7 +102,8 @@ def add(name: str, where: str, base: str | None, x: str | None, y: str | None) -
             if pictures and lies.is_file() and isinstance(layout, Table):  # what a table names belongs to it
                 wanted += guess.named_by(_root(lies), layout, encoding)
             start = settings.read_yaml(STARTERS["image" if pictures else "text"])
-            task, rows, labels, notes, chosen = _task(lies, layout, encoding, name, model, start)
+            task, found = _task(lies, layout, encoding, name, model, start, problem)
+            chosen = found.chosen
             if not brought and not _is_source(task.base, params) and task.base in known():  # the data chose it, and dvc repro will fetch it
                 _write("sources", task.base, known()[task.base])
             else:
@@ -115,18 +126,25 @@ def add(name: str, where: str, base: str | None, x: str | None, y: str | None) -
         return Added(
             name,
             _read(layout, pictures),
-            notes,
+            found.notes,
             chosen,
             layout,
             encoding,
-            rows,
-            rows - sum(labels.values()),
-            labels,
+            found.rows,
+            found.bad,
+            task.problem.name,
+            found.of_y,
+            found.labels,
             unread,
             task.base,
             block,
             estimate.say(name, task, measured),
         )
+
+
+def _require_problem(problem: str | None) -> None:
+    if problem is not None and problem not in (there := ["classification", *settings.read_yaml(PROBLEMS)]):
+        raise ParamsError(f"--problem {extract(problem)}: is none; there are {', '.join(there)}")
 
 
 @contextmanager
@@ -283,21 +301,38 @@ def _read(layout: Table | Folders, pictures: bool) -> str:
         return f"{what} ({', '.join(layout.suffixes)}), each labelled by the name of its folder"
     parted = f", fields parted by a {layout.dialect.delimiter}" if layout.dialect else ""
     files = ", ".join(extract(file.path) for file in layout.files[:5]) + (", ..." if len(layout.files) > 5 else "")
-    return f"{what} of column '{extract(layout.columns.x)}', labels of column '{extract(layout.columns.y)}' of {files}{parted}"
+    names = "', '".join(map(extract, layout.columns.ys))
+    labels = f"labels of column '{names}'" if len(layout.columns.ys) == 1 else f"a label each of columns '{names}'"
+    return f"{what} of column '{extract(layout.columns.x)}', {labels} of {files}{parted}"
 
 
 # ---- looking ---------------------------------------------------------------------------------------------------------
 
 
-def _task(
-    lies: Path, layout: Table | Folders, encoding: Encoding, name: str, base: str, start: dict[str, Any]
-) -> tuple[Task, int, dict[str, int], list[str], list[str]]:
-    """Return the task for data that lies there, the number of its rows, of good rows a label, notes, and what the data chose; start is a starter."""
+@dataclass(frozen=True)
+class Found:
+    """What was found in data: rows in all and bad ones, labels with their rows, what y is, and what to say of it."""
+
+    rows: int
+    bad: int
+    labels: dict[str, int]
+    of_y: str
+    notes: list[str]
+    chosen: list[str]
+
+
+def _task(lies: Path, layout: Table | Folders, encoding: Encoding, name: str, base: str, start: dict[str, Any], problem: str | None) -> tuple[Task, Found]:
+    """Return the task for data that lies there, and what was found in it; start is a starter, problem what the user says that y is."""
     of_x = plugins.modality(start["modality"]["name"])
     rows = plugins.layout(layout.name).read(_root(lies), layout, encoding, of_x)
     rows = rows[rows["code"] != "junk"].copy()
-    empty = rows["code"].isna() & (rows["y"].map(characters.is_blank) | rows["x"].map(characters.is_blank)).astype(bool)
-    rows.loc[empty, ["code", "reason"]] = ["empty", "the sample or the label is empty"]
+    empty = rows["code"].isna() & rows["x"].map(characters.is_blank).astype(bool)
+    rows.loc[empty, ["code", "reason"]] = ["empty", "the sample is empty"]
+    good = rows[rows["code"].isna()]
+    why = _state_problem(start, good.loc[~good["y"].map(characters.is_blank).astype(bool), "y"], layout, extract(lies), problem)
+    stated, of_y = settings.problem(start["problem"]), plugins.problem(start["problem"]["name"])
+    read = of_y.read(good["y"], stated)
+    rows.loc[read.index, ["code", "reason"]] = read[["code", "reason"]]
     share, looked = float(rows["code"].notna().mean()), pd.DataFrame()
     if start["modality"]["name"] == "image" and share < 1:
         looked = _look(of_x, rows.loc[rows["code"].isna(), "x"])
@@ -306,46 +341,78 @@ def _task(
     good, bad = rows[rows["code"].isna()], rows[rows["code"].notna()]
     noted = [f"left aside: {number:,} rows, {code} (first {extract(of['origin'].iloc[0])}: {one_line(of['reason'].iloc[0], 150)})"
              for code, of in bad.groupby("code") if (number := len(of))]  # fmt: skip
-    several = guess.several(good["y"]) if len(good) else None
-    labels = {str(label): int(number) for label, number in good["y"].value_counts().sort_index().items()}
     if share > MOST_BAD:
         first = bad.iloc[0]
         raise DataError(
             f"{extract(lies)}: {len(bad):,} of {len(rows):,} rows cannot be used (first {extract(first['origin'])}: {one_line(first['reason'], 200)}), "
             f"at most {MOST_BAD:.0%} may be; mend them, or name the columns: --text COLUMN --label COLUMN"
         )
-    if not 2 <= len(labels) <= guess.MAX_LABELS:
-        raise DataError(
-            f"{extract(lies)}: {len(labels):,} labels in {len(good):,} good rows, 2 to {guess.MAX_LABELS:,} can be learned; "
-            "if that is the wrong column, say --label COLUMN"
-        )
-    rare = [f"{extract(label)} ({number})" for label, number in labels.items() if number < FEWEST_ROWS]
-    if rare:
-        raise DataError(
-            f"{extract(lies)}: {len(rare):,} of {len(labels):,} labels have fewer than {FEWEST_ROWS} rows, one for train, validation and test: "
-            f"{', '.join(rare[:5])}; add rows, leave the label out, or say --label COLUMN{f' ({several})' if several else ''}"
-        )
-    if alike := spelling.clashes(list(labels)):
-        raise DataError(f"{extract(lies)}: {'; '.join(alike)}")
-    most, fewest = max(labels.values()), min(labels.values())
+    values = of_y.values(read.loc[good.index, "y"])
+    borne = of_y.borne(values)
+    labels = {str(label): int(number) for label, number in borne.value_counts().sort_index().items()}
+    _require_learnable(values, labels, extract(lies))
     start["modality"] |= of_x.reading.suggest(good["x"], looked[looked["code"].isna()] if len(looked) else looked)
     start["data"] = {"source": name, "encoding": encoding, "layout": json.loads(TypeAdapter(type(layout)).dump_json(layout))}
     start["base"] = base or start["base"]
     start["validate"] |= {
         "max_bad_fraction": max(start["validate"]["max_bad_fraction"], math.ceil(100 * share + 1) / 100),  # no more than there are
         "min_rows": max(1, len(good) * 8 // 10),
-        "min_rows_per_label": max(FEWEST_ROWS, fewest // 2),
-        "max_label_ratio": float(max(10, 2 * -(-most // fewest))),
     }
-    start["validate"]["label_distribution"]["weights"] = labels
-    seen = defaults.look(good, start["modality"]["name"] == "text", Path("data/raw", start["base"]))
+    if labels:
+        most, fewest = max(labels.values()), min(labels.values())
+        start["validate"] |= {"min_rows_per_label": max(FEWEST_ROWS, fewest // 2), "max_label_ratio": float(max(10, 2 * -(-most // fewest)))}
+        start["validate"]["label_distribution"]["weights"] = labels
+    one_label = stated.LABELS == "one"
+    seen = defaults.look(good, borne, start["modality"]["name"] == "text", Path("data/raw", start["base"]), one_label)
     unread = f"{start['base']} does not know {seen.unknown:.0%} of the tokens; --base e5 reads them" if base and (seen.unknown or 0) > UNREAD else None
-    chosen = defaults.apply(start, seen, bool(base))
+    chosen = [*filter(None, [why]), *defaults.apply(start, seen, bool(base))]
     if (profiles.FOLDER / f"{start['base']}.json").is_file():
         start["validate"]["domain"]["profile"] = start["base"]
-    said = [*noted, *(of for of in (several, unread) if of)]
     task = TypeAdapter(Task).validate_json(json.dumps({name: of for name, of in start.items() if name != "slower"}))
-    return task, len(rows), labels, said, chosen
+    return task, Found(len(rows), len(rows) - len(good), labels, _describe(values, labels), [*noted, *filter(None, [unread])], chosen)
+
+
+def _state_problem(start: dict[str, Any], y: "pd.Series[str]", layout: Table | Folders, where: str, problem: str | None) -> str:
+    """Put into a starter what y is, as the user says or as its cells look, and return why where that is not one label a row."""
+    columns, changes = len(layout.columns.ys) if isinstance(layout, Table) else 1, settings.read_yaml(PROBLEMS)
+    guessed, why = ({"name": "classification", "labels": None}, None) if problem else guess.problem(y, columns, where)
+    name = problem or guessed["name"]
+    if name not in changes:
+        return ""
+    defaults.merge(start, changes[name])
+    if problem is None:
+        start["problem"] = guessed
+        return f"{why}: any number of labels is learned a row; --problem classification takes a cell as one label"
+    if name == "multi_label" and (several := guess.separated(y)):
+        start["problem"]["separator"] = several[0]
+    return ""
+
+
+def _require_learnable(values: "pd.Series[Any]", labels: dict[str, int], where: str) -> None:
+    """Raise DataError where values are too few, too many, too rare or too much alike to be learned."""
+    if not labels and values.nunique() < 2:
+        raise DataError(f"{where}: every number is the same; if that is the wrong column, say --label COLUMN")
+    if labels and not 2 <= len(labels) <= guess.MAX_LABELS:
+        raise DataError(
+            f"{where}: {len(labels):,} labels in {len(values):,} good rows, 2 to {guess.MAX_LABELS:,} can be learned; "
+            "if that is the wrong column, say --label COLUMN"
+        )
+    rare = [f"{extract(label)} ({number})" for label, number in labels.items() if number < FEWEST_ROWS]
+    if rare:
+        raise DataError(
+            f"{where}: {len(rare):,} of {len(labels):,} labels have fewer than {FEWEST_ROWS} rows, one for train, validation and test: "
+            f"{', '.join(rare[:5])}; add rows, leave the label out, or say --label COLUMN"
+        )
+    if alike := spelling.clashes(list(labels)):
+        raise DataError(f"{where}: {'; '.join(alike)}")
+
+
+def _describe(values: "pd.Series[Any]", labels: dict[str, int]) -> str:
+    """Return what y is, for a person: its labels, the most frequent first, or its numbers."""
+    if not labels:
+        return f"numbers from {values.min():g} to {values.max():g}, {values.mean():.3g} in the mean"
+    shown = sorted(labels.items(), key=lambda item: -item[1])[:5]
+    return f"{len(labels)} labels ({', '.join(f'{one_line(key, 30)} {number:,}' for key, number in shown)}{', ...' if len(labels) > 5 else ''})"
 
 
 def _tried(task: Task, folder: Path) -> Task:
@@ -355,7 +422,7 @@ def _tried(task: Task, folder: Path) -> Task:
     of_y = plugins.problem(task.problem.name)
     task = replace(task, modality=trial.fitting(folder, plugins.modality(task.modality.name), of_y, task.modality))
     try:
-        linear.head(*of_y.load(folder, task.modality.name, trial.LABELS, new_head=True))
+        linear.head(*loading.load(of_y, folder, task.modality.name, trial.LABELS, new_head=True))
     except ModelError:  # several new layers: none of them can be solved
         tune = Full("full", True) if isinstance(task.finetune.tune, LinearProbe) else task.finetune.tune
         task = replace(task, finetune=replace(task.finetune, head=RandomHead("random"), tune=tune))

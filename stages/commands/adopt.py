@@ -11,11 +11,12 @@ from stages.commands import versions
 from stages.contract import locks, manifest, plugins, receipts, settings
 from stages.contract.errors import ModelError, ParamsError, ReceiptError
 from stages.contract.escape import extract
-from stages.contract.params import Majority, ProbeLogistic, Task
 from stages.contract.runner import Job
 from stages.judging import baselines
-from stages.models import cheap, linear, scoring
+from stages.models import cheap, linear, loading, scoring
 from stages.models.activations import Base
+from stages.params.evaluate import Majority, ProbeLogistic
+from stages.params.task import Task
 from stages.project import lineage
 from stages.registry import candidate
 
@@ -50,33 +51,38 @@ def adopt(name: str, baseline: str) -> Result:
         of_y, trained = plugins.problem(task.problem.name), receipts.read_json(job.take("finetune", "model.json"))
         card = {key: trained[key] for key in ("task", "modality", "problem", "base")}
         known = baselines.known(parts["train"], parts["validation"])
-        y = of_y.strata(known["y"])
         if isinstance(chosen, ProbeLogistic):
-            _save_probe(chosen, known, y, task, job, card)
+            _save_probe(chosen, known, task, job, card)
         else:
-            cheap.save(cheap.fit(chosen, cheap.features(chosen, known["x"]), y), job.out, card)
+            cheap.save(baselines.learn_cheap(chosen, known, of_y), job.out, card)
         sha256 = scoring.identity(job.out)
         scored = scoring.predict(job.out, parts["test"], task.compute, sha256).set_index(parts["test"]["id"])["predicted"]
-        same = float((scored == predictions[baseline]).mean()) if baseline in predictions else 0.0
+        same = _same(scored, predictions[baseline]) if baseline in predictions else 0.0
         if same < (SAME if isinstance(chosen, ProbeLogistic) else 1.0):
             raise ReceiptError(f"data/evaluate/{name}: its {baseline} predicts other labels than the one fitted now; run `dvc repro evaluate@{name}`")
-        measured = of_y.measure(of_y.strata(parts["test"]["y"]).tolist(), scored.tolist(), trained["labels"])
+        measured = of_y.measure(of_y.values(parts["test"]["y"]).tolist(), scored.tolist(), trained["labels"])
         metrics, origin = {name: measured[name] for name in of_y.HEADLINES} | {"rows": len(scored)}, lineage.read(name, task.data.source, task.base)
         version = candidate.record(candidate.gather(job, job.out, sha256, (task.data.source, task.base), parts, origin, metrics))
     metric = plugins.deciding(of_y, task.evaluate.metric)
     return Result(f"{version.name}@{version.number}", sha256, baseline, of_y.METRICS[metric].title, measured[metric])
 
 
-def _save_probe(chosen: ProbeLogistic, known: pd.DataFrame, y: "pd.Series[str]", task: Task, job: Job, card: dict[str, Any]) -> None:
+def _same(scored: "pd.Series[Any]", measured: "pd.Series[Any]") -> float:
+    """Return the share of rows (same index) of which two models say the same: of numbers, within a twentieth of their spread."""
+    if scored.dtype == float:
+        return float(((scored - measured).abs() <= (1 - SAME) * measured.std()).mean())
+    return float((scored == measured).mean())
+
+
+def _save_probe(chosen: ProbeLogistic, known: pd.DataFrame, task: Task, job: Job, card: dict[str, Any]) -> None:
     """Write the base model with the head that the baseline fits on it, as finetune writes a model."""
     of_x, of_y = plugins.modality(task.modality.name), plugins.problem(task.problem.name)
     settings_of_x = plugins.settings(card["modality"])
     folder, base_sha256 = job.raw(task.base)
-    solved = baselines.learn_probe(chosen, known, y, Base(folder, of_x, of_y, settings_of_x, task.compute))
-    labels = list(map(str, solved.labels))
-    model, new = of_y.load(folder, task.modality.name, labels, new_head=True)
-    solved.put_into(linear.head(model, new))
-    of_y.plain(model).save_pretrained(job.out / "model")
+    probe = baselines.learn_probe(chosen, known, Base(folder, of_x, of_y, settings_of_x, task.compute))
+    model, new = loading.load(of_y, folder, task.modality.name, probe.labels, new_head=True)
+    probe.head.put_into(linear.head(model, new))
+    loading.plain(model).save_pretrained(job.out / "model")
     of_x.encoding.stated(of_x.encoding.processor(folder), settings_of_x).save_pretrained(job.out / "model")
     sha256 = receipts.digest(receipts.files(job.out, ["model"]))
-    receipts.write_json(job.out / "model.json", card | {"labels": labels, "base": {"source": task.base, "sha256": base_sha256}, "sha256": sha256})
+    receipts.write_json(job.out / "model.json", card | {"labels": probe.labels, "base": {"source": task.base, "sha256": base_sha256}, "sha256": sha256})

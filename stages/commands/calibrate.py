@@ -18,10 +18,11 @@ from ruamel.yaml import YAML
 
 from stages.contract import locks, manifest, plugins, runner, settings
 from stages.contract.errors import ParamsError
-from stages.contract.params import Compute, Task
 from stages.contract.runner import Job
 from stages.methods.loop import local
-from stages.models import device
+from stages.models import device, loading
+from stages.params.compute import Compute
+from stages.params.task import Task
 
 PARAMS = Path("params.yaml")
 ROUNDS = 3  # each candidate is timed once a round, in turn, so that a busy minute falls on all of them
@@ -72,7 +73,7 @@ def _candidates(task: Task, folder: Path) -> list[Compute]:
     """Return every combination that makes sense here; `auto` stands for the arithmetic that it means on this machine."""
     import torch
 
-    model, _ = plugins.problem(task.problem.name).load(folder, task.modality.name, ["0", "1"], new_head=True)
+    model, _ = loading.load(plugins.problem(task.problem.name), folder, task.modality.name, ["0", "1"], new_head=True)
     convolves = any(isinstance(module, torch.nn.Conv2d) for module in model.modules())
     cores = len(os.sched_getaffinity(0))
     threads = sorted({1, max(1, cores // 2), cores, task.compute.threads})
@@ -86,11 +87,11 @@ def _training(task: Task, folder: Path, train: Any, compute: Compute) -> Callabl
     import torch
 
     of_x, of_y = plugins.modality(task.modality.name), plugins.problem(task.problem.name)
-    labels = of_y.labels(train["y"])
-    model, new = of_y.load(folder, task.modality.name, labels, new_head=True)
+    labels = plugins.labels(of_y, of_y.values(train["y"]))
+    model, new = loading.load(of_y, folder, task.modality.name, labels, new_head=True)
     encoded = of_x.encoding.encode_anew(train.head(task.finetune.batch_size), processor := of_x.encoding.processor(folder), task.modality, task.augment)
     rows = plugins.Rows(encoded, of_y.targets(train["y"].head(len(encoded)), labels), of_x.encoding.lengths(encoded))
-    loss = plugins.objective(task.finetune.objective.name).loss(task.finetune.objective, list(rows.targets))
+    loss = plugins.objective(task.finetune.objective.name).loss(task.finetune.objective, model, list(rows.targets))
     learning = plugins.Learning(rows, rows, of_x.encoding.collate(processor), loss, lambda *_: {})
     learner, learning = plugins.tune(task.finetune.tune.name).prepare(model, new, learning, task.finetune.tune)
     learns = len(learning.train) > 0  # else a step is what the base model says of its rows
@@ -121,7 +122,7 @@ def _scoring(task: Task, folder: Path, rows: Any, compute: Compute) -> Callable[
     import torch
 
     of_x, of_y = plugins.modality(task.modality.name), plugins.problem(task.problem.name)
-    model, _ = of_y.load(folder, task.modality.name, ["0", "1"], new_head=True)
+    model, _ = loading.load(of_y, folder, task.modality.name, ["0", "1"], new_head=True)
     model, processor = model.to(device.find(), memory_format=getattr(torch, compute.memory_format)).eval(), of_x.encoding.processor(folder)
 
     def score() -> int:

@@ -11,9 +11,12 @@ from stages.commands import estimate
 from stages.contract import escape, paths, plugins, runner, settings, store, walk
 from stages.contract.errors import ParamsError, RefitError
 from stages.contract.escape import redact
-from stages.contract.params import Data, Params, ProbeHead, Table, Task, Transform
 from stages.layouts import table
-from stages.models import linear
+from stages.models import linear, loading
+from stages.params.augment import Transform
+from stages.params.data import Data, Table
+from stages.params.finetune import ProbeHead
+from stages.params.task import Params, Task
 from stages.project import preflight, tracking
 
 
@@ -86,9 +89,9 @@ def _data(data: Data) -> str:
         return f"{len(layout.folders)} folders"
     for file in layout.files:
         names = table.header(paths.inside(folder, file.path), data.encoding, layout.dialect)
-        for column in (layout.columns.x, layout.columns.y):
+        for column in (layout.columns.x, *layout.columns.ys):
             table.column(names, column, folder / file.path)
-    return f"{len(layout.files)} tables with columns {layout.columns.x} and {layout.columns.y}"
+    return f"{len(layout.files)} tables with columns {', '.join((layout.columns.x, *layout.columns.ys))}"
 
 
 def _validate(task: Task) -> str:
@@ -107,7 +110,7 @@ def _base(task: Task) -> str:
     folder, of_y = Path("data/raw", task.base), plugins.problem(task.problem.name)
     trial.require(folder, plugins.modality(task.modality.name), of_y, task.modality)
     if isinstance(task.finetune.head, ProbeHead):
-        linear.head(*of_y.load(folder, task.modality.name, trial.LABELS, new_head=True))
+        linear.head(*loading.load(of_y, folder, task.modality.name, trial.LABELS, new_head=True))
     return f"{folder}: a batch of the largest rows went through it, and back"
 
 

@@ -10,9 +10,11 @@ from stages.commands import rows, versions
 from stages.contract import manifest, plugins, settings
 from stages.contract.errors import DataError, ParamsError, RegistryError
 from stages.contract.escape import extract
-from stages.contract.params import BeatsBaseline, Table, Task
 from stages.judging import evidence, ledger
 from stages.models import scoring
+from stages.params.data import Table
+from stages.params.register import BeatsBaseline
+from stages.params.task import Task
 from stages.registry import registered
 
 
@@ -42,10 +44,10 @@ def compare(candidate: str, baseline: str, data: Path | None) -> Result:
         raise ParamsError(f"params.yaml: tasks.{first.name}.register.gates has no beats_baseline, whose margin and alpha are meant")
     samples, left_out = _test_rows(where) if data is None else _labelled(data, task)
     of_y = plugins.problem(task.problem.name)
-    y, metric = of_y.strata(samples["y"]), of_y.METRICS[plugins.deciding(of_y, task.evaluate.metric)]
+    y, metric = of_y.values(samples["y"]), of_y.METRICS[plugins.deciding(of_y, task.evaluate.metric)]
     predicted = [_predicted(version, samples, task) for version in pair]
     level = ledger.level(gate.alpha, use=1)
-    labels = sorted(set(y) | set(predicted[0]) | set(predicted[1]))
+    labels = plugins.labels(of_y, pd.concat([y, *predicted]))
     first, second = (metric.tally(y, of, labels) for of in predicted)
     found = evidence.compare(first, second, metric, margin=gate.margin, level=level)
     names = [f"{version.name}@{version.number}" for version in pair]
@@ -65,7 +67,7 @@ def _labelled(path: Path, task: Task) -> tuple[pd.DataFrame, int]:
         raise ParamsError("params.yaml: the task's data is a folder a label, so no column of a table is its label; compare on the test rows")
     if not path.is_file():
         raise DataError(f"{extract(path)}: is not there; name a table with the columns that the task learned from")
-    found = rows.labelled(path, task, layout.columns.y)
+    found = rows.labelled(path, task, layout.columns.ys)
     good = found[found["code"].isna()]
     if good.empty:
         raise DataError(f"{extract(path)}: not one of {len(found):,} rows is fit ({extract(found['reason'].iloc[0])})")

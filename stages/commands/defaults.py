@@ -13,7 +13,8 @@ from pydantic import TypeAdapter
 
 from stages.commands import estimate
 from stages.contract import plugins
-from stages.contract.params import Freeze, Task
+from stages.params.finetune import Freeze
+from stages.params.task import Task
 
 LOOKED_AT = 2_000  # texts
 MOST_MINUTES = 10.0  # that a training may take on this machine, where the starter knows a cheaper one
@@ -23,8 +24,8 @@ MOST_MINUTES = 10.0  # that a training may take on this machine, where the start
 class Facts:
     """What cases are told by: of the rows that are learned from, and of texts also what their base can read of them.
 
-    imbalance is the rows of the largest label over those of the smallest; foreign is the share of texts in a script that is not
-    Latin, script the most frequent of those, unknown the share of tokens that the base does not know (null where it is not here).
+    imbalance is the rows of the largest label over those of the smallest, 1 where a loss cannot weigh them; foreign is the share of texts in
+    a script that is not Latin, script the most frequent of those, unknown the share of tokens that the base does not know (null where it is not here).
     """
 
     rows: int
@@ -39,10 +40,11 @@ class Facts:
         return f", and {base} does not know {self.unknown:.0%} of their tokens" if self.unknown else ""
 
 
-def look(good: pd.DataFrame, texts: bool, base: Path) -> Facts:
-    """Return the facts of good rows (x, y, given_part); base is the folder of the model that would learn from them."""
-    learned = good[good["given_part"].isna() | (good["given_part"] == "train")]["y"].value_counts()
-    of_labels = int(learned.sum()), float(learned.mean()), float(learned.max() / learned.min())
+def look(good: pd.DataFrame, borne: "pd.Series[str]", texts: bool, base: Path, one_label: bool) -> Facts:
+    """Return the facts of good rows (x, given_part) and of the labels that they bear, one at a time; base is the folder of the model that would learn."""
+    learned = good[good["given_part"].isna() | (good["given_part"] == "train")]
+    rows = borne[borne.index.isin(learned.index)].value_counts()
+    of_labels = len(learned), float(rows.mean() if len(rows) else len(learned)), float(rows.max() / rows.min() if one_label else 1.0)
     if not texts:
         return Facts(*of_labels)
     x = good["x"].iloc[:: -(-len(good) // LOOKED_AT)]

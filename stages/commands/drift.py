@@ -8,9 +8,9 @@ from stages.commands import rows
 from stages.commands.predict import KEPT, STAMP
 from stages.contract import runner, settings, store
 from stages.contract.errors import DataError, ProfileError
-from stages.contract.params import Task
 from stages.domain import distances, profiles, survey
 from stages.domain.distances import Measure
+from stages.params.task import Task
 from stages.registry import registered
 
 

@@ -10,9 +10,10 @@ import pandas as pd
 
 from stages.contract import plugins, progress, receipts, runner
 from stages.contract.errors import RefitError
-from stages.contract.params import Freeze, LinearProbe, Lora, ProbeHead, Task
 from stages.methods.tune import freeze
-from stages.models import device
+from stages.models import device, loading
+from stages.params.finetune import Freeze, LinearProbe, Lora, ProbeHead
+from stages.params.task import Task
 from stages.project.lineage import UPSTREAM
 
 STAGES = (*UPSTREAM, "register")
@@ -104,7 +105,7 @@ def measure(task: Task, x: "pd.Series[Any]") -> Measured:
 
     of_x, of_y, folder = plugins.modality(task.modality.name), plugins.problem(task.problem.name), Path("data/raw", task.base)
     on = device.set_up(replace(task.compute, threads=1))  # several would wait for one another where a processor is busy
-    model = of_y.load(folder, task.modality.name, ["0", "1"], new_head=True)[0].eval().to(on)
+    model = loading.load(of_y, folder, task.modality.name, ["0", "1"], new_head=True)[0].eval().to(on)
     processor = of_x.encoding.processor(folder)
     samples = pd.DataFrame({"x": x.iloc[:: -(-len(x) // MEASURED)]}).reset_index(drop=True)
     taken, views = list[float](), 1

@@ -6,14 +6,17 @@ from collections import Counter
 from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from stages.contract import encodings, manifest, paths, plugins
-from stages.contract.errors import TableError
+from stages.contract.cells import as_list
+from stages.contract.errors import DataError, TableError
 from stages.contract.escape import extract
-from stages.contract.params import Columns, DataFile, Dialect, Encoding, Folder, Folders, Part, Table
 from stages.layouts import folders, table
+from stages.params.data import Columns, DataFile, Dialect, Folder, Folders, Table
+from stages.params.types import Encoding, Part
 
 TEXTS = (".txt",)
 PICTURES = (".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
@@ -43,17 +46,20 @@ X_NAMES = (
     "image",
     "picture",
 )
-Y_NAMES = ("label", "labels", "category", "class", "intent", "sentiment", "target", "topic", "tag", "y")
+Y_NAMES = ("label", "labels", "category", "class", "intent", "sentiment", "target", "topic", "topics", "tag", "tags", "rating", "score", "y")
 PEEKED = 5_000  # rows
 TRIED = 50  # cells that may name files
 MOST_BYTES, NAME_BYTES = 4096, 255  # of a path and of each name in it, as Linux bears them
 SEPARATORS = {"a comma": ",", "a bar": "|", "a semicolon": ";"}  # between several labels of one cell
 SEVERAL = 0.05  # of the rows: fewer are names with a comma in them
 MAX_LABELS = 1_000
+FEW_NUMBERS = 20  # different ones, such as stars: they are labels unless it is said that they are not
+NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
+MULTI_LABEL: dict[str, Any] = {"name": "multi_label", "labels": None, "separator": "|", "unlabelled": False}
 COLUMNS_SHOWN = 30
 
 
-def layout(root: Path, files: list[Path], x: str | None, y: str | None) -> Table | Folders:
+def layout(root: Path, files: list[Path], x: str | None, y: str | tuple[str, ...] | None) -> Table | Folders:
     """Return how the samples of a folder lie; files are relative to it, x and y are columns that the user named.
 
     Raises TableError where nothing is readable, or columns cannot be told: it lists those found.
@@ -117,21 +123,42 @@ def named_by(root: Path, layout: Table, encoding: Encoding) -> list[Path]:
     return sorted(file for file in named if (root / file).is_file() and paths.regular(root / file, root) and not file.is_absolute())
 
 
-def several(y: "pd.Series[str]") -> str | None:
-    """Return a line where cells of labels look like several labels each: what a separator parts stands in other cells too."""
+def problem(y: "pd.Series[str]", columns: int, where: str) -> tuple[dict[str, Any], str | None]:
+    """Return the settings of the problem that cells of y look like, and why, where that is not one label a row.
+
+    y has several columns where `columns` is more than one. Raises DataError for numbers that may be values or names of classes.
+    """
+    if columns > 1:
+        return MULTI_LABEL, f"{columns} columns of labels"
+    if len(y) and y.map(lambda cell: as_list(str(cell)) is not None).mean() > 0.5:
+        return MULTI_LABEL, f"labels are lists (such as {extract(y.iloc[0])})"
+    if several := separated(y):
+        mark, line = several
+        return MULTI_LABEL | {"separator": mark}, line
+    values = y.str.strip().unique()
+    if len(values) > FEW_NUMBERS and all(NUMBER.fullmatch(value) for value in values):
+        numbers = sorted(map(float, values))
+        if numbers not in ([*map(float, range(len(numbers)))], [*map(float, range(1, len(numbers) + 1))]):
+            raise DataError(
+                f"{where}: labels are numbers, {len(numbers):,} different ones from {numbers[0]:g} to {numbers[-1]:g}: "
+                "say --problem regression where they measure something, --problem classification where they name classes"
+            )
+    return {"name": "classification", "labels": None}, None
+
+
+def separated(y: "pd.Series[str]") -> tuple[str, str] | None:
+    """Return the separator, and a line, where cells of labels look like several labels each: what it parts stands in other cells too."""
     cells = y.str.strip()
-    bracketed = cells.str.fullmatch(r"\[.*\]")
     for said, mark in SEPARATORS.items():
-        parts = cells.str.strip("[]").str.split(mark).map(lambda of: frozenset(part.strip(" '\"") for part in of))
+        parts = cells.str.split(mark, regex=False).map(lambda of: frozenset(part.strip() for part in of))
         many = parts.map(len) > 1
         if many.mean() < SEVERAL:
             continue
         cells_of = Counter(part for of in set(parts) for part in of)
         shared = [of for of in set(parts[many]) if any(cells_of[part] > 1 for part in of)]
         if len(shared) > len(set(parts[many])) / 2:
-            listed = ", in brackets" if bracketed[many].mean() > 0.5 else ""
-            such = f"parted by {said}{listed} (such as {extract(cells[many].iloc[0])})"
-            return f"{int(many.sum()):,} of {len(y):,} labels look like several, {such}; one label a row is learned"
+            such = f"parted by {said} (such as {extract(cells[many].iloc[0])})"
+            return mark, f"{int(many.sum()):,} of {len(y):,} labels look like several, {such}"
     return None
 
 
@@ -188,11 +215,11 @@ def _folders(root: Path, texts: list[Path], suffixes: tuple[str, ...]) -> Folder
     return Folders("folders", found, suffixes)
 
 
-def _tables(root: Path, files: list[Path], x: str | None, y: str | None) -> Table:
+def _tables(root: Path, files: list[Path], x: str | None, y: str | tuple[str, ...] | None) -> Table:
     written = {file: table.dialect(root / file, table.written(root / file) or "utf-8") for file in files}
     heads = {file: _peek(root / file, written[file]) for file in files}
     columns = _first(root, heads, x, y)
-    readable = [file for file, head in heads.items() if {columns.x, columns.y} <= set(head.columns)]
+    readable = [file for file, head in heads.items() if {columns.x, *columns.ys} <= set(head.columns)]
     parts: dict[Path, Part | None] = {file: _part(file) for file in readable}
     if "train" in parts.values():  # a table beside train and test, such as a list of labels, is no data
         readable = [file for file in readable if parts[file]]
@@ -217,7 +244,7 @@ def wanted(root: Path, files: list[Path], layout: Table | Folders, pictures: boo
     return [file for file in files if any(file.is_relative_to(root) and len(file.parts) - len(root.parts) > 1 for root in roots)]
 
 
-def _first(root: Path, heads: dict[Path, pd.DataFrame], x: str | None, y: str | None) -> Columns:
+def _first(root: Path, heads: dict[Path, pd.DataFrame], x: str | None, y: str | tuple[str, ...] | None) -> Columns:
     """Return the columns of the longest table that has them; an unlabelled one may stand beside it."""
     wrong = list[TableError]()
     for file in sorted(heads, key=lambda file: (-len(heads[file]), file)):
@@ -235,24 +262,30 @@ def _part(file: Path) -> Part | None:
     return next(iter(found)) if len(found) == 1 else None
 
 
-def _columns(path: Path, head: pd.DataFrame, x: str | None, y: str | None) -> tuple[str, str]:
+def _columns(path: Path, head: pd.DataFrame, x: str | None, y: str | tuple[str, ...] | None) -> tuple[str, str | tuple[str, ...]]:
     names = [str(name) for name in head.columns if str(name).strip()]  # a column without a name is nobody's
-    shown = ", ".join(_shown(head)) or "none"
-    for name in (x, y):
+    shown, stated = ", ".join(_shown(head)) or "none", (y,) if isinstance(y, str) else (y or ())
+    for name in (x, *stated):
         if name is not None and names.count(name) != 1:
             raise TableError(f"{extract(path)}: column '{extract(name)}' stands {names.count(name)} times (found: {shown})")
-    if x is not None and x == y:
+    if x is not None and x in stated:
         raise TableError(f"{extract(path)}: column '{extract(x)}' is named as the text and as the label; name two (found: {shown})")
     if any(names.count(name) > 1 for name in names):
         raise TableError(f"{extract(path)}: a column's name stands twice (found: {shown}); name each once")
     text = {name: head[name].dropna().astype(str) for name in names}
-    y = y or _one([n for w in Y_NAMES for n in names if n.lower() == w and n != x][:1]) or _one([n for n in names if n != x and _repeats(text[n])])
-    x = x or _one([n for w in X_NAMES for n in names if n.lower() == w and n != y][:1]) or _longest({n: t for n, t in text.items() if n != y})
+    others = {name: of for name, of in text.items() if name not in (x, *stated)}
+    y = y or _one([n for w in Y_NAMES for n in others if n.lower() == w][:1]) or _one([n for n in others if _repeats(text[n])])
+    stated = (y,) if isinstance(y, str) else (y or ())
+    others = {name: of for name, of in others.items() if name not in stated}
+    x = x or _one([n for w in X_NAMES for n in others if n.lower() == w][:1]) or _longest(others)
     if x is None or y is None:
         lacking = " and ".join(what for what, name in (("the text", x), ("the label", y)) if name is None)
         raise TableError(f"{extract(path)}: cannot tell which column is {lacking} (found: {shown}); name them: --text COLUMN --label COLUMN")
-    if y in set(text[y]):
-        raise TableError(f"{extract(path)}: its first line looks like data, not like a header (found: {shown}); put a line of column names before it")
+    if named := [name for name in stated if name in set(text[name])]:
+        raise TableError(
+            f"{extract(path)}: its first line looks like data, not like a header ({extract(named[0])} stands in a row too; found: {shown}); "
+            "put a line of column names before it"
+        )
     return x, y
 
 

@@ -21,9 +21,9 @@ from stages.commands import guess, rows
 from stages.contract import manifest, plugins, runner, settings, store
 from stages.contract.errors import DataError, ModelError, ParamsError, TableError
 from stages.contract.escape import extract, one_line
-from stages.contract.params import Compute
 from stages.layouts import table
 from stages.models import scoring
+from stages.params.compute import Compute
 from stages.registry import registered
 
 KEPT = Path("data/predict")
@@ -122,7 +122,7 @@ def _score(rows: pd.DataFrame, folder: Path, sha256: str, card: dict[str, Any], 
 
 def _write(rows: pd.DataFrame, path: Path) -> None:
     """Write rows as the suffix says, whole or not at all."""
-    schema = manifest.predicted_schema(kept="time" in rows)
+    schema = manifest.predicted_schema(rows)
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         if path.suffix.lower() == ".parquet":

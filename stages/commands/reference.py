@@ -1,24 +1,25 @@
-"""Explains the keys of params.yaml: docs/params.md and the comments of a new block come from contract/params.py alone.
+"""Explains the keys of params.yaml: docs/params.md and the comments of a new block come from stages/params/ alone.
 
 `python -m stages.commands.reference > docs/params.md` writes the page; a test holds it to the types.
 """
 
 import ast
-import inspect
 import json
 import re
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter
 
-from stages.contract import params
+from stages.params import types
+from stages.params.task import Params
 
 INTRODUCTION = """# Every key of params.yaml
 
-Written from `stages/contract/params.py` by `python -m stages.commands.reference`; a test compares the two. Every key
+Written from `stages/params/` by `python -m stages.commands.reference`; a test compares the two. Every key
 must stand in the file, null where nothing is chosen; an unknown key, a wrong type and NaN are refused, all in one
 message. KEY stands for a name you choose, made of a-z, 0-9 and _.
 """
@@ -26,10 +27,11 @@ message. KEY stands for a name you choose, made of a-z, 0-9 and _.
 
 @cache
 def meanings() -> dict[str, dict[str, str]]:
-    """Return class -> key -> the text under the key in contract/params.py; the class's own text stands under 'name'."""
+    """Return class -> key -> the text under the key in stages/params/; the class's own text stands under 'name'."""
     found: dict[str, dict[str, str]] = {}
-    for node in ast.parse(inspect.getsource(params)).body:
-        if isinstance(node, ast.ClassDef) and node.name != "_Strict":
+    sections = Path(types.__file__).parent.glob("*.py")
+    for node in (node for path in sections for node in ast.parse(path.read_text("utf-8")).body):
+        if isinstance(node, ast.ClassDef):
             texts = found[node.name] = {"name": (ast.get_docstring(node) or "").removesuffix(".")}
             for key, text in zip(node.body, node.body[1:], strict=False):
                 if isinstance(key, ast.AnnAssign) and isinstance(text, ast.Expr):
@@ -83,7 +85,7 @@ def _quoted(value: Any) -> str:
 
 def page() -> str:
     """Return docs/params.md."""
-    schema = TypeAdapter(params.Params).json_schema()
+    schema = TypeAdapter(Params).json_schema()
     return "\n".join([INTRODUCTION, *_sections("params.yaml", schema, schema["$defs"], "Params", set())])
 
 

@@ -11,11 +11,13 @@ from stages.commands import guess
 from stages.contract import plugins, walk
 from stages.contract.errors import DataError, ProfileError, TableError
 from stages.contract.escape import extract, one_line
-from stages.contract.params import Dialect, Encoding, Table, Task
 from stages.domain import profiles
 from stages.domain.profiles import Profile
 from stages.layouts import table
 from stages.models.activations import Seen
+from stages.params.data import Dialect, Table
+from stages.params.task import Task
+from stages.params.types import Encoding
 
 DELIMITING = (";", "\t", "|")
 WORDS = 3  # of a column's name, at most
@@ -90,17 +92,23 @@ def _has_fields(source: Path, encoding: Encoding, dialect: Dialect) -> bool:
     return len(table.header(source, encoding, replace(dialect, header=None))) == len(dialect.header or ())
 
 
-def labelled(source: Path, task: Task, label: str) -> pd.DataFrame:
+def labelled(source: Path, task: Task, columns: tuple[str, ...]) -> pd.DataFrame:
     """Return the rows of a table with y as the task's problem names labels; a row that validate would set aside has code and reason."""
     found = read(source, None, task, task.modality.name)
     cells = found["meta"].map(json.loads)
-    if not any(label in of for of in cells):
-        raise TableError(f"{extract(source)}: has no column '{extract(label)}', which holds the label where the task learned from")
-    y = pd.Series([of.get(label) for of in cells], found.index, dtype=object)
-    named = plugins.problem(task.problem.name).label(y.fillna("").astype(str), task.problem)
+    if lacking := [name for name in columns if not any(name in of for of in cells)]:
+        raise TableError(f"{extract(source)}: has no column '{extract(lacking[0])}', which holds the label where the task learned from")
+    named = plugins.problem(task.problem.name).read(cells.map(lambda of: _y(of, columns)), task.problem)
     looked = plugins.modality(task.modality.name).reading.look(found.loc[found["code"].isna(), "x"], task.modality)
     wrong = found[["code", "reason"]].combine_first(named[["code", "reason"]]).combine_first(looked[["code", "reason"]])
     return found.assign(y=named["y"], **{name: wrong[name] for name in ("code", "reason")})
+
+
+def _y(meta: dict[str, Any], columns: tuple[str, ...]) -> str:
+    """Return the cell of y among a row's other columns, as a table's reader gives it."""
+    found = {name: "" if meta.get(name) is None else meta[name] for name in columns}
+    cells = [of if isinstance(of, str) else json.dumps(of, ensure_ascii=False) for of in found.values()]
+    return cells[0] if len(columns) == 1 else json.dumps(dict(zip(columns, cells, strict=True)), ensure_ascii=False)
 
 
 def measured(sources: list[Path], column: str | None, of: Task, settings: Any, run_base: bool) -> tuple[Profile, Seen | None]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from stages.contract import receipts, runner, settings, store
 from stages.contract.errors import RegistryError, UnreachableError
-from stages.contract.params import Task
+from stages.params.task import Task
 from stages.project import lineage, tracking
 
 STAGES = (*lineage.UPSTREAM, "register")

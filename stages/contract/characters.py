@@ -6,7 +6,7 @@ import pandas as pd
 
 from stages.contract import encodings
 from stages.contract.escape import extract
-from stages.contract.params import Encoding
+from stages.params.types import Encoding
 
 # What takes no place on a page: Default_Ignorable_Code_Point of Unicode 15, and the empty pattern of Braille.
 INVISIBLE = re.compile(

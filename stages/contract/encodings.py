@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from stages.contract.errors import TableError
-from stages.contract.params import Encoding
+from stages.params.types import Encoding
 
 NAMES: dict[Encoding, str] = {"utf-8": "UTF-8", "gb18030": "GB18030 (GBK)"}
 WIDE = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)

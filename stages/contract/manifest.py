@@ -23,7 +23,10 @@ MANIFEST = pa.schema([
     pa.field("content", pa.string(), nullable=False),
     pa.field("given_part", pa.string()),
     pa.field("x", pa.string(), nullable=False),
+    pa.field("context", pa.string()),
     pa.field("y", pa.list_(pa.string()), nullable=False),
+    pa.field("stratum", pa.string()),
+    pa.field("query", pa.string()),
     pa.field("origin", pa.string(), nullable=False),
     pa.field("meta", pa.string(), nullable=False),
 ])  # fmt: skip
@@ -43,7 +46,7 @@ def read(path: Path) -> pd.DataFrame:
     if not table.schema.equals(MANIFEST):
         raise ManifestError(f"{path}: its columns are {table.schema.names}, not {MANIFEST.names}; run its stage anew")
     samples = table.to_pandas()
-    samples["y"] = [list(labels) for labels in samples["y"]]
+    samples["y"] = [list(of) for of in samples["y"]]
     check(samples, path)
     return samples
 
@@ -63,22 +66,31 @@ def check(samples: pd.DataFrame, path: Path) -> None:
         of_original[copies] = samples.loc[copies, "source_id"].map(samples.set_index("id")["group"])
     refuse(of_original.isna(), "its original is not here")
     refuse(samples["given_part"].notna() & ~samples["given_part"].isin(PARTS), f"given_part is not one of {PARTS}")
-    refuse(~samples["y"].astype(bool), "y is empty")
+    refuse(samples["y"].isna(), "y is missing")
     refuse(of_original != samples["group"], "a copy is not in the group of its original")
     if not samples["id"].is_monotonic_increasing:
         raise ManifestError(f"{path}: rows are not in the order of their ids")
 
 
-def predictions_schema(models: list[str]) -> pa.Schema:
-    """Return the columns of a table of predictions: id, y, confidence of the candidate, and a label a model."""
-    labels = [pa.field(name, pa.string(), nullable=False) for name in ("id", "y", *models)]
-    return pa.schema([*labels, pa.field("confidence", pa.float64(), nullable=False)])
+def predictions_schema(predictions: pd.DataFrame, models: list[str]) -> pa.Schema:
+    """Return the columns of a table of predictions: id, y, a value a model, and the candidate's confidence, null where there is none."""
+    value = _value(predictions["y"])
+    values = [pa.field(name, value, nullable=False) for name in ("y", *models)]
+    sure = pa.field("confidence", pa.float64(), nullable=bool(predictions["confidence"].isna().any()))
+    return pa.schema([pa.field("id", pa.string(), nullable=False), *values, sure])
 
 
-def predicted_schema(kept: bool) -> pa.Schema:
+def _value(values: "pd.Series[Any]") -> Any:
+    """Return the type of values: numbers or texts."""
+    return pa.float64() if values.dtype == float else pa.string()
+
+
+def predicted_schema(rows: pd.DataFrame) -> pa.Schema:
     """Return the columns of a table that `refit predict` writes; one that is kept says when and by which model too."""
+    kept = "time" in rows
     stated = [pa.field(name, pa.string(), nullable=False) for name in ("origin", "x", "meta", *(("time", "model", "model_sha256") if kept else ()))]
-    found = [pa.field(name, pa.float64() if name == "confidence" else pa.string()) for name in ("predicted", "confidence", "code", "reason")]
+    found = [pa.field("predicted", _value(rows["predicted"])), pa.field("confidence", pa.float64())]
+    found += [pa.field(name, pa.string()) for name in ("code", "reason")]
     return pa.schema([*stated[:2], *found, *stated[2:]])
 
 
@@ -117,10 +129,18 @@ def foreign_head(path: Path, rows: int) -> pd.DataFrame:
         return head.map(lambda value: repr(value) if isinstance(value, bytes) else value)
 
 
+def _texts(column: Any, lists: bool) -> list[Any]:
+    if lists and (pa.types.is_list(column.type) or pa.types.is_large_list(column.type)):
+        rows = column.cast(pa.list_(pa.string())).to_pylist()
+        return [None if row is None or None in row else json.dumps(row, ensure_ascii=False) for row in rows]
+    return column.cast(pa.string()).to_pylist()
+
+
 def read_foreign(path: Path, names: list[str], limit: int) -> dict[str, list[Any]]:
     """Return the named columns of a Parquet file that no stage wrote, as strings or null, and `meta`: JSON of the others.
 
-    Raises TableError for more than `limit` unpacked bytes, and for a column that has no plain text (a list, bytes).
+    Lists are JSON, but not in the first column. Raises TableError for more than `limit` unpacked bytes, and for a column that has no
+    plain text (bytes).
     """
     with _refusing(path, "cannot be read as text", "write strings or numbers"):
         held = pq.read_metadata(path)
@@ -128,6 +148,6 @@ def read_foreign(path: Path, names: list[str], limit: int) -> dict[str, list[Any
         if max(size, held.num_rows) > limit:
             raise TableError(f"{path}: {held.num_rows:,} rows of {size:,} bytes, at most {limit:,}; split it into several files")
         table = pq.read_table(path, use_threads=False)
-        found: dict[str, list[Any]] = {name: table[name].cast(pa.string()).to_pylist() for name in names}
+        found: dict[str, list[Any]] = {name: _texts(table[name], lists=name != names[0]) for name in names}
         others = table.drop_columns(names).to_pylist()
     return found | {"meta": [json.dumps(row, ensure_ascii=False, default=str) for row in others]}

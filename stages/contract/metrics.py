@@ -9,6 +9,8 @@ import numpy as np
 if TYPE_CHECKING:
     import pandas as pd
 
+    Tallying = Callable[[pd.Series[Any], pd.Series[Any], list[str]], "Tally"]
+
 Array = np.ndarray[Any, Any]
 
 
@@ -59,7 +61,7 @@ class Metric:
     """as people call it"""
     part: str
     """as they call the score of a part"""
-    tally: "Callable[[pd.Series[Any], pd.Series[Any], list[str]], Tally]"
+    tally: "Tallying"
     """y, predicted (same index), labels -> Tally"""
     value: Callable[[Array], Array]
     """sums -> the score of each part"""
@@ -73,6 +75,49 @@ class Metric:
     """sums -> successes and trials of each part, where its score is a function of a share of rows"""
     of_share: Callable[[Array], Array] = lambda share: share
     """that function, which grows with the share"""
+    less: bool = False
+    """whether less of it is better"""
+    range: tuple[float, float] = (0.0, 1.0)
+    """least and greatest value"""
+
+
+def f1(title: str, tally: "Tallying") -> Metric:
+    """Return the mean F1 over parts whose counts are: true and predicted, either (both count twice), true."""
+    return Metric(
+        title,
+        "F1",
+        tally,
+        value=Ratio(lambda counts: 2 * counts[0], lambda counts: counts[1]),
+        rows=lambda sums: sums[2],
+        right=(1.0, 2.0, 1.0),
+        wrong=(0.0, 1.0, 1.0),
+        # of the rows that bear or got a label, those that do both
+        share=lambda sums: (sums[0], sums[1] - sums[0]),
+        of_share=lambda share: 2 * share / (1 + share),
+    )
+
+
+def counts_of_f1(y: Array, predicted: Array) -> Array:
+    """Return the counts of f1 (3, kinds, parts) of what is true and what is predicted (kinds, parts), each 0 or 1."""
+    return np.stack([y * predicted, y + predicted, y])
+
+
+def _tally_right(y: "pd.Series[Any]", predicted: "pd.Series[Any]", _: list[str]) -> Tally:
+    """Return whether a row is right, and that it is one."""
+    right = (y == predicted).to_numpy()
+    return Tally(["all"], np.array([[[0.0], [1.0]], [[1.0], [1.0]]]), right.astype(int), right)
+
+
+ACCURACY = Metric(
+    "accuracy",
+    "accuracy",
+    tally=_tally_right,
+    value=Ratio(lambda counts: counts[0], lambda counts: counts[1]),
+    rows=lambda sums: sums[1],
+    right=(1.0, 1.0),
+    wrong=(0.0, 1.0),
+    share=lambda sums: (sums[0], sums[1]),
+)
 
 
 def sums(counts: Array, rows: Array) -> Array:

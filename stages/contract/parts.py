@@ -11,8 +11,9 @@ from stages.contract import draws
 from stages.contract.errors import DataError
 from stages.contract.escape import extract
 from stages.contract.manifest import PARTS
-from stages.contract.params import Split
+from stages.params.augment import Split
 
+ANY = "any class"  # the stratum of rows that have none
 RANK = {"test": 0, "validation": 1, "train": 2}  # a group that stands in two given parts goes where it is held out
 
 
@@ -28,13 +29,13 @@ class Parting:
     filled: pd.DataFrame
 
 
-def assign(samples: pd.DataFrame, strata: "pd.Series[str]", split: Split) -> Parting:
-    """Return the part of each row; strata is each row's class, equal within a group.
+def assign(samples: pd.DataFrame, split: Split) -> Parting:
+    """Return the part of each row; rows without a stratum are of one.
 
     A group falls by a hash of (seed, group): adding rows moves no old group, and classes are parted alike in
     expectation. A part that the data set gives is honoured and never added to; validation and test hold originals only.
     """
-    given = samples["given_part"]
+    given, strata = samples["given_part"], samples["stratum"].fillna(ANY)
     rank = given.map(RANK).fillna(RANK["train"]).groupby(samples["group"]).transform("min")
     held_out = rank < RANK["train"]
     part = rank.map({v: k for k, v in RANK.items()})

@@ -15,11 +15,14 @@ from typing import TYPE_CHECKING, Any, Protocol, cast, get_type_hints
 from pydantic import TypeAdapter
 
 from stages.contract.metrics import Metric
-from stages.contract.params import Encoding, Task
+from stages.params.task import Task
+from stages.params.types import Encoding
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
+
+    Array = np.ndarray[Any, Any]
 
 
 class Source(Protocol):
@@ -171,7 +174,7 @@ class Saliency(Protocol):
 class Features(Protocol):
     """Says what cheap models learn from."""
 
-    def features(self, x: "pd.Series[str]") -> "np.ndarray[Any, Any]":
+    def features(self, x: "pd.Series[str]") -> "Array":
         """Return a row a sample, of numbers or of one text."""
         ...
 
@@ -217,58 +220,83 @@ class Modality:
 
 
 class Problem(Protocol):
-    """What y is.
+    """What y is. In the manifest it is a list of strings, which the problem alone reads; its values are what people read and metrics compare.
 
-    METRICS are those by which models can be compared, the first of them unless evaluate.metric names another; HEADLINES what is shown of what measure
-    returns, with the name that people know it by; OF_SLICES the metric that a few rows are measured by.
+    HEADS says which class of transformers reads a modality, KIND what its configuration calls the problem. METRICS are those by which models can be
+    compared, the first of them unless evaluate.metric names another; HEADLINES what is shown of what measure returns, with the name that people know it
+    by; OF_SLICES the metric that a few rows are measured by. CONFLICTS says whether one of two y is wrong where x is the same.
     """
 
+    HEADS: Mapping[str, str]
+    KIND: str
     METRICS: Mapping[str, Metric]
     HEADLINES: Mapping[str, str]
     OF_SLICES: str
+    CONFLICTS: bool
 
-    def label(self, y: "pd.Series[str]", settings: Any) -> "pd.DataFrame":
-        """Return column y (list of string), and columns code and reason, null where y is good."""
-        ...
+    def read(self, cells: "pd.Series[str]", settings: Any) -> "pd.DataFrame":
+        """Return y (list of string), stratum, code and reason (same index); code and reason are null where y is good.
 
-    def strata(self, y: "pd.Series[Any]") -> "pd.Series[str]":
-        """Return the class by which samples are parted alike."""
-        ...
-
-    def labels(self, y: "pd.Series[Any]") -> list[str]:
-        """Return the labels in the order of the model's outputs."""
-        ...
-
-    def load(self, folder: Path, modality: str, labels: list[str], new_head: bool) -> tuple[Any, frozenset[str]]:
-        """Load a transformers model from a folder, with a new head for this problem or with all its own weights.
-
-        Also returned: the names of the parameters that are new, which the folder has no weights for.
+        The stratum is the class by which samples are parted alike, null where there is none.
         """
         ...
 
-    def plain(self, model: Any) -> Any:
-        """Return a model that load gave as it is saved, so that other tools compute the same."""
+    def values(self, y: "pd.Series[Any]") -> "pd.Series[Any]":
+        """Return each row's y as people read it and metrics compare it: a text or a number."""
+        ...
+
+    def borne(self, values: "pd.Series[Any]") -> "pd.Series[str]":
+        """Return the labels that values name, one at a time (index repeated); nothing where y has none."""
         ...
 
     def targets(self, y: "pd.Series[Any]", labels: list[str]) -> list[Any]:
         """Return what the objective compares the outputs with."""
         ...
 
-    def truth(self, targets: "np.ndarray[Any, Any]", labels: list[str]) -> list[str]:
-        """Return the labels that targets stand for."""
+    def truth(self, targets: "Array", labels: list[str]) -> list[Any]:
+        """Return the values that targets stand for."""
         ...
 
-    def decode(self, logits: "np.ndarray[Any, Any]", labels: list[str]) -> "pd.DataFrame":
-        """Return predicted and confidence for each row of logits (rows, labels)."""
+    def decode(self, outputs: "Array", labels: list[str]) -> "pd.DataFrame":
+        """Return predicted (a value) and confidence (NaN where there is none) for each row of outputs (rows, outputs)."""
         ...
 
-    def measure(self, y: list[str], predicted: list[str], labels: list[str]) -> dict[str, Any]:
-        """Return the report: accuracy, macro, micro, weighted, and per label."""
+    def likelihood(self, outputs: "Array", targets: "Array") -> "Array":
+        """Return the log-likelihood of each row's targets under outputs (rows, outputs), up to what all rows share."""
         ...
 
-    def at_chance(self, targets: "np.ndarray[Any, Any]", logits: "np.ndarray[Any, Any]") -> bool:
-        """Say whether logits know no more of targets than chance, where the rows are enough to say so."""
+    def fit(self, features: Any, targets: "Array", outputs: int, c: float, balanced: bool) -> "tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]":
+        """Return weights (outputs, width) and bias (outputs) of a linear model of features (rows, width), which may be sparse.
+
+        c is the inverse strength of its regularisation; balanced weighs labels alike.
+        """
         ...
+
+    def constant(self, values: "pd.Series[Any]") -> Any:
+        """Return the value that is the best guess of all rows."""
+        ...
+
+    def measure(self, y: list[Any], predicted: list[Any], labels: list[str]) -> dict[str, Any]:
+        """Return the report on values: HEADLINES and others by name, rows, and where there are labels precision, recall, f1 and support of each."""
+        ...
+
+    def at_chance(self, targets: "Array", outputs: "Array") -> bool:
+        """Say whether outputs know no more of targets than chance, where the rows are enough to say so."""
+        ...
+
+    def confusions(self, y: "pd.Series[Any]", predicted: "pd.Series[Any]") -> "pd.DataFrame":
+        """Return the pairs (columns actual and predicted, texts) that a confusion matrix counts."""
+        ...
+
+
+def labels(of_y: Problem, values: "pd.Series[Any]") -> list[str]:
+    """Return the labels that values name, in the order of a model's outputs: sorted."""
+    return sorted(of_y.borne(values).unique())
+
+
+def outputs(labels: list[str]) -> int:
+    """Return how many outputs a model has: one a label, one where there is none."""
+    return max(len(labels), 1)
 
 
 class Tune(Protocol):
@@ -286,8 +314,8 @@ class Tune(Protocol):
 class Objective(Protocol):
     """What is minimised."""
 
-    def loss(self, settings: Any, targets: list[Any], /) -> Callable[..., Any]:
-        """Return (outputs, labels, num_items_in_batch) -> a scalar tensor; targets are those of all train rows."""
+    def loss(self, settings: Any, model: Any, targets: list[Any], /) -> Callable[..., Any]:
+        """Return (outputs, labels, num_items_in_batch) -> a scalar tensor; model is what learns, targets are those of all train rows."""
         ...
 
 
@@ -339,7 +367,7 @@ class Learning:
     measure takes logits and targets of the same rows in any order: a loop may batch validation by length. Without train rows
     there is nothing to learn. require takes the same, after the first epoch's worth of steps, and raises ModelError where it was in vain.
     head names the modules that are new, which have a learning rate of their own; begun is what validation says of the model as it
-    begins (epoch 0), null where that is random. metric is the one of measure that decides where finetune names none.
+    begins (epoch 0), null where that is random. metric is the one of measure that decides where finetune names none; of those that less names less is better.
     """
 
     train: Rows
@@ -351,27 +379,31 @@ class Learning:
     head: frozenset[str] = frozenset()
     begun: dict[str, float] | None = None
     metric: str = "loss"
+    less: frozenset[str] = frozenset()
 
 
-def merit(epoch: dict[str, float], metric: str) -> float:
+def merit(epoch: dict[str, float], metric: str, less: frozenset[str]) -> float:
     """Return the number by which epochs are compared, the greater the better: the validation metric, less a millionth of the loss.
 
     On few validation rows the metric ties early, and the loss goes on to tell a better epoch from a worse one. The metric
-    may be the loss itself; `last` prefers the later epoch.
+    may be the loss itself; `last` prefers the later epoch; of the metrics that less names less is better.
     """
     if metric == "last":
         return epoch["epoch"]
-    return -epoch["eval_loss"] if metric == "loss" else epoch[f"eval_{metric}"] - 1e-6 * epoch["eval_loss"]
+    if metric == "loss":
+        return -epoch["eval_loss"]
+    return epoch[f"eval_{metric}"] * (-1 if metric in less else 1) - 1e-6 * epoch["eval_loss"]
 
 
-def kept(history: list[dict[str, float]], metric: str, otherwise: str) -> dict[str, float]:
+def kept(history: list[dict[str, float]], metric: str, otherwise: str, less: frozenset[str] = frozenset()) -> dict[str, float]:
     """Return the epoch of a history that is kept: the one of most merit, the earliest on a tie, but epoch 0 where validation likes none better.
 
     `last` is no metric: by the other one it is said whether validation likes the last epoch better than epoch 0.
     """
     epochs = [entry for entry in history if "eval_loss" in entry]
-    best, judge = max(epochs, key=lambda epoch: merit(epoch, metric)), otherwise if metric == "last" else metric
-    return epochs[0] if epochs[0]["epoch"] == 0 and merit(best, judge) <= merit(epochs[0], judge) else best
+    best = max(epochs, key=lambda epoch: merit(epoch, metric, less))
+    judge = otherwise if metric == "last" else metric
+    return epochs[0] if epochs[0]["epoch"] == 0 and merit(best, judge, less) <= merit(epochs[0], judge, less) else best
 
 
 class Loop(Protocol):

@@ -3,16 +3,17 @@
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent
 
 from stages.contract.errors import ParamsError
 from stages.contract.escape import extract, one_line
-from stages.contract.params import Params, Task
+from stages.params.problems import Problem
+from stages.params.task import Params, Task
 
 MAX_BYTES = 1_000_000  # of params.yaml: more is an accident or an attack
 MAX_DEPTH = 20
@@ -69,6 +70,11 @@ def task(key: str) -> Task:
     if key not in tasks:
         raise ParamsError(f"params.yaml: there is no task '{extract(key)}'; have: {', '.join(tasks) or 'none'}")
     return tasks[key]
+
+
+def problem(section: dict[str, Any]) -> Any:
+    """Return a problem's settings from JSON, checked as those of params.yaml are."""
+    return TypeAdapter(Annotated[Problem, Field(discriminator="name")]).validate_json(json.dumps(section))
 
 
 def is_key(name: str) -> bool:

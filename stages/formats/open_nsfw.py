@@ -19,8 +19,8 @@ import numpy as np
 from stages.contract import receipts
 from stages.contract.errors import ModelError
 from stages.contract.escape import extract, one_line
-from stages.contract.params import OpenNsfw
 from stages.models import pretrained
+from stages.params.sources import OpenNsfw
 
 CLASSES = {0: "sfw", 1: "nsfw"}
 DEPTHS = (3, 4, 6, 3)  # blocks of each stage

@@ -6,19 +6,21 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from stages.contract.params import Baseline, Majority, ProbeLogistic
+from stages.contract import plugins
+from stages.contract.plugins import Problem
 from stages.models import cheap, linear
 from stages.models.activations import Base
 from stages.models.cheap import Array
+from stages.params.evaluate import Baseline, Linear, Majority, ProbeLogistic
 
 
 @dataclass(frozen=True)
 class Scored:
-    """A baseline's label for each test row, and what it costs."""
+    """A baseline's value for each test row, and what it costs."""
 
     predicted: Array
     milliseconds: float
-    """a row, all in one batch, from x to label"""
+    """a row, all in one batch, from x to value"""
     megabytes: float
     """that it keeps: its numbers and words, and the base model if it needs one (1,000,000 bytes)"""
 
@@ -28,28 +30,47 @@ def known(train: pd.DataFrame, validation: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([train[train["id"] == train["source_id"]].assign(held=False), validation.assign(held=True)], ignore_index=True)
 
 
-def learn_probe(baseline: ProbeLogistic, known: pd.DataFrame, y: "pd.Series[str]", base: Base) -> linear.Solved:
-    """Fit a head on what the frozen base model says of known rows and their labels y, max_rows of them at most; C is chosen as finetune does."""
-    known = known.sort_values("id").head(baseline.max_rows).sort_index()  # ids are hashes: their order is a draw
-    features, labels, held = base.features(known), y[known.index].to_numpy(), known["held"].to_numpy()
-    return linear.solve(features, labels, linear.choose(features[~held], labels[~held], features[held], labels[held], baseline.c))
+@dataclass(frozen=True)
+class Probe:
+    """A head on the frozen base model, and the labels that its outputs stand for."""
+
+    head: linear.Solved
+    labels: list[str]
 
 
-def score(baseline: Baseline, known: pd.DataFrame, y: "pd.Series[str]", test: pd.DataFrame, base: Base) -> Scored:
-    """Fit on known rows and their labels y and score test."""
+def learn_probe(baseline: ProbeLogistic, known: pd.DataFrame, base: Base) -> Probe:
+    """Fit a head on what the frozen base model says of known rows, max_rows of them at most; C is chosen as finetune does."""
+    known, of_y = known.sort_values("id").head(baseline.max_rows).sort_index(), base.of_y  # ids are hashes: their order is a draw
+    labels = plugins.labels(of_y, of_y.values(known["y"]))
+    features, targets, held = base.features(known), linear.array(of_y.targets(known["y"], labels)), known["held"].to_numpy()
+    outputs = plugins.outputs(labels)
+    c = linear.choose(of_y, features[~held], targets[~held], features[held], targets[held], outputs, baseline.c)
+    return Probe(linear.solve(of_y, features, targets, outputs, c), labels)
+
+
+def learn_cheap(baseline: Linear, known: pd.DataFrame, of_y: Problem) -> cheap.Fitted:
+    """Fit a cheap model on known rows."""
+    labels = plugins.labels(of_y, of_y.values(known["y"]))
+    return cheap.fit(baseline, of_y, cheap.features(baseline, known["x"]), linear.array(of_y.targets(known["y"], labels)), labels)
+
+
+def score(baseline: Baseline, known: pd.DataFrame, test: pd.DataFrame, base: Base) -> Scored:
+    """Fit on known rows and score test."""
+    of_y = base.of_y
     if isinstance(baseline, Majority):
-        return Scored(np.full(len(test), y.mode().iloc[0], dtype=object), 0.0, 0.0)
+        best = of_y.constant(of_y.values(known["y"]))
+        return Scored(np.full(len(test), best, dtype=object if isinstance(best, str) else float), 0.0, 0.0)
     if isinstance(baseline, ProbeLogistic):
-        head = learn_probe(baseline, known, y, base)
-        labels, size = head.labels, head.weights.nbytes + head.bias.nbytes + base.bytes()
+        probe = learn_probe(baseline, known, base)
+        labels, size = probe.labels, probe.head.weights.nbytes + probe.head.bias.nbytes + base.bytes()
         began = time.perf_counter()
-        logits = head.logits(base.features(test))
+        outputs = probe.head.outputs(base.features(test))
     else:
-        fitted = cheap.fit(baseline, cheap.features(baseline, known["x"]), y)
+        fitted = learn_cheap(baseline, known, of_y)
         labels = fitted.labels
         size = sum(of.nbytes for of in fitted.numbers.values()) + sum(len(word.encode()) for word in fitted.vocabulary)
         began = time.perf_counter()
-        logits = cheap.logits(fitted, cheap.features(baseline, test["x"]))
-    best = logits.argmax(axis=1)
+        outputs = cheap.outputs(fitted, cheap.features(baseline, test["x"]))
+    predicted = of_y.decode(outputs, labels)["predicted"].to_numpy()
     took = time.perf_counter() - began
-    return Scored(np.array(labels, dtype=object)[best], 1000 * took / len(test), size / 1e6)
+    return Scored(predicted, 1000 * took / len(test), size / 1e6)

@@ -5,17 +5,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from stages.contract.plugins import Problem
 from stages.judging import statistics
 from stages.judging.statistics import Array
 
 RANGE = (-3.0, 3.0)  # of the logarithm of a temperature
 
 
-def examine(logits: Array, right: "pd.Series[bool]", temperature: float, bins: int, alpha: float) -> dict[str, Any]:
-    """Return the calibration error and its bins for the confidence of logits (rows, labels), divided by the temperature."""
-    from scipy.special import softmax
-
-    confidence = pd.Series(softmax(logits.astype(float) / temperature, axis=1).max(axis=1), right.index)
+def examine(confidence: "pd.Series[float]", right: "pd.Series[bool]", temperature: float, bins: int, alpha: float) -> dict[str, Any]:
+    """Return the calibration error and its bins for the confidence that outputs divided by the temperature give."""
     place = statistics.in_bins(confidence, bins)
     found = list[dict[str, float]]()
     for _, rows in right.groupby(place):
@@ -24,18 +22,15 @@ def examine(logits: Array, right: "pd.Series[bool]", temperature: float, bins: i
     return {"temperature": temperature, "error": statistics.calibration_error(confidence, right, bins), "bins": found}
 
 
-def temperature(logits: Array, targets: list[int]) -> float:
-    """Return the number that logits (rows, labels) are divided by for the least negative log-likelihood of the targets.
+def temperature(of_y: Problem, outputs: Array, targets: Array) -> float:
+    """Return the number that outputs (rows, outputs) are divided by for the least negative log-likelihood of the targets.
 
     Guo, Pleiss, Sun, Weinberger 2017. It moves the confidence, and no prediction.
     """
     from scipy.optimize import minimize_scalar
-    from scipy.special import log_softmax
-
-    rows = np.arange(len(logits))
 
     def loss(log_temperature: float) -> float:
-        return -float(log_softmax(logits.astype(float) / np.exp(log_temperature), axis=1)[rows, targets].mean())
+        return -float(of_y.likelihood(outputs.astype(float) / np.exp(log_temperature), targets).mean())
 
     found: Any = minimize_scalar(loss, bounds=RANGE, method="bounded")
     return float(np.exp(found.x))

@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 
 from stages.contract import runner, stopping
-from stages.contract.params import Compute
 from stages.models import device, scoring
+from stages.params.compute import Compute
 
 LIBRARIES = ("torch", "transformers.modeling_utils", "transformers.processing_utils")  # what scoring needs, imported before the fork
 WARM = 5  # rows that are scored before any is timed

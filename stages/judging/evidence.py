@@ -15,6 +15,7 @@ from stages.judging import statistics
 Array = np.ndarray[Any, Any]
 POWER = 0.8  # with which a difference is shown that these rows, or so many more, "can show"
 STEP = 1e-6  # of the numeric gradient, of the size of a sum
+LEAST_SPREAD = 1e-12  # standard error: of models that say the same of every row it would be none
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Intervals:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A metric of candidate minus baseline: its bounds are one-sided, each at the level that the use of these rows has."""
+    """How much better the candidate is by a metric: bounds are one-sided, each at the level that the use of these rows has."""
 
     metric: str
     """as people call it"""
@@ -66,8 +67,9 @@ def compare(candidate: Tally, baseline: Tally, metric: Metric, *, margin: float,
     scores, covariance = (of[0] for of in contrast(rows[None, :].astype(float), *both, metric))
 
     total = len(candidate.kinds)
-    of_parts = scores[0] - scores[1]
-    difference, spread = float(of_parts.mean()), float(np.sqrt(covariance.sum()) / len(of_parts))
+    of_parts = (scores[0] - scores[1]) * (-1 if metric.less else 1)
+    difference = float(of_parts.mean())
+    spread = max(float(np.sqrt(covariance.sum()) / len(of_parts)), LEAST_SPREAD)
     reach = statistics.quantile(1 - level)
     smallest = margin + (reach + statistics.quantile(POWER)) * spread
     lower = difference - reach * spread
@@ -75,7 +77,7 @@ def compare(candidate: Tally, baseline: Tally, metric: Metric, *, margin: float,
     if difference > margin:
         more_rows = 0 if lower > margin else ceil(total * (((smallest - margin) / (difference - margin)) ** 2 - 1))
     half = reach * np.sqrt(covariance.diagonal())
-    share = covariance.sum(axis=1) / covariance.sum()
+    share = ratio(covariance.sum(axis=1), np.full(len(covariance), covariance.sum()))
     of_rows = metric.rows(candidate.sums())[0]
     right = candidate.right, baseline.right
     return Comparison(

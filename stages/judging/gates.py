@@ -1,6 +1,7 @@
 """Asks the conditions of promotion, one by one; each answers with its numbers, and together they decide."""
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from math import isfinite
 from typing import Any, Literal, TypeGuard
 
@@ -9,13 +10,14 @@ import pandas as pd
 
 from stages.contract.escape import one_line
 from stages.contract.metrics import Metric, Tally
-from stages.contract.params import BeatsBaseline, Budget, Calibration, EachLabel, Floor, Gate, Robustness, Slices
 from stages.judging import ledger, robustness
 from stages.judging.cost import Cost
 from stages.judging.evidence import Comparison, compare, score
 from stages.judging.statistics import calibration_error
+from stages.params.register import BeatsBaseline, Budget, Calibration, Ceiling, EachLabel, Floor, Gate, Robustness, Slices
 
 DEALS, SURE = 200, 3.0  # times that predictions are dealt out at random; standard deviations above their mean that a model must be
+SHARE = (0.0, 1.0)  # what most metrics lie within
 Outcome = Literal["promote", "reject", "inconclusive"]
 Verdict = dict[str, Any]
 
@@ -36,6 +38,8 @@ class Evidence:
     labels: list[str]
     metric: Metric
     """by which models are compared"""
+    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict[str, tuple[float, float]])
+    """a metric of the problem: its least and greatest value, where it is no share"""
     use: int = 1
     """how many decisions have used these rows, with this one (ledger.number)"""
 
@@ -62,8 +66,8 @@ def judge(gate: Gate, evidence: Evidence) -> Verdict:
             return _each_label(gate, evidence)
         case Calibration():
             return _calibration(gate, evidence)
-        case Floor():
-            return _floor(gate, evidence.metrics.get(gate.metric))
+        case Floor() | Ceiling():
+            return _limit(gate, evidence.metrics.get(gate.metric), evidence.ranges.get(gate.metric, SHARE))
         case Slices():
             return _slices(gate, evidence.report.get("slices"), str(evidence.report.get("metric_of_slices")))
         case Robustness():
@@ -98,12 +102,14 @@ def _absent(tally: Tally, metric: Metric) -> str | None:
     return f"no test row bears {', '.join(absent)}, so its {metric.part} is unknown; label some, or leave it out of the data" if absent else None
 
 
-def _floor(gate: Floor, value: object) -> Verdict:
-    if not _number(value):
-        return _refuse(gate, f"{gate.metric} is {value!r}, which is no number from 0 to 1")
-    passed = value >= gate.least
-    reason = f"{gate.metric} {value:.4f} {'reaches' if passed else 'is below'} the floor {gate.least:.4f}"
-    return {"gate": gate.name, "outcome": "promote" if passed else "reject", "metric": gate.metric, "value": value, "least": gate.least, "reason": reason}
+def _limit(gate: Floor | Ceiling, value: object, within: tuple[float, float]) -> Verdict:
+    if not _number(value, within):
+        return _refuse(gate, f"{gate.metric} is {value!r}, which is no number from {within[0]:g} to {within[1]:g}")
+    kind, limit = ("least", gate.least) if isinstance(gate, Floor) else ("most", gate.most)
+    passed = value >= limit if isinstance(gate, Floor) else value <= limit
+    said = {("least", True): "reaches", ("least", False): "is below", ("most", True): "is within", ("most", False): "exceeds"}[kind, passed]
+    reason = f"{gate.metric} {value:.4f} {said} the {gate.name} {limit:.4f}"
+    return {"gate": gate.name, "outcome": "promote" if passed else "reject", "metric": gate.metric, "value": value, kind: limit, "reason": reason}
 
 
 def _each_label(gate: EachLabel, evidence: Evidence) -> Verdict:
@@ -155,13 +161,16 @@ def _slices(gate: Slices, slices: Any, metric: str) -> Verdict:
 def _robustness(gate: Robustness, alterations: Any, metric: Metric) -> Verdict:
     if not alterations:
         return _refuse(gate, "evaluate altered no rows; name transforms in evaluate.robustness, or leave the gate out")
-    if not all(_number(of["as_it_is"]) and _number(of["altered"]) for of in alterations):
-        return _refuse(gate, f"{metric.title} of altered rows is missing or no number from 0 to 1; evaluate anew")
-    worst = max(alterations, key=lambda of: of["as_it_is"] - of["altered"])
-    drop = worst["as_it_is"] - worst["altered"]
+    if not all(_number(of["as_it_is"], metric.range) and _number(of["altered"], metric.range) for of in alterations):
+        least, most = metric.range
+        return _refuse(gate, f"{metric.title} of altered rows is missing or no number from {least:g} to {most:g}; evaluate anew")
+    sign = -1 if metric.less else 1
+    worst = max(alterations, key=lambda of: sign * (of["as_it_is"] - of["altered"]))
+    drop = sign * (worst["as_it_is"] - worst["altered"])
     passed = drop <= gate.most
+    moves = "rises" if metric.less else "drops"
     reason = (
-        f"{robustness.name(worst['transform'])} costs most: {metric.title} drops by {drop:.4f} to {worst['altered']:.4f}; at most {gate.most:.4f} is allowed"
+        f"{robustness.name(worst['transform'])} costs most: {metric.title} {moves} by {drop:.4f} to {worst['altered']:.4f}; at most {gate.most:.4f} is allowed"
     )
     return {"gate": gate.name, "outcome": "promote" if passed else "reject", "worst": worst, "most": gate.most, "reason": reason}
 
@@ -178,9 +187,9 @@ def _budget(gate: Budget, cost: Cost | None) -> Verdict:
     return {"gate": gate.name, "outcome": "reject" if over else "promote", "cost": asdict(cost), "limits": asdict(gate), "reason": reason}
 
 
-def _number(value: object) -> TypeGuard[float]:
-    """Say whether a value is a number from 0 to 1."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value) and 0 <= value <= 1
+def _number(value: object, within: tuple[float, float] = SHARE) -> TypeGuard[float]:
+    """Say whether a value is a finite number within a range."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value) and within[0] <= value <= within[1]
 
 
 def _beats(gate: BeatsBaseline, evidence: Evidence) -> Verdict:
@@ -196,7 +205,7 @@ def _beats(gate: BeatsBaseline, evidence: Evidence) -> Verdict:
     outcome = together([{"outcome": o} for o in outcomes.values()])
     if outcome == "promote":  # better than models that know nothing is not yet to know something
         mean, spread = evidence.by_chance()
-        if found[hardest].candidate <= mean + SURE * spread:
+        if (found[hardest].candidate - mean) * (-1 if evidence.metric.less else 1) <= SURE * spread:
             outcome = "inconclusive"
             reach = f"its predictions dealt out to the rows at random reach {mean:.4f} (standard deviation {spread:.4f})"
             said.insert(0, f"{reach}: that it knows more is not shown")

@@ -6,28 +6,28 @@ from typing import Any
 
 import pandas as pd
 
-from stages.contract import draws
+from stages.contract import draws, plugins
 from stages.contract.metrics import Metric, Tally
-from stages.contract.params import Alterations
 from stages.contract.plugins import Encoded
 from stages.judging import evidence
 from stages.models import scoring
 from stages.models.scoring import Scorer
+from stages.params.evaluate import Alterations
 
 
-def measure(scorer: Scorer, test: pd.DataFrame, y: "pd.Series[str]", metric: Metric, settings: Alterations, alpha: float) -> list[dict[str, Any]]:
+def measure(scorer: Scorer, test: pd.DataFrame, y: "pd.Series[Any]", metric: Metric, settings: Alterations, alpha: float) -> list[dict[str, Any]]:
     """Return for each transform alone the metric of the rows as they are and altered, and the drop with its two-sided bounds.
 
-    test are manifest rows, y their labels (same index). settings.rows of them are drawn, whatever their order, and scored in one view:
+    test are manifest rows, y their values (same index). settings.rows of them are drawn, whatever their order, and scored in one view:
     what averaging over views gains is no matter here. Labels are those that drawn rows have.
     """
     if not settings.transforms:
         return []
     drawn = test.loc[pd.Series([draws.uniform("robustness", settings.seed, i) for i in test["id"]], test.index).nsmallest(settings.rows).index]
-    labels = sorted(set(y[drawn.index]))
+    labels = plugins.labels(scorer.of_y, y[drawn.index])
 
     def tally(encoded: Encoded) -> Tally:
-        return metric.tally(y[drawn.index], scorer.decode(scoring.logits(scorer, encoded, averaged=False), drawn)["predicted"], labels)
+        return metric.tally(y[drawn.index], scorer.decode(scoring.outputs(scorer, encoded, averaged=False), drawn)["predicted"], labels)
 
     as_it_is, listed = tally(scorer.encode(drawn)), list[dict[str, Any]]()
     for transform in settings.transforms:

@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from stages.contract import plugins
 from stages.contract.escape import extract
 from stages.contract.metrics import Metric
-from stages.contract.params import Slicing
+from stages.contract.plugins import Problem
 from stages.judging import evidence, statistics
+from stages.params.evaluate import Slicing
 
 
 def columns(features: pd.DataFrame, meta: "pd.Series[str]", settings: Slicing) -> pd.DataFrame:
@@ -31,25 +33,29 @@ def columns(features: pd.DataFrame, meta: "pd.Series[str]", settings: Slicing) -
 
 
 def measure(
-    sliced: pd.DataFrame, y: "pd.Series[str]", predicted: "pd.Series[str]", metric: Metric, small: Metric, settings: Slicing, confidence: float
+    sliced: pd.DataFrame, of_y: Problem, y: "pd.Series[Any]", predicted: "pd.Series[Any]", metric: Metric, settings: Slicing, confidence: float
 ) -> list[dict[str, Any]]:
     """Return a slice each, the weakest first: rows, the metric over the labels there, and the one for a few rows with its interval.
 
-    The intervals hold together: each has the confidence that all of them hold with the one that is asked (Bonferroni).
+    The intervals hold together: each has the confidence that all of them hold with the one that is asked (Bonferroni). A slice is weak
+    where its whole interval is worse than what all rows have.
     """
     found = [(str(name), value, rows) for name, of in sliced.items() for value, rows in of.groupby(of).groups.items() if len(rows) >= settings.min_rows]
-    listed = list[dict[str, Any]]()
+    small, listed = of_y.METRICS[of_y.OF_SLICES], list[dict[str, Any]]()
+    sign, of_all = -1 if small.less else 1, evidence.score(small.tally(y, predicted, plugins.labels(of_y, y)), small)
     for name, value, rows in found:
-        labels = sorted(set(y[rows]))
+        labels = plugins.labels(of_y, y[rows])
         scored, by_row = (of.tally(y[rows], predicted[rows], labels) for of in (metric, small))
         interval = evidence.intervals(by_row, small, alpha=(1 - confidence) / len(found)).score
-        listed.append({"column": name, "slice": extract(value), "rows": len(rows), "score": evidence.score(scored, metric), "of_rows": asdict(interval)})
-    return sorted(listed, key=lambda of: (of["of_rows"]["value"], of["column"], of["slice"]))
-
-
-def weak(found: list[dict[str, Any]], of_all: float) -> list[dict[str, Any]]:
-    """Return the slices whose whole interval lies below what all rows have."""
-    return [of for of in found if of["of_rows"]["high"] < of_all]
+        listed.append({
+            "column": name,
+            "slice": extract(value),
+            "rows": len(rows),
+            "score": evidence.score(scored, metric),
+            "of_rows": asdict(interval),
+            "weak": max(sign * interval.low, sign * interval.high) < sign * of_all,
+        })  # fmt: skip
+    return sorted(listed, key=lambda of: (sign * of["of_rows"]["value"], of["column"], of["slice"]))
 
 
 def _ranges(numbers: "pd.Series[float]", bins: int) -> "pd.Series[Any]":

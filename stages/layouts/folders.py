@@ -7,8 +7,9 @@ import pandas as pd
 from stages.contract import characters, paths
 from stages.contract.errors import TableError
 from stages.contract.escape import extract
-from stages.contract.params import Encoding, Folder, Folders
 from stages.contract.plugins import Modality
+from stages.params.data import Folder, Folders
+from stages.params.types import Encoding
 
 JUNK = {"thumbs.db", "desktop.ini", "__macosx"}  # beside all that is hidden: what systems leave in a folder
 

@@ -19,8 +19,9 @@ import pandas as pd
 from stages.contract import characters, encodings, manifest, paths
 from stages.contract.errors import TableError
 from stages.contract.escape import extract, one_line
-from stages.contract.params import Dialect, Encoding, Table
 from stages.contract.plugins import Modality
+from stages.params.data import Dialect, Table
+from stages.params.types import Encoding
 
 MAX_BYTES = 4 * 1024**3  # unpacked: a table larger than this is no table for one machine
 MAX_LINE = 2**24  # characters of one line, and of one cell: more is no row
@@ -40,7 +41,7 @@ DELIMITERS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 ENCODE = json.JSONEncoder(ensure_ascii=False).encode
-Row = tuple[Any, ...]  # line, x, y, meta, code, reason; y repeats x where x alone is wanted
+Row = tuple[Any, ...]  # line, x, y, meta, code, reason; y repeats x where x alone is wanted, and is a JSON object of several columns
 
 
 def read(source: Path, layout: Table, encoding: Encoding, of_x: Modality) -> pd.DataFrame:
@@ -48,7 +49,7 @@ def read(source: Path, layout: Table, encoding: Encoding, of_x: Modality) -> pd.
 
     origin is file:line, or file:row of a Parquet file. Raises TableError for what no row can be blamed for.
     """
-    wanted, tables = [layout.columns.x, layout.columns.y], list[pd.DataFrame]()
+    wanted, tables = [layout.columns.x, *layout.columns.ys], list[pd.DataFrame]()
     for file in layout.files:
         path = paths.inside(source, file.path)
         rows = _read_file(path, file.path, wanted, encoding, file.rows, layout.dialect).assign(given_part=file.part)
@@ -152,7 +153,7 @@ def dialect(path: Path, encoding: Encoding) -> Dialect | None:
 
 
 def _read_file(path: Path, name: str, wanted: list[str], encoding: Encoding, span: tuple[int, int] | None, dialect: Dialect | None) -> pd.DataFrame:
-    """Return line, x, y, meta, code, reason and origin of the wanted columns, [x, y] or [x], and of a span of the rows."""
+    """Return line, x, y, meta, code, reason and origin of the wanted columns, [x] or [x, y, ...], and of a span of the rows."""
     if path.stat().st_size > MAX_BYTES:
         raise TableError(f"{path}: {path.stat().st_size:,} bytes, at most {MAX_BYTES:,}; split it into several files")
     match "dialect" if dialect else suffix(path):
@@ -268,19 +269,27 @@ def _delimited_rows(path: Path, wanted: list[str], encoding: Encoding, dialect: 
         try:
             names = list(header) if header else next(reader, [])
             at = [column(names, name, path) for name in wanted]
-            x, y = at[0], at[-1]
             others = [(i, name) for i, name in enumerate(names) if name and i not in at]
             began = reader.line_num + 1
             for row in reader:
                 if row:
                     if len(row) == len(names):
                         meta = ENCODE({name: row[i] for i, name in others}) if others else "{}"
-                        yield began, row[x], row[y], meta, None, None
+                        yield began, row[at[0]], _y(wanted, [row[i] for i in at]), meta, None, None
                     else:
                         yield began, "", "", "{}", "field_count", f"{len(row)} fields where the header has {len(names)}"
                 began = reader.line_num + 1
         except csv.Error as error:
             raise TableError(f"{path}:{began}: not strict CSV ({error}); close or double the quotes of the record that begins there") from None
+
+
+def _y(wanted: list[str], cells: list[str]) -> str:
+    """Return the cell of y, or a JSON object of the cells of its columns; cells are those of the wanted columns."""
+    return cells[-1] if len(wanted) <= 2 else ENCODE(dict(zip(wanted[1:], cells[1:], strict=True)))
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(of, str) for of in value)
 
 
 def column(names: list[str], name: str, path: Path) -> int:
@@ -303,11 +312,12 @@ def _jsonl_rows(path: Path, wanted: list[str], encoding: Encoding) -> Iterator[R
                 seen |= row.keys()
                 found = {name: row.pop(name, None) for name in wanted}
                 found |= {name: str(value).lower() for name, value in found.items() if isinstance(value, bool)}  # as Parquet has them
+                found |= {name: ENCODE(found[name]) for name in wanted[1:] if _is_list(found[name])}
                 lacking = [name for name, value in found.items() if not isinstance(value, str)]
                 if lacking:
                     code, reason = "missing_value", f"'{extract(lacking[0])}' is missing or not a string or number"
                 else:
-                    x, y, meta = found[wanted[0]], found[wanted[-1]], ENCODE(row)
+                    x, y, meta = found[wanted[0]], _y(wanted, list(found.values())), ENCODE(row)
             yield line, x, y, meta, code, reason
     absent = [name for name in wanted if name not in seen]
     if absent:
@@ -337,13 +347,11 @@ def _parquet_rows(path: Path, wanted: list[str]) -> Iterator[Row]:
     names = manifest.foreign_columns(path)
     for name in wanted:
         column(names, name, path)
-    *found, others = manifest.read_foreign(path, wanted, MAX_BYTES).values()
-    x_name, y_name = wanted[0], wanted[-1]
-    for line, (x, y, meta) in enumerate(zip(found[0], found[-1], others, strict=True), 1):
-        if x is None or y is None:
-            yield line, "", "", "{}", "missing_value", f"'{extract(x_name if x is None else y_name)}' is null"
+    for line, (*cells, meta) in enumerate(zip(*manifest.read_foreign(path, wanted, MAX_BYTES).values(), strict=True), 1):
+        if None in cells:
+            yield line, "", "", "{}", "missing_value", f"'{extract(wanted[cells.index(None)])}' is null"
         else:
-            yield line, x, y, meta, None, None
+            yield line, cells[0], _y(wanted, cells), meta, None, None
 
 
 def _text_rows(path: Path, x: str, encoding: Encoding) -> Iterator[Row]:

@@ -3,9 +3,9 @@
 from typing import Any
 
 from stages.contract.errors import ModelError
-from stages.contract.params import Compute
 from stages.contract.plugins import Learning
 from stages.models import device
+from stages.params.compute import Compute
 
 GIB = 2**30
 OPTIMISER = 2  # numbers that AdamW keeps for each that learns, beside its gradient

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from stages.contract import progress
 from stages.contract.errors import ModelError
-from stages.contract.params import Compute
 from stages.contract.plugins import Modality, Problem
-from stages.models import device, linear
+from stages.models import device, linear, loading
+from stages.params.compute import Compute
 
 Floats = NDArray[np.float32]
 
@@ -86,7 +86,7 @@ def _load(folder: Path, of_x: Modality, of_y: Problem, modality: str, compute: C
     import torch
 
     on = device.set_up(compute)
-    model, new = of_y.load(folder, modality, ["0", "1"], new_head=True)
+    model, new = loading.load(of_y, folder, modality, ["0", "1"], new_head=True)
     try:
         layer = linear.head(model, new)
     except ModelError:

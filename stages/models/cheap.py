@@ -10,7 +10,9 @@ import pandas as pd
 from pydantic import TypeAdapter
 
 from stages.contract import plugins, receipts
-from stages.contract.params import HogLogistic, Linear, TfidfCharacters, TfidfLogistic
+from stages.contract.plugins import Problem
+from stages.params.evaluate import Linear
+from stages.params.text import TfidfCharacters, TfidfLogistic
 
 Array = np.ndarray[Any, Any]
 
@@ -22,14 +24,14 @@ class Fitted:
     settings: Linear
     labels: list[str]
     numbers: dict[str, Array]
-    """weights (labels, features), bias (labels), and idf (features), or mean and scale (features)"""
+    """weights (outputs, features), bias (outputs), and idf (features), or mean and scale (features)"""
     vocabulary: list[str]
     """of a text's features, in their order"""
 
 
 def features(model: Linear, x: "pd.Series[str]") -> Array:
     """Return what the model learns from: the texts, or a row of numbers a picture."""
-    return plugins.modality("image" if isinstance(model, HogLogistic) else "text").features.features(x)
+    return plugins.modality(model.READS).features.features(x)
 
 
 def untrained(model: Linear, classifier: Any) -> Any:
@@ -41,28 +43,20 @@ def untrained(model: Linear, classifier: Any) -> Any:
     return make_pipeline(first, classifier)
 
 
-def fit(model: Linear, known: Array, y: "pd.Series[str]") -> Fitted:
-    """Learn logistic regression from features and their labels.
-
-    Newton's method with conjugate gradients converges in some ten steps where L-BFGS takes a hundred: a tenth of the time on counts of words.
-    """
-    from sklearn.linear_model import LogisticRegression
-
-    pipeline = untrained(model, LogisticRegression(C=model.c, max_iter=1000, solver="newton-cg")).fit(known, y)
-    first, last = (step for _, step in pipeline.steps)
-    weights, bias = last.coef_, last.intercept_
-    if len(weights) == 1:  # of two labels scikit-learn keeps the second's alone
-        weights, bias = np.vstack([0 * weights, weights]), np.append(0, bias)
+def fit(model: Linear, of_y: Problem, known: Array, targets: Array, labels: list[str]) -> Fitted:
+    """Learn the problem's linear model of features and their targets."""
+    first = untrained(model, None)[0]
+    weights, bias = of_y.fit(first.fit_transform(known), targets, plugins.outputs(labels), model.c, balanced=False)
     numbers, vocabulary = {"weights": weights, "bias": bias}, list[str]()
     if isinstance(model, TfidfLogistic | TfidfCharacters):
         numbers, vocabulary = numbers | {"idf": first.idf_}, first.get_feature_names_out().tolist()
     else:
         numbers |= {"mean": first.mean_, "scale": first.scale_}
-    return Fitted(model, last.classes_.tolist(), {name: of.astype(np.float32) for name, of in numbers.items()}, vocabulary)
+    return Fitted(model, labels, {name: of.astype(np.float32) for name, of in numbers.items()}, vocabulary)
 
 
-def logits(fitted: Fitted, asked: Array) -> Array:
-    """Return the logits (rows, labels) of features."""
+def outputs(fitted: Fitted, asked: Array) -> Array:
+    """Return the outputs (rows, outputs) of features."""
     of = fitted.numbers
     if isinstance(fitted.settings, TfidfLogistic | TfidfCharacters):
         vectorizer = _vectorizer(fitted.settings, fitted.vocabulary)
@@ -83,12 +77,12 @@ def save(fitted: Fitted, folder: Path, card: dict[str, Any]) -> None:
 
 
 def score(folder: Path, card: dict[str, Any], x: "pd.Series[str]") -> Array:
-    """Return the logits (rows, labels) of the model that save wrote; card is its model.json, the bytes verified."""
+    """Return the outputs (rows, outputs) of the model that save wrote; card is its model.json, the bytes verified."""
     from safetensors.numpy import load_file
 
     settings = TypeAdapter(Linear).validate_json(json.dumps(card["baseline"]))
     fitted = Fitted(settings, card["labels"], load_file(folder / "model/model.safetensors"), receipts.read_json(folder / "model/vocabulary.json"))
-    return logits(fitted, features(settings, x))
+    return outputs(fitted, features(settings, x))
 
 
 def _vectorizer(model: TfidfLogistic | TfidfCharacters, vocabulary: list[str] | None = None) -> Any:

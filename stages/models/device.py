@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from stages.contract.params import Compute
 from stages.contract.plugins import Encoded, take
+from stages.params.compute import Compute
 
 TRIM_THRESHOLD, MMAP_MAX, ARENA_MAX = -1, -4, -8  # malloc.h of glibc
 

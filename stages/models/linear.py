@@ -1,13 +1,13 @@
-"""Fits the head of a model by logistic regression on what reaches it: to the optimum, with no learning rate and no epochs."""
+"""Fits the head of a model, as a linear model of what reaches it: to the optimum, with no learning rate and no epochs."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from stages.contract.errors import ModelError
-from stages.contract.plugins import Encoded, Learning, Rows
+from stages.contract.plugins import Encoded, Learning, Problem, Rows
 from stages.contract.progress import Progress
 from stages.models import device
 
@@ -19,14 +19,13 @@ FEW, FOLDS = 2_000, 5  # rows of which a tenth is too few to choose by, and the 
 
 @dataclass(frozen=True)
 class Solved:
-    """A linear model of features as they are: weights (labels, width) and bias (labels), float32, and the labels in their order."""
+    """A linear model of features as they are: weights (outputs, width) and bias (outputs), float32."""
 
     weights: Array
     bias: Array
-    labels: list[Any]
 
-    def logits(self, features: Array) -> Array:
-        """Return the logits (rows, labels)."""
+    def outputs(self, features: Array) -> Array:
+        """Return the outputs (rows, outputs)."""
         return features @ self.weights.T + self.bias
 
     def put_into(self, layer: Any) -> None:
@@ -68,73 +67,76 @@ def features(model: Any, layer: Any, encoded: Encoded, lengths: list[int], colla
     return np.stack(found)
 
 
-def solve(known: Array, y: Any, c: float, balanced: bool = False) -> Solved:
-    """Return the logistic regression (L2, C = c) of labels y on features (rows, width) that are scaled to variance one; balanced weighs labels alike.
-
-    Newton's method with conjugate gradients converges in some ten steps where L-BFGS takes a hundred.
-    """
-    from sklearn.linear_model import LogisticRegression
+def solve(of_y: Problem, known: Array, targets: Array, outputs: int, c: float, balanced: bool = False) -> Solved:
+    """Return the problem's linear model (C = c) of features (rows, width) that are scaled to variance one; balanced weighs labels alike."""
     from sklearn.preprocessing import StandardScaler
 
     scaler: Any = StandardScaler().fit(known)
-    fitted = LogisticRegression(C=c, max_iter=1000, solver="newton-cg", class_weight="balanced" if balanced else None).fit(scaler.transform(known), y)
-    weights, bias = fitted.coef_, fitted.intercept_
-    if len(weights) == 1:  # of two labels scikit-learn keeps the difference alone
-        weights, bias = np.vstack([-weights / 2, weights / 2]), np.append(-bias / 2, bias / 2)
+    weights, bias = of_y.fit(scaler.transform(known), targets, outputs, c, balanced)
     weights = weights / scaler.scale_
     bias = bias - weights @ scaler.mean_
-    return Solved(weights.astype(np.float32), bias.astype(np.float32), list(fitted.classes_))
+    return Solved(weights.astype(np.float32), bias.astype(np.float32))
 
 
-def choose(known: Array, y: Any, asked: Array, y_asked: Any, cs: tuple[float, ...], balanced: bool = False) -> float:
-    """Return the C by which labels that were not learned from are likeliest: by cross-validation where rows are FEW, else those asked.
+def choose(
+    of_y: Problem, known: Array, targets: Array, asked: Array, targets_asked: Array, outputs: int, cs: tuple[float, ...], balanced: bool = False
+) -> float:
+    """Return the C by which targets that were not learned from are likeliest: by cross-validation where rows are FEW, else those asked.
 
-    Their likelihood tells more than a score of their labels would.
+    Their likelihood tells more than a score of what is predicted would.
     """
-    from scipy.special import log_softmax
     from sklearn.utils.class_weight import compute_sample_weight
 
     if len(cs) == 1:
         return cs[0]
-    features, labels = np.concatenate([known, asked]), np.concatenate([y, y_asked])
-    weights, folds = compute_sample_weight("balanced" if balanced else None, labels), list(_folds(labels, len(known)))
+    features, every = np.concatenate([known, asked]), np.concatenate([targets, targets_asked])
+    weights = compute_sample_weight("balanced", every) if balanced else np.ones(len(every))
+    folds = list(_folds(every, len(known)))
 
     def likelihood(c: float) -> float:
         total = 0.0
         for learned, others in folds:
-            solved = solve(features[learned], labels[learned], c, balanced)
-            likely, codes = log_softmax(solved.logits(features[others]), axis=1), {label: i for i, label in enumerate(solved.labels)}
-            total += sum(weights[row] * likely[i, codes[labels[row]]] for i, row in enumerate(others) if labels[row] in codes)
+            solved = solve(of_y, features[learned], every[learned], outputs, c, balanced)
+            likely = of_y.likelihood(solved.outputs(features[others]), every[others])
+            told = np.isfinite(likely)  # a label that no row of this fold had says nothing of C
+            total += float((weights[others] * likely)[told].sum())
         return total
 
     return max(sorted(cs), key=likelihood)
 
 
-def _folds(labels: Array, known: int) -> Any:
+def _folds(targets: Array, known: int) -> Any:
     """Return the rows to learn from and the others, for each fold: of the first `known` rows and the rest, where rows are many."""
-    from sklearn.model_selection import StratifiedKFold
+    from sklearn.model_selection import KFold, StratifiedKFold
 
-    times = min(FOLDS, int(np.unique(labels, return_counts=True)[1].min()))
-    if len(labels) > FEW or times < 2:
-        return [(np.arange(known), np.arange(known, len(labels)))]
-    return StratifiedKFold(times, shuffle=True, random_state=0).split(labels, labels)
+    classes = targets.ndim == 1 and np.issubdtype(targets.dtype, np.integer)
+    times = min(FOLDS, int(np.unique(targets, return_counts=True)[1].min()) if classes else len(targets))
+    if len(targets) > FEW or times < 2:
+        return [(np.arange(known), np.arange(known, len(targets)))]
+    return (StratifiedKFold if classes else KFold)(times, shuffle=True, random_state=0).split(targets, targets if classes else None)
+
+
+def array(targets: Sequence[Any]) -> Array:
+    """Return targets as an array: whole numbers as they are, others as float32, as torch has them."""
+    found = np.array(targets)
+    return found.astype(np.float32) if np.issubdtype(found.dtype, np.floating) else found
 
 
 @dataclass(frozen=True)
 class Begun:
-    """How a head begins: what validation says of it, as of epoch 0, and the logits and targets by which it says so.
+    """How a head begins: what validation says of it, as of epoch 0, and the outputs and targets by which it says so.
 
-    learn_both gives the head of a model the regression on train and validation, for where no epoch is better.
+    learn_both gives the head of a model the linear model of train and validation, for where no epoch is better.
     """
 
     measured: dict[str, float]
-    logits: Array
+    outputs: Array
     targets: Array
     learn_both: Callable[[Any], None]
 
 
-def begin(model: Any, new: frozenset[str], train: Rows, learning: Learning, cs: tuple[float, ...], balanced: bool) -> Begun:
-    """Let the head of a model begin as logistic regression on train, with the C that choose returns.
+def begin(of_y: Problem, model: Any, new: frozenset[str], train: Rows, learning: Learning, cs: tuple[float, ...], balanced: bool) -> Begun:
+    """Let the head of a model begin as the problem's linear model of train, with the C that choose returns.
 
     Linear probing, then fine-tuning (Kumar et al. 2022): features are not distorted by a head that begins at random.
     """
@@ -143,16 +145,17 @@ def begin(model: Any, new: frozenset[str], train: Rows, learning: Learning, cs: 
 
     layer = head(model, new)
     known, asked = (features(model, layer, rows.encoded, rows.lengths, learning.collate) for rows in (train, learning.validation))
-    y, targets = np.array(train.targets), np.array(learning.validation.targets)
-    solved = solve(known, y, c := choose(known, y, asked, targets, cs, balanced), balanced)
-    logits = solved.logits(asked)
-    loss = learning.loss(SequenceClassifierOutput(logits=torch.from_numpy(logits)), torch.from_numpy(targets))  # pyright: ignore[reportArgumentType]
+    (y, targets), width = map(array, (train.targets, learning.validation.targets)), layer.out_features
+    c = choose(of_y, known, y, asked, targets, width, cs, balanced)
+    solved = solve(of_y, known, y, width, c, balanced)
+    outputs = solved.outputs(asked)
+    loss = learning.loss(SequenceClassifierOutput(logits=torch.from_numpy(outputs)), torch.from_numpy(targets))  # pyright: ignore[reportArgumentType]
     solved.put_into(layer)
-    measured = {"epoch": 0.0, "step": 0} | {f"eval_{name}": of for name, of in learning.measure(logits, targets).items()} | {"eval_loss": float(loss)}
+    measured = {"epoch": 0.0, "step": 0} | {f"eval_{name}": of for name, of in learning.measure(outputs, targets).items()} | {"eval_loss": float(loss)}
     tried = ", ".join(f"{of:g}" for of in sorted(cs))
-    print(f"head: logistic regression, C = {c:g} of {tried}: validation {learning.metric} {measured[f'eval_{learning.metric}']:.4f}")
+    print(f"head: a linear model, C = {c:g} of {tried}: validation {learning.metric} {measured[f'eval_{learning.metric}']:.4f}")
 
     def learn_both(trained: Any) -> None:
-        solve(np.concatenate([known, asked]), np.concatenate([y, targets]), c, balanced).put_into(head(trained, new))
+        solve(of_y, np.concatenate([known, asked]), np.concatenate([y, targets]), width, c, balanced).put_into(head(trained, new))
 
-    return Begun(measured, logits, targets, learn_both)
+    return Begun(measured, outputs, targets, learn_both)

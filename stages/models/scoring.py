@@ -10,10 +10,10 @@ import pandas as pd
 
 from stages.contract import plugins, receipts
 from stages.contract.errors import ModelError
-from stages.contract.params import Compute
 from stages.contract.plugins import Encoded, Modality, Problem
 from stages.contract.progress import Progress
-from stages.models import cheap, device
+from stages.models import cheap, device, loading
+from stages.params.compute import Compute
 
 WINDOW = 16_384  # rows that are encoded at a time: what a tokenizer returns takes a hundred times the memory of a text
 
@@ -36,9 +36,9 @@ class Scorer:
         """Return the model's inputs for each sample."""
         return self.of_x.encoding.encode(samples, self.processor, self.settings)
 
-    def decode(self, logits: "np.ndarray[Any, Any]", samples: pd.DataFrame) -> pd.DataFrame:
-        """Return predicted and confidence of the samples (same index) that the logits are of."""
-        return self.of_y.decode(logits, self.card["labels"]).set_index(samples.index)
+    def decode(self, outputs: "np.ndarray[Any, Any]", samples: pd.DataFrame) -> pd.DataFrame:
+        """Return predicted and confidence of the samples (same index) that the outputs are of."""
+        return self.of_y.decode(outputs, self.card["labels"]).set_index(samples.index)
 
 
 def load(folder: Path, compute: Compute, sha256: str | None = None) -> Scorer:
@@ -56,20 +56,20 @@ def _loaded(folder: Path, card: dict[str, Any], compute: Compute) -> Scorer:
 
     on = device.set_up(compute)
     of_x, of_y = plugins.modality(card["modality"]["name"]), plugins.problem(card["problem"])
-    model = of_y.load(folder / "model", card["modality"]["name"], card["labels"], new_head=False)[0].eval()
+    model = loading.load(of_y, folder / "model", card["modality"]["name"], card["labels"], new_head=False)[0].eval()
     model = model.to(on, memory_format=getattr(torch, compute.memory_format))
     return Scorer(card, of_x, of_y, model, of_x.encoding.processor(folder / "model"), plugins.settings(card["modality"]), compute)
 
 
-def logits(scorer: Scorer, encoded: Encoded, progress: Callable[[int], None] | None = None, *, averaged: bool = True) -> "np.ndarray[Any, Any]":
-    """Return what the model says of encoded rows (rows, labels), float32: the mean over its views, or, not averaged, of the first view alone.
+def outputs(scorer: Scorer, encoded: Encoded, progress: Callable[[int], None] | None = None, *, averaged: bool = True) -> "np.ndarray[Any, Any]":
+    """Return what the model says of encoded rows (rows, outputs), float32: the mean over its views, or, not averaged, of the first view alone.
 
     progress is called after each batch with the number of its rows.
     """
     import torch
 
     of_x, settings, compute = scorer.of_x, scorer.settings, scorer.compute
-    found = np.empty((len(encoded), len(scorer.card["labels"])), dtype=np.float32)
+    found = np.empty((len(encoded), plugins.outputs(scorer.card["labels"])), dtype=np.float32)
     with torch.no_grad():  # not inference_mode: what a model keeps of it (BEiT its relative positions) would let no gradient pass later
         for batch, inputs in device.batches(encoded, of_x.encoding.lengths(encoded), of_x.encoding.collate(scorer.processor), compute.batch_size):
             with device.arithmetic(compute):
@@ -86,11 +86,11 @@ def logits(scorer: Scorer, encoded: Encoded, progress: Callable[[int], None] | N
 
 
 def score(scorer: Scorer, samples: pd.DataFrame, progress: Callable[[int], None] | None = None) -> "np.ndarray[Any, Any]":
-    """Return the logits (rows, labels) of samples, which are encoded a window at a time; progress takes the place of the lines that long work prints."""
-    found = np.empty((len(samples), len(scorer.card["labels"])), dtype=np.float32)
+    """Return the outputs (rows, outputs) of samples, which are encoded a window at a time; progress takes the place of the lines that long work prints."""
+    found = np.empty((len(samples), plugins.outputs(scorer.card["labels"])), dtype=np.float32)
     with Progress("score", len(samples)) as going:
         for start in range(0, len(samples), WINDOW):
-            found[start : start + WINDOW] = logits(scorer, scorer.encode(samples.iloc[start : start + WINDOW]), progress or going.advance)
+            found[start : start + WINDOW] = outputs(scorer, scorer.encode(samples.iloc[start : start + WINDOW]), progress or going.advance)
     return found
 
 

@@ -18,7 +18,7 @@ from ruamel.yaml.error import YAMLError
 from stages.contract import locks, receipts, settings, store, walk
 from stages.contract.errors import DagError, DataError, told
 from stages.contract.escape import one_line
-from stages.contract.params import Params
+from stages.params.task import Params
 
 ALONE = Path("data/.work/flow")  # of the one run of a DAG that goes on in this project
 LOCK, KEPT = Path("dvc.lock"), Path("data/.work/dvc.lock")

@@ -8,9 +8,9 @@ from html import escape
 from typing import Any
 
 from stages.contract.escape import one_line
-from stages.contract.params import Card
-from stages.judging import robustness, slices
+from stages.judging import robustness
 from stages.judging.cost import Cost
+from stages.params.register import Card
 
 
 def summary(decision: dict[str, Any], model: dict[str, Any]) -> str:
@@ -32,8 +32,10 @@ Model sha256 `{decision["candidate"]["model_sha256"]}`. Data `{data["source"]}` 
 class Facts:
     """What the card tells beside decision and report."""
 
-    rows: dict[str, Counter[str]]
-    """a part: its labels and their rows"""
+    labels: dict[str, Counter[str]]
+    """a part: the labels that its rows bear"""
+    parts: dict[str, int]
+    """a part: its rows"""
     far: list[str]
     """what of the data is far from what the base model was pretrained on"""
     cost: Cost | None
@@ -46,9 +48,9 @@ def write(decision: dict[str, Any], model: dict[str, Any], report: dict[str, Any
     models = [(name, _interval(of["intervals"][metric["name"]], 4), f"{of[slices_by]:.4f}") for name, of in report["models"].items()]
     labels = [
         (name, f"{of['precision']:.3f}", f"{of['recall']:.3f}", _interval(candidate["intervals"]["parts"][name], 3), str(of["support"]))
-        for name, of in candidate["labels"].items()
+        for name, of in candidate.get("labels", {}).items()
     ]
-    parts = [(part, str(rows.total()), ", ".join(f"{label} {n}" for label, n in sorted(rows.items()))) for part, rows in facts.rows.items()]
+    parts = [(part, str(rows), ", ".join(f"{label} {n}" for label, n in sorted(facts.labels[part].items()))) for part, rows in facts.parts.items()]
     confidence = f"{candidate['intervals']['confidence']:.0%}"
     return f"""{summary(decision, model)}
 ## Intended use
@@ -72,7 +74,7 @@ On the test rows, with {confidence} intervals:
 
 {_table(("model", metric["title"], slices_by), models)}
 
-{_table(("label", "precision", "recall", "F1", "test rows"), labels)}
+{_table(("label", "precision", "recall", "F1", "test rows"), labels) if labels else ""}
 
 ## Where it is weak
 
@@ -85,15 +87,20 @@ def _weak(report: dict[str, Any]) -> str:
     by, calibration = report["metric_of_slices"], report["calibration"]
     of_all = report["models"]["candidate"][by]
     below = [
-        f"{of['column']} {of['slice']}: {by} {_interval(of['of_rows'], 3)} on {of['rows']} rows, {of_all:.3f} on all"
-        for of in slices.weak(report["slices"], of_all)
+        f"{of['column']} {of['slice']}: {by} {_interval(of['of_rows'], 3)} on {of['rows']} rows, {of_all:.3f} on all" for of in report["slices"] if of["weak"]
     ]
     altered = [f"{robustness.name(of['transform'])}: {report['metric']['title']} drops by {_interval(of['drop'], 3)}" for of in report["robustness"]]
+    lines = [*(below or [f"No slice of the test rows is surely worse than all of them by {by}"]), *altered, *_confidence(calibration)]
+    return "".join(f"- {_safe(line)}.\n" for line in lines)
+
+
+def _confidence(calibration: dict[str, Any] | None) -> list[str]:
+    """Return how far the confidence can be believed, where there is one."""
+    if calibration is None:
+        return []
     plain, scaled = calibration["as_it_is"], calibration["scaled"]
     mended = f"divided by the temperature {scaled['temperature']:.3g}, by {scaled['error']:.3f}"
-    confidence = f"Its confidence is off by {plain['error']:.3f} on average; {mended if scaled['error'] < plain['error'] else 'no temperature mends that'}"
-    lines = [*(below or [f"No slice of the test rows lies wholly below the {by} of all"]), *altered, confidence]
-    return "".join(f"- {_safe(line)}.\n" for line in lines)
+    return [f"Its confidence is off by {plain['error']:.3f} on average; {mended if scaled['error'] < plain['error'] else 'no temperature mends that'}"]
 
 
 def _price(cost: Cost | None) -> str:

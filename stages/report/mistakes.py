@@ -13,9 +13,9 @@ SHOWN, MAPPED = 24, 6  # mistakes, and those of which a map says where the model
 DOUBT = [field.name for field in fields(Doubt)][1:]
 
 
-def collect(scorer: Scorer, test: pd.DataFrame, predictions: pd.DataFrame) -> list[Mistake]:
-    """Return the model's most confident mistakes among the test rows (predictions: same index)."""
-    wrong = page.most_confident(predictions, SHOWN)
+def collect(scorer: Scorer, test: pd.DataFrame, predictions: pd.DataFrame, severity: "pd.Series[float]") -> list[Mistake]:
+    """Return the model's worst mistakes among the test rows (predictions, severity: same index)."""
+    wrong = page.worst(predictions, severity, SHOWN)
     samples, saliency = test.loc[wrong.index], scorer.of_x.saliency
     maps: list[bytes | None] = [None] * len(wrong)
     if saliency and len(wrong):

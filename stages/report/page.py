@@ -5,7 +5,7 @@ and its Content-Security-Policy lets a browser fetch and run nothing.
 """
 
 from base64 import b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from math import floor
 from pathlib import Path
@@ -14,7 +14,6 @@ from typing import Any
 import pandas as pd
 
 from stages.contract.escape import one_line
-from stages.judging import slices
 
 TEMPLATE = Path(__file__).with_name("page.html")
 KINDS = {b"\x89PNG\r\n\x1a\n": "png", b"\xff\xd8\xff": "jpeg"}  # how a file begins: what the page shows as a picture
@@ -27,9 +26,10 @@ class Mistake:
     """A test row that the model gets wrong; x is a text, or a picture as PNG or JPEG, with a map of where the model looked."""
 
     x: str | bytes
-    true: str
-    predicted: str
+    true: str | float
+    predicted: str | float
     confidence: float
+    """NaN where nothing is known of it"""
     origin: str
     saliency: bytes | None = None
 
@@ -58,6 +58,8 @@ class Findings:
     """what stands under the title: name, value"""
     titles: Mapping[str, str]
     """a metric: as people call it"""
+    less: Collection[str]
+    """metrics of which less is better"""
     headlines: Mapping[str, Mapping[str, float]]
     """a model's metrics by name; the first model is the candidate, the others its baselines"""
     confidence: float
@@ -70,9 +72,10 @@ class Findings:
     """as taken_for returns it"""
     confusion: bytes
     curves: bytes
-    reliability: bytes
+    reliability: bytes | None
+    """null where there is no confidence"""
     mistakes: Sequence[Mistake]
-    """the most confident first"""
+    """the worst first"""
     wrong: int
     """test rows that are wrong in all"""
     doubts: Sequence[Doubt]
@@ -96,6 +99,7 @@ def write(path: Path, findings: Findings) -> None:
         "extract": lambda text: one_line(text, TEXT),
         "picture": _address,
         "place": _place,
+        "value": lambda of: of if isinstance(of, str) else f"{of:.4g}",
         "first_upper": lambda text: text[:1].upper() + text[1:],
     }
     page.tests["picture"] = lambda x: isinstance(x, bytes)
@@ -110,12 +114,13 @@ def write(path: Path, findings: Findings) -> None:
         baselines={name: findings.headlines[name] for name in baselines},
         intervals=intervals,
         start=min(floor(10 * min((of["low"] for of in intervals["parts"].values()), default=0)), 9) / 10,  # of the scale of a part's score
-        labels=sorted(model["labels"].items(), key=lambda item: (item[1]["f1"], item[0])),
+        labels=sorted(model.get("labels", {}).items(), key=lambda item: (item[1]["f1"], item[0])),
         alone=findings.cost.get(candidate),
         enough=enough(findings.found["beside"], findings.cost),
-        weak=slices.weak(findings.found["slices"], model[by]),
+        weak=[of for of in findings.found["slices"] if of["weak"]],
         metric=findings.found["metric"],
         by=findings.titles[by],
+        less=findings.less,
         slices=findings.found["slices"][:SLICES],
         alterations=[(_call(of["transform"]), of) for of in findings.found["robustness"]],
     )
@@ -128,17 +133,17 @@ def enough(beside: Mapping[str, Mapping[str, Any]], cost: Mapping[str, Mapping[s
     return min(equal, key=lambda name: cost[name]["megabytes"], default=None)
 
 
-def most_confident(predictions: pd.DataFrame, number: int) -> pd.DataFrame:
-    """Return the rows (y, candidate, confidence) that are wrong, the most confident first, at most `number` of them."""
-    return predictions[predictions["y"] != predictions["candidate"]].sort_values("confidence", ascending=False, kind="stable").head(number)
+def worst(predictions: pd.DataFrame, severity: "pd.Series[float]", number: int) -> pd.DataFrame:
+    """Return the rows (y, candidate, confidence) that are wrong, the worst first, at most `number` of them."""
+    return predictions.loc[severity[severity > 0].sort_values(ascending=False, kind="stable").head(number).index]
 
 
-def taken_for(y: "pd.Series[str]", predicted: "pd.Series[str]") -> dict[str, tuple[str, int]]:
-    """Return for each true label the wrong label that its rows got most often, and how many; ties go to the first by name."""
-    wrong = pd.DataFrame({"y": y, "predicted": predicted})[y != predicted]
-    counts = wrong.value_counts(["y", "predicted"]).rename("rows").reset_index().sort_values(["rows", "predicted"], ascending=[False, True])
-    most = counts.drop_duplicates("y").sort_values("y")
-    return {label: (other, int(rows)) for label, other, rows in most[["y", "predicted", "rows"]].itertuples(index=False)}
+def taken_for(pairs: pd.DataFrame) -> dict[str, tuple[str, int]]:
+    """Return for each true label of pairs (actual, predicted) the wrong one that it got most often, and how often; ties go to the first by name."""
+    wrong = pairs[pairs["actual"] != pairs["predicted"]]
+    counts = wrong.value_counts(["actual", "predicted"]).rename("rows").reset_index().sort_values(["rows", "predicted"], ascending=[False, True])
+    most = counts.drop_duplicates("actual").sort_values("actual")
+    return {label: (other, int(rows)) for label, other, rows in most[["actual", "predicted", "rows"]].itertuples(index=False)}
 
 
 def _plain(value: object) -> object:

@@ -11,9 +11,10 @@ from stages.contract.escape import one_line
 COLOURS = {"train": "#8a94a6", "validation": "#2457a6", "interval": "#b9cdec"}
 
 
-def confusion(y: "pd.Series[str]", predicted: "pd.Series[str]", labels: list[str], path: Path) -> None:
-    """Draw the confusion matrix as PNG: rows are true labels, shades are shares of the row, numbers are counts."""
-    counts = pd.crosstab(pd.Categorical(y, labels), pd.Categorical(predicted, labels), dropna=False).to_numpy()
+def confusion(pairs: pd.DataFrame, labels: list[str], path: Path) -> None:
+    """Draw the confusion matrix of pairs (actual, predicted) as PNG: rows are true labels, shades are shares of the row, numbers are counts."""
+    labels = [*labels, *sorted({*pairs["actual"], *pairs["predicted"]} - set(labels))]
+    counts = pd.crosstab(pd.Categorical(pairs["actual"], labels), pd.Categorical(pairs["predicted"], labels), dropna=False).to_numpy()
     shares = counts / counts.sum(axis=1, keepdims=True).clip(min=1)
     size = min(4 + 0.45 * len(labels), 30)
     figure, axes = _figure(1, (size, size))
@@ -24,11 +25,24 @@ def confusion(y: "pd.Series[str]", predicted: "pd.Series[str]", labels: list[str
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
     right = int(counts.trace())
-    axes.set_title(f"{right} of {counts.sum()} test rows right", fontsize="medium")
+    axes.set_title(f"{right} of {counts.sum()} right", fontsize="medium")
     if len(labels) <= 30:  # beyond that the numbers cannot be read
         for i in ticks:
             for j in ticks:
                 axes.text(j, i, str(counts[i, j]), ha="center", va="center", color="white" if shares[i, j] > 0.5 else "black")
+    path.write_bytes(_png(figure))
+
+
+def scatter(y: "pd.Series[float]", predicted: "pd.Series[float]", path: Path) -> None:
+    """Draw predicted beside true numbers as PNG; on the dashed line they are equal."""
+    figure, axes = _figure(1, (5.5, 5.5))
+    ends = [min(y.min(), predicted.min()), max(y.max(), predicted.max())]
+    axes.plot(ends, ends, color=COLOURS["train"], linewidth=1, linestyle="--")
+    axes.plot(y, predicted, "o", color=COLOURS["validation"], markersize=4, alpha=0.35, markeredgewidth=0)
+    axes.set_xlabel("true")
+    axes.set_ylabel("predicted")
+    axes.set_title(f"{len(y)} test rows", fontsize="medium")
+    _plain(axes)
     path.write_bytes(_png(figure))
 
 

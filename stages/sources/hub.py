@@ -18,8 +18,8 @@ from huggingface_hub.utils import build_hf_headers, logging
 
 from stages.contract.errors import SourceError, UnreachableError
 from stages.contract.escape import extract, one_line, redact
-from stages.contract.params import Hub
 from stages.contract.receipts import sha256
+from stages.params.sources import Hub
 
 HOME = "https://huggingface.co"
 SILENCE = 10.0  # seconds that a hub may take to begin an answer

@@ -13,8 +13,8 @@ from packaging.tags import platform_tags
 
 from stages.contract.errors import SourceError, UnreachableError
 from stages.contract.escape import extract, one_line
-from stages.contract.params import Package
 from stages.contract.receipts import sha256
+from stages.params.sources import Package
 
 BESIDE = ("manylinux2014_x86_64",)  # wheels of another platform are read too: nothing of them is run
 MAX_BYTES = 8 * 1024**3  # of one member, unpacked

@@ -7,10 +7,11 @@ from typing import Any
 
 from stages.contract import progress, stopping
 from stages.contract.errors import ModelError
-from stages.contract.params import Compute, Finetune
 from stages.contract.plugins import Learning, kept, merit
 from stages.methods import memory, resuming
 from stages.models import device
+from stages.params.compute import Compute
+from stages.params.finetune import Finetune
 
 MERIT = "eval_merit"  # the one number by which Trainer compares epochs
 PATIENCE = 25  # seconds from a signal to a checkpoint; who sends one often kills after 30
@@ -83,7 +84,7 @@ def fit(model: Any, learning: Learning, finetune: Finetune, compute: Compute, wo
         def on_evaluate(self, *_: Any, metrics: dict[str, float], **__: Any) -> None:
             shown = (f"{k.removeprefix('eval_')} {v:.4f}" for k, v in metrics.items() if k.startswith("eval_") and not k.endswith(CLOCK))
             print(f"epoch {metrics['epoch']:g} of {finetune.epochs}: validation {', '.join(shown)}")
-            metrics[MERIT] = merit(metrics, finetune.best_metric)
+            metrics[MERIT] = merit(metrics, finetune.best_metric, learning.less)
 
     def measure(said: Any) -> dict[str, float]:
         if trainer.state.epoch == 1:
@@ -106,7 +107,7 @@ def fit(model: Any, learning: Learning, finetune: Finetune, compute: Compute, wo
         resuming.keep(trainer, checkpoint, wish)
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     history = begun + [{k: v for k, v in entry.items() if not k.endswith((*CLOCK, MERIT))} for entry in trainer.state.log_history]
-    if begun and kept(history, finetune.best_metric, learning.metric) is history[0]:
+    if begun and kept(history, finetune.best_metric, learning.metric, learning.less) is history[0]:
         model.load_state_dict(at_first)
     return history
 

@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from typing import Any
 
-from stages.contract.params import CrossEntropy
+from stages.params.finetune import CrossEntropy
 
 
-def loss(settings: CrossEntropy, targets: list[int]) -> Callable[..., Any]:
+def loss(settings: CrossEntropy, _: Any, targets: list[int]) -> Callable[..., Any]:
     """Return the loss of outputs.logits (rows, labels) against labels (rows,), a mean over the batch.
 
     Where gradients are accumulated, num_items_in_batch is the number of rows of all the accumulated batches.

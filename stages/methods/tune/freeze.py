@@ -3,9 +3,9 @@
 from typing import Any
 
 from stages.contract.errors import ModelError
-from stages.contract.params import Freeze
 from stages.contract.plugins import Learning
 from stages.methods import prefix
+from stages.params.finetune import Freeze
 
 
 def prepare(model: Any, new: frozenset[str], learning: Learning, settings: Freeze) -> tuple[Any, Learning]:

@@ -3,8 +3,8 @@
 from typing import Any
 
 from stages.contract.errors import ModelError
-from stages.contract.params import Full
 from stages.contract.plugins import Learning
+from stages.params.finetune import Full
 
 
 def prepare(model: Any, _new: frozenset[str], learning: Learning, settings: Full) -> tuple[Any, Learning]:

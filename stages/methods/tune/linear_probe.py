@@ -3,8 +3,8 @@
 from dataclasses import replace
 from typing import Any
 
-from stages.contract.params import LinearProbe
 from stages.contract.plugins import Learning, Rows
+from stages.params.finetune import LinearProbe
 
 
 def prepare(model: Any, _new: frozenset[str], learning: Learning, _: LinearProbe) -> tuple[Any, Learning]:

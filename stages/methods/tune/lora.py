@@ -4,9 +4,9 @@ from typing import Any
 
 from stages.contract.errors import ModelError
 from stages.contract.escape import extract, one_line
-from stages.contract.params import Lora
 from stages.contract.plugins import Learning
 from stages.methods import batchnorm
+from stages.params.finetune import Lora
 
 
 def prepare(model: Any, new: frozenset[str], learning: Learning, settings: Lora) -> tuple[Any, Learning]:

@@ -15,9 +15,10 @@ import pandas as pd
 
 from stages.contract import draws, progress
 from stages.contract.escape import one_line
-from stages.contract.params import Albumentations, Augment, ImageModality, Transform
 from stages.modalities.image import pictures, reading
 from stages.modalities.image.pictures import Limits, PictureError, Rgb
+from stages.params.augment import Augment, Transform
+from stages.params.image import Albumentations, ImageModality
 
 COPIES = f"copies{pictures.PACK}"
 FOREIGN = {"read_fn", "reference_images", "metadata_key", "font_path", "image"}  # arguments of transforms that read files, run code or need more than a picture
@@ -40,7 +41,7 @@ def _named(transform: Transform) -> partial[Any]:
     import albumentations
 
     if not isinstance(transform, Albumentations):
-        raise AssertionError("contract/params.py lets no text's transform in")
+        raise AssertionError("params/task.py lets no text's transform in")
     made = getattr(albumentations, transform.transform, None)
     if not (inspect.isclass(made) and issubclass(made, (albumentations.ImageOnlyTransform, albumentations.DualTransform))):
         raise ValueError(f"albumentations {albumentations.__version__} has no transform {transform.transform}")

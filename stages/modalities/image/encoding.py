@@ -17,11 +17,12 @@ import pandas as pd
 from stages.contract import draws
 from stages.contract.errors import ModelError
 from stages.contract.escape import one_line
-from stages.contract.params import Augment, ImageModality, Transform
 from stages.contract.plugins import Encoded
 from stages.modalities.image import pictures, reading
 from stages.modalities.image.altering import Policy
 from stages.modalities.image.pictures import Rgb
+from stages.params.augment import Augment, Transform
+from stages.params.image import ImageModality
 
 KEPT_BYTES = 2**30  # of resized train pictures
 SIDES = (224, 256, 384, 192, 160, 128, 96, 64, 32, 240, 260, 288, 299, 320, 331, 336, 378, 380, 392, 448, 512, 518, 600)  # that published models read

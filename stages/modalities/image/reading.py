@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from stages.contract import draws, groups, paths, progress
 from stages.contract.errors import ReceiptError
 from stages.contract.escape import extract, one_line
-from stages.contract.params import Encoding, ImageModality
 from stages.modalities.image import near, pictures
 from stages.modalities.image.pictures import Limits, PictureError, Rgb
+from stages.params.image import ImageModality
+from stages.params.types import Encoding
 
 DATA = Path("data")
 OPPONENTS = np.array([[1, -1, 0], [0.5, 0.5, -1]], np.float32)  # of red, green, blue: red-green and yellow-blue

@@ -5,9 +5,9 @@ from pathlib import Path
 import pandas as pd
 
 from stages.contract.escape import extract
-from stages.contract.params import ImageModality
 from stages.modalities.image import encoding, pictures, reading
 from stages.modalities.image.pictures import Rgb
+from stages.params.image import ImageModality
 
 SIDE = 224  # pixels of a picture on a page
 SHEET_ROWS = 30  # labels of a contact sheet

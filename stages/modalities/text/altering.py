@@ -11,15 +11,17 @@ import numpy as np
 import pandas as pd
 
 from stages.contract import draws
-from stages.contract.params import Albumentations, Augment, Case, Keyboard, Ocr, RandomCharacter, RandomWord, SplitWord, TextModality, Transform
 from stages.modalities.text import reading
+from stages.params.augment import Augment, Transform
+from stages.params.image import Albumentations
+from stages.params.text import Case, Keyboard, Ocr, RandomCharacter, RandomWord, SplitWord, TextModality
 
 NEED_TORCH = ("nlpaug.util.selection.filtering", "nlpaug.util.selection.randomness")  # by which its language models alone draw
 EVERY_WORD = 1_000_000  # nlpaug alters at most 10 words or characters unless told otherwise
 
 
 def faults(transforms: tuple[Transform, ...]) -> list[str]:  # noqa: ARG001
-    """Return nothing: contract/params.py says all there is to say of transforms of texts."""
+    """Return nothing: stages/params/text.py says all there is to say of transforms of texts."""
     return []
 
 
@@ -85,4 +87,4 @@ def _augmenter(transform: Transform) -> Callable[[str], Any]:
         case Case():
             return str.upper if transform.to == "upper" else str.lower
         case Albumentations():
-            raise AssertionError("contract/params.py lets no picture's transform in")
+            raise AssertionError("params/task.py lets no picture's transform in")

@@ -10,9 +10,10 @@ import pandas as pd
 
 from stages.contract.errors import ModelError
 from stages.contract.escape import one_line
-from stages.contract.params import Augment, TextModality, Transform
 from stages.contract.plugins import Encoded
 from stages.modalities.text import altering
+from stages.params.augment import Augment, Transform
+from stages.params.text import TextModality
 
 VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json")
 SENTENCEPIECE = ("tokenizer.model", "spiece.model", "spm.model", "sentencepiece.bpe.model", "sentencepiece.model")  # Refit does without its library

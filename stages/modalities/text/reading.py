@@ -14,8 +14,9 @@ import pandas as pd
 from stages.contract import characters, encodings, groups
 from stages.contract.errors import ModelError
 from stages.contract.escape import one_line
-from stages.contract.params import Encoding, TextModality
 from stages.modalities.text import near
+from stages.params.text import TextModality
+from stages.params.types import Encoding
 
 MOST_CHARACTERS = 1_000_000  # of a text, whatever params.yaml says: more is no sample
 MAX_BYTES = 4 * MOST_CHARACTERS  # of one text file

@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from stages.contract import receipts
-from stages.contract.params import TextModality
+from stages.params.text import TextModality
 
 
 def show(samples: pd.DataFrame, settings: TextModality) -> list[str]:  # noqa: ARG001

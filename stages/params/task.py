@@ -1,0 +1,119 @@
+"""All of params.yaml: its tasks, with what must agree between their sections, its sources and its flows."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field
+
+from stages.params.augment import Augment, Split
+from stages.params.compute import Compute
+from stages.params.data import Data
+from stages.params.evaluate import Evaluate, LabelIssues
+from stages.params.finetune import Finetune
+from stages.params.flows import Flows
+from stages.params.image import ImageModality
+from stages.params.problems import Problem
+from stages.params.register import Calibration, Ceiling, EachLabel, Floor, Register, Slices
+from stages.params.sources import Source
+from stages.params.text import TextModality
+from stages.params.types import Key, Strict
+from stages.params.validate import Validate
+
+Modality = TextModality | ImageModality
+
+
+@dataclass(frozen=True)
+class Task(Strict):
+    """One data set, one base model and their settings; gives one registered model."""
+
+    modality: Annotated[Modality, Field(discriminator="name")]
+    """what x is"""
+    problem: Annotated[Problem, Field(discriminator="name")]
+    """what y is"""
+    base: Key
+    """the pretrained model, a source: data/raw/BASE"""
+    data: Data
+    """the labelled data"""
+    compute: Compute
+    """with what the work is done"""
+    validate: Validate
+    """what the data must satisfy"""
+    augment: Augment
+    """altered copies of train rows"""
+    split: Split
+    """train, validation, test"""
+    label_issues: LabelIssues
+    """rows whose label may be wrong"""
+    finetune: Finetune
+    """how the base model learns"""
+    evaluate: Evaluate
+    """what the candidate is measured beside"""
+    register: Register
+    """what promotion asks for"""
+
+    def __post_init__(self) -> None:
+        wrong = [*self._foreign(), *self._metrics(), *self._labels()]
+        if self.finetune.objective.name not in self.problem.OBJECTIVES:
+            objectives = ", ".join(self.problem.OBJECTIVES)
+            wrong.append(f"finetune.objective: {self._have(self.finetune.objective.name, objectives)}")
+        if self.augment.on_the_fly and self.modality.READS != "image":
+            wrong.append("augment.on_the_fly: pictures alone are altered on the fly")
+        if wrong:
+            raise ValueError("; ".join(wrong))
+
+    def _have(self, lacking: str, has: str) -> str:
+        return f"the problem {self.problem.name} has no {lacking}; it has {has}"
+
+    def _foreign(self) -> Iterator[str]:
+        """Yield a line if transforms or baselines read another modality."""
+        altered = (*self.augment.transforms, *self.evaluate.robustness.transforms)
+        named = (*altered, *self.evaluate.baselines, *filter(None, [self.label_issues.model]))
+        reads = self.modality.READS
+        if foreign := [of.name for of in named if getattr(of, "READS", reads) != reads]:
+            yield f"{', '.join(foreign)}: not for the modality {self.modality.name}"
+
+    def _metrics(self) -> Iterator[str]:
+        """Yield a line for each metric that the problem does not have where it is named."""
+        known, less = self.problem.HEADLINES, self.problem.LESS
+        more = tuple(name for name in known if name not in less)
+        named: list[tuple[str, str, tuple[str, ...]]] = [
+            ("finetune.best_metric", self.finetune.best_metric, (*known, "loss", "last")),
+            ("evaluate.metric", self.evaluate.metric or self.problem.METRICS[0], self.problem.METRICS),
+        ]
+        for i, gate in enumerate(self.register.gates):
+            if isinstance(gate, Floor | Ceiling):
+                has = more if isinstance(gate, Floor) else less
+                named.append((f"register.gates.{i}.metric", gate.metric, has))
+        for place, metric, there in named:
+            if metric not in there:
+                yield f"{place}: {self._have(metric, ', '.join(there) or 'none')}"
+
+    def _labels(self) -> Iterator[str]:
+        """Yield a line for each setting that asks for labels which the problem does not have."""
+        kind, validate = self.problem.LABELS, self.validate
+        asked = {
+            "validate.min_rows_per_label": validate.min_rows_per_label,
+            "validate.max_label_ratio": validate.max_label_ratio,
+            "validate.label_distribution": validate.label_distribution,
+        }
+        yield from (
+            f"{place}: the problem {self.problem.name} has no labels; say null" for place, value in asked.items() if kind == "none" and value is not None
+        )
+        if kind != "one" and self.label_issues.model:
+            yield f"label_issues.model: a row of the problem {self.problem.name} is not one label; say null"
+        for i, gate in enumerate(self.register.gates):
+            if kind == "none" and isinstance(gate, EachLabel | Calibration | Slices):
+                yield f"register.gates.{i}: {gate.name} is about labels, which the problem {self.problem.name} has not"
+
+
+@dataclass(frozen=True)
+class Params(Strict):
+    """All of params.yaml."""
+
+    flows: Flows
+    """when the DAG runs by itself"""
+    sources: dict[Key, Source]
+    """what fetch brings"""
+    tasks: dict[Key, Task]
+    """what is trained; a key names the task, its stages and its registered model"""
