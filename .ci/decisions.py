@@ -18,7 +18,10 @@ TASKS = ("questions", "solar_cells")
 def main() -> None:
     """Print a line a gate, and exit with 1 where a decision is not supported by its numbers, or does not promote."""
     faults = [f"{task}: {fault}" for task in TASKS for fault in _faults(task)]
-    print("\n".join(faults) or f"the decisions on {' and '.join(TASKS)} follow from their numbers, and both promote")
+    print(
+        "\n".join(faults)
+        or f"the decisions on {' and '.join(TASKS)} follow from their numbers, and both promote"
+    )
     sys.exit(bool(faults))
 
 
@@ -26,24 +29,47 @@ def _faults(task: str) -> list[str]:
     decision = json.loads(Path(f"data/register/{task}/decision.json").read_text("utf-8"))
     predictions = pd.read_parquet(f"data/evaluate/{task}/predictions.parquet")
     faults = [] if decision["outcome"] == "promote" else [f"it was decided: {decision['outcome']}"]
-    faults += [] if {verdict["outcome"] for verdict in decision["verdicts"]} == {"promote"} else ["not every gate promotes"]
+    faults += (
+        []
+        if {verdict["outcome"] for verdict in decision["verdicts"]} == {"promote"}
+        else ["not every gate promotes"]
+    )
     for verdict in decision["verdicts"]:
         print(f"{task}: {verdict['gate']}: {verdict['reason']}")
         if verdict["gate"] == "floor":
             score = _score(predictions, "candidate")
-            faults += [] if np.isclose(score, verdict["value"]) and score >= verdict["least"] else [f"its floor is of {verdict['value']}, not {score}"]
+            faults += (
+                []
+                if np.isclose(score, verdict["value"]) and score >= verdict["least"]
+                else [f"its floor is of {verdict['value']}, not {score}"]
+            )
         if verdict["gate"] == "beats_baseline":
-            faults += [fault for name, numbers in verdict["against"].items() for fault in _unsupported(predictions, name, numbers)]
+            faults += [
+                fault
+                for name, numbers in verdict["against"].items()
+                for fault in _unsupported(predictions, name, numbers)
+            ]
     return faults
 
 
 def _unsupported(predictions: pd.DataFrame, name: str, numbers: dict[str, Any]) -> list[str]:
     """Return what a comparison with a baseline says that its own predictions and bounds do not."""
     scores = [_score(predictions, of) for of in ("candidate", name)]
-    same = np.allclose([*scores, scores[0] - scores[1]], [numbers[key] for key in ("candidate", "baseline", "difference")])
+    same = np.allclose(
+        [*scores, scores[0] - scores[1]],
+        [numbers[key] for key in ("candidate", "baseline", "difference")],
+    )
     faults = [] if same else [f"{name}: the scores are {scores}"]
-    faults += [] if numbers["lower"] < numbers["difference"] < numbers["upper"] else [f"{name}: the bounds do not hold the difference"]
-    return faults + ([] if numbers["lower"] > numbers["margin"] else [f"{name}: the bound {numbers['lower']:.4f} does not exceed {numbers['margin']}"])
+    faults += (
+        []
+        if numbers["lower"] < numbers["difference"] < numbers["upper"]
+        else [f"{name}: the bounds do not hold the difference"]
+    )
+    return faults + (
+        []
+        if numbers["lower"] > numbers["margin"]
+        else [f"{name}: the bound {numbers['lower']:.4f} does not exceed {numbers['margin']}"]
+    )
 
 
 def _score(rows: pd.DataFrame, model: str) -> float:

@@ -48,7 +48,10 @@ def main() -> None:
     pip("--no-compile", f"torch=={versions['torch']}")
     rest = ("-c", "constraints.txt", "-e", ".[dev]")
     if fault := by_uv(versions["uv"], rest):
-        print(f"set-up: {fault}; pip installs the rest, which takes a minute or two longer", flush=True)
+        print(
+            f"set-up: {fault}; pip installs the rest, which takes a minute or two longer",
+            flush=True,
+        )
         pip("--no-compile", *rest)
     compile_used()
     under_way.unlink()
@@ -56,12 +59,28 @@ def main() -> None:
 
 def pins() -> dict[str, str]:
     """Return the versions of constraints.txt."""
-    return dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#"))
+    return dict(
+        line.split("==")
+        for line in (ROOT / "constraints.txt").read_text().splitlines()
+        if not line.startswith("#")
+    )
 
 
 def pip(*arguments: str) -> None:
     """Run `pip install`; exits with its exit code where it fails, after its own message."""
-    done = subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *arguments], cwd=ROOT, check=False)
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            *arguments,
+        ],
+        cwd=ROOT,
+        check=False,
+    )
     if done.returncode:
         sys.exit(done.returncode)
 
@@ -69,11 +88,32 @@ def pip(*arguments: str) -> None:
 def by_uv(version: str, arguments: tuple[str, ...]) -> str | None:
     """Install by uv, from where pip would install; return what went wrong, or None."""
     quietly = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
-    if subprocess.run([*quietly, "install", f"uv=={version}"], capture_output=True, check=False).returncode:
+    if subprocess.run(
+        [*quietly, "install", f"uv=={version}"], capture_output=True, check=False
+    ).returncode:
         return f"uv {version} cannot be installed"
-    said = subprocess.run([sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=True).stdout
-    command = [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--python", sys.executable, *arguments]
-    done = subprocess.run(command, cwd=ROOT, env=as_uv_says(said) | os.environ, capture_output=True, text=True, check=False)
+    said = subprocess.run(
+        [sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=True
+    ).stdout
+    command = [
+        sys.executable,
+        "-m",
+        "uv",
+        "pip",
+        "install",
+        "--quiet",
+        "--python",
+        sys.executable,
+        *arguments,
+    ]
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        env=as_uv_says(said) | os.environ,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if not done.returncode:
         return None
     return f"uv failed ({' '.join(done.stderr.split())[:300]})"
@@ -87,7 +127,10 @@ def as_uv_says(configured: str) -> dict[str, str]:
             key, _, value = line.partition("=")
             if key.startswith(f"{where}.") and (name := key.removeprefix(f"{where}.")) in OPTIONS:
                 words = str(ast.literal_eval(value)).split()
-                found[name] = [str(Path(word).expanduser()) if name in PATHS and "://" not in word else word for word in words]
+                found[name] = [
+                    str(Path(word).expanduser()) if name in PATHS and "://" not in word else word
+                    for word in words
+                ]
     told = {OPTIONS[name][0]: OPTIONS[name][1].join(words) for name, words in found.items()}
     # pip takes the best version of all indexes; uv by itself only those of the first index that knows the package.
     return {"UV_INDEX_STRATEGY": "unsafe-best-match"} | told
@@ -111,8 +154,15 @@ def _is_whole(file: importlib.metadata.PackagePath) -> bool:
 
 def compile_used(environment: Mapping[str, str] = os.environ) -> None:
     """Import what the stages use, so that its bytecode is there, also where the user has Python write none."""
-    writing = {name: value for name, value in environment.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    running = [subprocess.Popen([sys.executable, "-c", f"import {names}"], env=writing, stderr=subprocess.DEVNULL) for names in USED]
+    writing = {
+        name: value for name, value in environment.items() if name != "PYTHONDONTWRITEBYTECODE"
+    }
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", f"import {names}"], env=writing, stderr=subprocess.DEVNULL
+        )
+        for names in USED
+    ]
     for process in running:
         process.wait()
 

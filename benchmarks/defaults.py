@@ -40,33 +40,47 @@ Parts = dict[str, pd.DataFrame]
 
 def banking77() -> Parts:
     """Return 77 intents of bank customers, the published parts."""
-    return {part: pd.read_csv(DATA / f"banking77/{part}.csv", names=["x", "y"], header=0) for part in ("train", "test")}
+    return {
+        part: pd.read_csv(DATA / f"banking77/{part}.csv", names=["x", "y"], header=0)
+        for part in ("train", "test")
+    }
 
 
 def sst2() -> Parts:
     """Return sentences of film reviews, the published parts."""
-    return {part: pd.read_csv(DATA / f"sst2/{part}.tsv", sep="\t", names=["x", "y"], quoting=3) for part in ("train", "test")}
+    return {
+        part: pd.read_csv(DATA / f"sst2/{part}.tsv", sep="\t", names=["x", "y"], quoting=3)
+        for part in ("train", "test")
+    }
 
 
 def financial_phrasebank() -> Parts:
     """Return sentences of financial news, on whose feeling at least half of the annotators agree."""
-    return _drawn(pd.read_csv(DATA / "financial_phrasebank/all-data.csv", names=["y", "x"], header=0))
+    return _drawn(
+        pd.read_csv(DATA / "financial_phrasebank/all-data.csv", names=["y", "x"], header=0)
+    )
 
 
 def sms_spam() -> Parts:
     """Return text messages, spam or not."""
-    return _drawn(pd.read_csv(DATA / "sms_spam/SMSSpamCollection.tsv", sep="\t", names=["y", "x"], quoting=3))
+    return _drawn(
+        pd.read_csv(DATA / "sms_spam/SMSSpamCollection.tsv", sep="\t", names=["y", "x"], quoting=3)
+    )
 
 
 def hotel_reviews() -> Parts:
     """Return Chinese reviews of hotels, good or bad."""
-    return _drawn(pd.read_csv(DATA / "zh_reviews/ChnSentiCorp_htl_all.csv", names=["y", "x"], header=0))
+    return _drawn(
+        pd.read_csv(DATA / "zh_reviews/ChnSentiCorp_htl_all.csv", names=["y", "x"], header=0)
+    )
 
 
 def shopping_reviews() -> Parts:
     """Return Chinese reviews of ten kinds of goods: of what kind is it?"""
     with zipfile.ZipFile(DATA / "zh_reviews/online_shopping_10_cats.zip") as archive:
-        table = pd.read_csv(io.BytesIO(archive.read(archive.namelist()[0])), names=["y", "good", "x"], header=0)
+        table = pd.read_csv(
+            io.BytesIO(archive.read(archive.namelist()[0])), names=["y", "good", "x"], header=0
+        )
     return _drawn(table.sample(MOST, random_state=SEED))
 
 
@@ -95,14 +109,30 @@ def pneumonia() -> Parts:
 
     with np.load(DATA / "pneumoniamnist/pneumoniamnist.npz") as held:
         return {
-            part: pd.DataFrame({"x": [png(of) for of in held[f"{part}_images"]], "y": np.where(held[f"{part}_labels"].ravel(), "pneumonia", "sound")})
+            part: pd.DataFrame(
+                {
+                    "x": [png(of) for of in held[f"{part}_images"]],
+                    "y": np.where(held[f"{part}_labels"].ravel(), "pneumonia", "sound"),
+                }
+            )
             for part in ("train", "test")
         }
 
 
 SETS: dict[str, Callable[[], Parts]] = {
     of.__name__: of
-    for of in (banking77, sst2, financial_phrasebank, sms_spam, hotel_reviews, shopping_reviews, hymenoptera, cats_dogs_birds, cifar10, pneumonia)
+    for of in (
+        banking77,
+        sst2,
+        financial_phrasebank,
+        sms_spam,
+        hotel_reviews,
+        shopping_reviews,
+        hymenoptera,
+        cats_dogs_birds,
+        cifar10,
+        pneumonia,
+    )
 }
 
 
@@ -137,7 +167,9 @@ def lay_out(parts: Parts, rows: str, folder: Path) -> None:
     for part, of in {"train": train, "test": parts["test"]}.items():
         if isinstance(of["x"].iloc[0], str):
             folder.mkdir(exist_ok=True)
-            of.rename(columns={"x": "text", "y": "label"}).to_csv(folder / f"{part}.csv", index=False)
+            of.rename(columns={"x": "text", "y": "label"}).to_csv(
+                folder / f"{part}.csv", index=False
+            )
             continue
         for i, (content, label) in enumerate(of[["x", "y"]].itertuples(index=False)):
             suffix = "png" if content.startswith(b"\x89PNG") else "jpg"
@@ -151,37 +183,61 @@ def run(project: Path, name: str, rows: str, parts: Parts) -> dict[str, Any]:
     task, brought = f"{name}_{rows}", project.parent / "brought"
     shutil.rmtree(brought, ignore_errors=True)
     lay_out(parts, rows, brought)
-    said = json.loads(_command(project, sys.executable, "-m", "stages.cli", "add", task, str(brought), "--json"))
+    said = json.loads(
+        _command(project, sys.executable, "-m", "stages.cli", "add", task, str(brought), "--json")
+    )
     began = time.monotonic()
     failed = None
     try:
         _command(project, "dvc", "repro", f"register@{task}")
     except subprocess.CalledProcessError as error:
-        failed = next((line for line in error.stderr.splitlines() if line.startswith("refit: ")), "failed")
+        failed = next(
+            (line for line in error.stderr.splitlines() if line.startswith("refit: ")), "failed"
+        )
     minutes = (time.monotonic() - began) / 60
-    of = {"set": name, "rows": rows, "base": said["base"], "chosen": said["chosen"], "minutes": round(minutes, 1)}
+    of = {
+        "set": name,
+        "rows": rows,
+        "base": said["base"],
+        "chosen": said["chosen"],
+        "minutes": round(minutes, 1),
+    }
     if failed:
         return of | {"verdict": failed}
     metrics, report, decision, timing = (
         json.loads((project / "data" / stage / task / file).read_text())
-        for stage, file in (("evaluate", "metrics.json"), ("evaluate", "report.json"), ("register", "decision.json"), ("finetune", "timing.json"))
+        for stage, file in (
+            ("evaluate", "metrics.json"),
+            ("evaluate", "report.json"),
+            ("register", "decision.json"),
+            ("finetune", "timing.json"),
+        )
     )
-    best = max(metrics["baselines"], key=lambda baseline: metrics["baselines"][baseline]["macro_f1"])
+    best = max(
+        metrics["baselines"], key=lambda baseline: metrics["baselines"][baseline]["macro_f1"]
+    )
     interval = report["models"]["candidate"]["intervals"]["macro_f1"]
     return of | {
         "verdict": decision["outcome"],
         "accuracy": round(metrics["accuracy"], 4),
         "macro_f1": [round(interval[at], 4) for at in ("value", "low", "high")],
         "best_baseline": best,
-        "baselines": {baseline: round(scores["macro_f1"], 4) for baseline, scores in metrics["baselines"].items()},
+        "baselines": {
+            baseline: round(scores["macro_f1"], 4)
+            for baseline, scores in metrics["baselines"].items()
+        },
         "training_minutes": round(timing["seconds_of_work"] / 60, 1),
         "test_rows": metrics["rows"],
     }
 
 
 def _command(project: Path, *command: str) -> str:
-    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-    done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False)
+    environment = os.environ | {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    }
+    done = subprocess.run(
+        command, cwd=project, env=environment, capture_output=True, text=True, check=False
+    )
     if done.returncode:
         print(done.stderr[-2000:], file=sys.stderr)
         raise subprocess.CalledProcessError(done.returncode, command, done.stdout, done.stderr)
@@ -190,7 +246,10 @@ def _command(project: Path, *command: str) -> str:
 
 def table(measured: list[dict[str, Any]]) -> str:
     """Return the measurements as a Markdown table, a line a run."""
-    lines = ["| set | rows a label | verdict | macro-F1 (95 %) | accuracy | best cheap baseline | minutes (training) |", "|---|---|---|---|---|---|---|"]
+    lines = [
+        "| set | rows a label | verdict | macro-F1 (95 %) | accuracy | best cheap baseline | minutes (training) |",
+        "|---|---|---|---|---|---|---|",
+    ]
     order = [(name, rows) for name in SETS for rows in ROWS]
     for of in sorted(measured, key=lambda of: order.index((of["set"], of["rows"]))):
         if "macro_f1" in of:
@@ -198,14 +257,21 @@ def table(measured: list[dict[str, Any]]) -> str:
             scores = f"{value:.3f} ({low:.3f} to {high:.3f}) | {of['accuracy']:.3f} | {of['best_baseline']} {of['baselines'][of['best_baseline']]:.3f}"
         else:
             scores = "| |"
-        took = f"{of['minutes']:g}" + (f" ({of['training_minutes']:g})" if "training_minutes" in of else "") if of["minutes"] else ""
+        took = (
+            f"{of['minutes']:g}"
+            + (f" ({of['training_minutes']:g})" if "training_minutes" in of else "")
+            if of["minutes"]
+            else ""
+        )
         lines.append(f"| {of['set']} | {of['rows']} | {of['verdict']} | {scores} | {took} |")
     return "\n".join(lines)
 
 
 def main() -> None:
     """Run what is not measured yet, or print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     running = commands.add_parser("run")
     running.add_argument("folder", type=Path)

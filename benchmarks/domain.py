@@ -33,7 +33,15 @@ text = plugins.modality("text")
 
 COMPUTE = Compute(threads=2, dtype="float32", memory_format="contiguous_format", batch_size=64)
 TEXTS = TextModality("text", characters=(0, 10**6), median_characters=(0, 10**6), max_tokens=64)
-PICTURES = ImageModality("image", sides=(1, 10**5), max_pixels=10**8, median_side=(1, 10**5), shorter_side=96, crop=96, views=("as_is",))
+PICTURES = ImageModality(
+    "image",
+    sides=(1, 10**5),
+    max_pixels=10**8,
+    median_side=(1, 10**5),
+    shorter_side=96,
+    crop=96,
+    views=("as_is",),
+)
 SETTINGS: dict[str, Any] = {"texts": TEXTS, "pictures": PICTURES}
 BASES = {"texts": Path("data/raw/minilm"), "pictures": Path("data/raw/mobilenet")}
 RATE = 0.03
@@ -45,7 +53,15 @@ def taken(x: list[str], base: Path, settings: Any) -> tuple[Profile, Seen]:
     """Return what the checks keep of rows, and all that the base model saw of them."""
     rows = pd.DataFrame({"x": x, "group": 0})
     of_x = plugins.modality(settings.name)
-    held, seen = profiles.take({}, rows, of_x.reading.look(rows["x"], settings), (of_x, plugins.problem("classification")), base, (settings, COMPUTE), True)
+    held, seen = profiles.take(
+        {},
+        rows,
+        of_x.reading.look(rows["x"], settings),
+        (of_x, plugins.problem("classification")),
+        base,
+        (settings, COMPUTE),
+        True,
+    )
     assert seen is not None
     return held, seen
 
@@ -53,12 +69,19 @@ def taken(x: list[str], base: Path, settings: Any) -> tuple[Profile, Seen]:
 def part(held: Profile, rows: NDArray[np.intp]) -> Profile:
     """Return the profile of some of the rows."""
     embeddings = profiles.encoded(profiles.embeddings(held)[rows])
-    return replace(held, group=[0] * len(rows), traits={name: [of[i] for i in rows] for name, of in held.traits.items()}, embeddings=embeddings)
+    return replace(
+        held,
+        group=[0] * len(rows),
+        traits={name: [of[i] for i in rows] for name, of in held.traits.items()},
+        embeddings=embeddings,
+    )
 
 
 def seen_part(seen: Seen, rows: NDArray[np.intp]) -> Seen:
     """Return what was seen of some of the rows."""
-    return replace(seen, embeddings=seen.embeddings[rows], means=seen.means[rows], squares=seen.squares[rows])
+    return replace(
+        seen, embeddings=seen.embeddings[rows], means=seen.means[rows], squares=seen.squares[rows]
+    )
 
 
 def alarms(pool: tuple[Profile, Seen], label: list[str], size: int, draws: int) -> dict[str, float]:
@@ -72,11 +95,17 @@ def alarms(pool: tuple[Profile, Seen], label: list[str], size: int, draws: int) 
     for trial in range(draws):
         rows = drawn.permutation(len(held.group))
         reference, new = rows[:SAMPLE], rows[SAMPLE : SAMPLE + min(size, SAMPLE)]
-        counts = dict(zip(shares.index, drawn.multinomial(size, shares / shares.sum()).tolist(), strict=True))
+        counts = dict(
+            zip(shares.index, drawn.multinomial(size, shares / shares.sum()).tolist(), strict=True)
+        )
         found = {
             "labels": distances.of_labels(counts, shares.to_dict(), None, RATE, trial).far,
-            "rows": any(of.far for of in distances.of_rows(part(held, reference), part(held, new), RATE, trial)),
-            "activations": bool(seen.layers) and _activations(seen_part(seen, reference), seen_part(seen, new), trial),
+            "rows": any(
+                of.far
+                for of in distances.of_rows(part(held, reference), part(held, new), RATE, trial)
+            ),
+            "activations": bool(seen.layers)
+            and _activations(seen_part(seen, reference), seen_part(seen, new), trial),
         }
         for name, far in {**found, "any": any(found.values())}.items():
             wrong[name] += far
@@ -85,7 +114,9 @@ def alarms(pool: tuple[Profile, Seen], label: list[str], size: int, draws: int) 
 
 def _activations(reference: Seen, new: Seen, seed: int) -> bool:
     """Say whether new rows are farther from what BatchNorm kept than draws of the reference are."""
-    of_reference = activations.resampled(reference, (len(new.embeddings),), np.random.default_rng(seed))
+    of_reference = activations.resampled(
+        reference, (len(new.embeddings),), np.random.default_rng(seed)
+    )
     return distances.of_activations(of_reference, new, RATE).far
 
 
@@ -98,8 +129,13 @@ def found(reference: Profile, shifted: Profile, size: int, draws: int) -> dict[s
     wrong = dict[str, int]()
     for trial in range(draws):
         rows, others = (drawn.permutation(len(of.group)) for of in (reference, shifted))
-        measures = distances.of_rows(part(reference, rows[:SAMPLE]), part(shifted, others[:size]), RATE, trial)
-        for name, far in {**{of.measure: of.far for of in measures}, "any": any(of.far for of in measures)}.items():
+        measures = distances.of_rows(
+            part(reference, rows[:SAMPLE]), part(shifted, others[:size]), RATE, trial
+        )
+        for name, far in {
+            **{of.measure: of.far for of in measures},
+            "any": any(of.far for of in measures),
+        }.items():
             wrong[name] = wrong.get(name, 0) + far
     return {name: n / draws for name, n in wrong.items()}
 
@@ -112,7 +148,12 @@ def doubled(label: list[str], size: int, draws: int) -> dict[str, float]:
         shifted = shares.copy()
         shifted[name] *= 2
         counts = drawn.multinomial(size, shifted / shifted.sum(), draws)
-        far = [distances.of_labels(dict(zip(shares.index, of.tolist(), strict=True)), shares.to_dict(), None, RATE, i).far for i, of in enumerate(counts)]
+        far = [
+            distances.of_labels(
+                dict(zip(shares.index, of.tolist(), strict=True)), shares.to_dict(), None, RATE, i
+            ).far
+            for i, of in enumerate(counts)
+        ]
         told[str(name)] = float(np.mean(far))
     return told
 
@@ -120,20 +161,34 @@ def doubled(label: list[str], size: int, draws: int) -> dict[str, float]:
 # ---- distance and loss of F1 -----------------------------------------------------------------------------------------
 
 
-def losses(train: tuple[Seen, list[str]], test: dict[str, tuple[Profile, Seen, list[str]]], reference: Profile) -> pd.DataFrame:
+def losses(
+    train: tuple[Seen, list[str]],
+    test: dict[str, tuple[Profile, Seen, list[str]]],
+    reference: Profile,
+) -> pd.DataFrame:
     """Return a row a test set, the unshifted one first: macro-F1 of a linear model on the base's embeddings, its loss, and each distance."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import f1_score
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=1000)).fit(train[0].embeddings, train[1])
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=1000)).fit(
+        train[0].embeddings, train[1]
+    )
     rows = []
     for name, (held, seen, y) in test.items():
         far = {of.measure: of.distance for of in distances.of_rows(reference, held, RATE, 0)}
         if seen.layers:
-            far["activations"] = float(activations.divergence(seen, np.full((1, len(y)), 1 / len(y), np.float32)).mean())
-        rows.append({"set": name, "macro_f1": float(f1_score(y, model.predict(seen.embeddings), average="macro")), **far})
+            far["activations"] = float(
+                activations.divergence(seen, np.full((1, len(y)), 1 / len(y), np.float32)).mean()
+            )
+        rows.append(
+            {
+                "set": name,
+                "macro_f1": float(f1_score(y, model.predict(seen.embeddings), average="macro")),
+                **far,
+            }
+        )
     table = pd.DataFrame(rows)
     table.insert(2, "loss", table["macro_f1"].iloc[0] - table["macro_f1"])
     return table
@@ -142,7 +197,10 @@ def losses(train: tuple[Seen, list[str]], test: dict[str, tuple[Profile, Seen, l
 def ranks(table: pd.DataFrame) -> dict[str, float]:
     """Return Spearman's correlation of each distance with the loss of macro-F1 over the shifted sets."""
     shifted = table.iloc[1:]
-    return {str(name): float(shifted[name].corr(shifted["loss"], method="spearman")) for name in shifted.columns[3:]}
+    return {
+        str(name): float(shifted[name].corr(shifted["loss"], method="spearman"))
+        for name in shifted.columns[3:]
+    }
 
 
 def altered(texts: list[str], transform: Any, seed: int) -> list[str]:
@@ -159,7 +217,9 @@ SHIFTED_TEXTS = {
     "typing errors in 60 %": Keyboard("keyboard", words=0.6, characters=0.4),
     "typing errors in all": Keyboard("keyboard", words=1.0, characters=0.5),
     "scanning errors in half": Ocr("ocr", words=0.5, characters=0.5),
-    "letters left out of half": RandomCharacter("random_character", "delete", words=0.5, characters=0.4),
+    "letters left out of half": RandomCharacter(
+        "random_character", "delete", words=0.5, characters=0.4
+    ),
     "half of the words left out": RandomWord("random_word", "delete", words=0.5),
 }
 
@@ -170,7 +230,10 @@ def _noise(rgb: Rgb, amount: float) -> Rgb:
 
 
 def _small(rgb: Rgb, side: int) -> Rgb:
-    return np.asarray(cv2.resize(cv2.resize(rgb, (side, side), interpolation=cv2.INTER_AREA), rgb.shape[1::-1]), np.uint8)
+    return np.asarray(
+        cv2.resize(cv2.resize(rgb, (side, side), interpolation=cv2.INTER_AREA), rgb.shape[1::-1]),
+        np.uint8,
+    )
 
 
 def _grey(rgb: Rgb) -> Rgb:
@@ -213,14 +276,21 @@ def lines(path: Path) -> list[str]:
 
 def table(path: Path, columns: list[Any], **how: Any) -> pd.DataFrame:
     """Return x and y of a table."""
-    return pd.read_csv(path, encoding_errors="replace", **how)[columns].set_axis(["x", "y"], axis=1).dropna().astype(str)
+    return (
+        pd.read_csv(path, encoding_errors="replace", **how)[columns]
+        .set_axis(["x", "y"], axis=1)
+        .dropna()
+        .astype(str)
+    )
 
 
 def pool(data: Path, kind: str, number: int) -> tuple[list[str], list[str]]:
     """Return rows of one domain, questions of a bank's customers or small pictures, and the labels of a published set, films or those pictures."""
     if kind == "texts":
         films = table(data / "sst2/train.tsv", [0, 1], sep="\t", header=None, quoting=3)
-        return table(data / "banking77/train.csv", ["text", "category"])["x"].sample(number, random_state=0).tolist(), films["y"].tolist()
+        return table(data / "banking77/train.csv", ["text", "category"])["x"].sample(
+            number, random_state=0
+        ).tolist(), films["y"].tolist()
     files = extracted(data / "cifar10_jpg/cifar10_20k.zip", "test/", number)
     return [str(file) for file in files], [file.parent.name for file in files]
 
@@ -229,7 +299,11 @@ def extracted(packed: Path, below: str, number: int) -> list[Path]:
     """Unpack a draw of the pictures below a folder of a ZIP into the folder for temporary files."""
     into = Path(tempfile.gettempdir(), "refit_benchmarks", packed.stem)
     with zipfile.ZipFile(packed) as held:
-        names = pd.Series(sorted(name for name in held.namelist() if name.startswith(below) and name.endswith(".jpg"))).sample(number, random_state=0)
+        names = pd.Series(
+            sorted(
+                name for name in held.namelist() if name.startswith(below) and name.endswith(".jpg")
+            )
+        ).sample(number, random_state=0)
         for name in names:
             held.extract(name, into)
     return [into / name for name in names]
@@ -239,9 +313,16 @@ def swaps(data: Path, kind: str, number: int, into: Path) -> dict[str, tuple[lis
     """Return pairs of a reference and what it is swapped for."""
     if kind == "texts":
         bank, _ = pool(data, kind, number // 2)
-        films = table(data / "sst2/train.tsv", [0, 1], sep="\t", header=None, quoting=3)["x"].sample(number // 2, random_state=0).tolist()
+        films = (
+            table(data / "sst2/train.tsv", [0, 1], sep="\t", header=None, quoting=3)["x"]
+            .sample(number // 2, random_state=0)
+            .tolist()
+        )
         english, german = (lines(data / f"multi30k/train.{of}.gz") for of in ("en", "de"))
-        return {"films for a bank's customers": (bank, films), "German for English": (english[: number // 2], german[-number // 2 :])}
+        return {
+            "films for a bank's customers": (bank, films),
+            "German for English": (english[: number // 2], german[-number // 2 :]),
+        }
     files = extracted(data / "cifar10_jpg/cifar10_20k.zip", "test/", number)
     grey = shifted_pictures(files[number // 2 :], SHIFTED_PICTURES["grey"], into / "grey")
     return {"grey for colour": ([str(file) for file in files[: number // 2]], grey)}
@@ -257,32 +338,67 @@ def shifted(data: Path, kind: str, number: int, into: Path) -> dict[str, dict[st
 def sentiments(data: Path, number: int) -> dict[str, pd.DataFrame]:
     """Return sets of x and y, positive or negative: film reviews to learn from and to be judged on, and those that are shifted."""
     words = {"0": "negative", "1": "positive"}
-    films = [table(data / f"sst2/{name}.tsv", [0, 1], sep="\t", header=None, quoting=3) for name in ("train", "test")]
+    films = [
+        table(data / f"sst2/{name}.tsv", [0, 1], sep="\t", header=None, quoting=3)
+        for name in ("train", "test")
+    ]
     hotels = table(data / "zh_reviews/ChnSentiCorp_htl_all.csv", ["review", "label"])
-    train, test, hotels = (of.assign(y=of["y"].map(words)).sample(frac=1, random_state=0) for of in (*films, hotels))
+    train, test, hotels = (
+        of.assign(y=of["y"].map(words)).sample(frac=1, random_state=0) for of in (*films, hotels)
+    )
     news = table(data / "financial_phrasebank/all-data.csv", ["news", "label"])
     test = test.head(number)
     sets = {"train": train.head(2 * number), "unshifted": test}
-    sets |= {name: test.assign(x=altered(test["x"].tolist(), of, 0)) for name, of in SHIFTED_TEXTS.items()}
-    return sets | {"financial news": news[news["y"] != "neutral"].sample(number, random_state=0), "Chinese hotel reviews": hotels.head(number)}
+    sets |= {
+        name: test.assign(x=altered(test["x"].tolist(), of, 0))
+        for name, of in SHIFTED_TEXTS.items()
+    }
+    return sets | {
+        "financial news": news[news["y"] != "neutral"].sample(number, random_state=0),
+        "Chinese hotel reviews": hotels.head(number),
+    }
 
 
 def intents(data: Path, number: int) -> dict[str, pd.DataFrame]:
     """Return sets of x and y, what a customer of a bank wants (77 labels): to learn from and to be judged on, and those that are shifted."""
-    train, test = (table(data / f"banking77/{name}.csv", ["text", "category"]).sample(frac=1, random_state=0) for name in ("train", "test"))
+    train, test = (
+        table(data / f"banking77/{name}.csv", ["text", "category"]).sample(frac=1, random_state=0)
+        for name in ("train", "test")
+    )
     test = test.head(number)
     sets = {"train": train.head(8 * number), "unshifted": test}
-    return sets | {name: test.assign(x=altered(test["x"].tolist(), of, 0)) for name, of in SHIFTED_TEXTS.items()}
+    return sets | {
+        name: test.assign(x=altered(test["x"].tolist(), of, 0))
+        for name, of in SHIFTED_TEXTS.items()
+    }
 
 
 def animals(data: Path, number: int, into: Path) -> dict[str, pd.DataFrame]:
     """Return sets of x and y, cat, dog or bird: pictures of 32 pixels to learn from and to be judged on, and those that are shifted."""
     with zipfile.ZipFile(data / "cifar10_jpg/cifar10_catdogbird.zip") as held:
-        names = pd.Series(sorted(name for name in held.namelist() if name.endswith(".jpg"))).sample(frac=1, random_state=0)
-        chosen = {part: names[names.str.startswith(f"{part}/")].head(size).tolist() for part, size in (("train", 2 * number), ("test", number))}
+        names = pd.Series(sorted(name for name in held.namelist() if name.endswith(".jpg"))).sample(
+            frac=1, random_state=0
+        )
+        chosen = {
+            part: names[names.str.startswith(f"{part}/")].head(size).tolist()
+            for part, size in (("train", 2 * number), ("test", number))
+        }
         for name in [*chosen["train"], *chosen["test"]]:
             held.extract(name, into)
-    files = {part: pd.DataFrame({"x": [str((into / name).absolute()) for name in of], "y": [name.split("/")[1] for name in of]}) for part, of in chosen.items()}
+    files = {
+        part: pd.DataFrame(
+            {
+                "x": [str((into / name).absolute()) for name in of],
+                "y": [name.split("/")[1] for name in of],
+            }
+        )
+        for part, of in chosen.items()
+    }
     test = files["test"]
-    shifted = {name: shifted_pictures([Path(x) for x in test["x"]], of, into / f"shifted{i}") for i, (name, of) in enumerate(SHIFTED_PICTURES.items())}
-    return {"train": files["train"], "unshifted": test} | {name: test.assign(x=x) for name, x in shifted.items()}
+    shifted = {
+        name: shifted_pictures([Path(x) for x in test["x"]], of, into / f"shifted{i}")
+        for i, (name, of) in enumerate(SHIFTED_PICTURES.items())
+    }
+    return {"train": files["train"], "unshifted": test} | {
+        name: test.assign(x=x) for name, x in shifted.items()
+    }

@@ -21,7 +21,10 @@ ROOT = Path.cwd()
 def write_params(folder: Path, sources: Any, tasks: Any, flows: Any = None) -> None:
     """Write the params.yaml of a folder, with this project's own flows unless given, and the profiles that it may name."""
     shutil.copytree(ROOT / "data/profiles", folder / "data/profiles", dirs_exist_ok=True)
-    YAML().dump({"flows": flows or read_params()["flows"], "sources": sources, "tasks": tasks}, folder / "params.yaml")
+    YAML().dump(
+        {"flows": flows or read_params()["flows"], "sources": sources, "tasks": tasks},
+        folder / "params.yaml",
+    )
 
 
 def texts(folder: Path, table: bytes, columns: dict[str, str], **changed: dict[str, Any]) -> None:
@@ -33,7 +36,11 @@ def texts(folder: Path, table: bytes, columns: dict[str, str], **changed: dict[s
     tiny(folder / "data/raw" / task["base"], "texts")
     task["problem"]["labels"] = None
     files = [{"path": "train.csv", "part": None, "rows": None}]
-    task["data"] = {"source": "texts", "encoding": "utf-8", "layout": {"name": "table", "files": files, "columns": columns, "dialect": None}}
+    task["data"] = {
+        "source": "texts",
+        "encoding": "utf-8",
+        "layout": {"name": "table", "files": files, "columns": columns, "dialect": None},
+    }
     for section, values in changed.items():
         task[section] |= values
     task["validate"]["domain"] |= {"profile": "unknown", "run_base": False}
@@ -54,10 +61,22 @@ def tiny(folder: Path, kind: str) -> None:
 
     torch.manual_seed(0)
     if kind == "texts":
-        pieces = [mark + letter for mark in ("", "##") for letter in "abcdefghijklmnopqrstuvwxyz0123456789"]
-        vocabulary = {word: i for i, word in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *pieces])}
+        pieces = [
+            mark + letter
+            for mark in ("", "##")
+            for letter in "abcdefghijklmnopqrstuvwxyz0123456789"
+        ]
+        vocabulary = {
+            word: i
+            for i, word in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *pieces])
+        }
         BertTokenizer(vocab=vocabulary).save_pretrained(folder)
-        shape = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
+        shape = {
+            "hidden_size": 32,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 2,
+            "intermediate_size": 64,
+        }
         BertModel(BertConfig(vocab_size=len(vocabulary), **shape)).save_pretrained(folder)
     else:
         small = MobileNetV2Config(depth_multiplier=0.1, min_depth=4, depth_divisible_by=4)
@@ -91,10 +110,14 @@ def run(folder: Path, module: str, *arguments: str) -> Cost:
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     with tempfile.TemporaryFile() as said:
         began = time.perf_counter()
-        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=said)
+        process = subprocess.Popen(
+            command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=said
+        )
         _, status, used = os.wait4(process.pid, 0)
         seconds = time.perf_counter() - began
-        process.returncode = os.waitstatus_to_exitcode(status)  # the child is reaped: Popen must not wait for it
+        process.returncode = os.waitstatus_to_exitcode(
+            status
+        )  # the child is reaped: Popen must not wait for it
         if process.returncode:
             said.seek(0)
             raise Failed(process.returncode, command, stderr=said.read().decode(errors="replace"))

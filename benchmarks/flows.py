@@ -31,7 +31,12 @@ from tests.conftest import Project, block, make_project, write_base
 
 FLOW = (sys.executable, "-m", "flows.pipeline")
 KINDS = ("stage", "dvc", "flow", "group")  # what is killed
-SAME = ("finetune/{}/model/model.safetensors", "finetune/{}/metrics.json", "evaluate/{}/metrics.json", "evaluate/{}/predictions.parquet")
+SAME = (
+    "finetune/{}/model/model.safetensors",
+    "finetune/{}/metrics.json",
+    "evaluate/{}/metrics.json",
+    "evaluate/{}/predictions.parquet",
+)
 RUNS = """
 import json
 from prefect.client.orchestration import get_client
@@ -57,7 +62,9 @@ def made(folder: Path, *tasks: str, threads: int = 1, side_by_side: int = 2) -> 
 def served(project: Project) -> Generator[dict[str, str]]:
     """Start servers for a project as `make up` does; yield what another folder needs to use its Prefect server."""
     ports = [free_port() for _ in range(2)]
-    project.run(sys.executable, "-m", "flows.servers", "up", f"mlflow={ports[0]}", f"prefect={ports[1]}")
+    project.run(
+        sys.executable, "-m", "flows.servers", "up", f"mlflow={ports[0]}", f"prefect={ports[1]}"
+    )
     try:
         yield seen_at(project)
     finally:
@@ -94,13 +101,22 @@ def overhead(folder: Path, tries: int) -> dict[str, Any]:
             flow.append(runs(project)[0]["seconds"] - own(project))
     added = [b - a for a, b in zip(alone, flow, strict=True)]
     limit = 1.5 + 0.3 * len(STAGES)
-    found = {"dvc repro": alone, "flow run": flow, "its command": command, "added": added, "median": statistics.median(added)}
+    found = {
+        "dvc repro": alone,
+        "flow run": flow,
+        "its command": command,
+        "added": added,
+        "median": statistics.median(added),
+    }
     return found | {"at most": limit, "kept": statistics.median(added) <= limit}
 
 
 def own(project: Project, task: str = "tiny") -> float:
     """Return the seconds that the processes of a task's stages took in their last run, from start to the end of their work."""
-    timings = [json.loads((project.root / "data" / stage / task / "timing.json").read_text()) for stage in STAGES]
+    timings = [
+        json.loads((project.root / "data" / stage / task / "timing.json").read_text())
+        for stage in STAGES
+    ]
     return sum(timing["seconds_before_work"] + timing["seconds_of_work"] for timing in timings)
 
 
@@ -139,18 +155,43 @@ def kill(folder: Path, tries: int, seed: int = 7) -> dict[str, Any]:
         found = list[Killed]()
         while len(found) < tries:
             kind = KINDS[len(found) % len(KINDS)]
-            one = killed(fresh.copy(folder / "try"), kind, draw.uniform(0.02, 0.98), took, wanted, environment)
+            one = killed(
+                fresh.copy(folder / "try"),
+                kind,
+                draw.uniform(0.02, 0.98),
+                took,
+                wanted,
+                environment,
+            )
             found += [one] if one.hit else []
             shutil.rmtree(folder / "try")
     bad = [vars(of) for of in found if of.wrong]
-    return {"unbroken seconds": took, "tries": [f"{of.what} at {of.moment:.2f}" for of in found], "good": len(found) - len(bad), "of": tries, "bad": bad}
+    return {
+        "unbroken seconds": took,
+        "tries": [f"{of.what} at {of.moment:.2f}" for of in found],
+        "good": len(found) - len(bad),
+        "of": tries,
+        "bad": bad,
+    }
 
 
-def killed(project: Project, what: str, moment: float, took: float, wanted: dict[str, str], environment: dict[str, str]) -> Killed:
+def killed(
+    project: Project,
+    what: str,
+    moment: float,
+    took: float,
+    wanted: dict[str, str],
+    environment: dict[str, str],
+) -> Killed:
     """Kill one run at a moment, then give the same command again."""
     wrong = list[str]()
     process = subprocess.Popen(
-        FLOW, cwd=project.root, env=os.environ | environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        FLOW,
+        cwd=project.root,
+        env=os.environ | environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
     )
     time.sleep(moment * took)
     hit = strike(process, what)
@@ -163,7 +204,9 @@ def killed(project: Project, what: str, moment: float, took: float, wanted: dict
     if again.returncode:
         wrong.append(f"the same command again ended with {again.returncode}: {again.stderr[-500:]}")
     elif outputs(project) != wanted:
-        wrong.append(f"differs: {[name for name, of in outputs(project).items() if wanted[name] != of]}")
+        wrong.append(
+            f"differs: {[name for name, of in outputs(project).items() if wanted[name] != of]}"
+        )
     if (numbers := versions(project)) != [1]:
         wrong.append(f"versions: {numbers}")
     if any(of["type"] == "RUNNING" for of in runs(project, **environment)):
@@ -196,7 +239,11 @@ def below(project: Project) -> list[str]:
     for process in psutil.process_iter():
         try:
             command = " ".join(process.cmdline())
-            if process.cwd() == str(project.root) and "server" not in command and process.status() != psutil.STATUS_ZOMBIE:
+            if (
+                process.cwd() == str(project.root)
+                and "server" not in command
+                and process.status() != psutil.STATUS_ZOMBIE
+            ):
                 found.append(command)
         except (psutil.NoSuchProcess, psutil.AccessDenied):
             continue
@@ -218,7 +265,11 @@ def store(folder: Path, tries: int) -> dict[str, Any]:
     """Let four processes at once ask an MLflow store that is not there yet, and four flows a Prefect home that is not."""
     fresh = made(folder / "fresh")
     fresh.repro()
-    ask = (sys.executable, "-c", "from stages.registry import registered; print(registered.champion('nobody'))")
+    ask = (
+        sys.executable,
+        "-c",
+        "from stages.registry import registered; print(registered.champion('nobody'))",
+    )
     asked, flows = list[int](), list[int]()
     for i in range(tries):
         empty = fresh.copy(folder / f"empty{i}").forget("register")
@@ -226,12 +277,27 @@ def store(folder: Path, tries: int) -> dict[str, Any]:
     for i in range(max(1, tries // 10)):
         copies = [fresh.copy(folder / f"flows{i}_{j}") for j in range(4)]
         flows += at_once(copies, FLOW, {"PREFECT_HOME": str(folder / f"home{i}")})
-    return {"MLflow": f"{asked.count(0)} of {len(asked)}", "Prefect": f"{flows.count(0)} of {len(flows)}", "kept": not any(asked + flows)}
+    return {
+        "MLflow": f"{asked.count(0)} of {len(asked)}",
+        "Prefect": f"{flows.count(0)} of {len(flows)}",
+        "kept": not any(asked + flows),
+    }
 
 
-def at_once(projects: list[Project], command: tuple[str, ...], environment: dict[str, str]) -> list[int]:
+def at_once(
+    projects: list[Project], command: tuple[str, ...], environment: dict[str, str]
+) -> list[int]:
     """Start a command in each project at the same time and return their exit codes."""
-    started = [subprocess.Popen(command, cwd=of.root, env=os.environ | environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) for of in projects]
+    started = [
+        subprocess.Popen(
+            command,
+            cwd=of.root,
+            env=os.environ | environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        )
+        for of in projects
+    ]
     codes = list[int]()
     for process in started:
         _, said = process.communicate()
@@ -245,11 +311,22 @@ def beside(folder: Path) -> dict[str, Any]:
     """Start a run of a deployment beside one that runs, and one by hand; both must be cancelled with a reason, the first unharmed."""
     project = made(folder / "project")
     with served(project):
-        schedule = subprocess.Popen((sys.executable, "-m", "flows.schedule"), cwd=project.root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        schedule = subprocess.Popen(
+            (sys.executable, "-m", "flows.schedule"),
+            cwd=project.root,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
         try:
             assert schedule.stdout
             next(line for line in schedule.stdout if line.startswith("watch: "))
-            run = (str(Path(sys.executable).with_name("prefect")), "deployment", "run", "refit/pipeline")
+            run = (
+                str(Path(sys.executable).with_name("prefect")),
+                "deployment",
+                "run",
+                "refit/pipeline",
+            )
             time.sleep(5)
             project.run(*run)
             while not any(of["type"] == "RUNNING" for of in runs(project)):
@@ -262,7 +339,10 @@ def beside(folder: Path) -> dict[str, Any]:
             schedule.terminate()
             schedule.wait()
         found = [f"{of['state']}: {of['why']}" for of in runs(project)]
-    kept = sorted(of.split(":")[0] for of in found) == ["Cancelled", "Cancelled", "Promoted"] and by_hand.returncode == 3
+    kept = (
+        sorted(of.split(":")[0] for of in found) == ["Cancelled", "Cancelled", "Promoted"]
+        and by_hand.returncode == 3
+    )
     return {"runs": found, "by hand": by_hand.stderr.strip().splitlines()[-1], "kept": kept}
 
 
@@ -277,12 +357,20 @@ def sides(folder: Path, tries: int) -> dict[str, Any]:
             for _ in range(tries):
                 took = dict[int, float]()
                 for number in (1, 2):
-                    project.params(lambda document, number=number: document["flows"].update(side_by_side=number))
+                    project.params(
+                        lambda document, number=number: document["flows"].update(
+                            side_by_side=number
+                        )
+                    )
                     project.run(*FLOW, "--force")
                     took[number] = runs(project)[0]["seconds"]
                 ratios.append(took[2] / took[1])
         same = [outputs(project, task) for task in ("tiny", "other")] == weights
-        found[f"{threads} threads"] = {"ratios": ratios, "same weights": same, "kept": same and statistics.median(ratios) <= 1.05}
+        found[f"{threads} threads"] = {
+            "ratios": ratios,
+            "same weights": same,
+            "kept": same and statistics.median(ratios) <= 1.05,
+        }
     return found
 
 
@@ -296,7 +384,9 @@ def seconds(run: Any) -> float:
 def main() -> None:
     """Print what was measured as JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=("overhead", "idle", "kill", "store", "beside", "sides", "all"))
+    parser.add_argument(
+        "what", choices=("overhead", "idle", "kill", "store", "beside", "sides", "all")
+    )
     parser.add_argument("--tries", type=int)
     parser.add_argument("--seed", type=int, default=7)
     of = parser.parse_args()

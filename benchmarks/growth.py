@@ -37,7 +37,9 @@ def text_project(folder: Path, rows: int) -> None:
     """Lay out a task `texts` of two labels: words as frequent as Zipf's law says, a tenth of the texts nearly repeated."""
     written, _ = checks.planted(rows, np.random.default_rng(0))
     table = pd.DataFrame({"text": written, "label": LABELS[np.arange(rows) % 2]})
-    elsewhere.texts(folder, table.to_csv(index=False).encode(), {"x": "text", "y": "label"}, validate=LOOSE)
+    elsewhere.texts(
+        folder, table.to_csv(index=False).encode(), {"x": "text", "y": "label"}, validate=LOOSE
+    )
 
 
 def picture_project(folder: Path, rows: int) -> None:
@@ -57,7 +59,12 @@ def picture_project(folder: Path, rows: int) -> None:
     task["data"] = {
         "source": "pictures", "encoding": "utf-8", "layout": {"name": "folders", "folders": folders, "suffixes": [".jpg"]},
     }  # fmt: skip
-    task["modality"] |= {"sides": [SIDE, SIDE], "median_side": [SIDE, SIDE], "shorter_side": SIDE, "crop": SIDE}
+    task["modality"] |= {
+        "sides": [SIDE, SIDE],
+        "median_side": [SIDE, SIDE],
+        "shorter_side": SIDE,
+        "crop": SIDE,
+    }
     task["validate"] |= LOOSE
     task["validate"]["domain"]["run_base"] = False
     task["augment"]["share"] = 0.33
@@ -93,7 +100,11 @@ def exponents(measured: list[dict[str, Any]]) -> list[dict[str, Any]]:
         large = of[of["rows"] >= FROM]
         if len(large) > 1 and of["rows"].iloc[0] < FROM:
             rows, beyond = np.log(large["rows"]), large["cpu_seconds"] - of["cpu_seconds"].iloc[0]
-            slope = float(np.polyfit(rows[-2:], np.log(beyond[-2:]), 1)[0]) if (beyond[-2:] > 0).all() else None
+            slope = (
+                float(np.polyfit(rows[-2:], np.log(beyond[-2:]), 1)[0])
+                if (beyond[-2:] > 0).all()
+                else None
+            )
             found.append({
                 "stage": stage, "fitted": round(float(np.polyfit(rows, np.log(large["cpu_seconds"]), 1)[0]), 2),
                 "beyond_start": slope if slope is None else round(slope, 2), "peak_mib": int(large["peak_mib"].iloc[-1]),
@@ -148,7 +159,9 @@ def whole(options: argparse.Namespace) -> None:
             for source in (task["base"], options.kind):
                 elsewhere.run(folder, "dvc", "add", f"data/raw/{source}")
             for stage in ALL:
-                cost = elsewhere.run(folder, "dvc", "repro", "--single-item", f"{stage}@{options.kind}")
+                cost = elsewhere.run(
+                    folder, "dvc", "repro", "--single-item", f"{stage}@{options.kind}"
+                )
                 peak = elsewhere.read(folder, stage, options.kind, "timing.json")["peak_memory_mib"]
                 row = {"kind": options.kind, "stage": stage, "rows": rows, "seconds": round(cost.seconds, 2),
                        "cpu_seconds": round(cost.cpu, 2), "peak_mib": peak}  # fmt: skip
@@ -181,12 +194,22 @@ def idle(options: argparse.Namespace) -> None:
                 (raw / f"{i}.jpg").write_bytes(np.random.default_rng(i).bytes(1000))
             (folder / "dvc.yaml").write_text(IDLE.format(command=command))
             elsewhere.run(folder, "dvc", "init", "--quiet", "--no-scm")
-            elsewhere.run(folder, "dvc", "config", "--local", "core.site_cache_dir", str(folder / ".dvc/site"))
-            row = {"files": rows, "out": way, "dvc add": vars(elsewhere.run(folder, "dvc", "add", "-q", "data/raw/pictures"))}
-            row["first run"], *again = (vars(elsewhere.run(folder, "dvc", "repro", "-q")) for _ in range(4))
+            elsewhere.run(
+                folder, "dvc", "config", "--local", "core.site_cache_dir", str(folder / ".dvc/site")
+            )
+            row = {
+                "files": rows,
+                "out": way,
+                "dvc add": vars(elsewhere.run(folder, "dvc", "add", "-q", "data/raw/pictures")),
+            }
+            row["first run"], *again = (
+                vars(elsewhere.run(folder, "dvc", "repro", "-q")) for _ in range(4)
+            )
             row["nothing to do"] = sorted(again, key=lambda cost: cost["cpu"])[1]
             shutil.rmtree(folder / "data/augment/pictures")
-            row["checkout of the out"] = vars(elsewhere.run(folder, "dvc", "checkout", "-q", "copy"))
+            row["checkout of the out"] = vars(
+                elsewhere.run(folder, "dvc", "checkout", "-q", "copy")
+            )
             print(row, flush=True)
             before = page.read("growth").get("idle", {"projects": []})["projects"]
             kept = [one for one in before if (one["files"], one["out"]) != (rows, way)]
@@ -196,9 +219,14 @@ def idle(options: argparse.Namespace) -> None:
 
 def main() -> None:
     """Run the benchmark that is named."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     commands = parser.add_subparsers(required=True)
-    for kind, rows in (("texts", [1_000, 10_000, 100_000, 1_000_000]), ("pictures", [100, 1_000, 10_000, 100_000])):
+    for kind, rows in (
+        ("texts", [1_000, 10_000, 100_000, 1_000_000]),
+        ("pictures", [100, 1_000, 10_000, 100_000]),
+    ):
         command = commands.add_parser(kind, help=prepare.__doc__)
         command.add_argument("--rows", type=int, nargs="+", default=rows)
         command.set_defaults(run=prepare, kind=kind)

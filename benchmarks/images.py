@@ -70,7 +70,9 @@ def bare(path: Path) -> Image.Image:
 def bare_copy(path: Path, into: Path) -> None:
     """Decode, transform and encode, and nothing else."""
     transformed = transforms()(image=np.asarray(bare(path)))["image"]
-    Image.fromarray(transformed).save(into / f"{path.stem}-{threading.get_ident()}.png", "PNG", compress_level=1)
+    Image.fromarray(transformed).save(
+        into / f"{path.stem}-{threading.get_ident()}.png", "PNG", compress_level=1
+    )
 
 
 def transforms() -> Any:
@@ -78,7 +80,9 @@ def transforms() -> Any:
     import albumentations
 
     if not hasattr(MADE, "compose"):
-        MADE.compose = albumentations.Compose([getattr(albumentations, of.transform)(**of.arguments) for of in TRANSFORMS])
+        MADE.compose = albumentations.Compose(
+            [getattr(albumentations, of.transform)(**of.arguments) for of in TRANSFORMS]
+        )
     return MADE.compose
 
 
@@ -110,7 +114,9 @@ def ways_of_reading(paths: list[Path], workers: int) -> Ways:
         BARE[0]: lambda: in_threads(paths, workers, bare),
         BARE[1]: lambda: in_processes(paths, workers, bare),
         "read": lambda: pictures.each(paths, partial(pictures.read, limits=LIMITS), workers),
-        "read and checked": lambda: pictures.each(paths, partial(image.reading._describe, limits=LIMITS), workers),  # pyright: ignore[reportPrivateUsage]
+        "read and checked": lambda: pictures.each(
+            paths, partial(image.reading._describe, limits=LIMITS), workers
+        ),  # pyright: ignore[reportPrivateUsage]
     }
 
 
@@ -138,10 +144,17 @@ def augmenting(options: argparse.Namespace) -> None:
     """Print altered copies a second, by a bare loop and as augment makes them."""
     paths = list(islice(cycle(files(options.pictures)), options.number))
     with tempfile.TemporaryDirectory() as folder:
-        compare(paths, options.workers, options.rounds, ways_of_augmenting(paths, options.workers, Path(folder)))
+        compare(
+            paths,
+            options.workers,
+            options.rounds,
+            ways_of_augmenting(paths, options.workers, Path(folder)),
+        )
 
 
-def rates(paths: list[Path], rounds: int, ways: Ways) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
+def rates(
+    paths: list[Path], rounds: int, ways: Ways
+) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
     """Return each way's pictures a second and seconds of a core a picture, round by round, the ways in turn."""
     rates: dict[str, list[float]] = {name: [] for name in ways}
     costs: dict[str, list[float]] = {name: [] for name in ways}
@@ -161,15 +174,23 @@ def compare(paths: list[Path], workers: int, rounds: int, ways: Ways) -> None:
     # What else the machine does only slows. Where it does much, the seconds of a core are the fairer number.
     rate = max(max(found[name]) for name in BARE)
     cost = min(min(costs[name]) for name in BARE)
-    print(f"{len(paths):,} pictures, {workers} workers, best of {rounds} rounds; share of bare by the clock, by seconds of a core")
+    print(
+        f"{len(paths):,} pictures, {workers} workers, best of {rounds} rounds; share of bare by the clock, by seconds of a core"
+    )
     for name in ways:
-        share = f"{cost / min(costs[name]):6.0%}" if name in BARE or workers <= pictures.THREADS_REACH else "     -"  # a fork server's children are not seen
+        share = (
+            f"{cost / min(costs[name]):6.0%}"
+            if name in BARE or workers <= pictures.THREADS_REACH
+            else "     -"
+        )  # a fork server's children are not seen
         print(f"{max(found[name]):8,.0f}/s {max(found[name]) / rate:6.0%} {share}  {name}")
 
 
 def seconds_of_cores() -> float:
     """Return the seconds that cores have worked for this process and for the children that have ended."""
-    return sum(sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(
+        sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    )
 
 
 # ---- near duplicates -------------------------------------------------------------------------------------------------
@@ -196,7 +217,11 @@ def resized(share: float, by: Image.Resampling) -> Callable[[Picture], Picture]:
 
     def copy(picture: Picture) -> Picture:
         height, width = picture.shape[:2]
-        return np.asarray(Image.fromarray(picture).resize((max(1, round(width * share)), max(1, round(height * share))), by))
+        return np.asarray(
+            Image.fromarray(picture).resize(
+                (max(1, round(width * share)), max(1, round(height * share))), by
+            )
+        )
 
     return copy
 
@@ -204,8 +229,14 @@ def resized(share: float, by: Image.Resampling) -> Callable[[Picture], Picture]:
 COPIES: dict[str, Callable[[Picture], Picture]] = {
     **{f"JPEG {quality}": encoded("JPEG", quality) for quality in (30, 50, 75, 95)},
     **{f"WEBP {quality}": encoded("WEBP", quality) for quality in (50, 80)},
-    **{f"x {share} {by.name}": resized(share, by) for share in (0.5, 0.75, 1.5, 2) for by in Image.Resampling},
-    "x 0.5 BICUBIC, JPEG 30": lambda picture: encoded("JPEG", 30)(resized(0.5, Image.Resampling.BICUBIC)(picture)),
+    **{
+        f"x {share} {by.name}": resized(share, by)
+        for share in (0.5, 0.75, 1.5, 2)
+        for by in Image.Resampling
+    },
+    "x 0.5 BICUBIC, JPEG 30": lambda picture: encoded("JPEG", 30)(
+        resized(0.5, Image.Resampling.BICUBIC)(picture)
+    ),
 }
 
 
@@ -229,7 +260,17 @@ def measured(name: str) -> Generator[None]:
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
         over.set()
         watcher.join()
-    print(json.dumps({"what": name, "seconds": round(wall, 2), "seconds_of_cpu": round(cpu, 2), "mib": (peak - before) >> 20}), flush=True)
+    print(
+        json.dumps(
+            {
+                "what": name,
+                "seconds": round(wall, 2),
+                "seconds_of_cpu": round(cpu, 2),
+                "mib": (peak - before) >> 20,
+            }
+        ),
+        flush=True,
+    )
 
 
 def crops(picture: Picture, count: int, rng: np.random.Generator) -> Iterator[Picture]:
@@ -247,14 +288,37 @@ def near_duplicates(options: argparse.Namespace) -> None:
     originals_of = [decode(path) for path in paths]
     originals = np.array([near.fingerprint(picture) for picture in originals_of])
     merged = near.pairs(originals)
-    print(json.dumps({"pictures": len(paths), "merged": [[paths[a].name, paths[b].name] for a, b in merged.tolist()]}))
+    print(
+        json.dumps(
+            {
+                "pictures": len(paths),
+                "merged": [[paths[a].name, paths[b].name] for a, b in merged.tolist()],
+            }
+        )
+    )
     for kind, copy in COPIES.items():
-        both = np.concatenate([originals, [near.fingerprint(copy(picture)) for picture in originals_of]])
+        both = np.concatenate(
+            [originals, [near.fingerprint(copy(picture)) for picture in originals_of]]
+        )
         group = groups.linked(len(both), near.pairs(both))
-        print(json.dumps({"copy": kind, "found": round(float((group[: len(paths)] == group[len(paths) :]).mean()), 4)}), flush=True)
+        print(
+            json.dumps(
+                {
+                    "copy": kind,
+                    "found": round(float((group[: len(paths)] == group[len(paths) :]).mean()), 4),
+                }
+            ),
+            flush=True,
+        )
 
     rng = np.random.default_rng(0)
-    many = np.array([near.fingerprint(crop) for picture in originals_of for crop in crops(picture, -(-MANY // len(paths)), rng)])[:MANY]
+    many = np.array(
+        [
+            near.fingerprint(crop)
+            for picture in originals_of
+            for crop in crops(picture, -(-MANY // len(paths)), rng)
+        ]
+    )[:MANY]
     with measured(f"{len(many)} crops"):
         groups.linked(len(many), near.pairs(many))
     blank = many[rng.permutation(len(many))[: MANY // 2]]
@@ -271,7 +335,10 @@ def memory(options: argparse.Namespace) -> None:
     """Print the peak memory, in MiB, of validate, augment and split for few and for many pictures."""
     for number in options.numbers:
         with tempfile.TemporaryDirectory() as folder:
-            print(json.dumps({"pictures": number, **peaks(Path(folder), number, options.side)}), flush=True)
+            print(
+                json.dumps({"pictures": number, **peaks(Path(folder), number, options.side)}),
+                flush=True,
+            )
 
 
 def peaks(folder: Path, number: int, side: int) -> dict[str, float]:
@@ -281,13 +348,28 @@ def peaks(folder: Path, number: int, side: int) -> dict[str, float]:
         of = folder / "data/raw/noise" / ("left", "right")[i % 2]
         of.mkdir(parents=True, exist_ok=True)
         coarse = drawn.integers(0, 255, (side // 4, side // 4, 3), dtype=np.uint8)
-        pictures.write(np.asarray(cv2.resize(coarse, (side, side), interpolation=cv2.INTER_NEAREST)), of / f"{i}.png")
+        pictures.write(
+            np.asarray(cv2.resize(coarse, (side, side), interpolation=cv2.INTER_NEAREST)),
+            of / f"{i}.png",
+        )
     params = elsewhere.read_params()
     task = params["tasks"]["solar_cells"]
     task["problem"]["labels"] = None
-    task["data"] = {"source": "noise", "encoding": "utf-8", "layout": {"name": "folders", "folders": [{"path": ".", "part": None}], "suffixes": [".png"]}}
+    task["data"] = {
+        "source": "noise",
+        "encoding": "utf-8",
+        "layout": {
+            "name": "folders",
+            "folders": [{"path": ".", "part": None}],
+            "suffixes": [".png"],
+        },
+    }
     task["modality"] |= {"sides": [side, side], "median_side": [side, side]}
-    task["validate"] |= {"min_rows": number, "min_rows_per_label": 2, "label_distribution": {"name": "uniform", "max_kl": 0.1}}
+    task["validate"] |= {
+        "min_rows": number,
+        "min_rows_per_label": 2,
+        "label_distribution": {"name": "uniform", "max_kl": 0.1},
+    }
     task["validate"]["domain"]["run_base"] = False
     elsewhere.tiny(folder / "data/raw" / task["base"], "pictures")
     task["augment"]["share"] = 0.33
@@ -295,7 +377,10 @@ def peaks(folder: Path, number: int, side: int) -> dict[str, float]:
     stages = ("validate", "augment", "split")
     for stage in stages:
         elsewhere.run(folder, f"stages.{stage}", "noise")
-    return {stage: elsewhere.read(folder, stage, "noise", "timing.json")["peak_memory_mib"] for stage in stages}
+    return {
+        stage: elsewhere.read(folder, stage, "noise", "timing.json")["peak_memory_mib"]
+        for stage in stages
+    }
 
 
 def probe(options: argparse.Namespace) -> None:
@@ -314,7 +399,9 @@ def probed(folder: Path, given: Path, base: Path) -> Iterator[tuple[str, dict[st
         shutil.copy(elsewhere.ROOT / name, folder)
     elsewhere.run(folder, "dvc", "init", "--quiet", "--no-scm")
     elsewhere.write_params(folder, {}, {})
-    elsewhere.run(folder, "stages.cli", "add", "probed", str(given.absolute()), "--base", str(base.absolute()))
+    elsewhere.run(
+        folder, "stages.cli", "add", "probed", str(given.absolute()), "--base", str(base.absolute())
+    )
     params = elsewhere.read_params(folder)
     for of in params["tasks"]["probed"]["data"]["layout"]["folders"]:
         of["part"] = {"train": "train", "val": "test"}[of["path"]]
@@ -333,7 +420,12 @@ def judged(folder: Path) -> dict[str, float]:
         elsewhere.run(folder, f"stages.{stage}", "probed")
     metrics = elsewhere.read(folder, "evaluate", "probed", "metrics.json")
     seconds = elsewhere.read(folder, "finetune", "probed", "timing.json")["seconds_of_work"]
-    return {"accuracy": metrics["accuracy"], "macro_f1": metrics["macro_f1"], "test_rows": metrics["rows"], "seconds_of_finetune": seconds}
+    return {
+        "accuracy": metrics["accuracy"],
+        "macro_f1": metrics["macro_f1"],
+        "test_rows": metrics["rows"],
+        "seconds_of_finetune": seconds,
+    }
 
 
 def randomised(base: Path, folder: Path) -> Path:
@@ -343,24 +435,35 @@ def randomised(base: Path, folder: Path) -> Path:
 
     torch.manual_seed(0)
     made = folder / "random"
-    AutoModelForImageClassification.from_config(AutoConfig.from_pretrained(base, local_files_only=True)).save_pretrained(made)
+    AutoModelForImageClassification.from_config(
+        AutoConfig.from_pretrained(base, local_files_only=True)
+    ).save_pretrained(made)
     shutil.copy(base / "preprocessor_config.json", made)
     return made
 
 
 def main() -> None:
     """Run the benchmark that is named."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     commands = parser.add_subparsers(required=True)
     for run in (reading, augmenting):
         command = commands.add_parser(run.__name__, help=run.__doc__)
-        command.add_argument("--number", type=int, default=4000, help="files are read again and again up to so many")
+        command.add_argument(
+            "--number", type=int, default=4000, help="files are read again and again up to so many"
+        )
         command.add_argument("--rounds", type=int, default=5)
         command.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
         command.set_defaults(run=run)
     commands.add_parser("near", help=near_duplicates.__doc__).set_defaults(run=near_duplicates)
     command = commands.add_parser("probe", help=probe.__doc__)
-    command.add_argument("--base", type=Path, default=Path("data/raw/mobilenet"), help="a folder that transformers reads")
+    command.add_argument(
+        "--base",
+        type=Path,
+        default=Path("data/raw/mobilenet"),
+        help="a folder that transformers reads",
+    )
     command.set_defaults(run=probe)
     for command in commands.choices.values():
         command.add_argument("--pictures", type=Path, required=True, metavar="FOLDER")

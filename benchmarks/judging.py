@@ -48,7 +48,9 @@ class Population:
         counts = np.zeros((draws, len(self.probability)))
         for label, number in enumerate(rows):
             of = self.cells[0] == label
-            counts[:, of] = drawn.multinomial(number, self.probability[of] / self.probability[of].sum(), size=draws)
+            counts[:, of] = drawn.multinomial(
+                number, self.probability[of] / self.probability[of].sum(), size=draws
+            )
         return counts
 
     def difference(self) -> float:
@@ -57,7 +59,12 @@ class Population:
         return float((f1[0, 0] - f1[0, 1]).mean())
 
 
-def population(shares: Sequence[float], gain: float, disagreement: float = DISAGREEMENT, accuracy: float = ACCURACY) -> Population:
+def population(
+    shares: Sequence[float],
+    gain: float,
+    disagreement: float = DISAGREEMENT,
+    accuracy: float = ACCURACY,
+) -> Population:
     """Return models that differ on a share of the rows, the candidate's accuracy being greater by the gain; errors fall on any label.
 
     accuracy is the mean of both.
@@ -86,7 +93,10 @@ def said(cells: Array, labels: int) -> tuple[Array, Array]:
 
 def estimated(counts: Array, cells: Array, labels: int) -> tuple[Array, Array]:
     """Return differences in macro-F1 and their standard errors, by the gate's own arithmetic, a part of the draws at a time."""
-    parts = [contrast(counts[i : i + AT_A_TIME], *said(cells, labels), F1) for i in range(0, len(counts), AT_A_TIME)]
+    parts = [
+        contrast(counts[i : i + AT_A_TIME], *said(cells, labels), F1)
+        for i in range(0, len(counts), AT_A_TIME)
+    ]
     f1, covariance = (np.concatenate(of) for of in zip(*parts, strict=True))
     return (f1[:, 0] - f1[:, 1]).mean(axis=1), np.sqrt(covariance.sum(axis=(1, 2))) / labels
 
@@ -101,7 +111,10 @@ def bounds(counts: Array, of: Population, level: float) -> tuple[Array, Array]:
 def shares(of: Population, counts: Array, level: float) -> dict[str, float]:
     """Return how often the gate promotes and rejects at a level."""
     low, high = bounds(counts, of, level)
-    return {"promoted": round(float((low > 0).mean()), 4), "rejected": round(float((high <= 0).mean()), 4)}
+    return {
+        "promoted": round(float((low > 0).mean()), 4),
+        "rejected": round(float((high <= 0).mean()), 4),
+    }
 
 
 def alarms(draws: int) -> Iterator[dict[str, Any]]:
@@ -110,15 +123,33 @@ def alarms(draws: int) -> Iterator[dict[str, Any]]:
     for name, labels in {"4 equal labels": (1.0,) * 4, "6 labels, two rare": RARE}.items():
         of = population(labels, 0.0)
         for rows in (191, 1000, 5000):
-            yield {"labels": name, "rows": rows, "level": round(ledger.level(ALPHA, 1), 4)} | shares(of, of.draw(rows, draws, drawn), ledger.level(ALPHA, 1))
+            yield {
+                "labels": name,
+                "rows": rows,
+                "level": round(ledger.level(ALPHA, 1), 4),
+            } | shares(of, of.draw(rows, draws, drawn), ledger.level(ALPHA, 1))
 
 
 def power(draws: int) -> Iterator[dict[str, Any]]:
     """Yield how often a gain of two points in macro-F1 is found, by rows and by the use of them."""
     drawn, of = np.random.default_rng(0), population((1.0,) * 4, 0.02)
-    for rows, use in ((191, 1), (1000, 1), (1000, 2), (1000, 3), (1000, 4), (1000, 10), (5000, 1), (5000, 10)):
+    for rows, use in (
+        (191, 1),
+        (1000, 1),
+        (1000, 2),
+        (1000, 3),
+        (1000, 4),
+        (1000, 10),
+        (5000, 1),
+        (5000, 10),
+    ):
         found = shares(of, of.draw(rows, draws, drawn), ledger.level(ALPHA, use))
-        yield {"gain": round(of.difference(), 4), "rows": rows, "use": use, "level": round(ledger.level(ALPHA, use), 5)} | found
+        yield {
+            "gain": round(of.difference(), 4),
+            "rows": rows,
+            "use": use,
+            "level": round(ledger.level(ALPHA, use), 5),
+        } | found
 
 
 def held(low: Array, high: Array, truth: float) -> float:
@@ -133,13 +164,28 @@ def coverage(draws: int) -> Iterator[dict[str, Any]]:
         for gain in (0.0, 0.02):
             of = population((1.0,) * labels, gain)
             for rows in (60, 191, 1000, 5000):
-                yield {"labels": labels, "rows": rows, "gain": gain, "held": held(*bounds(of.draw(rows, draws, drawn), of, 0.025), of.difference())}
+                yield {
+                    "labels": labels,
+                    "rows": rows,
+                    "gain": gain,
+                    "held": held(*bounds(of.draw(rows, draws, drawn), of, 0.025), of.difference()),
+                }
     for gain in (0.0, 0.02):
         of = population(RARE, gain)
         low, high = bounds(of.draw_by_label(RARE, draws, drawn), of, 0.025)
-        yield {"labels": list(RARE), "rows": sum(RARE), "gain": gain, "held": held(low, high, of.difference())}
+        yield {
+            "labels": list(RARE),
+            "rows": sum(RARE),
+            "gain": gain,
+            "held": held(low, high, of.difference()),
+        }
     of = population((1.0,) * 4, **FAR)
-    yield {"labels": 4, "rows": 20, "gain": FAR["gain"], "held": held(*bounds(of.draw(20, draws, drawn), of, 0.025), of.difference())}
+    yield {
+        "labels": 4,
+        "rows": 20,
+        "gain": FAR["gain"],
+        "held": held(*bounds(of.draw(20, draws, drawn), of, 0.025), of.difference()),
+    }
 
 
 def plain(counts: Array, cells: Array, labels: int) -> tuple[Array, Array, Array]:
@@ -171,9 +217,13 @@ def resampled(counts: Array, of: Population, level: float) -> dict[str, tuple[Ar
     drawn, z = np.random.default_rng(1), norm.ppf(1 - level)
     found = {name: np.empty((2, len(counts))) for name in ("percentile", "BCa", "bootstrap-t")}
     differences, influences, spreads = plain(counts, of.cells, of.labels)
-    for i, (row, difference, of_cell, spread) in enumerate(zip(counts, differences, influences, spreads, strict=True)):
+    for i, (row, difference, of_cell, spread) in enumerate(
+        zip(counts, differences, influences, spreads, strict=True)
+    ):
         there = row > 0
-        resamples = drawn.multinomial(int(row.sum()), row[there] / row.sum(), size=RESAMPLES).astype(float)
+        resamples = drawn.multinomial(
+            int(row.sum()), row[there] / row.sum(), size=RESAMPLES
+        ).astype(float)
         again, _, spread_again = plain(resamples, of.cells[:, there], of.labels)
         found["percentile"][:, i] = np.quantile(again, [level, 1 - level])
         below = ((again < difference - 1e-12).mean() + (again <= difference + 1e-12).mean()) / 2
@@ -182,7 +232,11 @@ def resampled(counts: Array, of: Population, level: float) -> dict[str, tuple[Ar
         at = norm.cdf([bias + (bias + q) / (1 - skew * (bias + q)) for q in (-z, z)])
         found["BCa"][:, i] = np.quantile(again, at)
         known = spread_again > 0
-        high, low = np.quantile((again[known] - difference) / spread_again[known], [1 - level, level]) if known.any() else (0.0, 0.0)
+        high, low = (
+            np.quantile((again[known] - difference) / spread_again[known], [1 - level, level])
+            if known.any()
+            else (0.0, 0.0)
+        )
         found["bootstrap-t"][:, i] = difference - high * spread, difference - low * spread
     return {name: (low, high) for name, (low, high) in found.items()}
 
@@ -190,7 +244,11 @@ def resampled(counts: Array, of: Population, level: float) -> dict[str, tuple[Ar
 def methods(draws: int) -> Iterator[dict[str, Any]]:
     """Yield, for each way to an interval, how often it promotes at the first level and holds the truth at 95 %."""
     drawn = np.random.default_rng(0)
-    equal, better, apart = population((1.0,) * 4, 0.0), population((1.0,) * 4, 0.02), population((1.0,) * 4, **FAR)
+    equal, better, apart = (
+        population((1.0,) * 4, 0.0),
+        population((1.0,) * 4, 0.02),
+        population((1.0,) * 4, **FAR),
+    )
     rare = population(RARE, 0.0)
     cases = {
         "equal models, 191 rows": (equal, equal.draw(191, draws, drawn)),
@@ -198,11 +256,23 @@ def methods(draws: int) -> Iterator[dict[str, Any]]:
         "equal models, 500 rows, labels of 3 and 9": (rare, rare.draw_by_label(RARE, draws, drawn)),
         "far better, 20 rows": (apart, apart.draw(20, draws, drawn)),
     }
-    direct: dict[str, Callable[[Array, Population, float], tuple[Array, Array]]] = {"the gate": bounds, "without added rows": unaided, "t": student}
+    direct: dict[str, Callable[[Array, Population, float], tuple[Array, Array]]] = {
+        "the gate": bounds,
+        "without added rows": unaided,
+        "t": student,
+    }
     for name, (of, counts) in cases.items():
-        first, two_sided = ({n: f(counts, of, at) for n, f in direct.items()} | resampled(counts, of, at) for at in (ledger.level(ALPHA, 1), 0.025))
+        first, two_sided = (
+            {n: f(counts, of, at) for n, f in direct.items()} | resampled(counts, of, at)
+            for at in (ledger.level(ALPHA, 1), 0.025)
+        )
         for way, (low, _) in first.items():
-            yield {"case": name, "way": way, "promoted": round(float((low > 0).mean()), 4), "held": held(*two_sided[way], of.difference())}
+            yield {
+                "case": name,
+                "way": way,
+                "promoted": round(float((low > 0).mean()), 4),
+                "held": held(*two_sided[way], of.difference()),
+            }
 
 
 def retrained(rows: int, drawn: np.random.Generator, fresh_champions: bool) -> tuple[Array, Array]:
@@ -230,14 +300,23 @@ def weekly(draws: int) -> Iterator[dict[str, Any]]:
             drawn, failed = np.random.default_rng(0), np.zeros(2)
             for _ in range(draws):
                 difference, spread = estimated(*retrained(rows, drawn, fresh), 4)
-                failed += [(difference > norm.ppf(1 - level) * spread).any() for level in (spent, PLAIN)]
+                failed += [
+                    (difference > norm.ppf(1 - level) * spread).any() for level in (spent, PLAIN)
+                ]
             champion = "another equal one each week" if fresh else "stays"
-            yield {"rows": rows, "champion": champion, "with_the_ledger": failed[0] / draws, "plain_5_percent": failed[1] / draws}
+            yield {
+                "rows": rows,
+                "champion": champion,
+                "with_the_ledger": failed[0] / draws,
+                "plain_5_percent": failed[1] / draws,
+            }
 
 
 def main() -> None:
     """Print a line of JSON for each number."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     measures = {of.__name__: of for of in (alarms, power, coverage, methods, weekly)}
     parser.add_argument("measure", choices=measures)
     parser.add_argument("--draws", type=int, default=2000)

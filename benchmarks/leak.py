@@ -12,7 +12,9 @@ from stages.contract import manifest, plugins
 text = plugins.modality("text")
 
 
-def leaked(train: Path, test: Path, columns: dict[str, str], copies: int, words: float) -> dict[str, Any]:
+def leaked(
+    train: Path, test: Path, columns: dict[str, str], copies: int, words: float
+) -> dict[str, Any]:
     """Return macro-F1 of cheap models on TF-IDF, on held-out rows and on the untouched table `test`, for both ways to part.
 
     All rows of `train` get copies with typing errors in a share of their words, by the real stages; then rows are parted
@@ -22,7 +24,13 @@ def leaked(train: Path, test: Path, columns: dict[str, str], copies: int, words:
     with tempfile.TemporaryDirectory() as made:
         folder, rows = Path(made), pd.read_csv(train)
         weights = rows[columns["y"]].value_counts().astype(float).to_dict()
-        loose = {"min_rows": 1, "min_rows_per_label": 3, "max_label_ratio": 1000.0, "max_group_fraction": 1.0, "max_bad_fraction": 0.2}
+        loose = {
+            "min_rows": 1,
+            "min_rows_per_label": 3,
+            "max_label_ratio": 1000.0,
+            "max_group_fraction": 1.0,
+            "max_bad_fraction": 0.2,
+        }
         elsewhere.texts(
             folder, train.read_bytes(), columns,
             validate=loose | {"label_distribution": {"name": "declared", "weights": weights, "max_kl": 1.0}},
@@ -32,9 +40,15 @@ def leaked(train: Path, test: Path, columns: dict[str, str], copies: int, words:
         for stage in ("validate", "augment", "split"):
             elsewhere.run(folder, f"stages.{stage}", "texts")
         augmented = manifest.read(folder / "data/augment/texts/manifest.parquet")
-        parts = {name: manifest.read(folder / f"data/split/texts/{name}.parquet") for name in ("train", "test")}
+        parts = {
+            name: manifest.read(folder / f"data/split/texts/{name}.parquet")
+            for name in ("train", "test")
+        }
     untouched = pd.read_csv(test).rename(columns={columns["x"]: "x", columns["y"]: "y"})[["x", "y"]]
-    tests = {"untouched": untouched, "untouched_and_new": untouched[new(rows[columns["x"]], untouched["x"])]}
+    tests = {
+        "untouched": untouched,
+        "untouched_and_new": untouched[new(rows[columns["x"]], untouched["x"])],
+    }
     shuffled = augmented.assign(y=augmented["y"].str[0]).sample(frac=1, random_state=0)
     held = len(shuffled) // 5
     parts = {name: of.assign(y=of["y"].str[0]) for name, of in parts.items()}
@@ -48,7 +62,9 @@ def leaked(train: Path, test: Path, columns: dict[str, str], copies: int, words:
 
 def new(known: "pd.Series[str]", x: "pd.Series[str]") -> "pd.Series[bool]":
     """Return which texts are near to no known one, and equal to none."""
-    group = text.reading.alike(pd.DataFrame({"normal": text.reading.normalise(pd.concat([known, x], ignore_index=True))}))
+    group = text.reading.alike(
+        pd.DataFrame({"normal": text.reading.normalise(pd.concat([known, x], ignore_index=True))})
+    )
     return ~group[len(known) :].set_axis(x.index).isin(group[: len(known)])
 
 
@@ -61,7 +77,18 @@ def scores(train: pd.DataFrame, tests: dict[str, pd.DataFrame]) -> dict[str, dic
 
     vectors = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5), sublinear_tf=True)
     learned, found = vectors.fit_transform(train["x"]), dict[str, dict[str, float]]()
-    for name, model in (("linear", LinearSVC()), ("nearest_neighbour", KNeighborsClassifier(1, metric="cosine"))):
+    for name, model in (
+        ("linear", LinearSVC()),
+        ("nearest_neighbour", KNeighborsClassifier(1, metric="cosine")),
+    ):
         model.fit(learned, train["y"])
-        found[name] = {part: round(float(f1_score(of["y"], model.predict(vectors.transform(of["x"])), average="macro")), 4) for part, of in tests.items()}
+        found[name] = {
+            part: round(
+                float(
+                    f1_score(of["y"], model.predict(vectors.transform(of["x"])), average="macro")
+                ),
+                4,
+            )
+            for part, of in tests.items()
+        }
     return found

@@ -19,7 +19,11 @@ from benchmarks import elsewhere
 FOLDER = elsewhere.ROOT / "docs/performance"
 PAGE = elsewhere.ROOT / "docs/performance.md"
 FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
-KINDS = {"subsets": "make bench", "quick": "make bench-quick", "whole": "python -m benchmarks.speed --full"}
+KINDS = {
+    "subsets": "make bench",
+    "quick": "make bench-quick",
+    "whole": "python -m benchmarks.speed --full",
+}
 
 
 def machine() -> dict[str, Any]:
@@ -28,11 +32,17 @@ def machine() -> dict[str, Any]:
 
     gpu = torch.cuda.is_available()
     about = Path("/proc/cpuinfo")
-    told = dict(re.findall(r"^(model name|flags)\s*:\s*(.*)$", about.read_text(), re.M)) if about.is_file() else {}
+    told = (
+        dict(re.findall(r"^(model name|flags)\s*:\s*(.*)$", about.read_text(), re.M))
+        if about.is_file()
+        else {}
+    )
     git = ["git", "-C", str(elsewhere.ROOT), "describe", "--always", "--dirty"]
     commit = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
     return {
-        "processor": torch.cuda.get_device_name() if gpu else told.get("model name", platform.processor()),
+        "processor": torch.cuda.get_device_name()
+        if gpu
+        else told.get("model name", platform.processor()),
         "flags": [flag for flag in FLAGS if flag in told.get("flags", "").split()],
         "cores": len(os.sched_getaffinity(0)),
         "gib": round(psutil.virtual_memory().total / 2**30),
@@ -66,9 +76,16 @@ def write() -> None:
     _draw_speed()
     _draw_growth()
     for name, table in (("speed", _speed()), ("growth", _growth()), ("idle", _idle())):
-        picture = f"![{name}](performance/{name}.png)\n\n" if (FOLDER / f"{name}.png").is_file() else ""
+        picture = (
+            f"![{name}](performance/{name}.png)\n\n" if (FOLDER / f"{name}.png").is_file() else ""
+        )
         block = f"<!-- {name} -->\n\n{table}{picture}<!-- end of {name} -->"
-        text, number = re.subn(f"<!-- {name} -->\n.*?<!-- end of {name} -->", lambda _, block=block: block, text, flags=re.S)
+        text, number = re.subn(
+            f"<!-- {name} -->\n.*?<!-- end of {name} -->",
+            lambda _, block=block: block,
+            text,
+            flags=re.S,
+        )
         if number != 1:
             raise SystemExit(f"{PAGE}: has no place for {name}")
     PAGE.write_text(text)
@@ -90,17 +107,27 @@ def _speed() -> str:
         if not of:
             continue
         found += f"`{command}`: {named(of)}.\n\n"
-        found += _head("figure", "Refit", "beside it", "ratio (rounds)", "by seconds of cores", "goal")
+        found += _head(
+            "figure", "Refit", "beside it", "ratio (rounds)", "by seconds of cores", "goal"
+        )
         for one in of["figures"]:
             sign = "at least" if one["at_least"] else "at most"
-            met = "" if one["goal"] is None else f"{sign} {one['goal']:g}: {'met' if one['met'] else '**missed**'}"
+            met = (
+                ""
+                if one["goal"] is None
+                else f"{sign} {one['goal']:g}: {'met' if one['met'] else '**missed**'}"
+            )
             spread = f"{one['ratio']:.2f} ({one['low']:.2f} to {one['high']:.2f}, {one['rounds']})"
             other = f"{one['other']:,.4g} {one['unit']}, {one['against']}"
             cpu = "" if one["by_cpu"] is None else f"{one['by_cpu']:.2f}"
-            found += _row(one["name"], f"{one['refit']:,.4g} {one['unit']}", other, spread, cpu, met)
+            found += _row(
+                one["name"], f"{one['refit']:,.4g} {one['unit']}", other, spread, cpu, met
+            )
         found += "\n"
         if of["scores"]:
-            found += _head("set", "way", "test rows", "macro-F1", "the stock script's", "difference (95 %)")
+            found += _head(
+                "set", "way", "test rows", "macro-F1", "the stock script's", "difference (95 %)"
+            )
         for one in of["scores"]:
             beside = f"{one['difference']:+.3f} ({one['low']:+.3f} to {one['high']:+.3f})"
             scores = (f"{one[name]:.3f}" for name in ("macro_f1", "stock_macro_f1"))
@@ -114,14 +141,30 @@ def _growth() -> str:
     for name, of in read("growth").items():
         if name == "idle":
             continue
-        found += f"{name[0].upper()}{name[1:]} ({named(of)}): seconds of cores, and MiB at most.\n\n"
+        found += (
+            f"{name[0].upper()}{name[1:]} ({named(of)}): seconds of cores, and MiB at most.\n\n"
+        )
         sizes = sorted({row["rows"] for row in of["stages"]})
-        found += _head("stage", *(f"{size:,}" for size in sizes), "exponent from 10,000 up", "start left out")
+        found += _head(
+            "stage", *(f"{size:,}" for size in sizes), "exponent from 10,000 up", "start left out"
+        )
         fitted = {row["stage"]: row for row in of["exponents"]}
         for stage in dict.fromkeys(row["stage"] for row in of["stages"]):
-            cells = {row["rows"]: f"{row['cpu_seconds']:.1f} s, {row['peak_mib']:,}" for row in of["stages"] if row["stage"] == stage}
-            slopes = [fitted[stage][name] for name in ("fitted", "beyond_start")] if stage in fitted else [None, None]
-            found += _row(stage, *(cells.get(size, "") for size in sizes), *("" if slope is None else slope for slope in slopes))
+            cells = {
+                row["rows"]: f"{row['cpu_seconds']:.1f} s, {row['peak_mib']:,}"
+                for row in of["stages"]
+                if row["stage"] == stage
+            }
+            slopes = (
+                [fitted[stage][name] for name in ("fitted", "beyond_start")]
+                if stage in fitted
+                else [None, None]
+            )
+            found += _row(
+                stage,
+                *(cells.get(size, "") for size in sizes),
+                *("" if slope is None else slope for slope in slopes),
+            )
         found += "\n"
     return found
 
@@ -131,7 +174,9 @@ def _idle() -> str:
     if not of:
         return ""
     names = ["dvc add", "first run", "nothing to do", "checkout of the out"]
-    found = f"{named(of)}; seconds of cores (by the clock).\n\n" + _head("small files", "an out of", *names)
+    found = f"{named(of)}; seconds of cores (by the clock).\n\n" + _head(
+        "small files", "an out of", *names
+    )
     for row in of["projects"]:
         costs = (f"{row[name]['cpu']:.1f} ({row[name]['seconds']:.1f})" for name in names)
         found += _row(f"{row['files']:,}", row["out"], *costs)
@@ -155,7 +200,10 @@ def _draw_speed() -> None:
     shown = [one for one in of["figures"] if not one["at_least"]][::-1]
     plt = _plots()
     figure, axes = plt.subplots(figsize=(9, 1 + 0.32 * len(shown)), layout="constrained")
-    colours = ["tab:grey" if one["met"] is None else "tab:green" if one["met"] else "tab:red" for one in shown]
+    colours = [
+        "tab:grey" if one["met"] is None else "tab:green" if one["met"] else "tab:red"
+        for one in shown
+    ]
     axes.barh([one["name"] for one in shown], [one["ratio"] for one in shown], color=colours)
     for place, one in enumerate(shown):
         if one["goal"] is not None:
@@ -173,12 +221,21 @@ def _draw_growth() -> None:
     if not kinds:
         return
     plt = _plots()
-    figure, axes = plt.subplots(2, len(kinds), figsize=(4.5 * len(kinds), 7), squeeze=False, layout="constrained")
+    figure, axes = plt.subplots(
+        2, len(kinds), figsize=(4.5 * len(kinds), 7), squeeze=False, layout="constrained"
+    )
     for column, (name, of) in zip(axes.T, kinds.items(), strict=True):
-        for axis, (key, unit) in zip(column, (("cpu_seconds", "seconds of cores"), ("peak_mib", "MiB at most")), strict=True):
+        for axis, (key, unit) in zip(
+            column, (("cpu_seconds", "seconds of cores"), ("peak_mib", "MiB at most")), strict=True
+        ):
             for stage in dict.fromkeys(row["stage"] for row in of["stages"]):
                 rows = [row for row in of["stages"] if row["stage"] == stage]
-                axis.loglog([row["rows"] for row in rows], [row[key] for row in rows], marker="o", label=stage)
+                axis.loglog(
+                    [row["rows"] for row in rows],
+                    [row[key] for row in rows],
+                    marker="o",
+                    label=stage,
+                )
             axis.set(xlabel="rows", ylabel=unit, title=name)
             axis.legend(fontsize="small")
     figure.savefig(FOLDER / "growth.png", dpi=100, metadata={"Software": None})

@@ -44,32 +44,63 @@ def register(name: str, score: float, folder: Path, **tags: str) -> registered.V
             params={"seed": 1},
             metrics={"macro_f1": score},
             history=[{"step": 1, "loss": 0.5}],
-            datasets=[candidate.Dataset("texts", "test", data, pd.DataFrame({"x": ["a"], "y": ["b"]}))],
+            datasets=[
+                candidate.Dataset("texts", "test", data, pd.DataFrame({"x": ["a"], "y": ["b"]}))
+            ],
             artifacts={"lineage": [made / "dvc_lock.json"]},
-            provenance={"finetune": {"params": {"finetune": {"seed": 1}}, "versions": {"python": "3.11"}}},
-            tags={"refit.data": str(TEXTS), "refit.dvc_lock_sha256": receipts.digest(lock), "score": str(score)} | tags,
+            provenance={
+                "finetune": {"params": {"finetune": {"seed": 1}}, "versions": {"python": "3.11"}}
+            },
+            tags={
+                "refit.data": str(TEXTS),
+                "refit.dvc_lock_sha256": receipts.digest(lock),
+                "score": str(score),
+            }
+            | tags,
         )
     )
 
 
 def verdict(
-    version: registered.Version, champion: registered.Version | None, earlier: int, outcome: str, ids: tuple[str, ...] = ("r1", "r2")
+    version: registered.Version,
+    champion: registered.Version | None,
+    earlier: int,
+    outcome: str,
+    ids: tuple[str, ...] = ("r1", "r2"),
 ) -> decisions.Verdict:
     """Return a verdict on a version, with a decision.json of its own."""
     against = f"version_{champion.number}" if champion else "baselines"
     folder = Path("decided", f"{version.name}_{version.number}_{against}")
     folder.mkdir(parents=True, exist_ok=True)
-    receipts.write_json(folder / "decision.json", {"outcome": outcome, "against": against, "verdicts": [{"reason": "its score"}]})
+    receipts.write_json(
+        folder / "decision.json",
+        {"outcome": outcome, "against": against, "verdicts": [{"reason": "its score"}]},
+    )
     use = ledger.Use(version.sha256, champion.sha256 if champion else against, frozenset(ids))
     held = champion.number if champion else None
-    return decisions.Verdict(version, held, earlier, outcome, against, f"it beats {against}", use, "", [folder / "decision.json"], {})
+    return decisions.Verdict(
+        version,
+        held,
+        earlier,
+        outcome,
+        against,
+        f"it beats {against}",
+        use,
+        "",
+        [folder / "decision.json"],
+        {},
+    )
 
 
 def judge(name: str, number: int, meanwhile: Callable[[], object] = lambda: None) -> int:
     """Judge a version by its score until the champion stands still, as register does; return how often that was. meanwhile is called at first."""
     times = 0
     while True:
-        champion, earlier, version = registered.champion(name), len(decisions.uses(name)), registered.version(name, str(number))
+        champion, earlier, version = (
+            registered.champion(name),
+            len(decisions.uses(name)),
+            registered.version(name, str(number)),
+        )
         better = not version.withdrawn and (champion is None or _score(version) > _score(champion))
         if times == 0:
             meanwhile()
@@ -88,7 +119,9 @@ def races(tries: int, folder: Path) -> dict[str, Any]:
             judge(name, 1)
     context = multiprocessing.get_context("spawn")
     barrier, ended = context.Barrier(2), context.Queue()
-    racers = [context.Process(target=_race, args=(names, number, barrier, ended)) for number in (2, 3)]
+    racers = [
+        context.Process(target=_race, args=(names, number, barrier, ended)) for number in (2, 3)
+    ]
     for racer in racers:
         racer.start()
     for racer in racers:
@@ -129,7 +162,10 @@ def seconds(folder: Path) -> dict[str, float]:
 def of_task(task: str, source: str) -> dict[str, float]:
     """Return the seconds of lineage and impact of a task of this project."""
     registered.versions()  # opens the store, whose schema MLflow looks at once a process
-    return {"lineage": _took(lambda: lineage.lineage(task)), "impact": _took(lambda: impact.impact(Path("data/raw", source)))}
+    return {
+        "lineage": _took(lambda: lineage.lineage(task)),
+        "impact": _took(lambda: impact.impact(Path("data/raw", source))),
+    }
 
 
 def rebuild(model: str, into: Path) -> dict[str, Any]:
@@ -144,13 +180,27 @@ def rebuild(model: str, into: Path) -> dict[str, Any]:
     _run(clone, "git", "checkout", "--quiet", told.commit)
     _run(clone, "dvc", "config", "--local", "core.site_cache_dir", str(clone / ".dvc/site"))
     if tracked := [str(path.relative_to(clone)) for path in clone.glob("data/raw/*.dvc")]:
-        _run(clone, "dvc", "remote", "add", "--local", "--default", "here", str(Path(".dvc/cache").absolute()))
+        _run(
+            clone,
+            "dvc",
+            "remote",
+            "add",
+            "--local",
+            "--default",
+            "here",
+            str(Path(".dvc/cache").absolute()),
+        )
         _run(clone, "dvc", "pull", "--quiet", *tracked)
     _run(clone, "dvc", "repro", "--no-run-cache", f"finetune@{name}")
     took, made = round(time.monotonic() - began), clone / "data/finetune" / name
-    test, compute = manifest.read(Path("data/split", name, "test.parquet")), settings.task(name).compute
+    test, compute = (
+        manifest.read(Path("data/split", name, "test.parquet")),
+        settings.task(name).compute,
+    )
     with tempfile.TemporaryDirectory() as folder:
-        kept = scoring.predict(registered.download(version, Path(folder)), test, compute, version.sha256)
+        kept = scoring.predict(
+            registered.download(version, Path(folder)), test, compute, version.sha256
+        )
     again = scoring.predict(made, test, compute)
     return {
         "version": told.model,
@@ -195,7 +245,14 @@ def main() -> None:
             return
         os.chdir(folder)
         os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder}/mlflow.db"
-        print(json.dumps(races(arguments.tries, Path(folder, "made")) if arguments.what == "races" else seconds(Path(folder, "made")), indent=1))
+        print(
+            json.dumps(
+                races(arguments.tries, Path(folder, "made"))
+                if arguments.what == "races"
+                else seconds(Path(folder, "made")),
+                indent=1,
+            )
+        )
 
 
 if __name__ == "__main__":

@@ -27,7 +27,9 @@ def measure(task: str, seed: int, dtype: str | None, folder: Path) -> dict[str, 
     elsewhere.write_params(folder, **params)
     for stage in ("finetune", "evaluate"):
         elsewhere.run(folder, f"stages.{stage}", task)
-    test, validation = (elsewhere.read(folder, stage, task, "metrics.json") for stage in ("evaluate", "finetune"))
+    test, validation = (
+        elsewhere.read(folder, stage, task, "metrics.json") for stage in ("evaluate", "finetune")
+    )
     return {
         "seed": seed,
         "accuracy": test["accuracy"],
@@ -35,22 +37,36 @@ def measure(task: str, seed: int, dtype: str | None, folder: Path) -> dict[str, 
         "best_baseline_macro_f1": max(of["macro_f1"] for of in test["baselines"].values()),
         "validation_macro_f1": validation["macro_f1"],
         "best_epoch": validation["best_epoch"],
-        **{f"seconds_of_{stage}": elsewhere.read(folder, stage, task, "timing.json")["seconds_of_work"] for stage in ("finetune", "evaluate")},
+        **{
+            f"seconds_of_{stage}": elsewhere.read(folder, stage, task, "timing.json")[
+                "seconds_of_work"
+            ]
+            for stage in ("finetune", "evaluate")
+        },
     }
 
 
 def main() -> None:
     """Print a line a seed, then the means."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("task")
     parser.add_argument("seeds", nargs="*", type=int, default=range(5))
-    parser.add_argument("--dtype", choices=["float32", "bfloat16"], help="in place of compute.dtype")
+    parser.add_argument(
+        "--dtype", choices=["float32", "bfloat16"], help="in place of compute.dtype"
+    )
     given, found = parser.parse_args(), list[dict[str, float]]()
     for seed in given.seeds:
         with tempfile.TemporaryDirectory() as folder:
             found.append(measure(given.task, seed, given.dtype, Path(folder)))
         print(json.dumps(found[-1]), flush=True)
-    print("mean", json.dumps({k: round(statistics.mean(f[k] for f in found), 4) for k in found[0] if k != "seed"}))
+    print(
+        "mean",
+        json.dumps(
+            {k: round(statistics.mean(f[k] for f in found), 4) for k in found[0] if k != "seed"}
+        ),
+    )
 
 
 if __name__ == "__main__":

@@ -37,10 +37,16 @@ from stages.problems.classification import METRICS
 image = plugins.modality("image")
 
 STOCK, BARE = "the stock script", "a bare loop"
-PROBE = {"tune": {"name": "linear_probe"}, "head": {"name": "probe", "c": [0.01, 0.1, 1.0, 10.0]}}  # of `refit add`
+PROBE = {
+    "tune": {"name": "linear_probe"},
+    "head": {"name": "probe", "c": [0.01, 0.1, 1.0, 10.0]},
+}  # of `refit add`
 ALL = {"tune": {"name": "full", "embeddings": True}, "learning_rate": 3.0e-4, "schedule": "cosine"}
 TOKENS = 64  # of each text of which arithmetic is measured
-SQUARES = {"cpu": (1024, 2048), "cuda": (4096, 8192)}  # sides of the matrices whose product is the ceiling
+SQUARES = {
+    "cpu": (1024, 2048),
+    "cuda": (4096, 8192),
+}  # sides of the matrices whose product is the ceiling
 MINUTES, QUICK_MINUTES = 20, 5
 QUICK_EPOCHS = 2
 
@@ -70,14 +76,31 @@ class Figure:
     @property
     def met(self) -> bool | None:
         """Whether the goal is met; None where there is none."""
-        return None if self.goal is None else (self.ratio >= self.goal if self.at_least else self.ratio <= self.goal)
+        return (
+            None
+            if self.goal is None
+            else (self.ratio >= self.goal if self.at_least else self.ratio <= self.goal)
+        )
 
 
-def figure(name: str, against: str, unit: str, refit: list[float], other: list[float], **goal: Any) -> Figure:
+def figure(
+    name: str, against: str, unit: str, refit: list[float], other: list[float], **goal: Any
+) -> Figure:
     """Return the ratio of the medians; low and high are the least and the greatest ratio of one round."""
     of_rounds = [a / b for a, b in zip(refit, other, strict=True)]
     ours, theirs = numbers.median(refit), numbers.median(other)
-    return Figure(name, against, unit, ours, theirs, ours / theirs, min(of_rounds), max(of_rounds), len(refit), **goal)
+    return Figure(
+        name,
+        against,
+        unit,
+        ours,
+        theirs,
+        ours / theirs,
+        min(of_rounds),
+        max(of_rounds),
+        len(refit),
+        **goal,
+    )
 
 
 # ---- data sets and trainings -----------------------------------------------------------------------------------------
@@ -113,12 +136,27 @@ CASES = (
     Case("banking77", "banking77", (154, 616), epochs=4),
     Case("financial_phrasebank", "financial_phrasebank", (96, 384), epochs=4),
     Case("hymenoptera", "hymenoptera", (32, 96), ALL | {"epochs": 10}, epochs=6, probes=True),
-    Case("MobileNetV2, all layers", "solar_cells", (32, 160), ALL, epochs=3, goal=0.45, whole=False),
-    Case("ResNet, all layers", "solar_cells", (32, 160), ALL, "resnet", epochs=3, goal=0.45, whole=False),
+    Case(
+        "MobileNetV2, all layers", "solar_cells", (32, 160), ALL, epochs=3, goal=0.45, whole=False
+    ),
+    Case(
+        "ResNet, all layers",
+        "solar_cells",
+        (32, 160),
+        ALL,
+        "resnet",
+        epochs=3,
+        goal=0.45,
+        whole=False,
+    ),
 )
 BROUGHT = {  # below --data, the base model, and what `refit add` is told
     "banking77": ("banking77", "minilm", []),
-    "financial_phrasebank": ("financial_phrasebank/all-data.csv", "minilm", ["--text", "news", "--label", "label"]),
+    "financial_phrasebank": (
+        "financial_phrasebank/all-data.csv",
+        "minilm",
+        ["--text", "news", "--label", "label"],
+    ),
     "hymenoptera": ("hymenoptera/hymenoptera_256.zip", "mobilenet", []),
 }
 
@@ -129,7 +167,9 @@ class Bench:
 
     folder: Path
     data: Path
-    parts: dict[str, dict[str, pd.DataFrame]] = field(default_factory=dict[str, dict[str, pd.DataFrame]])
+    parts: dict[str, dict[str, pd.DataFrame]] = field(
+        default_factory=dict[str, dict[str, pd.DataFrame]]
+    )
     """of each task that is split, whole"""
     tasks: dict[str, Any] = field(default_factory=dict[str, Any])
     """the blocks of params.yaml, as they were before a case changed them"""
@@ -139,7 +179,9 @@ class Bench:
         for name in ("dvc.yaml", ".gitignore", ".dvcignore"):
             shutil.copy(elsewhere.ROOT / name, self.folder)
         elsewhere.run(self.folder, "dvc", "init", "--quiet", "--no-scm")
-        elsewhere.write_params(self.folder, elsewhere.read_params()["sources"] | settings.read_yaml(add.KNOWN), {})
+        elsewhere.write_params(
+            self.folder, elsewhere.read_params()["sources"] | settings.read_yaml(add.KNOWN), {}
+        )
 
     def bring(self, source: str) -> None:
         """Bring a source of params.yaml: this project's own files, if they are here."""
@@ -177,9 +219,13 @@ class Bench:
             with zipfile.ZipFile(given) as archive:
                 archive.extractall(given := self.folder / "unpacked" / name)
         self.bring(base)
-        elsewhere.run(self.folder, "stages.cli", "add", name, str(given.absolute()), "--base", base, *said)
+        elsewhere.run(
+            self.folder, "stages.cli", "add", name, str(given.absolute()), "--base", base, *said
+        )
         self.tasks[name] = elsewhere.read_params(self.folder)["tasks"][name]
-        for folder in self.tasks[name]["data"]["layout"].get("folders", []):  # PyTorch's tutorial tests on val
+        for folder in self.tasks[name]["data"]["layout"].get(
+            "folders", []
+        ):  # PyTorch's tutorial tests on val
             folder["part"] = {"train": "train", "val": "test"}.get(folder["path"], folder["part"])
         self.write(name, self.tasks[name])
 
@@ -188,20 +234,27 @@ class Bench:
         for stage in ("validate", "augment", "split"):
             elsewhere.run(self.folder, f"stages.{stage}", name)
         below = self.folder / "data/split" / name
-        self.parts[name] = {part: manifest.read(below / f"{part}.parquet") for part in manifest.PARTS}
+        self.parts[name] = {
+            part: manifest.read(below / f"{part}.parquet") for part in manifest.PARTS
+        }
 
     def write(self, name: str, task: Any) -> None:
         """Write a task into params.yaml beside the others."""
         params = elsewhere.read_params(self.folder)
         task["validate"]["domain"]["run_base"] = False  # is no part of what is measured
         self.tasks.setdefault(name, task)
-        elsewhere.write_params(self.folder, params["sources"], params["tasks"] | {name: task}, params["flows"])
+        elsewhere.write_params(
+            self.folder, params["sources"], params["tasks"] | {name: task}, params["flows"]
+        )
 
     def cut(self, name: str, rows: int | None) -> int:
         """Leave so many rows of train, labels in like shares, and as large a share of validation; return the number."""
         below, whole = self.folder / "data/split" / name, self.parts[name]
         share = 1.0 if rows is None else rows / len(whole["train"])
-        kept = {part: whole[part] if rows is None else thinned(whole[part], share) for part in ("train", "validation")}
+        kept = {
+            part: whole[part] if rows is None else thinned(whole[part], share)
+            for part in ("train", "validation")
+        }
         signed = receipts.read_json(below / "receipt.json")
         for part, frame in kept.items():
             manifest.write(frame, below / f"{part}.parquet")
@@ -213,7 +266,9 @@ class Bench:
         task = self.tasks[case.set]
         fewer = {"epochs": case.epochs} if case.epochs else {}
         changed = PROBE if probe else case.finetune | fewer
-        changed = changed | {"early_stopping_patience": None}  # all epochs run, as the stock script's
+        changed = changed | {
+            "early_stopping_patience": None
+        }  # all epochs run, as the stock script's
         return task | {"base": case.base or task["base"], "finetune": task["finetune"] | changed}
 
     def refit(self, case: Case, probe: bool = False) -> Cost:
@@ -224,7 +279,11 @@ class Bench:
     def stock(self, case: Case, kind: str | None = None, test: str = "validation") -> Cost:
         """Run another script on the same rows and settings."""
         task = self.settings(case)
-        modality, finetune, below = task["modality"], task["finetune"], self.folder / "data/split" / case.set
+        modality, finetune, below = (
+            task["modality"],
+            task["finetune"],
+            self.folder / "data/split" / case.set,
+        )
         spec = stock.Spec(
             base=str(self.folder / "data/raw" / task["base"]),
             train=self._plain(below / "train.parquet"),
@@ -249,7 +308,11 @@ class Bench:
                 with zipfile.ZipFile(self.folder / pack) as archive:
                     archive.extractall(files)
         written = self.folder / f"plain_{path.name}"
-        rows.assign(x=rows["x"].str.replace(f"/{image.altering.COPIES}/", f"/{Path(image.altering.COPIES).stem}/")).to_parquet(written)
+        rows.assign(
+            x=rows["x"].str.replace(
+                f"/{image.altering.COPIES}/", f"/{Path(image.altering.COPIES).stem}/"
+            )
+        ).to_parquet(written)
         return str(written)
 
     def ways(self, case: Case) -> dict[str, Callable[[], Cost]]:
@@ -280,12 +343,17 @@ class Measured:
     case: Case
     whole: int
     """rows of train, uncut"""
-    costs: dict[str, dict[int, list[Cost]]] = field(default_factory=dict[str, dict[int, list[Cost]]])
+    costs: dict[str, dict[int, list[Cost]]] = field(
+        default_factory=dict[str, dict[int, list[Cost]]]
+    )
 
     def a_row(self, way: str, of: str = "seconds") -> list[float]:
         """Return the milliseconds that one more row costs, epochs and all, in each round."""
         (few, short), (many, long) = self.costs[way].items()
-        return [1000 * (getattr(b, of) - getattr(a, of)) / (many - few) for a, b in zip(short, long, strict=True)]
+        return [
+            1000 * (getattr(b, of) - getattr(a, of)) / (many - few)
+            for a, b in zip(short, long, strict=True)
+        ]
 
     def all_rows(self, way: str, of: str = "seconds") -> list[float]:
         """Return the seconds that the whole set would take, its start included, in each round."""
@@ -296,16 +364,35 @@ class Measured:
     def figures(self) -> Iterator[Figure]:
         """Yield what was measured as ratios."""
         name = self.case.name
-        yield self._figure(f"{name}: training, a row", self.a_row, "ms", "refit", "stock", self.case.goal)
+        yield self._figure(
+            f"{name}: training, a row", self.a_row, "ms", "refit", "stock", self.case.goal
+        )
         if self.case.whole:
-            yield self._figure(f"{name}: training, whole set (estimated)", self.all_rows, "s", "refit", "stock", 0.5)
+            yield self._figure(
+                f"{name}: training, whole set (estimated)",
+                self.all_rows,
+                "s",
+                "refit",
+                "stock",
+                0.5,
+            )
         if self.case.probes:
             whole = f"{name}: linear probe, whole set (estimated)"
             yield self._figure(whole, self.all_rows, "s", "refit probe", "stock", 0.1)
         if "plain probe" in self.costs:
-            yield self._figure(f"{name}: linear probe, a row", self.a_row, "ms", "refit probe", "plain probe", None)
+            yield self._figure(
+                f"{name}: linear probe, a row", self.a_row, "ms", "refit probe", "plain probe", None
+            )
 
-    def _figure(self, name: str, of: Callable[..., list[float]], unit: str, ours: str, theirs: str, goal: float | None) -> Figure:
+    def _figure(
+        self,
+        name: str,
+        of: Callable[..., list[float]],
+        unit: str,
+        ours: str,
+        theirs: str,
+        goal: float | None,
+    ) -> Figure:
         against = "scikit-learn on frozen features" if theirs == "plain probe" else STOCK
         cpu = numbers.median(of(ours, "cpu")) / numbers.median(of(theirs, "cpu"))
         return figure(name, against, unit, of(ours), of(theirs), by_cpu=cpu, goal=goal)
@@ -348,7 +435,9 @@ def flops(config: dict[str, Any], tokens: int, backward: bool) -> float:
     Forward 2 N + 4 L s h, where N are the weights of the layers' matrices, L layers of width h, s tokens: the second
     term is attention's two products. A training step takes three times as many (6 N + 12 L s h).
     """
-    layers, width, inner = (config[name] for name in ("num_hidden_layers", "hidden_size", "intermediate_size"))
+    layers, width, inner = (
+        config[name] for name in ("num_hidden_layers", "hidden_size", "intermediate_size")
+    )
     weights = layers * (4 * width**2 + 2 * width * inner)
     return (3 if backward else 1) * (2 * weights + 4 * layers * tokens * width)
 
@@ -373,12 +462,23 @@ def lay_out_long(bench: Bench) -> None:
     whole = [" ".join(words[i : i + 4]) for i in range(0, len(words), 4)]
     folder = bench.folder / "data/raw/long"
     folder.mkdir()
-    pd.DataFrame({"text": whole, "label": ["a", "b"] * (len(whole) // 2)}).to_csv(folder / "long.csv", index=False)
+    pd.DataFrame({"text": whole, "label": ["a", "b"] * (len(whole) // 2)}).to_csv(
+        folder / "long.csv", index=False
+    )
     files = [{"path": "long.csv", "part": None, "rows": None}]
-    layout = {"name": "table", "files": files, "columns": {"x": "text", "y": "label"}, "dialect": None}
+    layout = {
+        "name": "table",
+        "files": files,
+        "columns": {"x": "text", "y": "label"},
+        "dialect": None,
+    }
     task["data"] = {"source": "long", "encoding": "utf-8", "layout": layout}
     task["problem"]["labels"] = None
-    task["modality"] |= {"max_tokens": TOKENS, "characters": [1, 10_000], "median_characters": [1, 10_000]}
+    task["modality"] |= {
+        "max_tokens": TOKENS,
+        "characters": [1, 10_000],
+        "median_characters": [1, 10_000],
+    }
     task["validate"] |= {
         "min_rows": 1, "min_rows_per_label": 1, "label_distribution": {"name": "uniform", "max_kl": 0.1},
     }  # fmt: skip
@@ -387,7 +487,9 @@ def lay_out_long(bench: Bench) -> None:
     bench.split("long")
 
 
-def compute(bench: Bench, rates: dict[str, tuple[list[float], list[float]]], types: list[str]) -> None:
+def compute(
+    bench: Bench, rates: dict[str, tuple[list[float], list[float]]], types: list[str]
+) -> None:
     """Run a round: for each type, the ceiling and what training reaches, both in operations a second."""
     config = json.loads((bench.folder / "data/raw/minilm/config.json").read_text())
     epochs = ARITHMETIC.epochs or 1
@@ -398,7 +500,10 @@ def compute(bench: Bench, rates: dict[str, tuple[list[float], list[float]]], typ
         for rows in ARITHMETIC.rows:
             cut = bench.cut("long", rows)
             asked = len(manifest.read(bench.folder / "data/split/long/validation.parquet"))
-            one = [count * TOKENS * flops(config, TOKENS, back) for count, back in ((cut, True), (asked, False))]
+            one = [
+                count * TOKENS * flops(config, TOKENS, back)
+                for count, back in ((cut, True), (asked, False))
+            ]
             work.append(epochs * sum(one))
             seconds.append(bench.refit(ARITHMETIC).seconds)
         reached, most = rates.setdefault(dtype, ([], []))
@@ -411,7 +516,9 @@ def of_ceiling(rates: dict[str, tuple[list[float], list[float]]]) -> Iterator[Fi
     """Yield each type's share of its ceiling."""
     for dtype, (reached, most) in rates.items():
         name = f"{ARITHMETIC.name}: training in {dtype}, share of the ceiling"
-        yield figure(name, "matrix product", "GFLOP/s", reached, most, goal=SHARES[dtype], at_least=True)
+        yield figure(
+            name, "matrix product", "GFLOP/s", reached, most, goal=SHARES[dtype], at_least=True
+        )
 
 
 # ---- pictures, and scoring -------------------------------------------------------------------------------------------
@@ -427,11 +534,19 @@ def reading(bench: Bench, number: int, rounds: int) -> Iterator[Figure]:
             ("decoding", images.ways_of_reading(paths, workers)),
             ("augmentation", images.ways_of_augmenting(paths, workers, Path(into))),
         ):
-            rates = {way: of[1:] for way, of in images.rates(paths, 1 + rounds, ways)[0].items()}  # the first imports
+            rates = {
+                way: of[1:] for way, of in images.rates(paths, 1 + rounds, ways)[0].items()
+            }  # the first imports
             bare = max(images.BARE, key=lambda way: numbers.median(rates[way]))
             for way in ways.keys() - set(images.BARE):
                 seconds = {of: [1000 / rate for rate in rates[of]] for of in (way, bare)}
-                yield figure(f"{name}: {way}", f"{bare} (Pillow, albumentations)", "ms", seconds[way], seconds[bare])
+                yield figure(
+                    f"{name}: {way}",
+                    f"{bare} (Pillow, albumentations)",
+                    "ms",
+                    seconds[way],
+                    seconds[bare],
+                )
 
 
 def scored(bench: Bench, name: str, rows: int, rounds: int) -> Iterator[Figure]:
@@ -446,14 +561,23 @@ def scored(bench: Bench, name: str, rows: int, rounds: int) -> Iterator[Figure]:
         if "views" in card["modality"]:
             card["modality"]["views"] = ["as_is"]
         receipts.write_json(folder / "model.json", card)
-        settings, size = Compute(**bench.tasks[name]["compute"]), bench.tasks[name]["compute"]["batch_size"]
-        ways: dict[str, Callable[[], Any]] = {"refit": lambda: scoring.predict(folder, test, settings)}
+        settings, size = (
+            Compute(**bench.tasks[name]["compute"]),
+            bench.tasks[name]["compute"]["batch_size"],
+        )
+        ways: dict[str, Callable[[], Any]] = {
+            "refit": lambda: scoring.predict(folder, test, settings)
+        }
         if "max_tokens" in card["modality"]:
             tokens = card["modality"]["max_tokens"]
-            ways["plain"] = lambda: stock.score_texts(folder / "model", test["x"].tolist(), tokens, size)
+            ways["plain"] = lambda: stock.score_texts(
+                folder / "model", test["x"].tolist(), tokens, size
+            )
         else:
             paths = [Path("data", x) for x in test["x"]]
-            ways["plain"] = lambda: stock.score_pictures(folder / "model", paths, card["modality"]["crop"], size)
+            ways["plain"] = lambda: stock.score_pictures(
+                folder / "model", paths, card["modality"]["crop"], size
+            )
         seconds = {way: list[float]() for way in ways}
         with elsewhere.inside(bench.folder):
             for _ in range(1 + rounds):
@@ -462,7 +586,13 @@ def scored(bench: Bench, name: str, rows: int, rounds: int) -> Iterator[Figure]:
                     run()
                     seconds[way].append(1000 * (time.perf_counter() - began) / rows)
     seconds = {way: of[1:] for way, of in seconds.items()}  # the first imports
-    yield figure(f"{name}: scoring {rows:,} rows, loading included", BARE, "ms a row", seconds["refit"], seconds["plain"])
+    yield figure(
+        f"{name}: scoring {rows:,} rows, loading included",
+        BARE,
+        "ms a row",
+        seconds["refit"],
+        seconds["plain"],
+    )
 
 
 # ---- whole sets ------------------------------------------------------------------------------------------------------
@@ -489,7 +619,9 @@ def whole(bench: Bench, case: Case, rounds: int) -> tuple[list[Figure], list[dic
                 predicted[way] = pd.Series(given, index=test["id"])
                 continue
             judged.append(elsewhere.run(bench.folder, "stages.evaluate", case.set))
-            found = manifest.read_table(bench.folder / "data/evaluate" / case.set / "predictions.parquet")
+            found = manifest.read_table(
+                bench.folder / "data/evaluate" / case.set / "predictions.parquet"
+            )
             predicted[way] = found.set_index("id")["candidate"].reindex(test["id"])
     truth = pd.Series(test["y"].str[0].to_numpy(), index=test["id"])
     labels = sorted(truth.unique())
@@ -497,7 +629,9 @@ def whole(bench: Bench, case: Case, rounds: int) -> tuple[list[Figure], list[dic
     for way, goal in (("refit", 0.5), ("refit probe", 0.1)):
         if way in ways:
             seconds, theirs = ([of.seconds for of in costs[which]] for which in (way, "stock"))
-            cpu = numbers.median(of.cpu for of in costs[way]) / numbers.median(of.cpu for of in costs["stock"])
+            cpu = numbers.median(of.cpu for of in costs[way]) / numbers.median(
+                of.cpu for of in costs["stock"]
+            )
             name = f"{case.name}: {'training' if way == 'refit' else 'linear probe'}, whole set"
             figures.append(figure(name, STOCK, "s", seconds, theirs, by_cpu=cpu, goal=goal))
             metric = METRICS["macro_f1"]
@@ -509,7 +643,16 @@ def whole(bench: Bench, case: Case, rounds: int) -> tuple[list[Figure], list[dic
             })  # fmt: skip
     trained = [of.seconds for of in costs["refit"]]
     evaluated = [of.seconds for of in judged[:: len(ways) - 1]]
-    figures.append(figure(f"{case.name}: the stage evaluate", "the stage finetune", "s", evaluated, trained, goal=0.25))
+    figures.append(
+        figure(
+            f"{case.name}: the stage evaluate",
+            "the stage finetune",
+            "s",
+            evaluated,
+            trained,
+            goal=0.25,
+        )
+    )
     return figures, scores
 
 
@@ -524,7 +667,10 @@ def parts_of(bench: Bench, quick: bool, minutes: float) -> Iterator[Figure]:
         cases = [replace(case, epochs=QUICK_EPOCHS, probes=False) for case in cases if case.quick]
     for case in CASES:
         if not bench.there(case.set):
-            print(f"left out: {case.name} ({bench.data / BROUGHT[case.set][0]} is not there; say --data)", flush=True)
+            print(
+                f"left out: {case.name} ({bench.data / BROUGHT[case.set][0]} is not there; say --data)",
+                flush=True,
+            )
     measured = list[Measured]()
     for case in cases:
         bench.prepare(case.set)
@@ -553,7 +699,11 @@ def parts_of(bench: Bench, quick: bool, minutes: float) -> Iterator[Figure]:
 def show(figures: list[Figure]) -> None:
     """Print the figures as a table."""
     for of in figures:
-        goal = "" if of.goal is None else f"{'>=' if of.at_least else '<='} {of.goal:g} {'met' if of.met else 'MISSED'}"
+        goal = (
+            ""
+            if of.goal is None
+            else f"{'>=' if of.at_least else '<='} {of.goal:g} {'met' if of.met else 'MISSED'}"
+        )
         cpu = "" if of.by_cpu is None else f"cpu {of.by_cpu:.2f}"
         print(f"{of.ratio:6.2f}  {of.low:5.2f}-{of.high:<5.2f} {cpu:9} {goal:14} {of.name}: {of.refit:,.4g} {of.unit}, "
               f"{of.against} {of.other:,.4g}")  # fmt: skip
@@ -561,13 +711,25 @@ def show(figures: list[Figure]) -> None:
 
 def main() -> None:
     """Run the benchmark, print it, and keep it below docs/performance."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--quick", action="store_true", help="fewer sets, one round")
-    parser.add_argument("--full", action="store_true", help="train and evaluate whole sets, and compare macro-F1")
+    parser.add_argument(
+        "--full", action="store_true", help="train and evaluate whole sets, and compare macro-F1"
+    )
     parser.add_argument("--rounds", type=int, default=1, help="of --full")
-    parser.add_argument("--sets", nargs="+", help="of --full: " + ", ".join(case.name for case in CASES if case.whole))
-    parser.add_argument("--minutes", type=float, help=f"of subsets: {MINUTES}, quick {QUICK_MINUTES}")
-    parser.add_argument("--data", type=Path, default=Path("data/bench"), help="a folder with banking77 and others")
+    parser.add_argument(
+        "--sets",
+        nargs="+",
+        help="of --full: " + ", ".join(case.name for case in CASES if case.whole),
+    )
+    parser.add_argument(
+        "--minutes", type=float, help=f"of subsets: {MINUTES}, quick {QUICK_MINUTES}"
+    )
+    parser.add_argument(
+        "--data", type=Path, default=Path("data/bench"), help="a folder with banking77 and others"
+    )
     options = parser.parse_args()
     runner.quiet()
     figures, scores = list[Figure](), list[dict[str, Any]]()
@@ -576,7 +738,11 @@ def main() -> None:
         bench.lay_out()
         if options.full:
             for case in CASES:
-                if case.whole and bench.there(case.set) and case.name in (options.sets or [case.name]):
+                if (
+                    case.whole
+                    and bench.there(case.set)
+                    and case.name in (options.sets or [case.name])
+                ):
                     several, compared = whole(bench, case, options.rounds)
                     figures, scores = figures + several, scores + compared
                     show(several)
@@ -588,7 +754,16 @@ def main() -> None:
     for score in scores:
         print(score)
     kind = "whole" if options.full else "quick" if options.quick else "subsets"
-    page.keep("speed", {kind: {**page.machine(), "figures": [asdict(of) | {"met": of.met} for of in figures], "scores": scores}})
+    page.keep(
+        "speed",
+        {
+            kind: {
+                **page.machine(),
+                "figures": [asdict(of) | {"met": of.met} for of in figures],
+                "scores": scores,
+            }
+        },
+    )
     page.write()
 
 

@@ -45,10 +45,18 @@ def texts(of: Spec) -> list[str]:
     def encode(rows: pd.DataFrame) -> list[dict[str, Any]]:
         encoded = tokenizer(rows["x"].tolist(), truncation=True, max_length=of.max_tokens)
         codes = [labels.index(y) if y in labels else 0 for y in rows["y"]]
-        return [{name: of[i] for name, of in encoded.items()} | {"labels": code} for i, code in enumerate(codes)]
+        return [
+            {name: of[i] for name, of in encoded.items()} | {"labels": code}
+            for i, code in enumerate(codes)
+        ]
 
     model = AutoModelForSequenceClassification.from_pretrained(of.base, num_labels=len(labels))
-    trainer = Trainer(model, _arguments(of), train_dataset=encode(train), data_collator=DataCollatorWithPadding(tokenizer))
+    trainer = Trainer(
+        model,
+        _arguments(of),
+        train_dataset=encode(train),
+        data_collator=DataCollatorWithPadding(tokenizer),
+    )
     trainer.train()
     return [labels[i] for i in trainer.predict(encode(test)).predictions.argmax(axis=1)]
 
@@ -64,8 +72,14 @@ def pictures(of: Spec) -> list[str]:
     processor = AutoImageProcessor.from_pretrained(of.base)
     normalise = [alb.SmallestMaxSize(of.side), alb.CenterCrop(of.side, of.side)]
     normalise += [alb.Normalize(processor.image_mean, processor.image_std)]
-    tuples = [{k: tuple(v) if isinstance(v, list) else v for k, v in one["arguments"].items()} for one in of.transforms]
-    altering = [getattr(alb, one["transform"])(**given) for one, given in zip(of.transforms, tuples, strict=True)]
+    tuples = [
+        {k: tuple(v) if isinstance(v, list) else v for k, v in one["arguments"].items()}
+        for one in of.transforms
+    ]
+    altering = [
+        getattr(alb, one["transform"])(**given)
+        for one, given in zip(of.transforms, tuples, strict=True)
+    ]
 
     class Rows:
         def __init__(self, rows: pd.DataFrame, transform: Any) -> None:
@@ -82,8 +96,12 @@ def pictures(of: Spec) -> list[str]:
                 "labels": labels.index(y) if y in labels else 0,
             }
 
-    model = AutoModelForImageClassification.from_pretrained(of.base, num_labels=len(labels), ignore_mismatched_sizes=True)
-    trainer = Trainer(model, _arguments(of), train_dataset=Rows(train, alb.Compose([*altering, *normalise])))
+    model = AutoModelForImageClassification.from_pretrained(
+        of.base, num_labels=len(labels), ignore_mismatched_sizes=True
+    )
+    trainer = Trainer(
+        model, _arguments(of), train_dataset=Rows(train, alb.Compose([*altering, *normalise]))
+    )
     trainer.train()
     found = trainer.predict(Rows(test, alb.Compose(normalise))).predictions
     return [labels[i] for i in found.argmax(axis=1)]
@@ -114,11 +132,20 @@ def _pooled(of: Spec, x: list[str]) -> "np.ndarray[Any, Any]":
     import torch
     from transformers import AutoModel, AutoTokenizer
 
-    tokenizer, model = AutoTokenizer.from_pretrained(of.base), AutoModel.from_pretrained(of.base).eval()
+    tokenizer, model = (
+        AutoTokenizer.from_pretrained(of.base),
+        AutoModel.from_pretrained(of.base).eval(),
+    )
     found = list["np.ndarray[Any, Any]"]()
     with torch.inference_mode():
         for start in range(0, len(x), 32):
-            batch = tokenizer(x[start : start + 32], padding=True, truncation=True, max_length=of.max_tokens, return_tensors="pt")
+            batch = tokenizer(
+                x[start : start + 32],
+                padding=True,
+                truncation=True,
+                max_length=of.max_tokens,
+                return_tensors="pt",
+            )
             found.append(model(**batch).pooler_output.numpy())
     return np.concatenate(found)
 
@@ -134,7 +161,13 @@ def score_texts(folder: Path, x: list[str], max_tokens: int, size: int) -> "np.n
     found = list["np.ndarray[Any, Any]"]()
     with torch.inference_mode():
         for start in range(0, len(x), size):
-            batch = tokenizer(x[start : start + size], padding=True, truncation=True, max_length=max_tokens, return_tensors="pt")
+            batch = tokenizer(
+                x[start : start + size],
+                padding=True,
+                truncation=True,
+                max_length=max_tokens,
+                return_tensors="pt",
+            )
             found.append(model(**batch.to(on)).logits.cpu().numpy())
     return np.concatenate(found)
 
@@ -148,7 +181,11 @@ def score_pictures(folder: Path, x: list[Path], side: int, size: int) -> "np.nda
     processor = AutoImageProcessor.from_pretrained(folder)
     on = "cuda" if torch.cuda.is_available() else "cpu"
     model = AutoModelForImageClassification.from_pretrained(folder).eval().to(on)
-    stated: dict[str, Any] = {"size": {"height": side, "width": side}, "do_center_crop": False, "return_tensors": "pt"}
+    stated: dict[str, Any] = {
+        "size": {"height": side, "width": side},
+        "do_center_crop": False,
+        "return_tensors": "pt",
+    }
     found = list["np.ndarray[Any, Any]"]()
     with torch.inference_mode():
         for start in range(0, len(x), size):

@@ -25,7 +25,9 @@ def said(required: bool = False) -> str:
     """
     address = get_current_settings().api.url
     if not address and required:
-        raise UnreachableError("no Prefect server is named, and schedules live in one; start it (`make up`), or set PREFECT_API_URL")
+        raise UnreachableError(
+            "no Prefect server is named, and schedules live in one; start it (`make up`), or set PREFECT_API_URL"
+        )
     if not address:
         return "refit: no Prefect server is named; this run gets one of its own for its time (`make up` starts one that stays)"
     if error := _error(address):
@@ -68,8 +70,14 @@ def bury(before: dict[str, Any]) -> list[str]:
     said = list[str]()
     with get_client(sync_client=True) as client:
         for run in runs:
-            with contextlib.suppress(ObjectNotFound):  # of another server, or of one that lived as long as its run
-                said += _end(client, UUID(run), f"its process {before['pid']} on {before['host']} is gone; the next run goes on where it ended")
+            with contextlib.suppress(
+                ObjectNotFound
+            ):  # of another server, or of one that lived as long as its run
+                said += _end(
+                    client,
+                    UUID(run),
+                    f"its process {before['pid']} on {before['host']} is gone; the next run goes on where it ended",
+                )
     return said
 
 
@@ -79,7 +87,9 @@ def _end(client: SyncPrefectClient, run: UUID, why: str) -> list[str]:
     if found.state and found.state.is_final():
         return []
     client.set_flow_run_state(found.id, state)
-    for task in client.read_task_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[found.id]))):
+    for task in client.read_task_runs(
+        flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[found.id]))
+    ):
         if task.state and not task.state.is_final():
             client.set_task_run_state(task.id, state)
     return [f"run {found.name}: {state.message}"]

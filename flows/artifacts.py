@@ -5,7 +5,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from prefect.artifacts import create_image_artifact, create_link_artifact, create_markdown_artifact, create_table_artifact
+from prefect.artifacts import (
+    create_image_artifact,
+    create_link_artifact,
+    create_markdown_artifact,
+    create_table_artifact,
+)
 
 from flows import servers
 from stages.contract import escape, receipts, store
@@ -27,19 +32,36 @@ def leave(address: str) -> None:
     stage, _, key = address.partition("@")
     folder, name = Path("data", stage, key), f"{stage}-{key}".replace("_", "-")
     documents = (*NUMBERS.get(stage, ()), "timing.json")
-    rows = [{"what": what, "value": value} for document in documents for what, value in _numbers(folder / document)]
-    create_table_artifact(rows[:MAX_ROWS], key=name, description=f"{address}: {', '.join(documents)} of {folder}")
+    rows = [
+        {"what": what, "value": value}
+        for document in documents
+        for what, value in _numbers(folder / document)
+    ]
+    create_table_artifact(
+        rows[:MAX_ROWS], key=name, description=f"{address}: {', '.join(documents)} of {folder}"
+    )
     for picture in PICTURES:
         path = folder / picture
         if path.is_file() and path.stat().st_size <= MAX_BYTES:
             data = base64.b64encode(path.read_bytes()).decode()
-            create_image_artifact(f"data:image/png;base64,{data}", key=f"{name}-{path.stem}".replace("_", "-"), description=str(path))
+            create_image_artifact(
+                f"data:image/png;base64,{data}",
+                key=f"{name}-{path.stem}".replace("_", "-"),
+                description=str(path),
+            )
     if (folder / "decision.json").is_file():
         decision = receipts.read_json(folder / "decision.json")
-        create_markdown_artifact((folder / "model_card.md").read_text("utf-8"), key=f"{name}-card", description=f"{address}: {decision['outcome']}")
+        create_markdown_artifact(
+            (folder / "model_card.md").read_text("utf-8"),
+            key=f"{name}-card",
+            description=f"{address}: {decision['outcome']}",
+        )
         if ui := mlflow_ui():
             create_link_artifact(
-                f"{ui}/#/runs/{decision['candidate']['run_id']}", "the run in MLflow", key=f"{name}-run", description=f"{address}: its run in MLflow"
+                f"{ui}/#/runs/{decision['candidate']['run_id']}",
+                "the run in MLflow",
+                key=f"{name}-run",
+                description=f"{address}: its run in MLflow",
             )
 
 

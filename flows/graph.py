@@ -28,9 +28,22 @@ def ask(root: Path, keys: set[str] | None = None) -> Dag:
     with _repo(root) as repo:
         graph = repo.index.graph
         ordered = _ordered(graph, keys)
-        waits = {stage.addressing: sorted(before.addressing for before in graph.successors(stage) if before.cmd) for stage in ordered if stage.cmd}
-        with repo.lock:  # stage by stage: Repo.status looks for each target anew, five times as long
-            changed = {name: reasons for stage in ordered if stage.cmd for name, reasons in stage.status().items()}
+        waits = {
+            stage.addressing: sorted(
+                before.addressing for before in graph.successors(stage) if before.cmd
+            )
+            for stage in ordered
+            if stage.cmd
+        }
+        with (
+            repo.lock
+        ):  # stage by stage: Repo.status looks for each target anew, five times as long
+            changed = {
+                name: reasons
+                for stage in ordered
+                if stage.cmd
+                for name, reasons in stage.status().items()
+            }
         return Dag(waits, changed, [stage.addressing for stage in ordered if stage.is_import])
 
 
@@ -50,7 +63,9 @@ def _ordered(graph: Any, keys: set[str] | None) -> list[Any]:
     """Return the stages of these tasks, and what they wait for, in an order in which they can run."""
     import networkx
 
-    wanted = {stage for stage in graph if keys is None or _key(stage.addressing) in keys}  # an edge points from a stage to one that it depends on
+    wanted = {
+        stage for stage in graph if keys is None or _key(stage.addressing) in keys
+    }  # an edge points from a stage to one that it depends on
     wanted |= {before for stage in wanted for before in networkx.descendants(graph, stage)}
     return list(reversed(list(networkx.topological_sort(graph.subgraph(wanted)))))
 

@@ -34,7 +34,14 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from flows import api, artifacts, graph
 from flows.reproduce import Dvc
 from stages.contract import locks, receipts, runner, settings, stopping, store
-from stages.contract.errors import BusyError, ParamsError, RefitError, UnreachableError, mendable, told
+from stages.contract.errors import (
+    BusyError,
+    ParamsError,
+    RefitError,
+    UnreachableError,
+    mendable,
+    told,
+)
 from stages.contract.escape import one_line
 from stages.params.task import Params
 from stages.project import preflight
@@ -73,7 +80,9 @@ class Desk:
         dvc = self.free.get()
         try:
             if self.stopped:
-                raise StageError(f"not started: the flow was stopped by {signal.Signals(self.stopped).name}", 1)
+                raise StageError(
+                    f"not started: the flow was stopped by {signal.Signals(self.stopped).name}", 1
+                )
             yield dvc
         finally:
             self.free.put(dvc)
@@ -97,7 +106,11 @@ class Desk:
     def open(self) -> Generator["Desk"]:
         """Stop the stages when this process is asked to; end the DVC processes at the end."""
         main = threading.current_thread() is threading.main_thread()
-        before = {number: signal.signal(number, self.stop) for number in stopping.SIGNALS} if main else {}
+        before = (
+            {number: signal.signal(number, self.stop) for number in stopping.SIGNALS}
+            if main
+            else {}
+        )
         try:
             yield self
         finally:
@@ -120,8 +133,19 @@ def run_stage(address: str, desk: Desk, force: bool) -> None:
     A source that does not answer when it is fetched anew is left as it was.
     """
     log = get_run_logger()
-    with desk.borrowed() as dvc, _kept(dvc, log, address) if address.startswith("fetch@") and force else nullcontext():
-        changed = _said(dvc, log, "--wait-for-lock", "repro", "--single-item", *(["--force"] if force else []), address)
+    with (
+        desk.borrowed() as dvc,
+        _kept(dvc, log, address) if address.startswith("fetch@") and force else nullcontext(),
+    ):
+        changed = _said(
+            dvc,
+            log,
+            "--wait-for-lock",
+            "repro",
+            "--single-item",
+            *(["--force"] if force else []),
+            address,
+        )
         if changed:
             desk.ran.append(address)
             if api.is_there():
@@ -131,7 +155,12 @@ def run_stage(address: str, desk: Desk, force: bool) -> None:
 
 
 @flow(name="refit", persist_result=False)
-def pipeline(tasks: list[str] | None = None, refresh: bool = False, force: bool = False, dry_run: bool = False) -> State[Any]:
+def pipeline(
+    tasks: list[str] | None = None,
+    refresh: bool = False,
+    force: bool = False,
+    dry_run: bool = False,
+) -> State[Any]:
     """Run the stages of all tasks, or of those named; the failure of one stops only what waits for it.
 
     refresh first brings imported data up to date and fetches the other sources anew; force runs stages that did not
@@ -166,17 +195,23 @@ def check(tasks: list[str] | None) -> Params:
     preflight.require_writable()
     params = settings.load()
     if unknown := sorted(set(tasks or ()) - set(params.tasks)):
-        raise ParamsError(f"there is no task '{one_line(unknown[0])}'; have: {', '.join(params.tasks)}")
+        raise ParamsError(
+            f"there is no task '{one_line(unknown[0])}'; have: {', '.join(params.tasks)}"
+        )
     return params
 
 
-def _carry_out(params: Params, keys: set[str], refresh: bool, force: bool, dry_run: bool) -> State[Any]:
+def _carry_out(
+    params: Params, keys: set[str], refresh: bool, force: bool, dry_run: bool
+) -> State[Any]:
     warn(preflight.look(params, keys))
     dag = graph.ask(Path.cwd(), keys)
     if dry_run:
         return _told(dag, force)
     if not dag.changed and not refresh and not force:
-        return Completed(name=NOTHING, message=f"nothing to do: none of {len(dag.waits)} stages changed")
+        return Completed(
+            name=NOTHING, message=f"nothing to do: none of {len(dag.waits)} stages changed"
+        )
     store.ping()
     with Desk(params.flows.side_by_side).open() as desk:
         if refresh:
@@ -196,15 +231,23 @@ def warn(lines: list[str]) -> None:
         get_run_logger().warning(one_line(line))
 
 
-def _run(waits: dict[str, list[str]], desk: Desk, params: Params, forced: tuple[str, ...]) -> dict[str, State[Any]]:
+def _run(
+    waits: dict[str, list[str]], desk: Desk, params: Params, forced: tuple[str, ...]
+) -> dict[str, State[Any]]:
     """Run every stage as a task, as many at once as params.yaml says; return how each ended. Those of a name that starts as in `forced` run in any case."""
     futures: dict[str, PrefectFuture[None]] = {}
     with ThreadPoolTaskRunner[Any](max_workers=params.flows.side_by_side) as threads:
         for address, before in waits.items():
             retries = params.flows.retries if address.partition("@")[0] in RETRIED else 0
-            named = run_stage.with_options(task_run_name=address, retries=retries, retry_delay_seconds=params.flows.retry_seconds)
+            named = run_stage.with_options(
+                task_run_name=address,
+                retries=retries,
+                retry_delay_seconds=params.flows.retry_seconds,
+            )
             futures[address] = threads.submit(
-                named, {"address": address, "desk": desk, "force": address.startswith(forced)}, wait_for=[futures[name] for name in before]
+                named,
+                {"address": address, "desk": desk, "force": address.startswith(forced)},
+                wait_for=[futures[name] for name in before],
             )
         wait(list(futures.values()))
     return {address: future.state for address, future in futures.items()}
@@ -215,15 +258,35 @@ def _ended(states: dict[str, State[Any]], desk: Desk) -> State[Any]:
     bad = {address: state for address, state in states.items() if not state.is_completed()}
     if desk.stopped:
         message = f"stopped by {signal.Signals(desk.stopped).name}; the same run again goes on where this one ended"
-        return Cancelled(message=message) if api.is_cancelling(flow_run.id) else Crashed(message=message)
+        return (
+            Cancelled(message=message)
+            if api.is_cancelling(flow_run.id)
+            else Crashed(message=message)
+        )
     if bad:
-        why = "; ".join(one_line(state.message, 300) for state in bad.values() if state.is_failed() and state.name != "NotReady")
-        return Failed(message=f"{len(bad)} of {len(states)} stages did not complete: {', '.join(bad)} ({why})")
+        why = "; ".join(
+            one_line(state.message, 300)
+            for state in bad.values()
+            if state.is_failed() and state.name != "NotReady"
+        )
+        return Failed(
+            message=f"{len(bad)} of {len(states)} stages did not complete: {', '.join(bad)} ({why})"
+        )
     if not desk.ran:
-        return Completed(name=NOTHING, message=f"nothing to do: none of {len(states)} stages changed")
-    decided = {address.partition("@")[2]: _decision(address) for address in desk.ran if address.startswith("register@")}
-    message = f"{len(desk.ran)} of {len(states)} stages ran; " + ", ".join(f"{key}: {outcome}" for key, outcome in decided.items())
-    return Completed(name=PROMOTED if "promote" in decided.values() else None, message=message.removesuffix("; "))
+        return Completed(
+            name=NOTHING, message=f"nothing to do: none of {len(states)} stages changed"
+        )
+    decided = {
+        address.partition("@")[2]: _decision(address)
+        for address in desk.ran
+        if address.startswith("register@")
+    }
+    message = f"{len(desk.ran)} of {len(states)} stages ran; " + ", ".join(
+        f"{key}: {outcome}" for key, outcome in decided.items()
+    )
+    return Completed(
+        name=PROMOTED if "promote" in decided.values() else None, message=message.removesuffix("; ")
+    )
 
 
 def update(dag: graph.Dag, dvc: Dvc, log: Any) -> None:
@@ -239,7 +302,9 @@ def _kept(dvc: Dvc, log: Any, address: str) -> Generator[None]:
     try:
         yield
     except StageError:
-        with suppress(StageError):  # logged; there was nothing to bring back, and the first reason is the one to tell
+        with suppress(
+            StageError
+        ):  # logged; there was nothing to bring back, and the first reason is the one to tell
             _said(dvc, log, "--wait-for-lock", "checkout", address)
         raise
 
@@ -282,11 +347,15 @@ def _told(dag: graph.Dag, force: bool) -> State[Any]:
 
 def _why(reasons: list[Any]) -> str:
     """Return DVC's own reasons on one line."""
-    return one_line("; ".join(str(reason) for reason in reasons).translate({ord(c): None for c in "{}'"}), 300)
+    return one_line(
+        "; ".join(str(reason) for reason in reasons).translate({ord(c): None for c in "{}'"}), 300
+    )
 
 
 def _decision(address: str) -> str:
-    return receipts.read_json(Path("data/register", address.partition("@")[2], "decision.json"))["outcome"]
+    return receipts.read_json(Path("data/register", address.partition("@")[2], "decision.json"))[
+        "outcome"
+    ]
 
 
 def once(tasks: list[str], run: Callable[[], State[Any]]) -> None:
@@ -297,7 +366,9 @@ def once(tasks: list[str], run: Callable[[], State[Any]]) -> None:
     runner.quiet()
     ours: dict[Any, Any] = {
         PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,  # to end them takes a second; api.bury needs none
-        PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: max(SECONDS, get_current_settings().server.ephemeral.startup_timeout_seconds),
+        PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: max(
+            SECONDS, get_current_settings().server.ephemeral.startup_timeout_seconds
+        ),
     }
     with told():
         check(tasks)
@@ -312,19 +383,30 @@ def once(tasks: list[str], run: Callable[[], State[Any]]) -> None:
             ) from None
     if not state.is_completed():
         print(f"refit: {one_line(state.message)}", file=sys.stderr)
-        sys.exit({StateType.CANCELLED: BusyError.exit_code, StateType.CRASHED: 143}.get(state.type, 1))
+        sys.exit(
+            {StateType.CANCELLED: BusyError.exit_code, StateType.CRASHED: 143}.get(state.type, 1)
+        )
     print(f"{state.name}: {one_line(state.message)}")
 
 
 def main() -> None:
     """Run the flow once as the command line says."""
-    parser = argparse.ArgumentParser(prog="python -m flows.pipeline", description="Run the DAG once as a Prefect flow.")
+    parser = argparse.ArgumentParser(
+        prog="python -m flows.pipeline", description="Run the DAG once as a Prefect flow."
+    )
     parser.add_argument("tasks", nargs="*", help="tasks of params.yaml; all unless named")
-    parser.add_argument("--refresh", action="store_true", help="bring imported data up to date and fetch the other sources anew")
+    parser.add_argument(
+        "--refresh",
+        action="store_true",
+        help="bring imported data up to date and fetch the other sources anew",
+    )
     parser.add_argument("--force", action="store_true", help="run stages that did not change too")
     parser.add_argument("--dry-run", action="store_true", help="only say what would run")
     of = parser.parse_args()
-    once(of.tasks, lambda: pipeline(of.tasks or None, of.refresh, of.force, of.dry_run, return_state=True))
+    once(
+        of.tasks,
+        lambda: pipeline(of.tasks or None, of.refresh, of.force, of.dry_run, return_state=True),
+    )
 
 
 if __name__ == "__main__":

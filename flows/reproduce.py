@@ -58,7 +58,14 @@ class Dvc:
     @staticmethod
     def _start() -> "subprocess.Popen[str]":
         command = [sys.executable, "-m", "flows.reproduce"]
-        return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+        )
 
 
 def _serve() -> None:

@@ -26,7 +26,10 @@ from stages.params.flows import Flows
 
 FLOWS = {"pipeline": pipeline, "watch": watch}
 TOLD = ("Failed", "Crashed", PROMOTED, DUE)  # states of a run that `notify` is told of
-SUBJECT, BODY = "{{ flow.name }}: {{ flow_run.state.name }}", "{{ flow_run.name }}: {{ flow_run.state.message }}"  # filled in by Prefect
+SUBJECT, BODY = (
+    "{{ flow.name }}: {{ flow_run.state.name }}",
+    "{{ flow_run.name }}: {{ flow_run.state.message }}",
+)  # filled in by Prefect
 ALONE = ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW)
 
 
@@ -44,7 +47,15 @@ def deployments(of: Flows, pool: bool) -> list[Any]:
         parameters = {"refresh": of.pipeline.refresh} if name == "pipeline" else {}
         source = flow.from_source(str(Path.cwd()), f"flows/{name}.py:{name}") if pool else ours
         kind = EntrypointType.FILE_PATH if pool else EntrypointType.MODULE_PATH
-        made.append(source.to_deployment(name, schedules=schedules, parameters=parameters, concurrency_limit=ALONE, entrypoint_type=kind))  # pyright: ignore[reportAttributeAccessIssue]
+        made.append(
+            source.to_deployment(
+                name,
+                schedules=schedules,
+                parameters=parameters,
+                concurrency_limit=ALONE,
+                entrypoint_type=kind,
+            )
+        )  # pyright: ignore[reportAttributeAccessIssue]
     return made
 
 
@@ -60,7 +71,9 @@ def notify(block: str | None) -> None:
         try:
             document = client.read_block_document_by_name(of, kind)
         except ObjectNotFound:
-            raise ParamsError(f"params.yaml: flows.notify: Prefect has no block '{block}'; make one (`prefect block create {kind}`), or say null") from None
+            raise ParamsError(
+                f"params.yaml: flows.notify: Prefect has no block '{block}'; make one (`prefect block create {kind}`), or say null"
+            ) from None
         client.create_automation(AutomationCore(
             name=name,
             trigger=EventTrigger(
@@ -81,7 +94,9 @@ def require_pool(name: str) -> None:
             client.read_work_pool(name)
         except ObjectNotFound:
             template = ProcessWorker.get_default_base_job_template()
-            client.create_work_pool(WorkPoolCreate(name=name, type=ProcessWorker.type, base_job_template=template))
+            client.create_work_pool(
+                WorkPoolCreate(name=name, type=ProcessWorker.type, base_job_template=template)
+            )
 
 
 def _first(error: Exception) -> str:
@@ -90,8 +105,13 @@ def _first(error: Exception) -> str:
 
 def main() -> None:
     """Serve until stopped, or leave the deployments to a work pool; what the user can mend is one line and an exit code."""
-    parser = argparse.ArgumentParser(prog="python -m flows.schedule", description="Serve the flows on the schedules of params.yaml.")
-    parser.add_argument("--pool", help="leave them to this work pool instead; a worker there runs them")
+    parser = argparse.ArgumentParser(
+        prog="python -m flows.schedule",
+        description="Serve the flows on the schedules of params.yaml.",
+    )
+    parser.add_argument(
+        "--pool", help="leave them to this work pool instead; a worker there runs them"
+    )
     of = parser.parse_args()
     runner.quiet()
     with told():
@@ -103,13 +123,20 @@ def main() -> None:
                 for line in api.bury(lock.before):
                     print(line)
         except BusyError as error:
-            print(f"{error.args[0].partition(';')[0]}: a run on schedule is cancelled while it does")
+            print(
+                f"{error.args[0].partition(';')[0]}: a run on schedule is cancelled while it does"
+            )
         notify(params.flows.notify)
         for name in FLOWS:
-            print(f"{name}: {getattr(params.flows, name).cron or 'when it is asked for'} ({params.flows.timezone})", flush=True)
+            print(
+                f"{name}: {getattr(params.flows, name).cron or 'when it is asked for'} ({params.flows.timezone})",
+                flush=True,
+            )
         if of.pool:
             require_pool(of.pool)
-        deploy(*made, work_pool_name=of.pool, build=False, push=False) if of.pool else serve(*made, print_starting_message=False)
+        deploy(*made, work_pool_name=of.pool, build=False, push=False) if of.pool else serve(
+            *made, print_starting_message=False
+        )
 
 
 if __name__ == "__main__":

@@ -130,7 +130,11 @@ def down() -> list[str]:
 
 def running() -> dict[str, dict[str, Any]]:
     """Return name -> url, since, and what names the process, of the servers that `up` started and that live."""
-    found = {name: receipts.read_json(record) for name in SERVERS if (record := STATE / f"{name}.json").is_file()}
+    found = {
+        name: receipts.read_json(record)
+        for name in SERVERS
+        if (record := STATE / f"{name}.json").is_file()
+    }
     return {name: of for name, of in found.items() if locks.lives(of)}
 
 
@@ -139,7 +143,9 @@ def password() -> str:
     if not CLIENT.exists():
         return f"refit:{secrets.token_urlsafe(24)}"
     if not (text := CLIENT.read_text("utf-8")).startswith(MADE):
-        raise ParamsError(f"{CLIENT}: was not written by `make up`, which must write its own; move it away")
+        raise ParamsError(
+            f"{CLIENT}: was not written by `make up`, which must write its own; move it away"
+        )
     return tomllib.loads(text)["api"]["auth_string"]
 
 
@@ -149,16 +155,25 @@ def _start(server: Server) -> None:
         try:
             taken.bind((HOST, server.port))
         except OSError as error:
-            raise ParamsError(f"{HOST}:{server.port}: {error.strerror}; name another, such as `make up {server.name.upper()}_PORT={server.port + 1}`") from None
+            raise ParamsError(
+                f"{HOST}:{server.port}: {error.strerror}; name another, such as `make up {server.name.upper()}_PORT={server.port + 1}`"
+            ) from None
     log = STATE / f"{server.name}.log"
     if server.name == "prefect":
         _tell_clients(server)
-    with log.open("w") as said, locks.alone(locks.STORE):  # two that make MLflow's tables at once break them
+    with (
+        log.open("w") as said,
+        locks.alone(locks.STORE),
+    ):  # two that make MLflow's tables at once break them
         process = subprocess.Popen(
             [str(Path(sys.executable).with_name(server.command[0])), *server.command[1:]],
             env=os.environ | server.environment, stdin=subprocess.DEVNULL, stdout=said, stderr=said, start_new_session=True, umask=0o077,
         )  # fmt: skip
-        record = {"url": server.url, "since": time.strftime("%Y-%m-%d %H:%M:%S"), **locks.process(process.pid)}
+        record = {
+            "url": server.url,
+            "since": time.strftime("%Y-%m-%d %H:%M:%S"),
+            **locks.process(process.pid),
+        }
         receipts.write_json(STATE / f"{server.name}.json", record)
         _wait(server, process, log)
 
@@ -170,22 +185,30 @@ def _wait(server: Server, process: "subprocess.Popen[bytes]", log: Path) -> None
     auth, until = (user, secret), time.monotonic() + SECONDS
     while time.monotonic() < until:
         if process.poll() is not None:
-            last = [line for line in log.read_text("utf-8", "replace").splitlines() if line.strip()][-1:]
-            raise UnreachableError(f"{server.name}: ended with {process.returncode} before it answered; see {log} ({one_line(' '.join(last), 300)})")
+            last = [
+                line for line in log.read_text("utf-8", "replace").splitlines() if line.strip()
+            ][-1:]
+            raise UnreachableError(
+                f"{server.name}: ended with {process.returncode} before it answered; see {log} ({one_line(' '.join(last), 300)})"
+            )
         try:
             if requests.get(server.url + server.health, timeout=2, auth=auth).ok:
                 return
         except requests.RequestException:
             time.sleep(0.3)
     os.killpg(process.pid, signal.SIGKILL)
-    raise UnreachableError(f"{server.name}: {server.url} does not answer within {SECONDS:g} s; see {log}")
+    raise UnreachableError(
+        f"{server.name}: {server.url} does not answer within {SECONDS:g} s; see {log}"
+    )
 
 
 def _tell_clients(server: Server) -> None:
     """Write address and password where Prefect's commands in this folder look, readable to its owner alone."""
     text = f"{MADE}[api]\nurl = {json.dumps(f'{server.url}/api')}\nauth_string = {json.dumps(server.environment['PREFECT_SERVER_API_AUTH_STRING'])}\n"
     CLIENT.unlink(missing_ok=True)
-    with open(os.open(CLIENT, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:  # noqa: PTH123  (a mode from the first byte on)
+    with open(
+        os.open(CLIENT, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8"
+    ) as file:  # noqa: PTH123  (a mode from the first byte on)
         file.write(text)
 
 
@@ -194,8 +217,12 @@ def main() -> None:
     runner.quiet()
     what, *ports = sys.argv[1:] or [""]
     with told():
-        if what not in ("up", "down") or not all(re.fullmatch(rf"({'|'.join(SERVERS)})=\d{{1,5}}", port) for port in ports):
-            raise ParamsError("usage: python -m flows.servers up [mlflow=PORT] [prefect=PORT] | down")
+        if what not in ("up", "down") or not all(
+            re.fullmatch(rf"({'|'.join(SERVERS)})=\d{{1,5}}", port) for port in ports
+        ):
+            raise ParamsError(
+                "usage: python -m flows.servers up [mlflow=PORT] [prefect=PORT] | down"
+            )
         named = {name: int(port) for name, port in (of.split("=") for of in ports)}
         for line in up(named or store.PORTS) if what == "up" else down():
             print(line)

@@ -47,20 +47,36 @@ def watch(tasks: list[str] | None = None) -> State[Any]:
         with alone():
             warn(preflight.look(params, keys))
             dag = _refreshed(keys)
-            found = {key: look.with_options(task_run_name=f"look@{key}")(key, params, dag) for key in params.tasks if key in keys}
+            found = {
+                key: look.with_options(task_run_name=f"look@{key}")(key, params, dag)
+                for key in params.tasks
+                if key in keys
+            }
     except (RefitError, OSError) as error:
         return ended_by(error)
-    rows = [{"task": key, "due": "; ".join(of.due) or "no", "looked at": "; ".join(of.looked)} for key, of in found.items()]
+    rows = [
+        {"task": key, "due": "; ".join(of.due) or "no", "looked at": "; ".join(of.looked)}
+        for key, of in found.items()
+    ]
     create_table_artifact(rows, key="watch", description="Is retraining due?")
     due = {key: "; ".join(of.due) for key, of in found.items() if of.due}
     if not due:
-        return Completed(name=NOT_DUE, message="not due: " + "; ".join(f"{key}: {', '.join(of.looked)}" for key, of in found.items()))
+        return Completed(
+            name=NOT_DUE,
+            message="not due: "
+            + "; ".join(f"{key}: {', '.join(of.looked)}" for key, of in found.items()),
+        )
     why = "; ".join(f"{key}: {reasons}" for key, reasons in due.items())
     state = pipeline(list(due), return_state=True)
     if not state.is_completed():
-        return Failed(message=f"due ({why}), but the run ended as {state.name}: {one_line(state.message)}")
+        return Failed(
+            message=f"due ({why}), but the run ended as {state.name}: {one_line(state.message)}"
+        )
     then = "data and settings are those of the last candidate, so training again would give the same bytes: bring newly labelled rows"
-    return Completed(name=DUE, message=f"due ({why}); {then if state.name == NOTHING else one_line(state.message)}")
+    return Completed(
+        name=DUE,
+        message=f"due ({why}); {then if state.name == NOTHING else one_line(state.message)}",
+    )
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
@@ -85,8 +101,19 @@ def _refreshed(keys: set[str]) -> graph.Dag:
 
 def _data(key: str, dag: graph.Dag) -> tuple[str, bool]:
     """Say whether raw data differs from that of the last run; changed settings or code are the pipeline's own to run."""
-    reasons = [reason for address, of in dag.changed.items() if address.endswith(f"@{key}") for reason in of if isinstance(reason, dict)]
-    paths = {path for reason in reasons for path in reason.get("changed deps", {}) if path.startswith(RAW)}
+    reasons = [
+        reason
+        for address, of in dag.changed.items()
+        if address.endswith(f"@{key}")
+        for reason in of
+        if isinstance(reason, dict)
+    ]
+    paths = {
+        path
+        for reason in reasons
+        for path in reason.get("changed deps", {})
+        if path.startswith(RAW)
+    }
     if paths:
         return f"{', '.join(sorted(paths))} changed", True
     return "data did not change" + (" (settings or code did)" if reasons else ""), False
@@ -101,21 +128,41 @@ def _champion(key: str, of: Watch) -> list[tuple[str, bool]]:
     old = of.max_age_days is not None and age > timedelta(days=of.max_age_days)
     limit = "no limit" if of.max_age_days is None else f"at most {of.max_age_days:g}"
     said = [(f"the champion is {age / timedelta(days=1):.1f} days old ({limit})", old)]
-    for what, arguments in {"validated data": [], "logged predictions": ["--logged", f"{of.logged_days:g}"]}.items():
+    for what, arguments in {
+        "validated data": [],
+        "logged predictions": ["--logged", f"{of.logged_days:g}"],
+    }.items():
         drift = _refit("drift", key, *arguments)
         if drift is None:
-            said.append((f"{what}: cannot tell, which is no sign that nothing changed (the log says why)", False))
+            said.append(
+                (
+                    f"{what}: cannot tell, which is no sign that nothing changed (the log says why)",
+                    False,
+                )
+            )
         else:
             far = f" ({', '.join(drift['far'])})" if drift["far"] else ""
-            said.append((f"{what}: {len(drift['far'])} of {len(drift['measures'])} measures far{far}, at most {of.max_far}", len(drift["far"]) > of.max_far))
+            said.append(
+                (
+                    f"{what}: {len(drift['far'])} of {len(drift['measures'])} measures far{far}, at most {of.max_far}",
+                    len(drift["far"]) > of.max_far,
+                )
+            )
     return said
 
 
 def _refit(*arguments: str) -> Any:
     """Return what `refit ARGUMENTS --json` answers, null where it refuses (exit code 2, its line is logged); raises StageError where it fails."""
-    done = subprocess.run([sys.executable, "-m", "stages.cli", *arguments, "--json"], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "stages.cli", *arguments, "--json"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if done.returncode not in (0, 2):
-        raise StageError(f"refit {' '.join(arguments)}: {one_line(done.stderr[-600:])}", done.returncode)
+        raise StageError(
+            f"refit {' '.join(arguments)}: {one_line(done.stderr[-600:])}", done.returncode
+        )
     if done.returncode:
         get_run_logger().info(one_line(done.stderr.strip()))
         return None

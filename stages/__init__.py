@@ -2,4 +2,6 @@
 
 import os
 
-PARENT = os.getppid()  # of this process when it began: libraries take seconds to import, in which the parent may end
+PARENT = (
+    os.getppid()
+)  # of this process when it began: libraries take seconds to import, in which the parent may end

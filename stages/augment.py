@@ -25,10 +25,20 @@ def augment(job: Job, modality: Modality, split: Split, augment: Augment) -> str
 
     manifest.write(pd.concat([samples, copies], ignore_index=True), job.hand_on("manifest.parquet"))
     first = copies.drop_duplicates("source_id")
-    shown = copies[copies["source_id"].isin(first.groupby("stratum", dropna=False).head(PREVIEWED)["source_id"])]
+    shown = copies[
+        copies["source_id"].isin(
+            first.groupby("stratum", dropna=False).head(PREVIEWED)["source_id"]
+        )
+    ]
     preview = job.hand_on("preview")
     preview.mkdir()
-    of_x.showing.preview(samples.set_index("id").loc[shown["source_id"]].reset_index(), shown.reset_index(drop=True), files, below, preview)
+    of_x.showing.preview(
+        samples.set_index("id").loc[shown["source_id"]].reset_index(),
+        shown.reset_index(drop=True),
+        files,
+        below,
+        preview,
+    )
     return f"{len(copies):,} altered copies of {copies['source_id'].nunique():,} out of {len(train):,} train rows"
 
 

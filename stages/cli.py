@@ -17,12 +17,20 @@ from stages.contract.escape import one_line
 
 EPILOG = "Exit codes: 0 done, 1 a mistake of Refit's own, 2 bad input, 3 already running, 4 something does not answer, 130 interrupted, 143 stopped."
 app = typer.Typer(
-    no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]}
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    epilog=EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
-AsJson = Annotated[bool, typer.Option("--json", help="Write one JSON document to stdout, for a machine.")]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Write one JSON document to stdout, for a machine.")
+]
 
 
-Model = Annotated[str, typer.Argument(help="The name of a registered model, which is that of its task.")]
+Model = Annotated[
+    str, typer.Argument(help="The name of a registered model, which is that of its task.")
+]
 OneVersion = Annotated[str, typer.Argument(help="MODEL (its champion), MODEL@champion or MODEL@N.")]
 
 
@@ -36,23 +44,46 @@ def add(
     name: Annotated[str, typer.Argument(help="Name of the new source and task: a-z, 0-9 and _.")],
     where: Annotated[
         str,
-        typer.Argument(metavar="PATH|URL", help="A folder of texts or pictures (a folder a label), a table, https://, s3://, gs://, hub:OWNER/NAME@COMMIT."),
+        typer.Argument(
+            metavar="PATH|URL",
+            help="A folder of texts or pictures (a folder a label), a table, https://, s3://, gs://, hub:OWNER/NAME@COMMIT.",
+        ),
     ],
     base: Annotated[
-        str | None, typer.Option(help="The pretrained model: a source of params.yaml, a folder with config.json, or hub:OWNER/NAME@COMMIT.")
+        str | None,
+        typer.Option(
+            help="The pretrained model: a source of params.yaml, a folder with config.json, or hub:OWNER/NAME@COMMIT."
+        ),
     ] = None,
-    text: Annotated[str | None, typer.Option(help="The column with the text, where it cannot be guessed.")] = None,
+    text: Annotated[
+        str | None, typer.Option(help="The column with the text, where it cannot be guessed.")
+    ] = None,
     label: Annotated[
-        list[str] | None, typer.Option(help="The column with the label, where it cannot be guessed; several, once each, where each is a label of 0 or 1.")
+        list[str] | None,
+        typer.Option(
+            help="The column with the label, where it cannot be guessed; several, once each, where each is a label of 0 or 1."
+        ),
     ] = None,
-    problem: Annotated[str | None, typer.Option(help="What is learned: classification, multi_label or regression, where it cannot be guessed.")] = None,
+    problem: Annotated[
+        str | None,
+        typer.Option(
+            help="What is learned: classification, multi_label or regression, where it cannot be guessed."
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Look at labelled data, let DVC track it, and write a complete block of params.yaml for it."""
     from stages.commands import add as command
 
     with _busy(f"looking at {one_line(where, 60)}"):
-        added = command.add(name, where, base, text, tuple(label) if label and label[1:] else label[0] if label else None, problem)
+        added = command.add(
+            name,
+            where,
+            base,
+            text,
+            tuple(label) if label and label[1:] else label[0] if label else None,
+            problem,
+        )
     if as_json:
         return _json(added)
     print(f"read: {one_line(added.read, 300)}")
@@ -60,12 +91,20 @@ def add(
         print(f"note: {one_line(note, 400)}")
     for why in added.chosen:
         print(f"chosen: {one_line(why, 400)}")
-    print(f"data/raw/{name}: {added.problem}, {added.rows:,} rows of {added.of_y}, {added.bad:,} bad")
+    print(
+        f"data/raw/{name}: {added.problem}, {added.rows:,} rows of {added.of_y}, {added.bad:,} bad"
+    )
     if added.encoding != "utf-8":
-        print(f"read as {added.encoding}, which is what it looks like; tasks.{name}.data.encoding says so")
+        print(
+            f"read as {added.encoding}, which is what it looks like; tasks.{name}.data.encoding says so"
+        )
     if added.unread:
-        print(f"not read: {one_line(', '.join(added.unread), 300)} (other columns, or no part beside train)")
-    print(f"params.yaml: tasks.{name} is written, every setting with a comment; the base model is {added.base}")
+        print(
+            f"not read: {one_line(', '.join(added.unread), 300)} (other columns, or no part beside train)"
+        )
+    print(
+        f"params.yaml: tasks.{name} is written, every setting with a comment; the base model is {added.base}"
+    )
     print(f"how long it takes: {one_line(added.takes, 300)}")
     print(f"next: dvc repro register@{name}")
     return None
@@ -82,13 +121,18 @@ def check(as_json: AsJson = False) -> None:
         _json(findings)
     else:
         for found in findings:
-            print(f"{'ok   ' if found.ok else 'WRONG'} {one_line(found.what, 40):<28} {one_line(found.fact)}")
+            print(
+                f"{'ok   ' if found.ok else 'WRONG'} {one_line(found.what, 40):<28} {one_line(found.fact)}"
+            )
     if not all(found.ok for found in findings):
         raise typer.Exit(2)
 
 
 @app.command(epilog=EPILOG)
-def calibrate(task: Annotated[str, typer.Argument(metavar="TASK", help="A task that split has run for.")], as_json: AsJson = False) -> None:
+def calibrate(
+    task: Annotated[str, typer.Argument(metavar="TASK", help="A task that split has run for.")],
+    as_json: AsJson = False,
+) -> None:
     """Measure with which threads, arithmetic, memory format and batch a task runs fastest here, and write them into params.yaml."""
     from stages.commands import calibrate as command
 
@@ -97,9 +141,15 @@ def calibrate(task: Annotated[str, typer.Argument(metavar="TASK", help="A task t
     if as_json:
         return _json(found)
     for trial in found.trials:
-        seconds = f"training {trial.training:.2f}" if trial.training is not None else f"scoring {trial.scoring:.2f}"
+        seconds = (
+            f"training {trial.training:.2f}"
+            if trial.training is not None
+            else f"scoring {trial.scoring:.2f}"
+        )
         print(f"{seconds} s for 1,000 rows: {_compute(trial.compute)}")
-    print(f"params.yaml: tasks.{found.task}.compute {'stays' if found.compute == found.before else 'is now'} {_compute(found.compute)}")
+    print(
+        f"params.yaml: tasks.{found.task}.compute {'stays' if found.compute == found.before else 'is now'} {_compute(found.compute)}"
+    )
     return None
 
 
@@ -121,11 +171,32 @@ def status(as_json: AsJson = False) -> None:
 
 @app.command(epilog=EPILOG)
 def predict(
-    model: Annotated[str, typer.Argument(help="TASK (its champion), TASK@VERSION, or a folder such as data/finetune/TASK.")],
-    source: Annotated[Path, typer.Argument(metavar="INPUT", help=".csv, .tsv, .jsonl, .txt (each also .gz) or .parquet.")],
-    out: Annotated[Path | None, typer.Option(help="A .parquet or .jsonl; INPUT.predicted.parquet unless named.")] = None,
-    text: Annotated[str | None, typer.Option(help="The column with the text; else the one the task was trained on.")] = None,
-    log: Annotated[bool, typer.Option("--log", help="Keep what was predicted in data/predict, for later drift checks.")] = False,
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="TASK (its champion), TASK@VERSION, or a folder such as data/finetune/TASK."
+        ),
+    ],
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="INPUT", help=".csv, .tsv, .jsonl, .txt (each also .gz) or .parquet."
+        ),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="A .parquet or .jsonl; INPUT.predicted.parquet unless named."),
+    ] = None,
+    text: Annotated[
+        str | None,
+        typer.Option(help="The column with the text; else the one the task was trained on."),
+    ] = None,
+    log: Annotated[
+        bool,
+        typer.Option(
+            "--log", help="Keep what was predicted in data/predict, for later drift checks."
+        ),
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Write over an existing file.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -135,7 +206,9 @@ def predict(
     done = command.predict(model, source, out, text, log, force)
     if as_json:
         return _json(done)
-    print(f"{done.out}: {done.rows:,} rows by {done.model}, {done.bad:,} of them bad (see code and reason), {done.seconds:.1f} s")
+    print(
+        f"{done.out}: {done.rows:,} rows by {done.model}, {done.bad:,} of them bad (see code and reason), {done.seconds:.1f} s"
+    )
     print(f"read: {one_line(done.read, 200)}")
     if done.log:
         print(f"kept in {done.log}")
@@ -145,10 +218,25 @@ def predict(
 @app.command(epilog=EPILOG)
 def drift(
     task: Annotated[str, typer.Argument(help="A task that has a champion.")],
-    source: Annotated[Path | None, typer.Argument(metavar="[INPUT]", help="New rows: a table or a folder; else the data that validate saw last.")] = None,
-    text: Annotated[str | None, typer.Option(help="The column with the text; else the one the task was trained on.")] = None,
+    source: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[INPUT]",
+            help="New rows: a table or a folder; else the data that validate saw last.",
+        ),
+    ] = None,
+    text: Annotated[
+        str | None,
+        typer.Option(help="The column with the text; else the one the task was trained on."),
+    ] = None,
     logged: Annotated[
-        float | None, typer.Option(metavar="DAYS", min=0, max=36_500, help="The rows that `refit predict --log` kept in the last DAYS days.")
+        float | None,
+        typer.Option(
+            metavar="DAYS",
+            min=0,
+            max=36_500,
+            help="The rows that `refit predict --log` kept in the last DAYS days.",
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -163,18 +251,40 @@ def drift(
         print(f"read: {one_line(found.read, 200)}")
     for measure in found.measures:
         print(f"{'FAR  ' if measure.far else 'near '} {one_line(str(measure), 300)}")
-    print(f"{one_line(found.data, 200)}: {found.rows:,} rows, {len(found.far)} of {len(found.measures)} measures beyond what {found.champion}'s own data shows")
+    print(
+        f"{one_line(found.data, 200)}: {found.rows:,} rows, {len(found.far)} of {len(found.measures)} measures beyond what {found.champion}'s own data shows"
+    )
     return None
 
 
 @app.command(epilog=EPILOG)
 def profile(
     name: Annotated[str, typer.Argument(help="What to call it: data/profiles/NAME.json.")],
-    source: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Reference data: tables of texts, or folders of pictures, each a group.")],
-    task: Annotated[str, typer.Option(help="The task whose base model, modality and sample are meant.")],
-    text: Annotated[str | None, typer.Option(help="The column with the text, where it cannot be told.")] = None,
-    classes: Annotated[int | None, typer.Option(min=2, help="The base model was pretrained to tell so many classes, equally frequent.")] = None,
-    batchnorm: Annotated[bool, typer.Option("--batchnorm", help="The base model's BatchNorm statistics are those of pretraining.")] = False,
+    source: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="INPUT...",
+            help="Reference data: tables of texts, or folders of pictures, each a group.",
+        ),
+    ],
+    task: Annotated[
+        str, typer.Option(help="The task whose base model, modality and sample are meant.")
+    ],
+    text: Annotated[
+        str | None, typer.Option(help="The column with the text, where it cannot be told.")
+    ] = None,
+    classes: Annotated[
+        int | None,
+        typer.Option(
+            min=2, help="The base model was pretrained to tell so many classes, equally frequent."
+        ),
+    ] = None,
+    batchnorm: Annotated[
+        bool,
+        typer.Option(
+            "--batchnorm", help="The base model's BatchNorm statistics are those of pretraining."
+        ),
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Write over an existing profile.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -202,14 +312,22 @@ def history(model: Model, as_json: AsJson = False) -> None:
         return _json(found)
     for move in found.moves:
         print(_moved(move))
-    print(f"{found.model}: {f'version {found.champion} is champion' if found.champion else 'no champion'}, moves of the alias: {len(found.moves)}")
+    print(
+        f"{found.model}: {f'version {found.champion} is champion' if found.champion else 'no champion'}, moves of the alias: {len(found.moves)}"
+    )
     return None
 
 
 @app.command(epilog=EPILOG)
 def rollback(
     model: Model,
-    to: Annotated[int | None, typer.Option(min=1, help="The version to go back to; else the champion before this one that was not withdrawn.")] = None,
+    to: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="The version to go back to; else the champion before this one that was not withdrawn.",
+        ),
+    ] = None,
     why: Annotated[str, typer.Option(help="The reason, for the history.")] = "rollback",
     as_json: AsJson = False,
 ) -> None:
@@ -239,7 +357,12 @@ def promote(
 @app.command(epilog=EPILOG)
 def adopt(
     task: Annotated[str, typer.Argument(metavar="TASK", help="A task that evaluate has run for.")],
-    baseline: Annotated[str, typer.Argument(metavar="BASELINE", help="One of its evaluate.baselines, such as tfidf_logistic.")],
+    baseline: Annotated[
+        str,
+        typer.Argument(
+            metavar="BASELINE", help="One of its evaluate.baselines, such as tfidf_logistic."
+        ),
+    ],
     as_json: AsJson = False,
 ) -> None:
     """Register a cheap baseline as a version of the task's model; `refit promote` makes it champion."""
@@ -274,7 +397,12 @@ def lineage(model: OneVersion, as_json: AsJson = False) -> None:
 
 @app.command(epilog=EPILOG)
 def impact(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="data/raw/SOURCE, a file below it, or a copy of either.")],
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE", help="data/raw/SOURCE, a file below it, or a copy of either."
+        ),
+    ],
     as_json: AsJson = False,
 ) -> None:
     """Find every registered version that was trained on a file or folder of data."""
@@ -285,9 +413,13 @@ def impact(
     if as_json:
         return _json(done)
     for found in done.found:
-        print(f"{one_line(found.version, 80)}{' (champion)' if found.champion else ''}: {one_line(found.source, 200)} {one_line(found.md5, 60)}")
+        print(
+            f"{one_line(found.version, 80)}{' (champion)' if found.champion else ''}: {one_line(found.source, 200)} {one_line(found.md5, 60)}"
+        )
     for md5, names in done.untold.items():
-        print(f"cannot tell: {one_line(', '.join(names), 300)}: the list of files of {one_line(md5, 60)} is not in DVC's cache here; `dvc fetch` at its commit")
+        print(
+            f"cannot tell: {one_line(', '.join(names), 300)}: the list of files of {one_line(md5, 60)} is not in DVC's cache here; `dvc fetch` at its commit"
+        )
     print(f"{one_line(done.file, 200)} ({done.md5}): {len(done.found)} versions were trained on it")
     return None
 
@@ -296,7 +428,13 @@ def impact(
 def compare(
     candidate: OneVersion,
     baseline: OneVersion,
-    data: Annotated[Path | None, typer.Option(metavar="TABLE", help="Labelled rows, with the task's own columns; else the task's test rows.")] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="TABLE",
+            help="Labelled rows, with the task's own columns; else the task's test rows.",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Compare two versions on the same rows, with the evidence that the gate asks for."""
@@ -308,15 +446,21 @@ def compare(
         return _json(found)
     of, out = found.evidence, f", {found.left_out:,} left out" if found.left_out else ""
     print(f"{one_line(found.data, 200)}: {found.rows:,} rows{out}")
-    print(f"{of.metric}: {found.candidate} {of.candidate:.4f}, {found.baseline} {of.baseline:.4f}, difference {of.difference:+.4f}")
-    print(f"with {1 - found.level:.1%} confidence at least {of.lower:+.4f}, and with the same at most {of.upper:+.4f}; the gate's margin is {found.margin:g}")
+    print(
+        f"{of.metric}: {found.candidate} {of.candidate:.4f}, {found.baseline} {of.baseline:.4f}, difference {of.difference:+.4f}"
+    )
+    print(
+        f"with {1 - found.level:.1%} confidence at least {of.lower:+.4f}, and with the same at most {of.upper:+.4f}; the gate's margin is {found.margin:g}"
+    )
     return None
 
 
 def main() -> None:
     """Run the command; what the user can mend is one line on stderr and an exit code."""
     escape.to_streams()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a command takes away what it has half made
+    signal.signal(
+        signal.SIGTERM, lambda *_: sys.exit(143)
+    )  # so that a command takes away what it has half made
     with told():
         app()
 
@@ -346,7 +490,11 @@ def _compute(compute: Any) -> str:
 
 def _json(found: Any) -> None:
     """Write a dataclass, or a list of them, as JSON."""
-    many = [dataclasses.asdict(item) for item in found] if isinstance(found, list) else dataclasses.asdict(found)
+    many = (
+        [dataclasses.asdict(item) for item in found]
+        if isinstance(found, list)
+        else dataclasses.asdict(found)
+    )
     print(json.dumps(many, indent=1, ensure_ascii=False, default=str))
 
 

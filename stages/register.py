@@ -39,30 +39,69 @@ class Opponent:
 BASELINES = Opponent("baselines", None, None, None)
 
 
-def register(job: Job, problem: Problem, base: str, data: Data, compute: Compute, register: Register) -> str:
+def register(
+    job: Job, problem: Problem, base: str, data: Data, compute: Compute, register: Register
+) -> str:
     """Write the decision and the model card, and record both, the model and its lineage in MLflow."""
     budget = next((gate for gate in register.gates if isinstance(gate, Budget)), None)
     meter = cost.Meter() if budget else None
     parts = {name: manifest.read(job.take("split", f"{name}.parquet")) for name in manifest.PARTS}
-    model, folder = receipts.read_json(job.take("finetune", "model.json")), job.take("finetune", "model").parent
-    metrics, report = (receipts.read_json(job.take("evaluate", name)) for name in ("metrics.json", "report.json"))
+    model, folder = (
+        receipts.read_json(job.take("finetune", "model.json")),
+        job.take("finetune", "model").parent,
+    )
+    metrics, report = (
+        receipts.read_json(job.take("evaluate", name)) for name in ("metrics.json", "report.json")
+    )
     predictions = manifest.read_table(job.take("evaluate", "predictions.parquet"))
-    of_y, origin, sha256 = plugins.problem(problem.name), lineage.read(job.key, data.source, base), scoring.identity(folder)
+    of_y, origin, sha256 = (
+        plugins.problem(problem.name),
+        lineage.read(job.key, data.source, base),
+        scoring.identity(folder),
+    )
     labels = sorted({*model["labels"], *plugins.labels(of_y, of_y.values(parts["test"]["y"]))})
     candidate.require_same(job, predictions, parts["test"])
-    made = candidate.record(candidate.gather(job, folder, sha256, (data.source, base), parts, origin, metrics))
-    price = meter.measure(folder, parts["test"].head(budget.rows), compute) if budget and meter else None
+    made = candidate.record(
+        candidate.gather(job, folder, sha256, (data.source, base), parts, origin, metrics)
+    )
+    price = (
+        meter.measure(folder, parts["test"].head(budget.rows), compute)
+        if budget and meter
+        else None
+    )
     borne = {name: Counter(of_y.borne(of_y.values(part["y"]))) for name, part in parts.items()}
-    facts = card.Facts(borne, {name: len(part) for name, part in parts.items()}, _farthest(job), price)
+    facts = card.Facts(
+        borne, {name: len(part) for name, part in parts.items()}, _farthest(job), price
+    )
 
     while True:  # until the registry stood still while the candidate was judged
-        champion, version = registered.champion(job.key), registered.version(job.key, str(made.number))
+        champion, version = (
+            registered.champion(job.key),
+            registered.version(job.key, str(made.number)),
+        )
         opponent = _opponent(job, champion, sha256, parts["test"], compute)
         opponents = [opponent.name] if opponent.version else list(metrics["baselines"])
-        use = ledger.Use(sha256, opponent.version.sha256 if opponent.version else opponent.name, frozenset(predictions["id"]))
+        use = ledger.Use(
+            sha256,
+            opponent.version.sha256 if opponent.version else opponent.name,
+            frozenset(predictions["id"]),
+        )
         number = ledger.number(use, uses := decisions.uses(job.key))
-        metric, ranges = of_y.METRICS[report["metric"]["name"]], {name: of.range for name, of in of_y.METRICS.items()}
-        evidence = gates.Evidence(_beside(predictions, opponent), metrics, report, price, opponents, labels, metric, ranges, number)
+        metric, ranges = (
+            of_y.METRICS[report["metric"]["name"]],
+            {name: of.range for name, of in of_y.METRICS.items()},
+        )
+        evidence = gates.Evidence(
+            _beside(predictions, opponent),
+            metrics,
+            report,
+            price,
+            opponents,
+            labels,
+            metric,
+            ranges,
+            number,
+        )
         verdicts = [gates.judge(gate, evidence) for gate in register.gates] + _withdrawn(version)
         outcome = gates.together(verdicts)
         decision = {
@@ -70,14 +109,20 @@ def register(job: Job, problem: Problem, base: str, data: Data, compute: Compute
             "outcome": outcome,
             "against": opponent.name,
             "damaged": opponent.damaged,
-            "candidate": {"version": version.number, "run_id": version.run_id, "model_sha256": sha256},
+            "candidate": {
+                "version": version.number,
+                "run_id": version.run_id,
+                "model_sha256": sha256,
+            },
             "data": {"source": data.source, "md5": origin.data, "test_rows": len(predictions)},
             "lineage": {"git_commit": origin.commit, "dvc_lock_sha256": origin.lock_sha256},
             "verdicts": verdicts,
             "drift": _drift(job, opponent.version),
         }
         receipts.write_json(job.out / "decision.json", decision)
-        (job.out / "model_card.md").write_text(card.write(decision, model, report, register.card, facts), "utf-8")
+        (job.out / "model_card.md").write_text(
+            card.write(decision, model, report, register.card, facts), "utf-8"
+        )
         if decisions.decide(
             decisions.Verdict(
                 version=version,
@@ -88,16 +133,26 @@ def register(job: Job, problem: Problem, base: str, data: Data, compute: Compute
                 why=f"register: it beats {opponent.name}",
                 use=use,
                 description=card.summary(decision, model),
-                artifacts=[job.out / name for name in ("decision.json", "model_card.md", "dvc_lock.json")],
+                artifacts=[
+                    job.out / name for name in ("decision.json", "model_card.md", "dvc_lock.json")
+                ],
                 metrics=_metrics(decision),
             )
         ):
             break
-    damage = f"{opponent.damaged}, so it was judged against the cheap baselines; " if opponent.damaged else ""
-    return f"version {version.number}: {outcome}; {damage}" + "; ".join(v["reason"] for v in verdicts)
+    damage = (
+        f"{opponent.damaged}, so it was judged against the cheap baselines; "
+        if opponent.damaged
+        else ""
+    )
+    return f"version {version.number}: {outcome}; {damage}" + "; ".join(
+        v["reason"] for v in verdicts
+    )
 
 
-def _opponent(job: Job, champion: registered.Version | None, sha256: str, test: pd.DataFrame, compute: Compute) -> Opponent:
+def _opponent(
+    job: Job, champion: registered.Version | None, sha256: str, test: pd.DataFrame, compute: Compute
+) -> Opponent:
     """Return the champion, scored anew on these rows, or the cheap baselines where there is none or its bytes are lost.
 
     A candidate that is the champion already is judged again against whom it was judged then, so that repeating this
@@ -113,15 +168,26 @@ def _opponent(job: Job, champion: registered.Version | None, sha256: str, test: 
     try:
         version = registered.version(job.key, number)
         with TemporaryDirectory(dir=job.work) as folder:
-            scored = scoring.predict(registered.download(version, Path(folder)), test, compute, sha256=version.sha256)
+            scored = scoring.predict(
+                registered.download(version, Path(folder)), test, compute, sha256=version.sha256
+            )
     except (ModelError, RegistryError) as error:
         return Opponent("baselines", None, None, f"version_{number} cannot be asked ({error})")
-    return Opponent(f"version_{number}", version, pd.Series(scored["predicted"].to_numpy(), index=test["id"]), None)
+    return Opponent(
+        f"version_{number}",
+        version,
+        pd.Series(scored["predicted"].to_numpy(), index=test["id"]),
+        None,
+    )
 
 
 def _beside(predictions: pd.DataFrame, opponent: Opponent) -> pd.DataFrame:
     """Return predictions with a column for the opponent, unless it is the baselines, which have theirs."""
-    return predictions if opponent.predicted is None else predictions.assign(**{opponent.name: predictions["id"].map(opponent.predicted)})
+    return (
+        predictions
+        if opponent.predicted is None
+        else predictions.assign(**{opponent.name: predictions["id"].map(opponent.predicted)})
+    )
 
 
 def _withdrawn(version: registered.Version) -> list[gates.Verdict]:
@@ -140,7 +206,10 @@ def _drift(job: Job, opponent: registered.Version | None) -> dict[str, Any] | No
         if logged is None:
             return None
         reference = profiles.read(logged)
-    new, settings = profiles.read(job.unsigned("validate", "profile.json")), job.provenance("validate")["params"]["validate"]["domain"]
+    new, settings = (
+        profiles.read(job.unsigned("validate", "profile.json")),
+        job.provenance("validate")["params"]["validate"]["domain"],
+    )
     measures = survey.drift(reference, new, settings["false_alarms"], settings["seed"])
     return {"against": f"version_{opponent.number}", "measures": [of.document() for of in measures]}
 
@@ -148,12 +217,19 @@ def _drift(job: Job, opponent: registered.Version | None) -> dict[str, Any] | No
 def _farthest(job: Job) -> list[str]:
     """Return what validate found to be far from what the base model was pretrained on."""
     measures = receipts.read_json(job.unsigned("validate", "domain.json"))["measures"]
-    return [f"{of['measure']} {of['distance']:.3g}, at most {of['limit']:.3g} by chance ({of['seen']})" for of in measures if of["far"]]
+    return [
+        f"{of['measure']} {of['distance']:.3g}, at most {of['limit']:.3g} by chance ({of['seen']})"
+        for of in measures
+        if of["far"]
+    ]
 
 
 def _metrics(decision: dict[str, Any]) -> dict[str, float]:
     """Return the distances as MLflow shows them."""
-    return {f"drift_{of['measure']}": of["distance"] for of in (decision["drift"] or {"measures": []})["measures"]}
+    return {
+        f"drift_{of['measure']}": of["distance"]
+        for of in (decision["drift"] or {"measures": []})["measures"]
+    }
 
 
 if __name__ == "__main__":

@@ -19,12 +19,16 @@ def split(job: Job, split: Split, label_issues: LabelIssues) -> str:
 
     content = samples["content"]
     held_out = content.isin(content[parting.part.isin(["validation", "test"])])
-    strayed = held_out & (parting.part == "train")  # an altered copy that became equal to a held-out row
+    strayed = held_out & (
+        parting.part == "train"
+    )  # an altered copy that became equal to a held-out row
     part = parting.part.mask(strayed)
 
     listed, looked = issues.find(samples, part, samples["stratum"], label_issues)
     listed["dropped"] = label_issues.drop & (listed["part"] == "train")
-    receipts.write_json(job.out / "label_issues.json", looked | {"issues": listed.to_dict("records")})
+    receipts.write_json(
+        job.out / "label_issues.json", looked | {"issues": listed.to_dict("records")}
+    )
     doubted = listed[listed["dropped"]]
     part = part.mask(samples["source_id"].isin(doubted["id"]))
 
@@ -32,8 +36,13 @@ def split(job: Job, split: Split, label_issues: LabelIssues) -> str:
     for name in PARTS:
         rows = samples[part == name]
         manifest.write(rows, job.hand_on(f"{name}.parquet"))
-        counts[name] = {"rows": len(rows), "labels": rows["stratum"].value_counts().sort_index().to_dict()}
-    crossing = _crossing(pd.concat([manifest.read(job.out / f"{name}.parquet").assign(part=name) for name in PARTS]))
+        counts[name] = {
+            "rows": len(rows),
+            "labels": rows["stratum"].value_counts().sort_index().to_dict(),
+        }
+    crossing = _crossing(
+        pd.concat([manifest.read(job.out / f"{name}.parquet").assign(part=name) for name in PARTS])
+    )
     dropped = samples[parting.repeats]
     receipts.write_json(job.out / "leakage.json", {
         "parts": counts,
@@ -44,7 +53,9 @@ def split(job: Job, split: Split, label_issues: LabelIssues) -> str:
         "groups_moved_to_fill_a_part": parting.filled.to_dict("records"),
     })  # fmt: skip
     sizes = ", ".join(f"{name} {counts[name]['rows']:,}" for name in PARTS)
-    wrong = f"{len(listed):,} labels may be wrong" + (f", {len(doubted):,} rows of train dropped for it" if label_issues.drop else "")
+    wrong = f"{len(listed):,} labels may be wrong" + (
+        f", {len(doubted):,} rows of train dropped for it" if label_issues.drop else ""
+    )
     if looked["judged"] and not looked["fit"]:
         wrong = f"no label is doubted, because the cheap model that would is right on {looked['accuracy']['train']:.0%} of train alone"
     return f"{sizes}; {len(dropped)} rows dropped because they repeat a held-out one; {wrong}"
@@ -55,8 +66,13 @@ def _crossing(written: pd.DataFrame) -> dict[str, int]:
 
     It looks at the manifests as they were written; anything but none would be a mistake in contract/parts.py.
     """
-    counted = {f"{key}s": int(written.drop_duplicates([key, "part"])[key].duplicated().sum()) for key in ("group", "content")}
-    counted["held_out_copies"] = int(((written["id"] != written["source_id"]) & (written["part"] != "train")).sum())
+    counted = {
+        f"{key}s": int(written.drop_duplicates([key, "part"])[key].duplicated().sum())
+        for key in ("group", "content")
+    }
+    counted["held_out_copies"] = int(
+        ((written["id"] != written["source_id"]) & (written["part"] != "train")).sum()
+    )
     if any(counted.values()):
         raise AssertionError(f"parts leak: {counted}")
     return counted

@@ -17,7 +17,15 @@ from stages.params.task import Modality
 from stages.params.validate import Validate
 
 
-def validate(job: Job, modality: Modality, problem: Problem, base: str, data: Data, compute: Compute, validate: Validate) -> str:
+def validate(
+    job: Job,
+    modality: Modality,
+    problem: Problem,
+    base: str,
+    data: Data,
+    compute: Compute,
+    validate: Validate,
+) -> str:
     """Write the manifest of the good rows, the quarantine of the bad ones, what every expectation observed, and how far the domain is."""
     of_x, of_y = plugins.modality(modality.name), plugins.problem(problem.name)
     if faults := expectations.faults(validate):
@@ -32,33 +40,62 @@ def validate(job: Job, modality: Modality, problem: Problem, base: str, data: Da
     rows = _set_aside(rows, looked[["code", "reason"]])
     good = rows[rows["code"].isna()].drop(columns="y").rename(columns={"label": "y"})
     conflict = duplicates.conflicting(good, looked.loc[good.index, "normal"]) & of_y.CONFLICTS
-    rows.loc[conflict.index[conflict], ["code", "reason"]] = ["conflicting_labels", "the same content stands with another label"]
+    rows.loc[conflict.index[conflict], ["code", "reason"]] = [
+        "conflicting_labels",
+        "the same content stands with another label",
+    ]
     looked = looked.loc[good.index][~conflict].reset_index(drop=True)
     good = good[~conflict].reset_index(drop=True)
 
     bad = rows[rows["code"].notna()]
     quarantine.write(bad, job.out / "quarantine.csv")
     if good.empty:
-        raise DataError(f"data/raw/{data.source}: not one good row is left; {_most_of(bad, len(rows), validate.max_bad_fraction)}")
+        raise DataError(
+            f"data/raw/{data.source}: not one good row is left; {_most_of(bad, len(rows), validate.max_bad_fraction)}"
+        )
 
     good["id"] = duplicates.identify(looked["exact"], good["y"])
-    samples = good.assign(source_id=good["id"], content=draws.digest(looked["normal"]), group=duplicates.group(good["id"], of_x.reading.alike(looked)))
+    samples = good.assign(
+        source_id=good["id"],
+        content=draws.digest(looked["normal"]),
+        group=duplicates.group(good["id"], of_x.reading.alike(looked)),
+    )
     samples = samples.assign(context=None, query=None)
     findings = duplicates.summarise(samples)
     noted = looked["note"].notna()
-    notes = [f"{origin}: {note}" for origin, note in zip(samples.loc[noted, "origin"], looked.loc[noted, "note"], strict=True)]
+    notes = [
+        f"{origin}: {note}"
+        for origin, note in zip(
+            samples.loc[noted, "origin"], looked.loc[noted, "note"], strict=True
+        )
+    ]
     receipts.write_json(job.out / "findings.json", findings | {"notes": notes, "skipped": skipped})
     values = of_y.values(samples["y"])
     label = of_y.borne(values)
     labels = sorted({*label.unique(), *(getattr(problem, "labels", None) or {}).values()})
     largest = findings["largest"]["rows"] if findings["largest"]["rows"] > 1 else 0
     shares = {"quarantined": len(bad) / len(rows), "largest_group": largest / len(samples)}
-    surveyed = survey.survey(samples, label, looked, (of_x, of_y), job.raw(base)[0], (modality, compute), validate, labels)
+    surveyed = survey.survey(
+        samples,
+        label,
+        looked,
+        (of_x, of_y),
+        job.raw(base)[0],
+        (modality, compute),
+        validate,
+        labels,
+    )
     profiles.write(surveyed.own, job.out / "profile.json")
-    receipts.write_json(job.out / "domain.json", {"profile": validate.domain.profile, **surveyed.document()})
+    receipts.write_json(
+        job.out / "domain.json", {"profile": validate.domain.profile, **surveyed.document()}
+    )
     shares["unknown_tokens"] = surveyed.unknown_tokens()
-    frames = expectations.tables(samples, values, label, looked.select_dtypes("number"), labels, shares, surveyed, validate)
-    results = expectations.run(expectations.suites(validate, labels, of_x.reading.expectations(modality), surveyed), frames)
+    frames = expectations.tables(
+        samples, values, label, looked.select_dtypes("number"), labels, shares, surveyed, validate
+    )
+    results = expectations.run(
+        expectations.suites(validate, labels, of_x.reading.expectations(modality), surveyed), frames
+    )
     verdicts = expectations.verdicts(results)
     receipts.write_json(job.out / "expectations.json", verdicts)
     data_docs.write(results, job.out / "data_docs")
@@ -70,9 +107,13 @@ def validate(job: Job, modality: Modality, problem: Problem, base: str, data: Da
     }
     wrong = expectations.failures(verdicts, severe=True, more=more) + spelling.clashes(labels)
     if wrong:
-        raise DataError(f"data/raw/{data.source}: {len(wrong)} thing(s) wrong: {'; '.join(wrong)}; mend the data or tasks.{job.key}.validate")
+        raise DataError(
+            f"data/raw/{data.source}: {len(wrong)} thing(s) wrong: {'; '.join(wrong)}; mend the data or tasks.{job.key}.validate"
+        )
     trial.require(Path("data/raw", base), of_x, of_y, modality)
-    warned = [f"not met: {line}" for line in expectations.failures(verdicts, severe=False, more=more)]
+    warned = [
+        f"not met: {line}" for line in expectations.failures(verdicts, severe=False, more=more)
+    ]
 
     manifest.write(samples, job.hand_on("manifest.parquet"))
     repeated = len(samples) - samples["group"].nunique()

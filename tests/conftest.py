@@ -28,7 +28,17 @@ from stages.commands.status import STAGES
 from stages.contract.runner import QUIET
 
 ROOT = Path(__file__).parent.parent
-COPIED = ("stages", "flows", "dvc.yaml", ".dvcignore", ".gitignore", "Makefile", "pyproject.toml", "data/README.md", "data/profiles")
+COPIED = (
+    "stages",
+    "flows",
+    "dvc.yaml",
+    ".dvcignore",
+    ".gitignore",
+    "Makefile",
+    "pyproject.toml",
+    "data/README.md",
+    "data/profiles",
+)
 COMMANDS = {"dvc": "dvc", "refit": "stages.cli"}  # and their modules
 WORDS = {
     "praise": "good great fine lovely superb excellent pleasant perfect".split(),
@@ -49,7 +59,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: place.get(item.path.stem, len(place)))
 
 
-hypothesis.settings.register_profile("refit", derandomize=True, database=None, deadline=None)  # every run draws the same
+hypothesis.settings.register_profile(
+    "refit", derandomize=True, database=None, deadline=None
+)  # every run draws the same
 hypothesis.settings.load_profile("refit")
 
 
@@ -58,13 +70,18 @@ def store_unnamed() -> Iterator[None]:
     """Forget the store that a test's process was given: a process of the product has one folder."""
     before = os.environ.get("MLFLOW_TRACKING_URI")
     yield
-    os.environ.pop("MLFLOW_TRACKING_URI", None) if before is None else os.environ.update(MLFLOW_TRACKING_URI=before)
+    os.environ.pop("MLFLOW_TRACKING_URI", None) if before is None else os.environ.update(
+        MLFLOW_TRACKING_URI=before
+    )
 
 
 @pytest.fixture(scope="session", autouse=True)
 def quiet() -> Iterator[None]:
     """Give the tests what the runner gives a stage: no telemetry, no hub, no spinning threads; and on every machine the same shell to DVC."""
-    os.environ.update(QUIET | {"DVC_NO_ANALYTICS": "1", "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "SHELL": "/bin/sh"})
+    os.environ.update(
+        QUIET
+        | {"DVC_NO_ANALYTICS": "1", "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "SHELL": "/bin/sh"}
+    )
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     yield
     if warm.cache_info().currsize:
@@ -75,7 +92,12 @@ def quiet() -> Iterator[None]:
 @cache
 def warm() -> subprocess.Popen[str]:
     """Start the process that DVC, refit and stages are forked from."""
-    return subprocess.Popen([sys.executable, ROOT / "tests/warm.py"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        [sys.executable, ROOT / "tests/warm.py"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
 
 
 def rows(number: int = 240, seed: int = 1) -> list[dict[str, str]]:
@@ -127,7 +149,12 @@ def write_base(folder: Path) -> Path:
     words += [f"##{c}" for c in "abcdefghijklmnopqrstuvwxyz0123456789"]
     vocabulary = {word: i for i, word in enumerate(dict.fromkeys(words))}
     BertTokenizer(vocab=vocabulary).save_pretrained(folder)
-    shape = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
+    shape = {
+        "hidden_size": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 64,
+    }
     BertModel(BertConfig(vocab_size=len(vocabulary), **shape)).save_pretrained(folder)
     return folder
 
@@ -144,7 +171,9 @@ class Project:
 
     root: Path
 
-    def run(self, *command: str, ok: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *command: str, ok: bool = True, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
         """Run a command in the project; by default it must succeed. DVC, refit and stages are forked from a process that holds the libraries."""
         words = [Path(command[0]).name, *command[1:]]
         if words[0] in COMMANDS:
@@ -152,29 +181,62 @@ class Project:
         elif words[1:2] == ["-m"] and words[2].startswith("stages."):
             done = self._fork(command, words[2], words[3:], environment)
         else:
-            done = subprocess.run(command, cwd=self.root, env=os.environ | environment, capture_output=True, text=True, timeout=600, check=False)
+            done = subprocess.run(
+                command,
+                cwd=self.root,
+                env=os.environ | environment,
+                capture_output=True,
+                text=True,
+                timeout=600,
+                check=False,
+            )
         assert not ok or done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
         return done
 
-    def _fork(self, command: tuple[str, ...], module: str, arguments: list[str], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
-        server, said = warm(), [Path(tempfile.gettempdir(), f"refit-{os.getpid()}.{of}") for of in ("stdout", "stderr")]
+    def _fork(
+        self,
+        command: tuple[str, ...],
+        module: str,
+        arguments: list[str],
+        environment: dict[str, str],
+    ) -> subprocess.CompletedProcess[str]:
+        server, said = (
+            warm(),
+            [
+                Path(tempfile.gettempdir(), f"refit-{os.getpid()}.{of}")
+                for of in ("stdout", "stderr")
+            ],
+        )
         assert server.stdin and server.stdout
-        server.stdin.write(json.dumps([str(self.root), module, arguments, os.environ | environment, *map(str, said)]) + "\n")
+        server.stdin.write(
+            json.dumps(
+                [str(self.root), module, arguments, os.environ | environment, *map(str, said)]
+            )
+            + "\n"
+        )
         server.stdin.flush()
-        assert select.select([server.stdout], [], [], 600)[0], f"{command} takes more than 10 minutes"
-        done = subprocess.CompletedProcess(command, int(server.stdout.readline()), *(path.read_text() for path in said))
+        assert select.select([server.stdout], [], [], 600)[0], (
+            f"{command} takes more than 10 minutes"
+        )
+        done = subprocess.CompletedProcess(
+            command, int(server.stdout.readline()), *(path.read_text() for path in said)
+        )
         for path in said:
             path.unlink()
         return done
 
-    def repro(self, *targets: str, ok: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
+    def repro(
+        self, *targets: str, ok: bool = True, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
         """Run dvc repro."""
         return self.run("dvc", "repro", *targets, ok=ok, **environment)
 
     def ran(self, *targets: str) -> set[str]:
         """Run dvc repro and return the stages whose command was run (not those replayed from the run cache)."""
         output = self.repro(*targets, "--no-run-cache").stdout
-        return {line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")}
+        return {
+            line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")
+        }
 
     def params(self, change: Callable[[Any], None]) -> None:
         """Change params.yaml."""
@@ -184,23 +246,32 @@ class Project:
         change(document)
         yaml.dump(document, path)
 
-    def stage(self, name: str, key: str = "tiny", ok: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
+    def stage(
+        self, name: str, key: str = "tiny", ok: bool = True, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
         """Run one stage by hand; DVC takes note of raw data that was changed, as `dvc repro` has it."""
         for stated in (self.root / "data/raw").glob("*.dvc"):
             folder = stated.with_suffix("")
             paths = [] if name == "register" else [folder, *folder.rglob("*")]
-            if any(path.lstat().st_mtime > stated.stat().st_mtime for path in paths) and not any(path.is_fifo() for path in paths):  # which would hang DVC
+            if any(path.lstat().st_mtime > stated.stat().st_mtime for path in paths) and not any(
+                path.is_fifo() for path in paths
+            ):  # which would hang DVC
                 self.run("dvc", "add", "-q", f"data/raw/{folder.name}", ok=False)
         return self.run(sys.executable, "-m", f"stages.{name}", key, ok=ok, **environment)
 
     def through(self, *stages: str, key: str = "tiny", **environment: str) -> "Project":
         """Run stages by hand, all of a task unless named, and let DVC take note: what `dvc repro` does, in a fifth of its time."""
-        for some in ([of for of in stages or STAGES if of != "register"], [of for of in stages or STAGES if of == "register"]):  # which reads dvc.lock
+        for some in (
+            [of for of in stages or STAGES if of != "register"],
+            [of for of in stages or STAGES if of == "register"],
+        ):  # which reads dvc.lock
             for stage in some:
                 self.stage(stage, key, **environment)
             if some:
                 self.run("dvc", "commit", "-q", "-f", *(f"{stage}@{key}" for stage in some))
-        for kept in (self.root / ".dvc/cache/runs").glob("*/*"):  # `dvc repro` keeps no run of register, whose outs are not cached
+        for kept in (self.root / ".dvc/cache/runs").glob(
+            "*/*"
+        ):  # `dvc repro` keeps no run of register, whose outs are not cached
             if any(f"data/register/{key}" in run.read_text() for run in kept.iterdir()):
                 shutil.rmtree(kept)
         return self
@@ -241,14 +312,29 @@ def block(source: str = "reviews", files: list[dict[str, Any]] | None = None) ->
     task: dict[str, Any] = YAML(typ="safe").load(ROOT / "params.yaml")["tasks"]["questions"]
     task["base"] = "tiny_bert"
     files = files or [{"path": "train.csv", "part": None, "rows": None}]
-    task["data"] = {"source": source, "encoding": "utf-8", "layout": {"name": "table", "files": files, "columns": {"x": "text", "y": "label"}, "dialect": None}}
+    task["data"] = {
+        "source": source,
+        "encoding": "utf-8",
+        "layout": {
+            "name": "table",
+            "files": files,
+            "columns": {"x": "text", "y": "label"},
+            "dialect": None,
+        },
+    }
     task["problem"]["labels"] = None
-    task["compute"] |= {"threads": 1, "dtype": "float32", "batch_size": 32}  # the same arithmetic on every machine
+    task["compute"] |= {
+        "threads": 1,
+        "dtype": "float32",
+        "batch_size": 32,
+    }  # the same arithmetic on every machine
     task["validate"] |= {"min_rows": 20, "min_rows_per_label": 5, "max_bad_fraction": 0.15}
     task["validate"]["label_distribution"] = {"name": "uniform", "max_kl": 0.5}
     task["validate"]["domain"] |= {"profile": "unknown", "run_base": False}
     task["split"] |= {"validation": 0.2, "test": 0.3}
-    task["finetune"] |= copy.deepcopy(LEARNS)  # two tasks that share a list would be written with an anchor
+    task["finetune"] |= copy.deepcopy(
+        LEARNS
+    )  # two tasks that share a list would be written with an anchor
     task["evaluate"] |= {"baselines": [{"name": "majority"}], "cost_rows": None}
     task["register"]["gates"][1]["least"] = 0.5
     return task
@@ -267,7 +353,9 @@ def make_project(root: Path, base: Path, tasks: dict[str, Any] | None = None) ->
     for name in COPIED:
         source, target = ROOT / name, root / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copytree(source, target, ignore=ignored) if source.is_dir() else shutil.copy(source, target)
+        shutil.copytree(source, target, ignore=ignored) if source.is_dir() else shutil.copy(
+            source, target
+        )
     project = Project(root)
     project.run("git", "init", "-q")
     project.run("dvc", "init", "-q")
@@ -277,7 +365,9 @@ def make_project(root: Path, base: Path, tasks: dict[str, Any] | None = None) ->
     shutil.copytree(base, root / "data/raw/tiny_bert")
     write_csv(root / "data/raw/reviews/train.csv", rows())
     yaml = YAML()
-    yaml.dump({"flows": flows(), "sources": {}, "tasks": tasks or {"tiny": block()}}, root / "params.yaml")
+    yaml.dump(
+        {"flows": flows(), "sources": {}, "tasks": tasks or {"tiny": block()}}, root / "params.yaml"
+    )
     project.run("dvc", "add", "-q", "data/raw/reviews", "data/raw/tiny_bert")
     project.run("git", "add", "-A")
     project.run("git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "start")
@@ -286,7 +376,11 @@ def make_project(root: Path, base: Path, tasks: dict[str, Any] | None = None) ->
 
 def once(factory: pytest.TempPathFactory, name: str, build: Callable[[Path], object]) -> Path:
     """Return the folder that build makes: one worker of a run makes it, the others wait. (pytest-xdist's own recipe)"""
-    shared = factory.getbasetemp().parent if "PYTEST_XDIST_WORKER" in os.environ else factory.getbasetemp()
+    shared = (
+        factory.getbasetemp().parent
+        if "PYTEST_XDIST_WORKER" in os.environ
+        else factory.getbasetemp()
+    )
     root, ready = shared / name, shared / f"{name}.ready"
     with FileLock(shared / f"{name}.lock"):
         if not ready.exists():

@@ -1120,13 +1120,17 @@ def mutate(mutant: Mutant, root: Path) -> None:
     path = root / mutant.file
     text = path.read_text("utf-8")
     if (found := text.count(mutant.old)) != 1 or "\n" in mutant.old + mutant.new:
-        raise ValueError(f"{mutant.file}: `{mutant.old}` stands there {found} times, not once; mend tests/mutants.py")
+        raise ValueError(
+            f"{mutant.file}: `{mutant.old}` stands there {found} times, not once; mend tests/mutants.py"
+        )
     path.write_text(text.replace(mutant.old, mutant.new), "utf-8")
 
 
 def copy(root: Path) -> None:
     """Copy what git tracks here, as it is now."""
-    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0")
+    listed = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.split("\0")
     for name in filter(None, listed):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_bytes((ROOT / name).read_bytes())
@@ -1134,11 +1138,31 @@ def copy(root: Path) -> None:
 
 def ask(root: Path, tests: Iterable[str]) -> int:
     """Run tests in a copy, one after another until one fails, and return pytest's exit code: 1 where one failed, 124 where they do not end."""
-    command = [sys.executable, "-m", "pytest", "-n", "0", "-x", "-p", "no:cacheprovider", "--basetemp", str(root / "made"), *(f"tests/{of}" for of in tests)]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-n",
+        "0",
+        "-x",
+        "-p",
+        "no:cacheprovider",
+        "--basetemp",
+        str(root / "made"),
+        *(f"tests/{of}" for of in tests),
+    ]
     environment = os.environ | {"PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": "1"}
     with (root / "said").open("w") as said:
         try:
-            return subprocess.run(command, cwd=root, env=environment, stdout=said, stderr=said, timeout=SECONDS, check=False).returncode
+            return subprocess.run(
+                command,
+                cwd=root,
+                env=environment,
+                stdout=said,
+                stderr=said,
+                timeout=SECONDS,
+                check=False,
+            ).returncode
         except subprocess.TimeoutExpired:
             return 124
 
@@ -1162,7 +1186,11 @@ def judged(mutant: Mutant, judge: "partial[str]") -> bool:
     """Judge a mutant, say what became of it, and return whether it was killed."""
     began = time.monotonic()
     found = judge(mutant)
-    print(f"{time.monotonic() - began:5.0f} s  {mutant.name}: {found}" + ("" if found == "killed" else f" ({mutant.breaks})"), flush=True)
+    print(
+        f"{time.monotonic() - began:5.0f} s  {mutant.name}: {found}"
+        + ("" if found == "killed" else f" ({mutant.breaks})"),
+        flush=True,
+    )
     return found == "killed"
 
 
@@ -1171,7 +1199,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__)
     parser.add_argument("names", nargs="*", help="mutants; all unless named")
     parser.add_argument("--list", action="store_true", help="only list them")
-    parser.add_argument("--workers", type=int, default=WORKERS, help="mutants that are judged at once")
+    parser.add_argument(
+        "--workers", type=int, default=WORKERS, help="mutants that are judged at once"
+    )
     asked = parser.parse_args()
     known = {of.name: of for of in MUTANTS}
     assert len(known) == len(MUTANTS), "two mutants have one name"
@@ -1185,7 +1215,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="mutant-none-") as folder:
         copy(Path(folder))
         if code := ask(Path(folder), sorted({test for of in chosen for test in of.tests.split()})):
-            sys.exit(f"the tests fail without a mutant (pytest ended with {code}):\n{Path(folder, 'said').read_text()[-4000:]}")
+            sys.exit(
+                f"the tests fail without a mutant (pytest ended with {code}):\n{Path(folder, 'said').read_text()[-4000:]}"
+            )
     with ThreadPoolExecutor(asked.workers) as pool:
         killed = sum(pool.map(partial(judged, judge=judge), chosen))
     print(f"{killed} of {len(chosen)} mutants killed")

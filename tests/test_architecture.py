@@ -70,7 +70,9 @@ def imported(path: Path) -> Iterator[Path]:
             names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
         elif isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
-        yield from (found for name in names if name.startswith("stages") and (found := module_path(name)))
+        yield from (
+            found for name in names if name.startswith("stages") and (found := module_path(name))
+        )
 
 
 def own(stage: str) -> set[Path]:
@@ -96,26 +98,43 @@ def needed(stage: str) -> frozenset[str]:
             continue
         seen.add(path)
         found.add(str(path.relative_to(ROOT)))
-        if (page := path.with_suffix(".html")).is_file():  # a template is read by the module of its name
+        if (
+            page := path.with_suffix(".html")
+        ).is_file():  # a template is read by the module of its name
             found.add(str(page.relative_to(ROOT)))
         waiting += [below for below in imported(path) if "modalities" not in below.parts]
         for finder in re.findall(r"plugins\.(\w+)\(", path.read_text()):
             if finder == "modality":
                 found.add(MODALITY)
-                waiting += [p for of in (ROOT / "stages/modalities").glob("*/*.py") for p in imported(of)]
+                waiting += [
+                    p for of in (ROOT / "stages/modalities").glob("*/*.py") for p in imported(of)
+                ]
             if finder in FINDERS:
                 folder = FINDERS[finder]
                 found.add(f"stages/{folder}/${{{KINDS[folder][2]}}}.py")
-                waiting += [p for p in (ROOT / "stages" / folder).glob("*.py") if p.name != "__init__.py"]
-    return frozenset(name for name in found if not any(name.startswith(f"stages/{folder}/") and "$" not in name for folder in (*KINDS, "modalities")))
+                waiting += [
+                    p for p in (ROOT / "stages" / folder).glob("*.py") if p.name != "__init__.py"
+                ]
+    return frozenset(
+        name
+        for name in found
+        if not any(
+            name.startswith(f"stages/{folder}/") and "$" not in name
+            for folder in (*KINDS, "modalities")
+        )
+    )
 
 
 @pytest.mark.parametrize("stage", DAG)
 def test_the_code_deps_of_a_stage_cover_what_it_imports(stage: str) -> None:
     """A room may be one dep: more than the stage imports can never go stale. finetune names files, for training in vain costs hours."""
     deps = {d for d in DAG[stage]["do"]["deps"] if d.startswith("stages/")}
-    covered = {name: {d for d in deps if name == d or name.startswith(f"{d}/")} for name in needed(stage)}
-    assert not [name for name, by in covered.items() if len(by) != 1], "neither named nor in a folder that is, or both"
+    covered = {
+        name: {d for d in deps if name == d or name.startswith(f"{d}/")} for name in needed(stage)
+    }
+    assert not [name for name, by in covered.items() if len(by) != 1], (
+        "neither named nor in a folder that is, or both"
+    )
     assert deps == set().union(*covered.values()), "of which the stage imports nothing"
     assert stage != "finetune" or deps == needed(stage)
 
@@ -130,36 +149,70 @@ def test_the_params_of_a_stage_are_the_sections_its_story_takes(stage: str) -> N
 
 def test_no_source_is_fetched_that_no_task_uses() -> None:
     ours = settings.load(ROOT / "params.yaml")
-    assert set(ours.sources) == {name for task in ours.tasks.values() for name in (task.base, task.data.source)}
+    assert set(ours.sources) == {
+        name for task in ours.tasks.values() for name in (task.base, task.data.source)
+    }
 
 
-OPENS = {"x", "samples"}  # x may name a file: a function of a modality that is given x, or rows with it, may open the file
+OPENS = {
+    "x",
+    "samples",
+}  # x may name a file: a function of a modality that is given x, or rows with it, may open the file
 
 
 def opened(stage: str) -> set[str]:
     """Return the data that a stage reads without taking it: the files that x names, of originals and of their copies."""
-    functions = {name: of for part in PARTS.values() for name, of in inspect.getmembers(part, inspect.isfunction)}
-    opening = {name for name, of in functions.items() if OPENS & set(inspect.signature(of).parameters)}
-    called = {name for path in own(stage) for name in re.findall(rf"\.(?:{'|'.join(PARTS)})\.(\w+)\(", path.read_text())}
-    originals, copies = bool(called & opening), "encode_anew" in called  # of train rows, and copies are among them
-    return ({"data/raw/${item.data.source}"} if originals else set()) | ({"data/augment/${key}/files"} if copies else set())
+    functions = {
+        name: of
+        for part in PARTS.values()
+        for name, of in inspect.getmembers(part, inspect.isfunction)
+    }
+    opening = {
+        name for name, of in functions.items() if OPENS & set(inspect.signature(of).parameters)
+    }
+    called = {
+        name
+        for path in own(stage)
+        for name in re.findall(rf"\.(?:{'|'.join(PARTS)})\.(\w+)\(", path.read_text())
+    }
+    originals, copies = (
+        bool(called & opening),
+        "encode_anew" in called,
+    )  # of train rows, and copies are among them
+    return ({"data/raw/${item.data.source}"} if originals else set()) | (
+        {"data/augment/${key}/files"} if copies else set()
+    )
 
 
 @pytest.mark.parametrize("stage", DAG)
 def test_the_data_deps_of_a_stage_are_what_it_takes_and_what_x_names(stage: str) -> None:
-    modules = [import_module(name) for name in (f"stages.{stage}", "stages.registry.candidate") if module_path(name) in own(stage)]
+    modules = [
+        import_module(name)
+        for name in (f"stages.{stage}", "stages.registry.candidate")
+        if module_path(name) in own(stage)
+    ]
     text = "".join(inspect.getsource(module) for module in modules)
-    constants = {name: getattr(module, name) for module in modules for name in re.findall(r"\b[A-Z_]+\b", text) if hasattr(module, name)}
+    constants = {
+        name: getattr(module, name)
+        for module in modules
+        for name in re.findall(r"\b[A-Z_]+\b", text)
+        if hasattr(module, name)
+    }
     wanted = opened(stage)
     for before, name in re.findall(r'job\.take\("(\w+)", f?"?([^)"]+)"?\)', text):
         names = [name]
         if name == "{name}.parquet":
-            parts = ("train", "validation") if stage == "finetune" else ("train", "validation", "test")
+            parts = (
+                ("train", "validation") if stage == "finetune" else ("train", "validation", "test")
+            )
             names = [f"{part}.parquet" for part in parts]
         elif name == "name":
             names = list(constants["SHOWN"])
         wanted |= {f"data/{before}/${{key}}/{n}" for n in [*names, "receipt.json"]}
-    wanted |= {f"data/{before}/${{key}}/{name}" for before, name in re.findall(r'job\.unsigned\("(\w+)", "([^"]+)"\)', text)}
+    wanted |= {
+        f"data/{before}/${{key}}/{name}"
+        for before, name in re.findall(r'job\.unsigned\("(\w+)", "([^"]+)"\)', text)
+    }
     if "job.provenance(" in text:
         wanted |= {f"data/{before}/${{key}}/provenance.json" for before in constants["STAGES"]}
     for source in re.findall(r"job\.raw\((\w+(?:\.\w+)?)\)", text):
@@ -177,20 +230,37 @@ def test_a_command_carries_nothing_of_params_yaml_into_the_shell(stage: str) -> 
 def choices(owner: Any, field: str) -> set[str]:
     """Return the names of a choice: the Literals of `name` in its union."""
     hint = typing.get_type_hints(owner)[field]
-    members = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
-    return {name for member in members for name in typing.get_args(typing.get_type_hints(member)["name"])}
+    members = (
+        typing.get_args(hint)
+        if typing.get_origin(hint) in (typing.Union, types.UnionType)
+        else (hint,)
+    )
+    return {
+        name
+        for member in members
+        for name in typing.get_args(typing.get_type_hints(member)["name"])
+    }
 
 
 @pytest.mark.parametrize("folder", KINDS)
 def test_plug_in_files_are_the_names_in_the_params_types(folder: str) -> None:
     owner, field, _, _ = KINDS[folder]
-    assert {p.stem for p in (ROOT / "stages" / folder).glob("*.py")} - {"__init__"} == choices(owner, field)
+    assert {p.stem for p in (ROOT / "stages" / folder).glob("*.py")} - {"__init__"} == choices(
+        owner, field
+    )
 
 
 MODALITIES = sorted(choices(Task, "modality"))
-OFFERED = [(f"{folder.replace('/', '.')}.{name}", kind) for folder, (owner, field, _, kind) in KINDS.items() for name in sorted(choices(owner, field))]
+OFFERED = [
+    (f"{folder.replace('/', '.')}.{name}", kind)
+    for folder, (owner, field, _, kind) in KINDS.items()
+    for name in sorted(choices(owner, field))
+]
 OFFERED += [
-    (f"modalities.{name}.{part}", kind) for name in MODALITIES for part, kind in PARTS.items() if (ROOT / f"stages/modalities/{name}/{part}.py").is_file()
+    (f"modalities.{name}.{part}", kind)
+    for name in MODALITIES
+    for part, kind in PARTS.items()
+    if (ROOT / f"stages/modalities/{name}/{part}.py").is_file()
 ]
 
 
@@ -199,14 +269,26 @@ def test_params_knows_the_metrics_that_a_problem_has() -> None:
     for problem in typing.get_args(hint) or (hint,):
         for name in typing.get_args(typing.get_type_hints(problem)["name"]):
             module = import_module(f"stages.problems.{name}")
-            assert (tuple(module.METRICS), tuple(module.HEADLINES)) == (problem.METRICS, problem.HEADLINES)
+            assert (tuple(module.METRICS), tuple(module.HEADLINES)) == (
+                problem.METRICS,
+                problem.HEADLINES,
+            )
 
 
 def test_a_modality_is_a_folder_of_its_name() -> None:
-    assert sorted(p.name for p in (ROOT / "stages/modalities").iterdir() if p.name not in ("__init__.py", "__pycache__")) == MODALITIES
+    assert (
+        sorted(
+            p.name
+            for p in (ROOT / "stages/modalities").iterdir()
+            if p.name not in ("__init__.py", "__pycache__")
+        )
+        == MODALITIES
+    )
 
 
-@pytest.mark.parametrize(("name", "protocol"), OFFERED, ids=[f"{name}-{protocol.__name__}" for name, protocol in OFFERED])
+@pytest.mark.parametrize(
+    ("name", "protocol"), OFFERED, ids=[f"{name}-{protocol.__name__}" for name, protocol in OFFERED]
+)
 def test_a_plug_in_offers_what_its_protocol_says(name: str, protocol: Any) -> None:
     module = import_module(f"stages.{name}")
     assert all(hasattr(module, stated) for stated in typing.get_type_hints(protocol))
@@ -215,14 +297,23 @@ def test_a_plug_in_offers_what_its_protocol_says(name: str, protocol: Any) -> No
             expected = list(inspect.signature(stated).parameters.values())[1:]
             offered = list(inspect.signature(getattr(module, method)).parameters.values())
             assert len(offered) == len(expected), method
-            assert all(a.name == b.name for a, b in zip(offered, expected, strict=True) if b.kind != b.POSITIONAL_ONLY), method
+            assert all(
+                a.name == b.name
+                for a, b in zip(offered, expected, strict=True)
+                if b.kind != b.POSITIONAL_ONLY
+            ), method
 
 
 def test_packages_hold_no_code_so_that_importing_one_is_no_hidden_dep() -> None:
     for path in (ROOT / "stages").rglob("__init__.py"):
         body = ast.parse(path.read_text()).body
-        if path.parent == ROOT / "stages":  # who started the process must be asked before libraries are imported; no output depends on it
-            assert [ast.unparse(node) for node in body[1:]] == ["import os", "PARENT = os.getppid()"]
+        if (
+            path.parent == ROOT / "stages"
+        ):  # who started the process must be asked before libraries are imported; no output depends on it
+            assert [ast.unparse(node) for node in body[1:]] == [
+                "import os",
+                "PARENT = os.getppid()",
+            ]
             del body[1:]
         assert [type(node) for node in body] == [ast.Expr], path
 
@@ -251,7 +342,9 @@ def test_imports_go_one_way() -> None:
     for path in (ROOT / "stages").rglob("*.py"):
         below = set(imported(path)) - {path}
         assert not below & stories, path
-        assert "flows" not in {n.split(".")[0] for n in re.findall(r"^(?:from|import) (\S+)", path.read_text(), re.M)}, path
+        assert "flows" not in {
+            n.split(".")[0] for n in re.findall(r"^(?:from|import) (\S+)", path.read_text(), re.M)
+        }, path
         height, name = room(path)
         for other in below - {ROOT / "stages/__init__.py"}:
             assert room(other)[0] <= height, f"{path} imports {other}, which lies above it"
@@ -261,24 +354,44 @@ def test_imports_go_one_way() -> None:
 
 def test_no_plug_in_imports_another() -> None:
     """DVC watches those that a task names, and nothing that they would borrow from a neighbour; the files of a modality, and layouts, help one another."""
-    found = {folder: set(ROOT.glob(f"stages/{folder}/*.py")) for folder in (*KINDS, "modalities/text", "modalities/image")}
+    found = {
+        folder: set(ROOT.glob(f"stages/{folder}/*.py"))
+        for folder in (*KINDS, "modalities/text", "modalities/image")
+    }
     for folder, files in found.items():
         for path in files:
             for other in set(imported(path)) - {path}:
                 there = next((name for name, those in found.items() if other in those), None)
-                assert there is None or (there == folder and folder.startswith(("layouts", "modalities"))), f"{path} imports {other}"
+                assert there is None or (
+                    there == folder and folder.startswith(("layouts", "modalities"))
+                ), f"{path} imports {other}"
 
 
 def test_code_that_every_task_runs_knows_no_modality() -> None:
-    for path in set((ROOT / "stages").rglob("*.py")) - set((ROOT / "stages/modalities").rglob("*.py")) - set((ROOT / "stages/commands").glob("*.py")):
+    for path in (
+        set((ROOT / "stages").rglob("*.py"))
+        - set((ROOT / "stages/modalities").rglob("*.py"))
+        - set((ROOT / "stages/commands").glob("*.py"))
+    ):
         assert not [other for other in imported(path) if "modalities" in other.parts], path
 
 
 def test_contract_and_stories_import_no_heavy_library_when_they_start() -> None:
     modules = [f"stages.{stage}" for stage in DAG]
-    heavy = ("torch", "transformers", "sklearn", "mlflow", "great_expectations", "nlpaug", "albumentations", "matplotlib")
+    heavy = (
+        "torch",
+        "transformers",
+        "sklearn",
+        "mlflow",
+        "great_expectations",
+        "nlpaug",
+        "albumentations",
+        "matplotlib",
+    )
     code = f"import sys, importlib; [importlib.import_module(m) for m in {modules}]; print([h for h in {heavy} if h in sys.modules])"
-    from_python = subprocess.run(["python", "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    from_python = subprocess.run(
+        ["python", "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     assert from_python.stdout.strip() == "[]"
 
 
@@ -292,7 +405,11 @@ def test_the_flow_s_graph_is_dvc_s_graph(project: Project, monkeypatch: pytest.M
     """DVC draws its own graph (`dvc dag --mermaid`); ours, which the flow runs, must hold the same edges."""
     drawn = project.run("dvc", "dag", "--mermaid").stdout
     names = dict(re.findall(r'(node\d+)\["([^"]+)"\]', drawn))
-    theirs = {(names[a], names[b]) for a, b in re.findall(r"(node\d+)-->(node\d+)", drawn) if not names[a].endswith(".dvc")}
+    theirs = {
+        (names[a], names[b])
+        for a, b in re.findall(r"(node\d+)-->(node\d+)", drawn)
+        if not names[a].endswith(".dvc")
+    }
     monkeypatch.chdir(project.root)
     waits = graph.ask(Path()).waits
     assert {(before, stage) for stage, befores in waits.items() for before in befores} == theirs
@@ -304,7 +421,12 @@ def test_the_flow_s_graph_is_dvc_s_graph(project: Project, monkeypatch: pytest.M
 
 def readme_commands() -> list[str]:
     blocks = re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
-    return [line.split("  #")[0].strip() for block in blocks for line in block.splitlines() if line.strip() and not line.startswith("#")]
+    return [
+        line.split("  #")[0].strip()
+        for block in blocks
+        for line in block.splitlines()
+        if line.strip() and not line.startswith("#")
+    ]
 
 
 @pytest.mark.parametrize("command", readme_commands())
@@ -314,7 +436,9 @@ def test_a_command_of_the_readme_exists(command: str) -> None:
         target = command.split()[1]
         assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.M), command
     else:
-        assert command.startswith(("dvc ", "refit ", "git clone", "cd ", "source .venv/bin/activate")), command
+        assert command.startswith(
+            ("dvc ", "refit ", "git clone", "cd ", "source .venv/bin/activate")
+        ), command
 
 
 @pytest.mark.slow
@@ -326,7 +450,9 @@ def test_commands_of_the_readme_run(finished: Project, tmp_path: Path) -> None:
     project = finished.copy(tmp_path / "project")
     write_texts(tmp_path / "reviews", 240)
     write_csv(tmp_path / "new.csv", rows(40))
-    commands = [c for c in readme_commands() if c.startswith(("dvc ", "refit ")) and "completion" not in c]
+    commands = [
+        c for c in readme_commands() if c.startswith(("dvc ", "refit ")) and "completion" not in c
+    ]
     assert {c.split()[1] for c in commands} >= {
         "repro",
         "dag",
@@ -343,9 +469,17 @@ def test_commands_of_the_readme_run(finished: Project, tmp_path: Path) -> None:
     }
     said = {}
     for command in commands:
-        command = command.replace("add reviews ~/reviews", f"add mine {tmp_path}/reviews --base tiny_bert").replace("new.csv", f"{tmp_path}/new.csv")
+        command = command.replace(
+            "add reviews ~/reviews", f"add mine {tmp_path}/reviews --base tiny_bert"
+        ).replace("new.csv", f"{tmp_path}/new.csv")
         words = re.sub("(predict|drift|history|lineage) reviews", r"\1 tiny", command).split()
-        ran = project.run(*([str(Path(sys.executable).with_name("refit")), *words[1:]] if words[0] == "refit" else words))
+        ran = project.run(
+            *(
+                [str(Path(sys.executable).with_name("refit")), *words[1:]]
+                if words[0] == "refit"
+                else words
+            )
+        )
         said[" ".join(words[:2])] = ran.stdout
     assert "240 rows of 3 labels" in said["refit add"]
     assert "next: dvc repro register@mine" in said["refit add"]
@@ -356,7 +490,12 @@ def test_commands_of_the_readme_run(finished: Project, tmp_path: Path) -> None:
     assert (project.root / "new.predicted.parquet").is_file()
 
 
-@pytest.mark.parametrize("page", sorted(p.relative_to(ROOT).as_posix() for p in (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"))))
+@pytest.mark.parametrize(
+    "page",
+    sorted(
+        p.relative_to(ROOT).as_posix() for p in (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"))
+    ),
+)
 def test_a_link_of_a_page_leads_to_a_file(page: str) -> None:
     for link in re.findall(r"\]\(([^)#\s]+)", (ROOT / page).read_text()):
         assert link.startswith("http") or (ROOT / page).parent.joinpath(link).exists(), link

@@ -68,7 +68,11 @@ def test_unknown_and_mistyped_settings_are_told_all_at_once(project: Project) ->
     project.params(spoil)
     said = refuses(project)
     assert said.startswith("refit: params.yaml: 3 mistakes: ")
-    for place in ("tasks.tiny.validate.min_row:", "tasks.tiny.finetune.epochs:", "tasks.tiny.register.gates.1.metric:"):
+    for place in (
+        "tasks.tiny.validate.min_row:",
+        "tasks.tiny.finetune.epochs:",
+        "tasks.tiny.register.gates.1.metric:",
+    ):
         assert place in said
 
 
@@ -79,14 +83,26 @@ BAD_SETS: dict[str, tuple[Callable[[Table], str | Table], tuple[str, ...]]] = {
     ),
     "an empty file": (lambda t: "", ("train.csv: is empty (0 bytes)",)),
     "a header alone": (lambda t: "text,label\n", ("train.csv: holds a header and no data row",)),
-    "one class only": (lambda t: [r | {"label": "praise"} for r in t], ("labels, number of rows", "observed 1")),
-    "too few rows of a class": (lambda t: [r for r in t if r["label"] != "ask"] + [r for r in t if r["label"] == "ask"][:3], ("ask", "min_value 5")),
+    "one class only": (
+        lambda t: [r | {"label": "praise"} for r in t],
+        ("labels, number of rows", "observed 1"),
+    ),
+    "too few rows of a class": (
+        lambda t: [r for r in t if r["label"] != "ask"] + [r for r in t if r["label"] == "ask"][:3],
+        ("ask", "min_value 5"),
+    ),
     "labels that look like one": (
-        lambda t: [r | {"label": "Praise"} if r["label"] == "praise" and i % 2 else r for i, r in enumerate(t)],
+        lambda t: [
+            r | {"label": "Praise"} if r["label"] == "praise" and i % 2 else r
+            for i, r in enumerate(t)
+        ],
         ("1 thing(s) wrong", "the labels 'Praise' and 'praise' look like one"),
     ),
     "too many rows that say the same": (
-        lambda t: [{"text": f"the MEAL{' ' * i} was good", "label": "praise"} if i < 13 else r for i, r in enumerate(t)],
+        lambda t: [
+            {"text": f"the MEAL{' ' * i} was good", "label": "praise"} if i < 13 else r
+            for i, r in enumerate(t)
+        ],
         ("1 thing(s) wrong", "13 of 240 rows are alike (first train.csv:2), at most 5.0% may be"),
     ),
     "bad rows above the ceiling": (
@@ -106,7 +122,13 @@ def test_a_bad_set_stops_the_run_with_one_line(project: Project, case: str) -> N
 
 
 def test_rows_that_say_the_same_are_taken_up_to_their_ceiling_and_counted(project: Project) -> None:
-    write(project, [{"text": f"the MEAL{' ' * i} was good", "label": "praise"} if i < 12 else r for i, r in enumerate(rows())])
+    write(
+        project,
+        [
+            {"text": f"the MEAL{' ' * i} was good", "label": "praise"} if i < 12 else r
+            for i, r in enumerate(rows())
+        ],
+    )
     project.stage("validate")
     found = json.loads((project.root / "data/validate/tiny/findings.json").read_text())
     assert found["largest"] == {"rows": 12, "origins": [f"train.csv:{i}" for i in range(2, 14)]}
@@ -114,7 +136,9 @@ def test_rows_that_say_the_same_are_taken_up_to_their_ceiling_and_counted(projec
     assert found["near_duplicates_with_different_labels"] == []
 
 
-def test_junk_in_a_folder_a_label_is_no_bad_row_and_a_label_without_a_text_is_named(project: Project) -> None:
+def test_junk_in_a_folder_a_label_is_no_bad_row_and_a_label_without_a_text_is_named(
+    project: Project,
+) -> None:
     folder = write_texts(project.root / "data/raw/folders", 90)
     project.params(lambda p: p["tasks"]["tiny"]["data"].update(
         source="folders", layout={"name": "folders", "folders": [{"path": ".", "part": None}], "suffixes": [".txt"]}
@@ -140,13 +164,19 @@ def test_a_declared_label_without_rows_is_named(project: Project) -> None:
 
 def test_all_that_is_wrong_with_a_set_is_told_at_once_and_kept(project: Project) -> None:
     table = [r | {"text": "ab"} if i < 50 else r for i, r in enumerate(rows())]
-    write(project, [r for r in table if r["label"] != "ask"] + [r for r in table if r["label"] == "ask"][-3:])
+    write(
+        project,
+        [r for r in table if r["label"] != "ask"] + [r for r in table if r["label"] == "ask"][-3:],
+    )
     said = refuses(project)
     assert "rows are bad" in said and "ask" in said
     refused = project.root / "data/.work/validate/tiny/refused"
     assert str(refused.relative_to(project.root)) in said
     assert {row["code"] for row in quarantine(refused)} == {"too_short"}
-    assert any(not verdict["success"] for verdict in json.loads((refused / "expectations.json").read_text()))
+    assert any(
+        not verdict["success"]
+        for verdict in json.loads((refused / "expectations.json").read_text())
+    )
 
 
 @pytest.mark.slow
@@ -157,7 +187,9 @@ def test_dvc_stops_at_the_stage_that_refuses_and_keeps_no_entry_of_it(project: P
     failed = project.repro(ok=False)
     assert "labels, number of rows" in line_of(failed)
     assert "failed to reproduce 'validate@tiny'" in failed.stderr
-    assert not (project.root / "data/augment").exists() or not list((project.root / "data/augment").rglob("*.parquet"))
+    assert not (project.root / "data/augment").exists() or not list(
+        (project.root / "data/augment").rglob("*.parquet")
+    )
     assert [p for p in (project.root / "data/validate/tiny").rglob("*") if p.is_file()] == []
     lock = YAML(typ="safe").load(project.root / "dvc.lock")["stages"]
     assert "augment@tiny" not in lock
@@ -188,7 +220,12 @@ def test_bad_rows_below_the_ceiling_cost_themselves_alone(project: Project) -> N
         "train.csv:15": "conflicting_labels",
     }
     assert all(row["reason"] for row in found.values())
-    assert [found[f"train.csv:{n}"]["extract"] for n in (5, 7, 9, 11)] == ["'=1", "'+2", "'@x", "'-1"]
+    assert [found[f"train.csv:{n}"]["extract"] for n in (5, 7, 9, 11)] == [
+        "'=1",
+        "'+2",
+        "'@x",
+        "'-1",
+    ]
     import pandas as pd
 
     kept = pd.read_parquet(project.root / "data/validate/tiny/manifest.parquet")
@@ -201,7 +238,10 @@ def test_a_pickled_base_model_is_never_opened(split_project: Project) -> None:
     weights.unlink()
     (weights.parent / "pytorch_model.bin").write_bytes(b"cos\nsystem\n(S'touch pwned'\ntR.")
     said = refuses(split_project, "finetune")
-    assert "data/raw/tiny_bert: needs config.json and *.safetensors" in said and "pytorch_model.bin" in said
+    assert (
+        "data/raw/tiny_bert: needs config.json and *.safetensors" in said
+        and "pytorch_model.bin" in said
+    )
     assert not (split_project.root / "pwned").exists()
 
 
@@ -213,7 +253,9 @@ def test_a_truncated_base_model_is_one_line(split_project: Project) -> None:
     assert "data/raw/tiny_bert" in refuses(split_project, "finetune")
 
 
-def test_a_tracking_server_that_does_not_answer_stops_finetune_before_it_trains(split_project: Project) -> None:
+def test_a_tracking_server_that_does_not_answer_stops_finetune_before_it_trains(
+    split_project: Project,
+) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"http://127.0.0.1:{silent.getsockname()[1]}"
         began = time.monotonic()

@@ -21,7 +21,13 @@ import pytest
 from ruamel.yaml import YAML
 
 from stages.contract import escape, manifest, receipts, runner, settings, store
-from stages.contract.errors import ManifestError, ParamsError, ReceiptError, RegistryError, UnreachableError
+from stages.contract.errors import (
+    ManifestError,
+    ParamsError,
+    ReceiptError,
+    RegistryError,
+    UnreachableError,
+)
 from stages.contract.runner import Job
 from stages.project import lineage
 from tests.conftest import ROOT
@@ -88,22 +94,34 @@ def test_no_type_is_taken_for_another(tmp_path: Path, value: Any) -> None:
     assert "1 mistake: tasks.questions.finetune.epochs:" in refused(tmp_path, wrong)
 
 
-def test_a_metric_that_the_problem_does_not_have_is_named_with_those_that_it_has(tmp_path: Path) -> None:
+def test_a_metric_that_the_problem_does_not_have_is_named_with_those_that_it_has(
+    tmp_path: Path,
+) -> None:
     wrong = document()
     wrong["tasks"]["questions"]["evaluate"]["metric"] = "weighted_f1"
-    assert "tasks.questions: evaluate.metric: the problem classification has no weighted_f1; it has macro_f1, accuracy" in refused(tmp_path, wrong)
+    assert (
+        "tasks.questions: evaluate.metric: the problem classification has no weighted_f1; it has macro_f1, accuracy"
+        in refused(tmp_path, wrong)
+    )
     wrong["tasks"]["questions"]["evaluate"]["metric"] = "bleu"
     wrong["tasks"]["questions"]["finetune"]["best_metric"] = "f1"
     said = refused(tmp_path, wrong)
-    assert "evaluate.metric: the problem classification has no bleu; it has macro_f1, accuracy" in said
-    assert "finetune.best_metric: the problem classification has no f1; it has macro_f1, accuracy, weighted_f1, loss, last" in said
+    assert (
+        "evaluate.metric: the problem classification has no bleu; it has macro_f1, accuracy" in said
+    )
+    assert (
+        "finetune.best_metric: the problem classification has no f1; it has macro_f1, accuracy, weighted_f1, loss, last"
+        in said
+    )
 
 
 def test_a_source_that_nobody_brings_is_named(tmp_path: Path) -> None:
     wrong = document()
     wrong["tasks"]["questions"]["base"] = "nowhere"
     have = ", ".join(sorted(wrong["sources"]))
-    assert f"tasks.questions.base: there is no source 'nowhere'; have: {have}" in refused(tmp_path, wrong)
+    assert f"tasks.questions.base: there is no source 'nowhere'; have: {have}" in refused(
+        tmp_path, wrong
+    )
 
 
 @pytest.mark.parametrize(
@@ -120,9 +138,22 @@ def test_a_source_that_nobody_brings_is_named(tmp_path: Path) -> None:
         ("sources: {}\ntasks: 2024-13-45\n", "params.yaml"),
         ("#" * (settings.MAX_BYTES + 1), "at most 1,000,000 are read"),
     ],
-    ids=["anchor", "tag", "repeated", "unclosed", "deep", "empty", "date_key", "list_key", "no_date", "oversized"],
+    ids=[
+        "anchor",
+        "tag",
+        "repeated",
+        "unclosed",
+        "deep",
+        "empty",
+        "date_key",
+        "list_key",
+        "no_date",
+        "oversized",
+    ],
 )
-def test_yaml_that_is_not_plain_is_refused_in_one_line(tmp_path: Path, text: str, fact: str) -> None:
+def test_yaml_that_is_not_plain_is_refused_in_one_line(
+    tmp_path: Path, text: str, fact: str
+) -> None:
     said = refused(tmp_path, text)
     assert fact in said
     assert "\n" not in said
@@ -151,11 +182,15 @@ def samples() -> pd.DataFrame:
     return pd.concat([frame, frame.iloc[:5].assign(id=frame["id"] + "+1")], ignore_index=True)
 
 
-def test_a_manifest_is_read_as_it_was_written_and_equal_rows_give_equal_bytes(tmp_path: Path) -> None:
+def test_a_manifest_is_read_as_it_was_written_and_equal_rows_give_equal_bytes(
+    tmp_path: Path,
+) -> None:
     manifest.write(samples(), tmp_path / "a.parquet")
     found = manifest.read(tmp_path / "a.parquet")
     wanted = samples().sort_values("id", ignore_index=True)
-    assert found["given_part"].fillna("none").tolist() == wanted["given_part"].fillna("none").tolist()
+    assert (
+        found["given_part"].fillna("none").tolist() == wanted["given_part"].fillna("none").tolist()
+    )
     for column in wanted.columns.drop(["given_part", "context", "query"]):
         assert found[column].tolist() == wanted[column].tolist(), column
     order = list(range(25))
@@ -170,7 +205,9 @@ BROKEN = {
     "its original is not here": lambda s: s[s["id"] != "02"],
     "given_part is not one of": lambda s: s.assign(given_part="dev"),
     "y is missing": lambda s: s.assign(y=[None] * len(s)),
-    "a copy is not in the group of its original": lambda s: s.assign(group=s["group"].where(s["id"] != "02+1", "03")),
+    "a copy is not in the group of its original": lambda s: s.assign(
+        group=s["group"].where(s["id"] != "02+1", "03")
+    ),
 }
 
 
@@ -202,7 +239,9 @@ def signed(tmp_path: Path) -> tuple[Path, dict[str, str]]:
     return tmp_path, receipts.files(tmp_path, ["model", "metrics.json"])
 
 
-def test_what_was_signed_is_verified_by_file_and_by_folder(signed: tuple[Path, dict[str, str]]) -> None:
+def test_what_was_signed_is_verified_by_file_and_by_folder(
+    signed: tuple[Path, dict[str, str]],
+) -> None:
     folder, receipt = signed
     assert set(receipts.verify(folder, receipt, "model")) == {"model/a", "model/deep/b"}
     assert set(receipts.verify(folder, receipt, "metrics.json")) == {"metrics.json"}
@@ -219,7 +258,9 @@ def test_what_was_signed_is_verified_by_file_and_by_folder(signed: tuple[Path, d
     ],
     ids=["changed", "missing", "extra"],
 )
-def test_a_changed_a_missing_and_an_extra_file_are_caught(signed: tuple[Path, dict[str, str]], change: Any, named: str) -> None:
+def test_a_changed_a_missing_and_an_extra_file_are_caught(
+    signed: tuple[Path, dict[str, str]], change: Any, named: str
+) -> None:
     folder, receipt = signed
     change(folder)
     with pytest.raises(ReceiptError, match=f"{named}: not the bytes"):
@@ -244,20 +285,26 @@ def handed_on(folder: Path, **files: str) -> Job:
     return Job("evaluate", "tiny", Path("out"), Path("work"))
 
 
-def test_what_a_stage_takes_is_what_the_one_before_signed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_stage_takes_is_what_the_one_before_signed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     job = handed_on(Path("data/split/tiny"), train="rows", test="others")
     assert job.take("split", "train").read_text() == "rows"
     assert job.taken == {"data/split/tiny/train": receipts.sha256(Path("data/split/tiny/train"))}
     Path("data/split/tiny/train").write_text("rowS")
-    with pytest.raises(ReceiptError, match="data/split/tiny/train: not the bytes that its receipt signed"):
+    with pytest.raises(
+        ReceiptError, match="data/split/tiny/train: not the bytes that its receipt signed"
+    ):
         job.take("split", "train")
     assert job.take("split", "test").read_text() == "others"
     with pytest.raises(ReceiptError, match="run `dvc repro augment@tiny` first"):
         job.take("augment", "manifest.parquet")
 
 
-def test_a_source_that_was_fetched_is_what_fetch_wrote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_source_that_was_fetched_is_what_fetch_wrote(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     job, source = Job("validate", "tiny", Path("out"), Path("work")), Path("data/raw/toy")
     source.mkdir(parents=True)
@@ -265,22 +312,35 @@ def test_a_source_that_was_fetched_is_what_fetch_wrote(tmp_path: Path, monkeypat
     receipts.write_json(source / "source.json", {"files": receipts.files(source, ["a.csv"])})
     Path("data/fetch/toy").mkdir(parents=True)
     assert job.raw("toy")[0] == source
-    for change in (lambda: (source / "a.csv").write_text("Text"), lambda: (source / "b.csv").write_text("more")):
+    for change in (
+        lambda: (source / "a.csv").write_text("Text"),
+        lambda: (source / "b.csv").write_text("more"),
+    ):
         change()
-        with pytest.raises(ReceiptError, match=r"data/raw/toy/\w.csv: not the bytes that its receipt signed"):
+        with pytest.raises(
+            ReceiptError, match=r"data/raw/toy/\w.csv: not the bytes that its receipt signed"
+        ):
             job.raw("toy")
     Path("data/fetch/toy").rmdir()
     assert len(job.raw("toy")[1]) == 64, "what DVC tracks is the user's to change"
 
 
-def test_a_commit_says_whether_code_or_settings_differ_from_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_commit_says_whether_code_or_settings_differ_from_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     assert lineage.commit() == "no commit"
     Path("params.yaml").write_text("a: 1\n")
-    for command in (("init", "-q"), ("add", "params.yaml"), ("-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "start")):
+    for command in (
+        ("init", "-q"),
+        ("add", "params.yaml"),
+        ("-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "start"),
+    ):
         subprocess.run(["git", *command], check=True)
-    head = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+    head = subprocess.run(
+        ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True
+    ).stdout.strip()
     Path("notes.txt").write_text("are no code")
     assert lineage.commit() == head
     Path("params.yaml").write_text("a: 2\n")
@@ -329,13 +389,26 @@ SLOW = """
 """
 
 
-def script(folder: Path, body: str, environment: dict[str, str] | None = None) -> tuple[list[str], dict[str, Any]]:
+def script(
+    folder: Path, body: str, environment: dict[str, str] | None = None
+) -> tuple[list[str], dict[str, Any]]:
     """Return the command of a stage whose story is `body`, and where to run it."""
     if not (folder / "params.yaml").exists():
         task = document()["tasks"]["questions"]
-        YAML().dump({"flows": document()["flows"], "sources": document()["sources"], "tasks": {"tiny": task}}, folder / "params.yaml")
+        YAML().dump(
+            {
+                "flows": document()["flows"],
+                "sources": document()["sources"],
+                "tasks": {"tiny": task},
+            },
+            folder / "params.yaml",
+        )
     (folder / "story.py").write_text(textwrap.dedent(SLOW).format(body=body))
-    where = {"cwd": folder, "env": os.environ | {"PYTHONPATH": str(ROOT)} | (environment or {}), "text": True}
+    where = {
+        "cwd": folder,
+        "env": os.environ | {"PYTHONPATH": str(ROOT)} | (environment or {}),
+        "text": True,
+    }
     return [sys.executable, "story.py", "tiny"], where
 
 
@@ -347,18 +420,26 @@ def test_a_second_run_of_a_stage_is_refused_with_one_line(tmp_path: Path) -> Non
             second = subprocess.run(command, capture_output=True, timeout=30, check=False, **where)
             assert second.returncode == 3
             holder = rf"process {first.pid} on \S+ holds it since \S+ \(\S+ tiny\)"
-            assert re.fullmatch(rf"refit: data/.work/validate/tiny/lock: {holder}; wait for it, or stop it\n", second.stderr), second.stderr
+            assert re.fullmatch(
+                rf"refit: data/.work/validate/tiny/lock: {holder}; wait for it, or stop it\n",
+                second.stderr,
+            ), second.stderr
         finally:
             first.kill()
     command, where = script(tmp_path, "pass")  # a killed run leaves no lock and no half outputs
-    assert subprocess.run(command, capture_output=True, timeout=30, check=False, **where).returncode == 0
+    assert (
+        subprocess.run(command, capture_output=True, timeout=30, check=False, **where).returncode
+        == 0
+    )
     assert [p.name for p in (tmp_path / "data/.work/validate/tiny").iterdir()] == ["lock"]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="prctl is Linux's")
 def test_a_stage_dies_with_its_killed_parent(tmp_path: Path) -> None:
     command, where = script(tmp_path, "time.sleep(60)")
-    (tmp_path / "parent.py").write_text(f"import subprocess\nchild = subprocess.Popen({command!r})\nprint(child.pid, flush=True)\nchild.wait()\n")
+    (tmp_path / "parent.py").write_text(
+        f"import subprocess\nchild = subprocess.Popen({command!r})\nprint(child.pid, flush=True)\nchild.wait()\n"
+    )
     with subprocess.Popen([sys.executable, "parent.py"], stdout=subprocess.PIPE, **where) as parent:
         assert parent.stdout
         child = int(parent.stdout.readline())
@@ -384,11 +465,17 @@ def test_a_stage_that_refuses_leaves_no_outputs_and_keeps_what_it_found(tmp_path
     command, where = script(tmp_path, 'raise DataError("train.csv:1: is\\nwrong")')
     done = subprocess.run(command, capture_output=True, timeout=30, check=False, **where)
     assert done.returncode == 2
-    assert done.stderr == "refit: train.csv:1: is\\nwrong; what was found is in data/.work/validate/tiny/refused/\n"
+    assert (
+        done.stderr
+        == "refit: train.csv:1: is\\nwrong; what was found is in data/.work/validate/tiny/refused/\n"
+    )
     assert not (tmp_path / "data/validate").exists()
     assert (tmp_path / "data/.work/validate/tiny/refused/quarantine.csv").read_text() == "found"
     command, where = script(tmp_path, "pass")
-    assert subprocess.run(command, capture_output=True, timeout=30, check=False, **where).returncode == 0
+    assert (
+        subprocess.run(command, capture_output=True, timeout=30, check=False, **where).returncode
+        == 0
+    )
     assert not (tmp_path / "data/.work/validate/tiny/refused").exists()
     assert (tmp_path / "data/validate/tiny/quarantine.csv").exists()
 
@@ -402,27 +489,46 @@ def test_a_bug_keeps_its_traceback_and_leaves_no_outputs(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_stage_that_is_stopped_says_so_in_one_line_and_takes_away_what_it_had_half_made(tmp_path: Path, number: signal.Signals, code: int) -> None:
+def test_a_stage_that_is_stopped_says_so_in_one_line_and_takes_away_what_it_had_half_made(
+    tmp_path: Path, number: signal.Signals, code: int
+) -> None:
     command, where = script(tmp_path, "time.sleep(60)")
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **where) as stopped:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **where
+    ) as stopped:
         assert stopped.stdout and stopped.stdout.readline() == "started\n"
         stopped.send_signal(number)
         _, said = stopped.communicate(timeout=30)
-    assert (stopped.returncode, said) == (code, f"refit: stopped by {number.name}; what was half made is removed\n")
+    assert (stopped.returncode, said) == (
+        code,
+        f"refit: stopped by {number.name}; what was half made is removed\n",
+    )
     assert [p.name for p in (tmp_path / "data/.work/validate/tiny").iterdir()] == ["lock"]
     assert not (tmp_path / "data/validate").exists()
 
 
-def test_what_the_system_refuses_and_a_user_can_mend_is_one_line_and_a_mistake_of_ours_is_not(tmp_path: Path) -> None:
+def test_what_the_system_refuses_and_a_user_can_mend_is_one_line_and_a_mistake_of_ours_is_not(
+    tmp_path: Path,
+) -> None:
     """/dev/full is a disk without room; its error names no file."""
     for body, code, says in (
-        ('open("/dev/full", "w").write("x" * 100_000)', 2, "refit: No space left on device; choose another path, or make room\n"),
-        ('open("x" * 300, "w")', 2, f"refit: {'x' * 199}…: File name too long; choose another path, or make room\n"),
+        (
+            'open("/dev/full", "w").write("x" * 100_000)',
+            2,
+            "refit: No space left on device; choose another path, or make room\n",
+        ),
+        (
+            'open("x" * 300, "w")',
+            2,
+            f"refit: {'x' * 199}…: File name too long; choose another path, or make room\n",
+        ),
         ('open("nowhere")', 1, "FileNotFoundError"),
     ):
         command, where = script(tmp_path, body)
         done = subprocess.run(command, capture_output=True, timeout=30, check=False, **where)
-        assert done.returncode == code and (done.stderr == says if code == 2 else says in done.stderr), done.stderr
+        assert done.returncode == code and (
+            done.stderr == says if code == 2 else says in done.stderr
+        ), done.stderr
         assert [p.name for p in (tmp_path / "data/.work/validate/tiny").iterdir()] == ["lock"]
 
 
@@ -432,7 +538,9 @@ def test_a_full_disk_is_named_even_where_a_library_says_something_else(tmp_path:
     command, where = script(tmp_path, body)
     (tmp_path / "data/.work").mkdir(parents=True)
     small = f"mount -t tmpfs -o size=2m none data/.work && exec {' '.join(command)}"
-    done = subprocess.run([*PRIVATE, "bash", "-c", small], capture_output=True, timeout=30, check=False, **where)
+    done = subprocess.run(
+        [*PRIVATE, "bash", "-c", small], capture_output=True, timeout=30, check=False, **where
+    )
     said = f"refit: {tmp_path}/data/.work/validate/tiny: No space left on device; choose another path, or make room\n"
     assert (done.returncode, done.stderr) == (2, said)
 
@@ -440,16 +548,22 @@ def test_a_full_disk_is_named_even_where_a_library_says_something_else(tmp_path:
 def test_what_a_stage_says_is_one_line_whatever_its_data_holds(tmp_path: Path) -> None:
     command, where = script(tmp_path, 'return "label a\\nrefit: all is well\\x1b[2J is rare"')
     done = subprocess.run(command, capture_output=True, timeout=30, check=False, **where)
-    assert done.stdout.splitlines()[1:] == [r"validate tiny: label a\nrefit: all is well\x1b[2J is rare"]
+    assert done.stdout.splitlines()[1:] == [
+        r"validate tiny: label a\nrefit: all is well\x1b[2J is rare"
+    ]
 
 
-def test_a_key_is_letters_digits_and_underscores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_key_is_letters_digits_and_underscores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for words in (["A"], ["a b"], [""], ["a;b"], ["a", "b"], []):
         monkeypatch.setattr(sys, "argv", ["validate", *words])
         with pytest.raises(ParamsError, match="usage:"):
             runner._key("validate")
     command, where = script(tmp_path, "pass")
-    done = subprocess.run([*command[:2], "../x"], capture_output=True, timeout=30, check=False, **where)
+    done = subprocess.run(
+        [*command[:2], "../x"], capture_output=True, timeout=30, check=False, **where
+    )
     assert done.returncode == 2
     assert done.stderr.startswith("refit: usage:") and done.stderr.count("\n") == 1
     assert not (tmp_path / "data").exists()
@@ -503,7 +617,9 @@ def web(status: int, seen: list[dict[str, str]] | None = None) -> Iterator[int]:
         server.shutdown()
 
 
-def test_a_server_that_accepts_and_never_answers_is_unreachable_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_accepts_and_never_answers_is_unreachable_soon(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     with listening(None) as port:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
         began = time.monotonic()
@@ -523,8 +639,14 @@ def test_a_closed_port_is_unreachable_at_once(monkeypatch: pytest.MonkeyPatch) -
     assert "secret" not in str(caught.value)
 
 
-@pytest.mark.parametrize("answer", [b"SSH-2.0-OpenSSH_9.6\r\n", b"HTTP/1.1 abc\r\n\r\n", b""], ids=["ssh", "no_status", "nothing"])
-def test_a_server_that_speaks_no_http_is_unreachable(monkeypatch: pytest.MonkeyPatch, answer: bytes) -> None:
+@pytest.mark.parametrize(
+    "answer",
+    [b"SSH-2.0-OpenSSH_9.6\r\n", b"HTTP/1.1 abc\r\n\r\n", b""],
+    ids=["ssh", "no_status", "nothing"],
+)
+def test_a_server_that_speaks_no_http_is_unreachable(
+    monkeypatch: pytest.MonkeyPatch, answer: bytes
+) -> None:
     with listening(answer) as port:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
         with pytest.raises(UnreachableError):
@@ -545,29 +667,39 @@ def test_any_status_is_an_answer(monkeypatch: pytest.MonkeyPatch, status: int) -
         store.ping()
 
 
-def test_a_user_and_a_password_in_the_address_are_no_part_of_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_user_and_a_password_in_the_address_are_no_part_of_the_host(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     with web(200) as port:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://user:secret@127.0.0.1:{port}")
         store.ping()
 
 
-@pytest.mark.parametrize("address", ["", "sqlite:///mlflow.db", "postgresql://host/mlflow", "databricks"])
+@pytest.mark.parametrize(
+    "address", ["", "sqlite:///mlflow.db", "postgresql://host/mlflow", "databricks"]
+)
 def test_a_store_on_disk_needs_no_ping(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
     store.ping()
 
 
-@pytest.mark.parametrize("address", ["file:///somewhere/fs", "file:./mlruns", "./mlruns", "/somewhere/fs", "mlruns"])
+@pytest.mark.parametrize(
+    "address", ["file:///somewhere/fs", "file:./mlruns", "./mlruns", "/somewhere/fs", "mlruns"]
+)
 def test_a_folder_of_files_is_no_store(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
     with pytest.raises(RegistryError, match=r"is a folder of files.*sqlite:///mlflow.db"):
         store.ping()
 
 
-def test_a_registry_apart_from_the_runs_is_refused_and_the_same_one_is_no_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_registry_apart_from_the_runs_is_refused_and_the_same_one_is_no_matter(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://host/mlflow")
     monkeypatch.setenv("MLFLOW_REGISTRY_URI", "https://user:secret@elsewhere")
-    with pytest.raises(RegistryError, match=r"MLFLOW_REGISTRY_URI: https://elsewhere is another store") as caught:
+    with pytest.raises(
+        RegistryError, match=r"MLFLOW_REGISTRY_URI: https://elsewhere is another store"
+    ) as caught:
         store.ping()
     assert "secret" not in str(caught.value)
     monkeypatch.setenv("MLFLOW_REGISTRY_URI", "postgresql://host/mlflow")
@@ -588,19 +720,26 @@ def test_a_registry_apart_from_the_runs_is_refused_and_the_same_one_is_no_matter
         ("mlflow.db", "mlflow.db"),
     ],
 )
-def test_an_address_is_shown_without_its_secrets(monkeypatch: pytest.MonkeyPatch, address: str, shown: str) -> None:
+def test_an_address_is_shown_without_its_secrets(
+    monkeypatch: pytest.MonkeyPatch, address: str, shown: str
+) -> None:
     assert escape.address(address) == shown
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
     assert store.database() is None
 
 
-def test_a_folder_whose_name_mlflow_reads_as_an_address_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_folder_whose_name_mlflow_reads_as_an_address_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     for name in ("what?", "100%25"):
         (tmp_path / name).mkdir()
         monkeypatch.chdir(tmp_path / name)
         monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
         store.settle()
-        with pytest.raises(RegistryError, match="takes \\? and % of a folder's name for marks of an address; rename the folder"):
+        with pytest.raises(
+            RegistryError,
+            match="takes \\? and % of a folder's name for marks of an address; rename the folder",
+        ):
             store.ping()
 
 
@@ -620,9 +759,21 @@ def test_user_and_password_leave_the_address_for_variables_that_no_library_print
 ) -> None:
     monkeypatch.setattr(os, "environ", {"MLFLOW_TRACKING_URI": address})  # settle writes into it
     store.settle()
-    assert os.environ == {"MLFLOW_TRACKING_URI": without, "MLFLOW_TRACKING_USERNAME": user, "MLFLOW_TRACKING_PASSWORD": password}
+    assert os.environ == {
+        "MLFLOW_TRACKING_URI": without,
+        "MLFLOW_TRACKING_USERNAME": user,
+        "MLFLOW_TRACKING_PASSWORD": password,
+    }
     if " " not in address:  # of which a text says no end
         assert escape.redact(f"GET {address} failed") == f"GET {without} failed"
-    monkeypatch.setattr(os, "environ", {"MLFLOW_TRACKING_URI": address, "MLFLOW_TRACKING_USERNAME": "mine", "MLFLOW_TRACKING_PASSWORD": "own"})
+    monkeypatch.setattr(
+        os,
+        "environ",
+        {
+            "MLFLOW_TRACKING_URI": address,
+            "MLFLOW_TRACKING_USERNAME": "mine",
+            "MLFLOW_TRACKING_PASSWORD": "own",
+        },
+    )
     store.settle()
     assert os.environ["MLFLOW_TRACKING_USERNAME"] == "mine"

@@ -35,7 +35,10 @@ from tests.test_staleness import stale
 
 pytestmark = pytest.mark.slow
 GRADES = {"blame": "poor", "ask": "fair", "praise": "good"}
-SAME = ("<p>the <b>meal</b> was good</p>", "<script>if (1 < 2) {}</script><div class='x'>The meal was<br>good</div>")
+SAME = (
+    "<p>the <b>meal</b> was good</p>",
+    "<script>if (1 < 2) {}</script><div class='x'>The meal was<br>good</div>",
+)
 EMPTY = "<html><head><style>p { color: red }</style></head></html>"
 
 
@@ -53,9 +56,21 @@ class Example:
             assert not (root / name).exists(), f"{name} is there already"
             (root / name).parent.mkdir(exist_ok=True)
             (root / name).write_text(code)
-        alone = os.environ | {"GIT_CEILING_DIRECTORIES": str(root.parent)}  # in a folder of another repository git would skip every file
-        done = subprocess.run(["git", "apply", "-"], input=self.diff, cwd=root, env=alone, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, f"docs/extending.md: a diff does not fit the code any more: {done.stderr}"
+        alone = os.environ | {
+            "GIT_CEILING_DIRECTORIES": str(root.parent)
+        }  # in a folder of another repository git would skip every file
+        done = subprocess.run(
+            ["git", "apply", "-"],
+            input=self.diff,
+            cwd=root,
+            env=alone,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, (
+            f"docs/extending.md: a diff does not fit the code any more: {done.stderr}"
+        )
 
 
 def read_page() -> dict[str, Example]:
@@ -63,7 +78,9 @@ def read_page() -> dict[str, Example]:
     found: dict[str, Example] = {}
     for section in (ROOT / "docs/extending.md").read_text().split("\n## ")[1:]:
         example = found[section.partition("\n")[0]] = Example()
-        for above, kind, code in re.findall(r"([^\n]*)\n\n```(\w*)\n(.*?)^```$", section, re.M | re.S):
+        for above, kind, code in re.findall(
+            r"([^\n]*)\n\n```(\w*)\n(.*?)^```$", section, re.M | re.S
+        ):
             if kind == "python":
                 example.files[above.removesuffix(":")] = code
             elif kind == "diff":
@@ -94,7 +111,9 @@ def checkout(root: Path, *more: str) -> Path:
     for name in (*COPIED, "params.yaml", *more):
         source, target = ROOT / name, root / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__")) if source.is_dir() else shutil.copy(source, target)
+        shutil.copytree(
+            source, target, ignore=shutil.ignore_patterns("__pycache__")
+        ) if source.is_dir() else shutil.copy(source, target)
     return root
 
 
@@ -102,8 +121,13 @@ def checkout(root: Path, *more: str) -> Path:
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Serve grades.csv: pages of HTML, two with the same words, one without any, one with a grade that nobody declared."""
     folder = tmp_path_factory.mktemp("served")
-    table = [{"text": f"<p id='{i}'>{row['text']}</p>", "grade": GRADES[row["label"]]} for i, row in enumerate(rows())]
-    table += [{"text": page, "grade": "good"} for page in (*SAME, EMPTY)] + [{"text": "<p>nobody graded this so</p>", "grade": "odd"}]
+    table = [
+        {"text": f"<p id='{i}'>{row['text']}</p>", "grade": GRADES[row["label"]]}
+        for i, row in enumerate(rows())
+    ]
+    table += [{"text": page, "grade": "good"} for page in (*SAME, EMPTY)] + [
+        {"text": "<p>nobody graded this so</p>", "grade": "odd"}
+    ]
     write_csv(folder / "grades.csv", table)
 
     class Handler(SimpleHTTPRequestHandler):
@@ -140,7 +164,10 @@ def origin(address: str, folder: Path) -> dict[str, Any]:
     example = next(e for e in EXAMPLES.values() if "sources" in e.yaml)
     copy = folder / "copy.csv"
     copy.write_bytes(served(address))
-    return example.yaml["sources"]["grades"]["origin"] | {"address": address, "sha256": sha256(copy)}
+    return example.yaml["sources"]["grades"]["origin"] | {
+        "address": address,
+        "sha256": sha256(copy),
+    }
 
 
 @pytest.fixture(scope="module")
@@ -148,14 +175,18 @@ def extended(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path, address:
     """A project with all that the page adds in one task, in which every stage has run once. dvc.yaml is this checkout's."""
     task = block()
     task["finetune"]["epochs"] = 1
-    project = make_project(tmp_path_factory.mktemp("extended") / "project", tiny_base, {"reviews": task})
+    project = make_project(
+        tmp_path_factory.mktemp("extended") / "project", tiny_base, {"reviews": task}
+    )
 
     def use(document: Any) -> None:
         for example in EXAMPLES.values():
             example.apply(project.root)
             document.update(merge(dict(document), example.yaml))
         document["sources"]["grades"]["origin"] = origin(address, tmp_path_factory.mktemp("copy"))
-        document["tasks"]["reviews"]["register"]["gates"].append({"name": "least_recall", "least": 0.0})
+        document["tasks"]["reviews"]["register"]["gates"].append(
+            {"name": "least_recall", "least": 0.0}
+        )
 
     project.params(use)
     return project.through("fetch", key="grades", NO_PROXY="*").through(key="reviews")
@@ -186,10 +217,23 @@ def module(project: Project, name: str) -> Any:
 
 
 def test_the_page_has_an_example_of_each_kind() -> None:
-    assert [heading.split(":")[0] for heading in EXAMPLES] == ["A method", "A source", "A gate", "A problem", "A modality"]
-    assert [str(Path(path).parent) for path in PLUG_INS.values()] == ["stages/methods/tune", "stages/sources", "stages/problems", "stages/modalities/html"]
+    assert [heading.split(":")[0] for heading in EXAMPLES] == [
+        "A method",
+        "A source",
+        "A gate",
+        "A problem",
+        "A modality",
+    ]
+    assert [str(Path(path).parent) for path in PLUG_INS.values()] == [
+        "stages/methods/tune",
+        "stages/sources",
+        "stages/problems",
+        "stages/modalities/html",
+    ]
     assert all(example.diff and example.yaml for example in EXAMPLES.values())
-    assert (ROOT / "docs/extending.md").read_text().count("```") == 2 * sum(len(e.files) + 2 for e in EXAMPLES.values())
+    assert (ROOT / "docs/extending.md").read_text().count("```") == 2 * sum(
+        len(e.files) + 2 for e in EXAMPLES.values()
+    )
 
 
 @pytest.mark.parametrize("heading", EXAMPLES)
@@ -198,8 +242,13 @@ def test_an_example_fits_this_checkout_without_the_others(heading: str, tmp_path
     for name in ("tiny_bert", "reviews"):
         (root / "data/raw" / name).mkdir(parents=True)
     yaml = YAML()
-    yaml.dump(merge({"flows": flows(), "sources": {}, "tasks": {"reviews": block()}}, example.yaml), root / "params.yaml")
-    imports = "".join(f"import {path.removesuffix('.py').replace('/', '.')}; " for path in example.files)
+    yaml.dump(
+        merge({"flows": flows(), "sources": {}, "tasks": {"reviews": block()}}, example.yaml),
+        root / "params.yaml",
+    )
+    imports = "".join(
+        f"import {path.removesuffix('.py').replace('/', '.')}; " for path in example.files
+    )
     load = [sys.executable, "-c", f"{imports}from stages.contract import settings; settings.load()"]
     before = subprocess.run(load, cwd=root, capture_output=True, text=True, check=False)
     assert before.returncode, "the example works without being applied"
@@ -215,19 +264,44 @@ def test_all_examples_together_pass_what_this_checkout_passes(tmp_path: Path) ->
         example.apply(project.root)
     project.run("ruff", "check", "--no-cache", "stages")
     project.run("ruff", "format", "--no-cache", "--check", "stages")
-    modules = [path.removeprefix("stages/").removesuffix(".py").replace("/", ".") for example in EXAMPLES.values() for path in example.files]
-    protocols = [(PARTS.get(module.rpartition(".")[2]) or KINDS[module.rpartition(".")[0].replace(".", "/")][3]).__name__ for module in modules]
+    modules = [
+        path.removeprefix("stages/").removesuffix(".py").replace("/", ".")
+        for example in EXAMPLES.values()
+        for path in example.files
+    ]
+    protocols = [
+        (
+            PARTS.get(module.rpartition(".")[2])
+            or KINDS[module.rpartition(".")[0].replace(".", "/")][3]
+        ).__name__
+        for module in modules
+    ]
     tests = [
-        *(f"test_a_plug_in_offers_what_its_protocol_says[{module}-{kind}]" for module, kind in zip(modules, protocols, strict=True)),
+        *(
+            f"test_a_plug_in_offers_what_its_protocol_says[{module}-{kind}]"
+            for module, kind in zip(modules, protocols, strict=True)
+        ),
         "test_a_modality_is_a_folder_of_its_name",
         "test_plug_in_files_are_the_names_in_the_params_types",
         "test_the_code_deps_of_a_stage_are_what_it_imports",
         "test_imports_go_one_way",
         "test_contract_and_stories_import_no_heavy_library_when_they_start",
     ]
-    project.run(sys.executable, "-m", "pytest", "-n", "0", "-p", "no:cacheprovider", *(f"tests/test_architecture.py::{test}" for test in tests))
+    project.run(
+        sys.executable,
+        "-m",
+        "pytest",
+        "-n",
+        "0",
+        "-p",
+        "no:cacheprovider",
+        *(f"tests/test_architecture.py::{test}" for test in tests),
+    )
     keys = project.run(sys.executable, "-m", "stages.commands.reference").stdout
-    assert all(f"name: {name}" in keys for name in ("bias_only", "url", "least_recall", "ordinal")) and "html" in keys
+    assert (
+        all(f"name: {name}" in keys for name in ("bias_only", "url", "least_recall", "ordinal"))
+        and "html" in keys
+    )
 
 
 # ---- its examples, run -----------------------------------------------------------------------------------------------
@@ -241,13 +315,29 @@ def test_bias_only_moves_biases_and_the_head_and_nothing_else(extended: Project)
     after = load_file(extended.root / "data/finetune/reviews/model/model.safetensors")
     known = {name: tensor for name, tensor in after.items() if name.removeprefix("bert.") in before}
     assert after.keys() - known.keys() == {"classifier.weight", "classifier.bias"}
-    moved = {name for name, tensor in known.items() if not np.array_equal(tensor, before[name.removeprefix("bert.")])}
+    moved = {
+        name
+        for name, tensor in known.items()
+        if not np.array_equal(tensor, before[name.removeprefix("bert.")])
+    }
     biases = {name for name in known if name.endswith("bias")}
     assert moved <= biases
-    transformers.set_seed(block()["finetune"]["seed"])  # as finetune does before it loads, so the new head is the same
-    start, _ = loading.load(plugins.problem("classification"), extended.root / "data/raw/tiny_bert", "text", ["1", "2", "3"], new_head=True)
-    assert np.abs(after["classifier.weight"] - start.classifier.weight.detach().numpy()).max() > 1e-4
-    assert len(biases) > 5 and biases - moved <= {name for name in biases if "key" in name}  # softmax does not see a bias of all keys
+    transformers.set_seed(
+        block()["finetune"]["seed"]
+    )  # as finetune does before it loads, so the new head is the same
+    start, _ = loading.load(
+        plugins.problem("classification"),
+        extended.root / "data/raw/tiny_bert",
+        "text",
+        ["1", "2", "3"],
+        new_head=True,
+    )
+    assert (
+        np.abs(after["classifier.weight"] - start.classifier.weight.detach().numpy()).max() > 1e-4
+    )
+    assert len(biases) > 5 and biases - moved <= {
+        name for name in biases if "key" in name
+    }  # softmax does not see a bias of all keys
 
 
 def test_url_brings_the_file_that_was_pinned(extended: Project, address: str) -> None:
@@ -269,13 +359,23 @@ REFUSED: dict[str, tuple[dict[str, Any], int, str]] = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_url_refuses_in_one_line_and_leaves_nothing(case: str, extended: Project, address: str, tmp_path: Path) -> None:
+def test_url_refuses_in_one_line_and_leaves_nothing(
+    case: str, extended: Project, address: str, tmp_path: Path
+) -> None:
     change, code, fact = REFUSED[case]
     if "://" not in change.get("address", "://"):
         change = {"address": address.replace("grades.csv", change["address"])}
-    source = {"origin": origin(address, tmp_path) | change, "format": {"name": "as_is"}, "licence": "CC0-1.0"}
-    YAML().dump({"flows": flows(), "sources": {"grades": source}, "tasks": {}}, tmp_path / "params.yaml")
-    done = Project(tmp_path).stage("fetch", "grades", ok=False, PYTHONPATH=str(extended.root), NO_PROXY="*")
+    source = {
+        "origin": origin(address, tmp_path) | change,
+        "format": {"name": "as_is"},
+        "licence": "CC0-1.0",
+    }
+    YAML().dump(
+        {"flows": flows(), "sources": {"grades": source}, "tasks": {}}, tmp_path / "params.yaml"
+    )
+    done = Project(tmp_path).stage(
+        "fetch", "grades", ok=False, PYTHONPATH=str(extended.root), NO_PROXY="*"
+    )
     assert (done.returncode, done.stderr.count("\n")) == (code, 1), done.stderr
     assert fact in done.stderr
     assert not (tmp_path / "data/raw").exists()
@@ -284,11 +384,23 @@ def test_url_refuses_in_one_line_and_leaves_nothing(case: str, extended: Project
 def test_least_recall_answers_with_the_recall_of_every_label(extended: Project) -> None:
     from sklearn.metrics import recall_score
 
-    rows, labels = pd.read_parquet(extended.root / "data/evaluate/reviews/predictions.parquet"), ["1", "2", "3"]
+    rows, labels = (
+        pd.read_parquet(extended.root / "data/evaluate/reviews/predictions.parquet"),
+        ["1", "2", "3"],
+    )
     recall = recall_score(rows["y"], rows["candidate"], labels=labels, average=None)
-    first, second = (v for v in read_json(extended, "register/reviews/decision.json")["verdicts"] if v["gate"] == "least_recall")
-    assert first["recall"] == second["recall"] == pytest.approx(dict(zip(labels, recall, strict=True)))
-    assert (first["least"], first["outcome"]) == (0.7, "promote" if min(recall) >= 0.7 else "reject")
+    first, second = (
+        v
+        for v in read_json(extended, "register/reviews/decision.json")["verdicts"]
+        if v["gate"] == "least_recall"
+    )
+    assert (
+        first["recall"] == second["recall"] == pytest.approx(dict(zip(labels, recall, strict=True)))
+    )
+    assert (first["least"], first["outcome"]) == (
+        0.7,
+        "promote" if min(recall) >= 0.7 else "reject",
+    )
     assert (second["least"], second["outcome"]) == (0.0, "promote")
 
 
@@ -303,7 +415,12 @@ for labels, candidate in (["a", "b"], "aabbb"), (["a", "b"], "aaaab"), (["a", "b
     verdict = judge(LeastRecall("least_recall", 0.6), Evidence(rows, {}, {}, None, [], labels, METRICS["macro_f1"]))
     print(verdict["outcome"], round(min(verdict["recall"].values()), 2))
 """
-    assert extended.run(sys.executable, "-c", code).stdout.splitlines() == ["promote 0.67", "reject 0.5", "reject 0.0", "reject 0.0"]
+    assert extended.run(sys.executable, "-c", code).stdout.splitlines() == [
+        "promote 0.67",
+        "reject 0.5",
+        "reject 0.0",
+        "reject 0.0",
+    ]
 
 
 def test_ordinal_predicts_the_grade_nearest_to_the_expected_one(extended: Project) -> None:
@@ -313,14 +430,20 @@ def test_ordinal_predicts_the_grade_nearest_to_the_expected_one(extended: Projec
     assert found["confidence"].tolist() == pytest.approx([0.25, 0.90, 0.90])
     argmax = plugins.problem("classification").decode(np.log(probability), ["1", "2", "3"])
     assert argmax["predicted"].tolist() == ["1", "1", "3"]
-    unsorted = module(extended, "ordinal").decode(np.log([[0.5, 0.1, 0.4]]), ["1", "10", "2"])  # labels are in the order of texts
+    unsorted = module(extended, "ordinal").decode(
+        np.log([[0.5, 0.1, 0.4]]), ["1", "10", "2"]
+    )  # labels are in the order of texts
     assert unsorted["predicted"].tolist() == ["2"]
 
 
 def test_ordinal_knows_declared_grades_alone(extended: Project) -> None:
     assert read_json(extended, "finetune/reviews/model.json")["problem"] == "ordinal"
-    assert {row["code"] for row in quarantine(extended) if "'odd'" in row["reason"]} == {"unknown_label"}
-    assert set(pd.read_parquet(extended.root / "data/evaluate/reviews/predictions.parquet")["candidate"]) <= {"1", "2", "3"}
+    assert {row["code"] for row in quarantine(extended) if "'odd'" in row["reason"]} == {
+        "unknown_label"
+    }
+    assert set(
+        pd.read_parquet(extended.root / "data/evaluate/reviews/predictions.parquet")["candidate"]
+    ) <= {"1", "2", "3"}
 
 
 def quarantine(project: Project) -> list[dict[str, str]]:
@@ -334,10 +457,15 @@ def test_html_sees_words_and_no_tags(extended: Project, tiny_base: Path) -> None
     assert len(same) == 2 and same["group"].nunique() == 1
     copies = manifest[manifest["id"] != manifest["source_id"]]
     assert len(copies) and not copies["x"].str.contains("<").any()
-    assert [row["code"] for row in quarantine(extended) if row["code"] == "too_short"] == ["too_short"]  # EMPTY
+    assert [row["code"] for row in quarantine(extended) if row["code"] == "too_short"] == [
+        "too_short"
+    ]  # EMPTY
     pages_of, text = html(extended), plugins.modality("text")
     settings = TextModality("html", (3, 1000), (10, 500), 64)  # pyright: ignore[reportArgumentType]
-    pages, words = pd.DataFrame({"x": [*SAME, "<p>a &lt; b</p>"]}), pd.DataFrame({"x": ["the meal was good"] * 2 + ["a < b"]})
+    pages, words = (
+        pd.DataFrame({"x": [*SAME, "<p>a &lt; b</p>"]}),
+        pd.DataFrame({"x": ["the meal was good"] * 2 + ["a < b"]}),
+    )
     processor = text.encoding.processor(tiny_base)
     encoded = text.encoding.encode(words, processor, settings)
     assert pages_of.encoding.encode(pages, processor, settings) == encoded
@@ -346,13 +474,23 @@ def test_html_sees_words_and_no_tags(extended: Project, tiny_base: Path) -> None
 
 def test_html_alters_words_and_keeps_what_looks_like_a_tag(extended: Project) -> None:
     of_x = html(extended)
-    augment = Augment(seed=1, share=1.0, copies=1, on_the_fly=False, transforms=(RandomWord("random_word", "swap", 1.0),))
+    augment = Augment(
+        seed=1,
+        share=1.0,
+        copies=1,
+        on_the_fly=False,
+        transforms=(RandomWord("random_word", "swap", 1.0),),
+    )
     settings = TextModality("html", (3, 1000), (10, 500), 64)  # pyright: ignore[reportArgumentType]
-    sample = pd.DataFrame({"id": ["a"], "source_id": ["a"], "x": ["<p>where <i>1</i> &lt;b&gt; 2</p>"]})
+    sample = pd.DataFrame(
+        {"id": ["a"], "source_id": ["a"], "x": ["<p>where <i>1</i> &lt;b&gt; 2</p>"]}
+    )
     copies = of_x.altering.alter(sample, augment, settings, Path("a page is no file"), "")
     assert "&lt;" in copies["x"][0] and "<" not in copies["x"][0]
     looked = of_x.reading.look(copies["x"], settings)
-    assert sorted("".join(looked["normal"][0].split())) == sorted("where1<b>2")  # nlpaug moves "<", and none is lost
+    assert sorted("".join(looked["normal"][0].split())) == sorted(
+        "where1<b>2"
+    )  # nlpaug moves "<", and none is lost
     assert copies["content"].tolist() == draws.digest(looked["normal"]).tolist()
 
 
@@ -362,8 +500,14 @@ def test_html_alters_words_and_keeps_what_looks_like_a_tag(extended: Project) ->
         PLUG_INS["bias_only"]: {"finetune@reviews"},
         PLUG_INS["url"]: {"fetch@grades"},
         "stages/judging/gates.py": {"register@reviews"},
-        PLUG_INS["ordinal"]: {f"{s}@reviews" for s in ("validate", "augment", "split", "finetune", "evaluate", "register")},
-        PLUG_INS["html"]: {f"{s}@reviews" for s in ("validate", "augment", "split", "finetune", "evaluate", "register")},
+        PLUG_INS["ordinal"]: {
+            f"{s}@reviews"
+            for s in ("validate", "augment", "split", "finetune", "evaluate", "register")
+        },
+        PLUG_INS["html"]: {
+            f"{s}@reviews"
+            for s in ("validate", "augment", "split", "finetune", "evaluate", "register")
+        },
     }.items(),
 )
 def test_dvc_sees_a_change_of_the_new_file(path: str, stages: set[str], extended: Project) -> None:
@@ -379,7 +523,9 @@ def test_dvc_sees_a_change_of_the_new_file(path: str, stages: set[str], extended
 # ---- what the examples rest on ---------------------------------------------------------------------------------------
 
 
-def test_settings_of_a_model_are_checked_by_the_type_of_a_task_s_modality(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_of_a_model_are_checked_by_the_type_of_a_task_s_modality(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     other = Annotated[TextModality | Local, Field(discriminator="name")]
     monkeypatch.setitem(Task.__annotations__, "modality", other)
     assert plugins.settings({"name": "local"}) == Local("local")

@@ -58,12 +58,19 @@ def heard(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 def test_the_listener_hears(heard: dict[str, str], project: Project) -> None:
     mine = heard | {"HEARD": f"{heard['HEARD']}_too"}
-    project.run(sys.executable, "-c", "import socket\ntry: socket.create_connection(('192.0.2.1', 9), .1)\nexcept OSError: pass", **mine)
+    project.run(
+        sys.executable,
+        "-c",
+        "import socket\ntry: socket.create_connection(('192.0.2.1', 9), .1)\nexcept OSError: pass",
+        **mine,
+    )
     assert "192.0.2.1" in Path(mine["HEARD"]).read_text()
 
 
 @pytest.fixture(scope="module")
-def server(finished: Project, tmp_path_factory: pytest.TempPathFactory, heard: dict[str, str]) -> Iterator[Project]:
+def server(
+    finished: Project, tmp_path_factory: pytest.TempPathFactory, heard: dict[str, str]
+) -> Iterator[Project]:
     """A project in which every stage has run, with its servers."""
     project = finished.copy(tmp_path_factory.mktemp("served") / "project")
     with pytest.MonkeyPatch.context() as patch:
@@ -91,7 +98,9 @@ def last(project: Project) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-def test_a_flow_runs_every_stage_and_one_task_s_failure_does_not_stop_another(done: Project, tmp_path: Path, tiny_base: Path, heard: dict[str, str]) -> None:
+def test_a_flow_runs_every_stage_and_one_task_s_failure_does_not_stop_another(
+    done: Project, tmp_path: Path, tiny_base: Path, heard: dict[str, str]
+) -> None:
     """Task `broken` has too few rows for its own limits; task `tiny` must still end with a champion, and with the bytes that were made elsewhere.
 
     Where the machine allows it, in a namespace without a network: with a Prefect server of the run's own, nothing is asked of another host.
@@ -99,7 +108,11 @@ def test_a_flow_runs_every_stage_and_one_task_s_failure_does_not_stop_another(do
     broken = block()
     broken["validate"]["min_rows"] = 100_000
     project = make_project(tmp_path / "project", tiny_base, {"tiny": block(), "broken": broken})
-    alone = ["unshare", "--map-root-user", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"] if ALLOWED else []
+    alone = (
+        ["unshare", "--map-root-user", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
+        if ALLOWED
+        else []
+    )
     environment = heard | {"PREFECT_HOME": str(tmp_path / "prefect")}
     ran = project.run(*alone, *FLOW, ok=False, **environment)
     output = ran.stdout + ran.stderr
@@ -108,10 +121,15 @@ def test_a_flow_runs_every_stage_and_one_task_s_failure_does_not_stop_another(do
     assert (project.root / "data/register/tiny/decision.json").is_file(), output
     assert not (project.root / "data/augment/broken").exists()
     for name in EQUAL:
-        assert (done.root / "data" / name).read_bytes() == (project.root / "data" / name).read_bytes(), name
+        assert (done.root / "data" / name).read_bytes() == (
+            project.root / "data" / name
+        ).read_bytes(), name
     said = next(line for line in reversed(ran.stderr.splitlines()) if line.startswith("refit: "))
     assert said.startswith("refit: 6 of 12 stages did not complete"), said
-    assert all(f"{stage}@broken" in said for stage in ("validate", "augment", "split", "finetune", "evaluate", "register"))
+    assert all(
+        f"{stage}@broken" in said
+        for stage in ("validate", "augment", "split", "finetune", "evaluate", "register")
+    )
     assert "integrity, number of rows" in said, "the stage's own line is the reason"
     assert not Path(heard["HEARD"]).exists(), "nothing was asked of another host"
 
@@ -125,9 +143,14 @@ def test_an_unknown_task_is_refused_by_name(done: Project) -> None:
 
 def test_what_does_not_answer_is_tried_again_and_what_is_wrong_is_not() -> None:
     def tried_again(code: int) -> bool:
-        return pipeline._is_worth_another_try(None, None, Failed(data=pipeline.StageError("a line", code)))
+        return pipeline._is_worth_another_try(
+            None, None, Failed(data=pipeline.StageError("a line", code))
+        )
 
-    assert [code for code in range(6) if tried_again(code)] == [BusyError.exit_code, UnreachableError.exit_code]
+    assert [code for code in range(6) if tried_again(code)] == [
+        BusyError.exit_code,
+        UnreachableError.exit_code,
+    ]
 
 
 def test_a_server_that_does_not_answer_is_said_within_seconds(done: Project) -> None:
@@ -136,7 +159,9 @@ def test_a_server_that_does_not_answer_is_said_within_seconds(done: Project) -> 
     assert run.returncode == 4
     assert "does not answer within 5 s" in run.stderr
     assert time.monotonic() - began < 20
-    assert done.run(sys.executable, "-m", "flows.schedule", ok=False).returncode == 4, "a schedule needs a server"
+    assert done.run(sys.executable, "-m", "flows.schedule", ok=False).returncode == 4, (
+        "a schedule needs a server"
+    )
 
 
 def test_servers_are_for_this_machine_and_who_has_the_password(server: Project) -> None:
@@ -146,7 +171,10 @@ def test_servers_are_for_this_machine_and_who_has_the_password(server: Project) 
     assert stat.S_IMODE(client.stat().st_mode) == 0o600
     assert stat.S_IMODE((server.root / ".prefect/prefect.db").stat().st_mode) == 0o600
     url = re.findall('url = "(.*)/api"', client.read_text())[0]
-    assert requests.post(f"{url}/api/flow_runs/filter", json={}, timeout=10).status_code in (401, 403)
+    assert requests.post(f"{url}/api/flow_runs/filter", json={}, timeout=10).status_code in (
+        401,
+        403,
+    )
     assert "127.0.0.1" in url
     mlflow = json.loads((server.root / "data/.work/servers/mlflow.json").read_text())["url"]
     asked = f"{mlflow}/api/2.0/mlflow/experiments/search?max_results=1"
@@ -158,7 +186,9 @@ def test_servers_are_for_this_machine_and_who_has_the_password(server: Project) 
 
 def test_a_port_that_is_taken_is_named(project: Project) -> None:
     with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as other:
-        ran = project.run(sys.executable, "-m", "flows.servers", "up", f"mlflow={other.server_port}", ok=False)
+        ran = project.run(
+            sys.executable, "-m", "flows.servers", "up", f"mlflow={other.server_port}", ok=False
+        )
     assert ran.returncode == 2
     assert f"127.0.0.1:{other.server_port}: Address already in use" in ran.stderr
     assert not (project.root / "data/.work/servers/mlflow.json").exists()
@@ -173,7 +203,10 @@ def test_nothing_runs_when_nothing_changed_and_a_dry_run_says_what_would(server:
     ran = server.run(*FLOW, "tiny", "--dry-run")
     server.params(lambda document: document["tasks"]["tiny"]["finetune"].update(epochs=3))
     assert "dry run: 3 of 6 stages would run, or may" in ran.stdout
-    assert "finetune@tiny: would run: changed deps: params.yaml: tasks.tiny.finetune: modified" in ran.stderr
+    assert (
+        "finetune@tiny: would run: changed deps: params.yaml: tasks.tiny.finetune: modified"
+        in ran.stderr
+    )
     assert "evaluate@tiny: would run if finetune@tiny writes other bytes" in ran.stderr
     assert outputs(server) == before
 
@@ -192,21 +225,35 @@ def test_a_run_beside_another_is_cancelled_and_names_it(server: Project) -> None
 @pytest.mark.slow
 def test_a_worker_of_a_pool_runs_the_deployment_once(server: Project) -> None:
     server.run(sys.executable, "-m", "flows.schedule", "--pool", "here")
-    server.run(PREFECT, "--no-prompt", "deployment", "run", "refit/pipeline", "-p", 'tasks=["tiny"]')
+    server.run(
+        PREFECT, "--no-prompt", "deployment", "run", "refit/pipeline", "-p", 'tasks=["tiny"]'
+    )
     worker = server.run(PREFECT, "--no-prompt", "worker", "start", "--pool", "here", "--run-once")
     until = time.monotonic() + 60
-    while last(server)["type"] not in ("COMPLETED", "FAILED", "CRASHED") and time.monotonic() < until:
+    while (
+        last(server)["type"] not in ("COMPLETED", "FAILED", "CRASHED") and time.monotonic() < until
+    ):
         time.sleep(1)
     assert last(server)["state"] == "NothingToDo", worker.stdout + worker.stderr
 
 
 @pytest.mark.parametrize(
     ("cron", "zone", "fact"),
-    [("61 * * * *", "UTC", "flows.pipeline.cron: '61 * * * *' is no schedule"), ("0 3 * * *", "Mars/Olympus", "is no time zone by that name")],
+    [
+        ("61 * * * *", "UTC", "flows.pipeline.cron: '61 * * * *' is no schedule"),
+        ("0 3 * * *", "Mars/Olympus", "is no time zone by that name"),
+    ],
 )
-def test_no_cron_or_time_zone_by_that_name(server: Project, tmp_path: Path, cron: str, zone: str, fact: str) -> None:
+def test_no_cron_or_time_zone_by_that_name(
+    server: Project, tmp_path: Path, cron: str, zone: str, fact: str
+) -> None:
     kept = (server.root / "params.yaml").read_text()
-    server.params(lambda document: (document["flows"].update(timezone=zone), document["flows"]["pipeline"].update(cron=cron)))
+    server.params(
+        lambda document: (
+            document["flows"].update(timezone=zone),
+            document["flows"]["pipeline"].update(cron=cron),
+        )
+    )
     ran = server.run(sys.executable, "-m", "flows.schedule", ok=False)
     (server.root / "params.yaml").write_text(kept)
     assert ran.returncode == 2
@@ -218,17 +265,40 @@ def test_no_cron_or_time_zone_by_that_name(server: Project, tmp_path: Path, cron
 def test_watch_runs_what_is_due_and_says_why(server: Project, tmp_path: Path) -> None:
     """Not at first; then the champion is old; then what was predicted lately is like nothing it knows; then data changed."""
     kept = (server.root / "params.yaml").read_text()
-    assert "NotDue: not due: tiny: data did not change, the champion is 0.0 days old (at most 90)" in server.run(*WATCH).stdout
+    assert (
+        "NotDue: not due: tiny: data did not change, the champion is 0.0 days old (at most 90)"
+        in server.run(*WATCH).stdout
+    )
 
     server.params(lambda document: document["flows"]["watch"].update(max_age_days=1e-6))
     said = server.run(*WATCH, "tiny").stdout
-    assert "Due: due (tiny: the champion is 0.0 days old (at most 1e-06)); data and settings are those of the last candidate" in said
+    assert (
+        "Due: due (tiny: the champion is 0.0 days old (at most 1e-06)); data and settings are those of the last candidate"
+        in said
+    )
     (server.root / "params.yaml").write_text(kept)
 
-    write_csv(tmp_path / "new.csv", [{"text": f"{number} 99999999999999999999999 8888888888888888888 {number}"} for number in range(200)])
-    server.run(REFIT, "predict", "tiny", str(tmp_path / "new.csv"), "--out", str(tmp_path / "new.parquet"), "--log")
+    write_csv(
+        tmp_path / "new.csv",
+        [
+            {"text": f"{number} 99999999999999999999999 8888888888888888888 {number}"}
+            for number in range(200)
+        ],
+    )
+    server.run(
+        REFIT,
+        "predict",
+        "tiny",
+        str(tmp_path / "new.csv"),
+        "--out",
+        str(tmp_path / "new.parquet"),
+        "--log",
+    )
     said = server.run(*WATCH).stdout
-    assert re.search(r"Due: due \(tiny: logged predictions: \d of \d measures far \(.*characters.*\), at most 0\)", said), said
+    assert re.search(
+        r"Due: due \(tiny: logged predictions: \d of \d measures far \(.*characters.*\), at most 0\)",
+        said,
+    ), said
 
     table = server.root / "data/raw/reviews/train.csv"
     before = table.read_bytes()
@@ -238,7 +308,9 @@ def test_watch_runs_what_is_due_and_says_why(server: Project, tmp_path: Path) ->
     assert ran.returncode == 1
     assert "due (tiny: data/raw/reviews changed" in ran.stderr.splitlines()[-1]
     assert "the run ended as Failed: 6 of 6 stages did not complete" in ran.stderr.splitlines()[-1]
-    assert (server.root / "data/register/tiny/decision.json").is_file() or server.run(*FLOW).returncode == 0
+    assert (server.root / "data/register/tiny/decision.json").is_file() or server.run(
+        *FLOW
+    ).returncode == 0
 
 
 @pytest.mark.slow
@@ -268,7 +340,9 @@ Hook(name="hook", url="http://127.0.0.1:{hook.server_port}/", json_data={{"subje
         assert "flows.notify: Prefect has no block 'custom-webhook/nobody'" in lacking.stderr
         server.params(lambda document: document["flows"].update(notify="custom-webhook/hook"))
         server.run(sys.executable, "-m", "flows.schedule", "--pool", "here")
-        server.params(lambda document: document["tasks"]["tiny"]["validate"].update(min_rows=100_000))
+        server.params(
+            lambda document: document["tasks"]["tiny"]["validate"].update(min_rows=100_000)
+        )
         time.sleep(3)  # for the automation to be loaded
         assert server.run(*FLOW, ok=False).returncode == 1
         until = time.monotonic() + 60
@@ -285,9 +359,17 @@ Hook(name="hook", url="http://127.0.0.1:{hook.server_port}/", json_data={{"subje
 
 
 @pytest.mark.slow
-def test_a_run_that_is_asked_to_stop_stops_its_stage_and_the_next_run_goes_on(server: Project) -> None:
+def test_a_run_that_is_asked_to_stop_stops_its_stage_and_the_next_run_goes_on(
+    server: Project,
+) -> None:
     wanted = outputs(server)
-    process = subprocess.Popen([*FLOW, "--force"], cwd=server.root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    process = subprocess.Popen(
+        [*FLOW, "--force"],
+        cwd=server.root,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
     until(process, "python -m stages.")
     time.sleep(1)
     began = time.monotonic()
@@ -295,7 +377,10 @@ def test_a_run_that_is_asked_to_stop_stops_its_stage_and_the_next_run_goes_on(se
     output = process.communicate(timeout=60)[0]
     assert process.returncode == 143, output
     assert time.monotonic() - began < 30
-    assert "stopped by SIGTERM; the same run again goes on where this one ended" in output.splitlines()[-1]
+    assert (
+        "stopped by SIGTERM; the same run again goes on where this one ended"
+        in output.splitlines()[-1]
+    )
     assert below(server) == []
     assert last(server)["type"] == "CRASHED"
     server.run(*FLOW)
@@ -303,11 +388,18 @@ def test_a_run_that_is_asked_to_stop_stops_its_stage_and_the_next_run_goes_on(se
 
 
 @pytest.mark.slow
-def test_a_server_that_dies_during_a_run_costs_no_stage_and_the_next_run_ends_that_one(finished: Project, tmp_path: Path) -> None:
+def test_a_server_that_dies_during_a_run_costs_no_stage_and_the_next_run_ends_that_one(
+    finished: Project, tmp_path: Path
+) -> None:
     project = finished.copy(tmp_path / "project").forget("register")
     with served(project):
         process = subprocess.Popen(
-            FLOW, cwd=project.root, env=os.environ | {"PREFECT_CLIENT_MAX_RETRIES": "2"}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            FLOW,
+            cwd=project.root,
+            env=os.environ | {"PREFECT_CLIENT_MAX_RETRIES": "2"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
         )
         until(process, "python -m stages.register")
         server = json.loads((project.root / "data/.work/servers/prefect.json").read_text())
@@ -316,38 +408,62 @@ def test_a_server_that_dies_during_a_run_costs_no_stage_and_the_next_run_ends_th
         assert process.returncode == 4, output
         assert "register@tiny leaves no artifacts: Prefect's server does not answer" in output
         assert "\nrefit: Prefect's server went away and was not told how this run ended" in output
-        project.run(sys.executable, "-m", "flows.servers", "up", f"prefect={server['url'].rpartition(':')[2]}")
+        project.run(
+            sys.executable,
+            "-m",
+            "flows.servers",
+            "up",
+            f"prefect={server['url'].rpartition(':')[2]}",
+        )
         project.run(*FLOW)
         assert [of["state"] for of in runs(project)] == ["NothingToDo", "Crashed"]
         assert f"its process {process.pid} on" in runs(project)[1]["why"]
 
 
 @pytest.mark.slow
-def test_refresh_brings_what_is_imported_up_to_date_and_a_source_that_is_away_stays_as_it_was(server: Project, fresh: Project, tmp_path: Path) -> None:
+def test_refresh_brings_what_is_imported_up_to_date_and_a_source_that_is_away_stays_as_it_was(
+    server: Project, fresh: Project, tmp_path: Path
+) -> None:
     """Six rows are too few for the task, so that each run ends at validate: what it says tells which rows it saw."""
     project, environment = fresh.copy(tmp_path / "project"), seen_at(server)
     wheel = pack(tmp_path, {"toy/data/words.txt": "w"})
-    toy = {"name": "package", "requirement": "toy==1.0", "sha256": sha256(wheel), "root": "toy/data", "members": ["words.txt"], "seconds": 60.0}
+    toy = {
+        "name": "package",
+        "requirement": "toy==1.0",
+        "sha256": sha256(wheel),
+        "root": "toy/data",
+        "members": ["words.txt"],
+        "seconds": 60.0,
+    }
     upstream = tmp_path / "upstream"
     write_csv(upstream / "train.csv", rows(6))
     project.run("dvc", "remove", "data/raw/reviews.dvc")
     shutil.rmtree(project.root / "data/raw/reviews")
     project.run("dvc", "import-url", str(upstream), "data/raw/reviews")
-    project.params(lambda document: document["sources"].update(toy={"origin": toy, "format": {"name": "as_is"}, "licence": "CC0"}))
+    project.params(
+        lambda document: document["sources"].update(
+            toy={"origin": toy, "format": {"name": "as_is"}, "licence": "CC0"}
+        )
+    )
     project.params(lambda document: document["tasks"]["tiny"].update(base="toy"))
     here = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheel.parent), "PIP_CONFIG_FILE": os.devnull}
 
     first = project.run(*FLOW, ok=False, **environment, **here)
     assert SEEN.format(6) in first.stderr.splitlines()[-1], first.stderr
     write_csv(upstream / "train.csv", rows(7))
-    assert SEEN.format(6) in project.run(*FLOW, ok=False, **environment, **here).stderr.splitlines()[-1], "not asked for"
+    assert (
+        SEEN.format(6)
+        in project.run(*FLOW, ok=False, **environment, **here).stderr.splitlines()[-1]
+    ), "not asked for"
     again = project.run(*FLOW, "--refresh", ok=False, **environment, **here)
     assert SEEN.format(7) in again.stderr.splitlines()[-1]
     assert "Running stage 'fetch@toy'" in again.stderr
 
     away = project.run(*FLOW, "--refresh", ok=False, **environment, **NOWHERE)
     assert away.returncode == 1
-    assert away.stderr.count("Running stage 'fetch@toy'") == 1 + flows()["retries"], "another try may help"
+    assert away.stderr.count("Running stage 'fetch@toy'") == 1 + flows()["retries"], (
+        "another try may help"
+    )
     assert "fetch@toy: refit: " in away.stderr.splitlines()[-1]
     assert (project.root / "data/raw/toy/words.txt").read_text() == "w"
     shutil.rmtree(upstream)
@@ -358,8 +474,13 @@ def test_refresh_brings_what_is_imported_up_to_date_and_a_source_that_is_away_st
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("what", "first", "moment"), [("stage", "finetune", 0.4), ("dvc", "evaluate", 0.4), ("flow", "register", 0.3)])
-def test_a_kill_loses_nothing(server: Project, finished: Project, tmp_path: Path, what: str, first: str, moment: float) -> None:
+@pytest.mark.parametrize(
+    ("what", "first", "moment"),
+    [("stage", "finetune", 0.4), ("dvc", "evaluate", 0.4), ("flow", "register", 0.3)],
+)
+def test_a_kill_loses_nothing(
+    server: Project, finished: Project, tmp_path: Path, what: str, first: str, moment: float
+) -> None:
     """The drill of `python -m benchmarks.flows kill`, shortened: what comes before the stage that is struck has run."""
     project = finished.copy(tmp_path / "project").forget(*STAGES[STAGES.index(first) :])
     found = killed(project, what, moment, 20, outputs(server), seen_at(server))
@@ -367,6 +488,12 @@ def test_a_kill_loses_nothing(server: Project, finished: Project, tmp_path: Path
 
 
 @pytest.mark.slow
-def test_four_processes_that_meet_an_empty_store_at_once_all_work(fresh: Project, tmp_path: Path) -> None:
-    ask = (sys.executable, "-c", "from stages.registry import registered; print(registered.champion('nobody'))")
+def test_four_processes_that_meet_an_empty_store_at_once_all_work(
+    fresh: Project, tmp_path: Path
+) -> None:
+    ask = (
+        sys.executable,
+        "-c",
+        "from stages.registry import registered; print(registered.champion('nobody'))",
+    )
     assert at_once([fresh.copy(tmp_path / "project")] * 4, ask, {}) == [0] * 4

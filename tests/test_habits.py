@@ -26,7 +26,9 @@ def copied(done: Project, folder: Path) -> Project:
     return project
 
 
-def refit(project: Project, *arguments: str, ok: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
+def refit(
+    project: Project, *arguments: str, ok: bool = True, **environment: str
+) -> subprocess.CompletedProcess[str]:
     return project.run(str(BIN / "refit"), *arguments, ok=ok, **environment)
 
 
@@ -35,15 +37,21 @@ def status(project: Project, **environment: str) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-def test_an_experiment_changes_one_setting_and_shows_what_it_did(done: Project, tmp_path: Path) -> None:
+def test_an_experiment_changes_one_setting_and_shows_what_it_did(
+    done: Project, tmp_path: Path
+) -> None:
     project = copied(done, tmp_path)
-    ran = project.run("dvc", "exp", "run", "-n", "slower", "-S", f"{RATE}=1e-9", "finetune@tiny").stdout
+    ran = project.run(
+        "dvc", "exp", "run", "-n", "slower", "-S", f"{RATE}=1e-9", "finetune@tiny"
+    ).stdout
     assert "Running stage 'finetune@tiny'" in ran
     assert "Running stage 'split@tiny'" not in ran
 
     changed = json.loads(project.run("dvc", "params", "diff", "--json").stdout)["params.yaml"]
     assert (changed[RATE]["old"], changed[RATE]["new"], len(changed)) == (0.01, 1e-9, 1)
-    metrics = json.loads(project.run("dvc", "metrics", "diff", "--json").stdout)["data/finetune/tiny/metrics.json"]
+    metrics = json.loads(project.run("dvc", "metrics", "diff", "--json").stdout)[
+        "data/finetune/tiny/metrics.json"
+    ]
     assert metrics["macro_f1"]["new"] < metrics["macro_f1"]["old"]
     shown = project.run("dvc", "exp", "show", "--csv", "--only-changed").stdout
     assert "slower" in shown
@@ -77,7 +85,9 @@ def test_dvc_keeps_the_raw_data_that_it_tracks(done: Project, tmp_path: Path) ->
 
 
 @pytest.mark.slow
-def test_a_run_is_restored_on_another_clone_and_judged_there_without_training(done: Project, tmp_path: Path) -> None:
+def test_a_run_is_restored_on_another_clone_and_judged_there_without_training(
+    done: Project, tmp_path: Path
+) -> None:
     project = copied(done, tmp_path)
     project.run("dvc", "remote", "add", "-d", "store", str(tmp_path / "store"))
     project.run(*GIT, "commit", "-qam", "remote")
@@ -94,7 +104,9 @@ def test_a_run_is_restored_on_another_clone_and_judged_there_without_training(do
     before = status(clone)
     assert before["champion"] == "no champion"
     assert [line.partition(":")[0] for line in before["stages"]] == ["register@tiny"]
-    assert before["next"] == ["the registry here lacks this candidate; `dvc repro register@tiny` judges and registers it"]
+    assert before["next"] == [
+        "the registry here lacks this candidate; `dvc repro register@tiny` judges and registers it"
+    ]
     assert clone.ran("register@tiny") == {"register@tiny"}
     after = status(clone)
     assert after["champion"].startswith("champion is version 1")
@@ -110,7 +122,9 @@ def test_a_run_is_restored_on_another_clone_and_judged_there_without_training(do
 @pytest.mark.slow
 def test_status_says_why_a_stage_is_out_of_date(done: Project) -> None:
     assert status(done)["stages"] == ["every stage is up to date"]
-    assert status(done)["decision"][0].startswith("last decision: promote version 1 against baselines: macro-F1")
+    assert status(done)["decision"][0].startswith(
+        "last decision: promote version 1 against baselines: macro-F1"
+    )
     path = done.root / "params.yaml"
     kept = path.read_bytes()
     try:
@@ -121,7 +135,9 @@ def test_status_says_why_a_stage_is_out_of_date(done: Project) -> None:
     finally:
         path.write_bytes(kept)
     said = refit(done, "status").stdout
-    assert said.startswith("tiny: champion is version 1, promoted against baselines\n  every stage is up to date\n")
+    assert said.startswith(
+        "tiny: champion is version 1, promoted against baselines\n  every stage is up to date\n"
+    )
 
 
 def test_check_tells_all_that_is_wrong_before_anything_runs(done: Project, tmp_path: Path) -> None:
@@ -132,7 +148,11 @@ def test_check_tells_all_that_is_wrong_before_anything_runs(done: Project, tmp_p
     failed = refit(project, "check", ok=False, MLFLOW_TRACKING_URI="http://127.0.0.1:9")
     assert failed.returncode == 2
     wrong = [line for line in failed.stdout.splitlines() if line.startswith("WRONG")]
-    assert [line.split()[1] for line in wrong] == ["data/raw/tiny_bert", "tasks.tiny.data", "MLflow"]
+    assert [line.split()[1] for line in wrong] == [
+        "data/raw/tiny_bert",
+        "tasks.tiny.data",
+        "MLflow",
+    ]
     assert "`dvc pull data/raw/tiny_bert.dvc`" in wrong[0]
     assert "found: text, label" in wrong[1]
     assert "does not answer" in wrong[2]
@@ -144,13 +164,29 @@ def test_check_tells_all_that_is_wrong_before_anything_runs(done: Project, tmp_p
 
 
 def test_help_is_there_at_once_and_imports_nothing_heavy() -> None:
-    heavy = ("torch", "transformers", "mlflow", "pandas", "pyarrow", "pydantic", "great_expectations", "dvc")
+    heavy = (
+        "torch",
+        "transformers",
+        "mlflow",
+        "pandas",
+        "pyarrow",
+        "pydantic",
+        "great_expectations",
+        "dvc",
+    )
     code = f"import sys, stages.cli; print([name for name in {heavy} if name in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT).stdout == "[]\n"
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+        ).stdout
+        == "[]\n"
+    )
     seconds = []
     for _ in range(5):  # of CPU: the machine may be busy with other tests
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        shown = subprocess.run([BIN / "refit", "--help"], capture_output=True, text=True, check=True).stdout
+        shown = subprocess.run(
+            [BIN / "refit", "--help"], capture_output=True, text=True, check=True
+        ).stdout
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
     assert all(command in shown for command in ("add", "check", "status", "predict"))
@@ -159,16 +195,25 @@ def test_help_is_there_at_once_and_imports_nothing_heavy() -> None:
 
 def test_no_command_but_predict_imports_torch() -> None:
     modules = [f"stages.commands.{name}" for name in ("add", "check", "status", "predict")]
-    code = (
-        f"import sys, importlib; [importlib.import_module(m) for m in {modules}]; print([n for n in ('torch', 'transformers', 'mlflow') if n in sys.modules])"
+    code = f"import sys, importlib; [importlib.import_module(m) for m in {modules}]; print([n for n in ('torch', 'transformers', 'mlflow') if n in sys.modules])"
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+        ).stdout
+        == "[]\n"
     )
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT).stdout == "[]\n"
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion_is_offered(shell: str) -> None:
     environment = {"_REFIT_COMPLETE": f"source_{shell}"}
-    shown = subprocess.run([BIN / "refit"], capture_output=True, text=True, check=True, env={"PATH": str(BIN)} | environment).stdout
+    shown = subprocess.run(
+        [BIN / "refit"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"PATH": str(BIN)} | environment,
+    ).stdout
     assert "_REFIT_COMPLETE=complete_" in shown
 
 

@@ -21,7 +21,11 @@ from tests.test_package import left, one_line
 
 COMMIT = "5a" * 20
 PICKLE = b"\x80\x04cposix\nsystem\n"
-TABLE = {"data/train.csv": b"text,label\nfine,good\n", "README.md": b"# toy\n", "toy.py": b"raise SystemExit('code of a source was run')\n"}
+TABLE = {
+    "data/train.csv": b"text,label\nfine,good\n",
+    "README.md": b"# toy\n",
+    "toy.py": b"raise SystemExit('code of a source was run')\n",
+}
 ODD = ("../../../home/a.csv", "/tmp/a.csv", "a\nb.csv", "source.json")
 
 
@@ -39,13 +43,21 @@ class Shelf:
     asked: list[tuple[str, str | None]] = field(default_factory=list[tuple[str, str | None]])
 
     def listing(self) -> dict[str, Any]:
-        return {"id": "org/toy", "sha": self.commit, "siblings": [self.stated(n, c) for n, c in self.files.items()]}
+        return {
+            "id": "org/toy",
+            "sha": self.commit,
+            "siblings": [self.stated(n, c) for n, c in self.files.items()],
+        }
 
     def stated(self, name: str, content: bytes) -> dict[str, Any]:
         blob = hashlib.sha1(f"blob {len(content)}\0".encode() + content).hexdigest()
         entry: dict[str, Any] = {"rfilename": name, "size": len(content), "blobId": blob}
         if name.endswith((".safetensors", ".bin")):
-            entry["lfs"] = {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content), "pointerSize": 130}
+            entry["lfs"] = {
+                "sha256": hashlib.sha256(content).hexdigest(),
+                "size": len(content),
+                "pointerSize": 130,
+            }
         return entry
 
 
@@ -58,16 +70,30 @@ def handler(shelf: Shelf) -> type[BaseHTTPRequestHandler]:
             name = path.split(f"/{COMMIT}/")[-1]
             if kind in shelf.refuse:
                 status, code = shelf.refuse[kind]
-                self.answer(status, json.dumps({"error": f"because of\n{code}"}).encode(), {"X-Error-Code": code, "Content-Type": "application/json"})
+                self.answer(
+                    status,
+                    json.dumps({"error": f"because of\n{code}"}).encode(),
+                    {"X-Error-Code": code, "Content-Type": "application/json"},
+                )
             elif kind == "api":
-                self.answer(200, json.dumps(shelf.listing()).encode(), {"Content-Type": "application/json"})
-            elif kind == "resolve" and "lfs" in shelf.stated(name, b""):  # the hub sends large files elsewhere, to another host
-                self.answer(302, b"", {"Location": f"http://localhost:{shelf.port}/cdn/{COMMIT}/{name}?signature=1"})
+                self.answer(
+                    200, json.dumps(shelf.listing()).encode(), {"Content-Type": "application/json"}
+                )
+            elif kind == "resolve" and "lfs" in shelf.stated(
+                name, b""
+            ):  # the hub sends large files elsewhere, to another host
+                self.answer(
+                    302,
+                    b"",
+                    {"Location": f"http://localhost:{shelf.port}/cdn/{COMMIT}/{name}?signature=1"},
+                )
             else:
                 self.answer(200, shelf.alter(shelf.files[name]), {})
 
         def answer(self, status: int, body: bytes, headers: dict[str, str]) -> None:
-            if shelf.slow in self.path:  # a drop now and then keeps every timeout of a library from striking
+            if (
+                shelf.slow in self.path
+            ):  # a drop now and then keeps every timeout of a library from striking
                 self.wfile.write(b"HTTP/1.1 200 OK\r\n")
                 for _ in range(100):
                     time.sleep(0.2)
@@ -104,12 +130,39 @@ def shelf(monkeypatch: pytest.MonkeyPatch) -> Iterator[Shelf]:
         server.shutdown()
 
 
-def fetch(folder: Path, shelf: Shelf, environment: dict[str, str] | None = None, **change: Any) -> subprocess.CompletedProcess[str]:
+def fetch(
+    folder: Path, shelf: Shelf, environment: dict[str, str] | None = None, **change: Any
+) -> subprocess.CompletedProcess[str]:
     """Run the stage in a folder that holds nothing but params.yaml."""
-    origin = {"name": "hub", "kind": "dataset", "repo": "org/toy", "revision": COMMIT, "files": ["*"], "seconds": 60.0} | change
-    YAML().dump({"flows": flows(), "sources": {"toy": {"origin": origin, "format": {"name": "as_is"}, "licence": "CC0"}}, "tasks": {}}, folder / "params.yaml")
-    hub = {"HF_ENDPOINT": f"http://user:secret@127.0.0.1:{shelf.port}", "HF_HOME": str(folder / "home"), "NO_PROXY": "*", "TMPDIR": str(folder)}
-    return Project(folder).stage("fetch", "toy", ok=False, PYTHONPATH=str(Path(__file__).parent.parent), **hub | (environment or {}))
+    origin = {
+        "name": "hub",
+        "kind": "dataset",
+        "repo": "org/toy",
+        "revision": COMMIT,
+        "files": ["*"],
+        "seconds": 60.0,
+    } | change
+    YAML().dump(
+        {
+            "flows": flows(),
+            "sources": {"toy": {"origin": origin, "format": {"name": "as_is"}, "licence": "CC0"}},
+            "tasks": {},
+        },
+        folder / "params.yaml",
+    )
+    hub = {
+        "HF_ENDPOINT": f"http://user:secret@127.0.0.1:{shelf.port}",
+        "HF_HOME": str(folder / "home"),
+        "NO_PROXY": "*",
+        "TMPDIR": str(folder),
+    }
+    return Project(folder).stage(
+        "fetch",
+        "toy",
+        ok=False,
+        PYTHONPATH=str(Path(__file__).parent.parent),
+        **hub | (environment or {}),
+    )
 
 
 def refused(folder: Path, done: subprocess.CompletedProcess[str], code: int) -> str:
@@ -121,44 +174,96 @@ def refused(folder: Path, done: subprocess.CompletedProcess[str], code: int) -> 
     return line
 
 
-def test_a_model_is_fetched_whole_and_loads_without_a_network(tmp_path: Path, shelf: Shelf, tiny_base: Path) -> None:
+def test_a_model_is_fetched_whole_and_loads_without_a_network(
+    tmp_path: Path, shelf: Shelf, tiny_base: Path
+) -> None:
     import torch
     from transformers import AutoModel, AutoTokenizer
 
-    shelf.files = {p.name: p.read_bytes() for p in tiny_base.iterdir()} | {"pytorch_model.bin": PICKLE, "modeling_toy.py": TABLE["toy.py"]}
+    shelf.files = {p.name: p.read_bytes() for p in tiny_base.iterdir()} | {
+        "pytorch_model.bin": PICKLE,
+        "modeling_toy.py": TABLE["toy.py"],
+    }
     address = f"http://127.0.0.1:{shelf.port}"
-    done = fetch(tmp_path, shelf, {"HF_ENDPOINT": address, "HF_TOKEN": "hf_mine"}, kind="model", files=["*.safetensors", "*token*.json", "config.json"])
+    done = fetch(
+        tmp_path,
+        shelf,
+        {"HF_ENDPOINT": address, "HF_TOKEN": "hf_mine"},
+        kind="model",
+        files=["*.safetensors", "*token*.json", "config.json"],
+    )
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     assert "MB from org/toy" in done.stdout
 
     folder = tmp_path / "data/raw/toy"
     written = {p.relative_to(folder).as_posix(): p for p in folder.rglob("*")}
-    assert set(written) == {"model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json", "source.json"}
+    assert set(written) == {
+        "model.safetensors",
+        "config.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "source.json",
+    }
     assert all(p.is_file() and not p.is_symlink() for p in written.values())
     assert {p.name for p in tmp_path.iterdir()} == {"params.yaml", "data"}, "a cache was left"
     stated = json.loads(written["source.json"].read_text())
-    assert stated["origin"] == {"repo": "org/toy", "kind": "model", "revision": COMMIT, "endpoint": address}
-    assert stated["files"]["model.safetensors"] == hashlib.sha256((tiny_base / "model.safetensors").read_bytes()).hexdigest()
+    assert stated["origin"] == {
+        "repo": "org/toy",
+        "kind": "model",
+        "revision": COMMIT,
+        "endpoint": address,
+    }
+    assert (
+        stated["files"]["model.safetensors"]
+        == hashlib.sha256((tiny_base / "model.safetensors").read_bytes()).hexdigest()
+    )
 
-    hub, elsewhere = ([token for path, token in shelf.asked if ("/cdn/" in path) == cdn] for cdn in (False, True))
-    assert set(hub) == {"Bearer hf_mine"} and elsewhere == [None], "the token goes to the hub, and to no one else"
+    hub, elsewhere = (
+        [token for path, token in shelf.asked if ("/cdn/" in path) == cdn] for cdn in (False, True)
+    )
+    assert set(hub) == {"Bearer hf_mine"} and elsewhere == [None], (
+        "the token goes to the hub, and to no one else"
+    )
     assert len(shelf.asked) == 1 + 4 + 1  # the list, each file, one of them sent elsewhere
 
-    assert AutoTokenizer.from_pretrained(folder).get_vocab() == AutoTokenizer.from_pretrained(tiny_base).get_vocab()
+    assert (
+        AutoTokenizer.from_pretrained(folder).get_vocab()
+        == AutoTokenizer.from_pretrained(tiny_base).get_vocab()
+    )
     weights = AutoModel.from_pretrained(folder).state_dict()
-    assert all(torch.equal(weights[k], v) for k, v in AutoModel.from_pretrained(tiny_base).state_dict().items())
+    assert all(
+        torch.equal(weights[k], v)
+        for k, v in AutoModel.from_pretrained(tiny_base).state_dict().items()
+    )
 
 
-def test_a_data_set_is_fetched_and_a_wildcard_passes_over_code_and_pickles(tmp_path: Path, shelf: Shelf) -> None:
-    shelf.files = TABLE | {"cache.pkl": PICKLE, ".gitattributes": b"", "more.jsonl.gz": b"packed", "more.pkl.gz": PICKLE}
+def test_a_data_set_is_fetched_and_a_wildcard_passes_over_code_and_pickles(
+    tmp_path: Path, shelf: Shelf
+) -> None:
+    shelf.files = TABLE | {
+        "cache.pkl": PICKLE,
+        ".gitattributes": b"",
+        "more.jsonl.gz": b"packed",
+        "more.pkl.gz": PICKLE,
+    }
     done = fetch(tmp_path, shelf)
     assert done.returncode == 0, done.stderr
     folder = tmp_path / "data/raw/toy"
-    assert {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()} == {"data/train.csv", "README.md", "more.jsonl.gz", "source.json"}
+    assert {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()} == {
+        "data/train.csv",
+        "README.md",
+        "more.jsonl.gz",
+        "source.json",
+    }
     assert (folder / "data/train.csv").read_bytes() == TABLE["data/train.csv"]
-    assert json.loads((folder / "source.json").read_text())["origin"]["endpoint"] == f"http://127.0.0.1:{shelf.port}", "a password was written down"
-    assert all(path.startswith(("/api/datasets/", "/datasets/org/toy/resolve/")) for path, _ in shelf.asked)
+    assert (
+        json.loads((folder / "source.json").read_text())["origin"]["endpoint"]
+        == f"http://127.0.0.1:{shelf.port}"
+    ), "a password was written down"
+    assert all(
+        path.startswith(("/api/datasets/", "/datasets/org/toy/resolve/")) for path, _ in shelf.asked
+    )
 
 
 def test_a_broken_download_is_taken_up_again_without_a_word(tmp_path: Path, shelf: Shelf) -> None:
@@ -179,10 +284,22 @@ def test_a_file_with_one_byte_flipped_is_refused(name: str, tmp_path: Path, shel
 @pytest.mark.parametrize(
     ("files", "change", "said"),
     [
-        ({"pytorch_model.bin": PICKLE, "config.json": b"{}"}, {"kind": "model"}, "`files` selects no *.safetensors (it holds pytorch_model.bin)"),
-        (TABLE, {"files": ["*.csv", "*.tsv"]}, "*.tsv selects no plain data (it holds README.md, data/train.csv, toy.py)"),
+        (
+            {"pytorch_model.bin": PICKLE, "config.json": b"{}"},
+            {"kind": "model"},
+            "`files` selects no *.safetensors (it holds pytorch_model.bin)",
+        ),
+        (
+            TABLE,
+            {"files": ["*.csv", "*.tsv"]},
+            "*.tsv selects no plain data (it holds README.md, data/train.csv, toy.py)",
+        ),
         (TABLE, {"files": ["*.csv", "toy.py"]}, "toy.py selects no plain data"),
-        (dict.fromkeys(ODD, b"a"), {}, "../../../home/a.csv, /tmp/a.csv, a\\nb.csv, source.json is no name for a file of a source"),
+        (
+            dict.fromkeys(ODD, b"a"),
+            {},
+            "../../../home/a.csv, /tmp/a.csv, a\\nb.csv, source.json is no name for a file of a source",
+        ),
         (TABLE, {"repo": "org/to--y"}, "check `repo` and HF_ENDPOINT"),
     ],
 )
@@ -194,17 +311,28 @@ def test_what_must_not_be_fetched_is_named_and_nothing_is_downloaded(
     assert all(path.startswith("/api/") for path, _ in shelf.asked)
 
 
-def test_files_larger_than_the_disk_are_refused_before_the_first(tmp_path: Path, shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_larger_than_the_disk_are_refused_before_the_first(
+    tmp_path: Path, shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
     shelf.files = TABLE
     true = shelf.stated
     # The test's own server lies about the size: no test can send as many bytes as a disk holds.
-    monkeypatch.setattr(shelf, "stated", lambda name, content: true(name, content) | {"size": shutil.disk_usage(tmp_path).total})
-    assert "bytes, " in (line := refused(tmp_path, fetch(tmp_path, shelf), 2)) and "are free on the disk" in line
+    monkeypatch.setattr(
+        shelf,
+        "stated",
+        lambda name, content: true(name, content) | {"size": shutil.disk_usage(tmp_path).total},
+    )
+    assert (
+        "bytes, " in (line := refused(tmp_path, fetch(tmp_path, shelf), 2))
+        and "are free on the disk" in line
+    )
 
 
 def test_another_commit_than_the_pinned_one_is_refused(tmp_path: Path, shelf: Shelf) -> None:
     shelf.files, shelf.commit = TABLE, "0" * 40
-    assert f"answers with commit {'0' * 40}, not with {COMMIT}" in refused(tmp_path, fetch(tmp_path, shelf), 2)
+    assert f"answers with commit {'0' * 40}, not with {COMMIT}" in refused(
+        tmp_path, fetch(tmp_path, shelf), 2
+    )
 
 
 def test_a_branch_is_no_revision(tmp_path: Path, shelf: Shelf) -> None:
@@ -216,19 +344,27 @@ def test_a_branch_is_no_revision(tmp_path: Path, shelf: Shelf) -> None:
     [
         ({"api": (401, "")}, 2, "the hub answers 401 (because of); check"),
         ({"api": (403, "GatedRepo")}, 2, "needs access granted on its page, and HF_TOKEN"),
-        ({"api": (404, "RevisionNotFound")}, 2, "the hub answers 404 (because of\\nRevisionNotFound); check `repo`, `kind` and `revision`"),
+        (
+            {"api": (404, "RevisionNotFound")},
+            2,
+            "the hub answers 404 (because of\\nRevisionNotFound); check `repo`, `kind` and `revision`",
+        ),
         ({"api": (503, "")}, 4, "try again later"),
         ({"api": (200, "")}, 2, "or this is none"),
         ({"cdn": (500, "")}, 4, "try again later"),
     ],
 )
-def test_what_the_hub_refuses_is_one_line(refusal: dict[str, tuple[int, str]], code: int, said: str, tmp_path: Path, shelf: Shelf) -> None:
+def test_what_the_hub_refuses_is_one_line(
+    refusal: dict[str, tuple[int, str]], code: int, said: str, tmp_path: Path, shelf: Shelf
+) -> None:
     shelf.files, shelf.refuse = TABLE | {"a.safetensors": b""}, refusal
     assert said in refused(tmp_path, fetch(tmp_path, shelf), code)
 
 
 @pytest.mark.parametrize("slow", ["/api/", "/resolve/"])
-def test_a_hub_that_never_ends_its_answer_is_left_when_the_seconds_are_over(slow: str, tmp_path: Path, shelf: Shelf) -> None:
+def test_a_hub_that_never_ends_its_answer_is_left_when_the_seconds_are_over(
+    slow: str, tmp_path: Path, shelf: Shelf
+) -> None:
     shelf.files, shelf.slow = TABLE, slow
     began = time.monotonic()
     assert "not done within 1 s" in refused(tmp_path, fetch(tmp_path, shelf, seconds=1.0), 4)
@@ -236,9 +372,13 @@ def test_a_hub_that_never_ends_its_answer_is_left_when_the_seconds_are_over(slow
 
 
 def test_a_hub_that_is_not_there_is_one_line(tmp_path: Path, shelf: Shelf) -> None:
-    assert "the hub does not answer" in refused(tmp_path, fetch(tmp_path, shelf, {"HF_ENDPOINT": "http://user:secret@127.0.0.1:9"}), 4)
+    assert "the hub does not answer" in refused(
+        tmp_path, fetch(tmp_path, shelf, {"HF_ENDPOINT": "http://user:secret@127.0.0.1:9"}), 4
+    )
 
 
 def test_a_user_who_is_offline_stays_so(tmp_path: Path, shelf: Shelf) -> None:
-    assert "HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE is set" in refused(tmp_path, fetch(tmp_path, shelf, {"HF_HUB_OFFLINE": "1"}), 4)
+    assert "HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE is set" in refused(
+        tmp_path, fetch(tmp_path, shelf, {"HF_HUB_OFFLINE": "1"}), 4
+    )
     assert shelf.asked == []

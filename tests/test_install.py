@@ -38,11 +38,15 @@ def package(packages: Path, name: str) -> None:
     record = packages / f"{name}-1.0.dist-info"
     record.mkdir()
     (record / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
-    (record / "RECORD").write_text(f"{name}/__init__.py,sha256=x,7\n{name}/made_later.pyc,,\n{name}-1.0.dist-info/RECORD,,\n")
+    (record / "RECORD").write_text(
+        f"{name}/__init__.py,sha256=x,7\n{name}/made_later.pyc,,\n{name}-1.0.dist-info/RECORD,,\n"
+    )
     (packages / name / "made_later.pyc").touch()
 
 
-def test_packages_that_are_there_in_part_are_forgotten_and_whole_ones_are_kept(tmp_path: Path) -> None:
+def test_packages_that_are_there_in_part_are_forgotten_and_whole_ones_are_kept(
+    tmp_path: Path,
+) -> None:
     for name in ("whole", "cut_off", "missing", "unrecorded"):
         package(tmp_path, name)
     (tmp_path / "cut_off/__init__.py").write_text("of")

@@ -16,13 +16,23 @@ from stages.params.evaluate import LabelIssues
 from stages.params.text import TfidfCharacters, TfidfLogistic
 from tests.conftest import Project, rows, write_csv
 
-SETTINGS = LabelIssues(TfidfLogistic("tfidf_logistic", (1, 1), 10.0), folds=5, max_rows=1000, seed=7, drop=False)
+SETTINGS = LabelIssues(
+    TfidfLogistic("tfidf_logistic", (1, 1), 10.0), folds=5, max_rows=1000, seed=7, drop=False
+)
 
 
 def samples(texts: list[str]) -> pd.DataFrame:
     """Return originals, each in a group of its own."""
     ids = [f"row{i:04d}" for i in range(len(texts))]
-    return pd.DataFrame({"id": ids, "source_id": ids, "group": ids, "x": texts, "origin": [f"train.csv:{i + 2}" for i in range(len(texts))]})
+    return pd.DataFrame(
+        {
+            "id": ids,
+            "source_id": ids,
+            "group": ids,
+            "x": texts,
+            "origin": [f"train.csv:{i + 2}" for i in range(len(texts))],
+        }
+    )
 
 
 def made(number: int = 300) -> tuple[pd.DataFrame, "pd.Series[str]", "pd.Series[str]"]:
@@ -38,9 +48,17 @@ def test_altered_labels_are_found_and_stand_first() -> None:
     assert measured["altered"] == 15
     assert measured["recall"] >= 0.8
     assert measured["precision"] >= 0.7
-    listed, _ = label_issues.find(found, pd.Series("train", index=y.index), y.where(y.index != 4, "praise"), SETTINGS)
+    listed, _ = label_issues.find(
+        found, pd.Series("train", index=y.index), y.where(y.index != 4, "praise"), SETTINGS
+    )
     first = listed.iloc[0]
-    assert (first["id"], first["label"], first["suggested"], first["part"], first["origin"]) == ("row0004", "praise", y[4], "train", "train.csv:6")
+    assert (first["id"], first["label"], first["suggested"], first["part"], first["origin"]) == (
+        "row0004",
+        "praise",
+        y[4],
+        "train",
+        "train.csv:6",
+    )
     assert first["probability_of_label"] < first["probability_of_suggested"]
 
 
@@ -53,19 +71,29 @@ def test_a_model_that_is_often_wrong_itself_doubts_no_label() -> None:
         assert (len(listed), looked["fit"], looked["judged"]["train"]) == (0, False, 240)
 
 
-@pytest.mark.parametrize("model", [SETTINGS.model, TfidfCharacters("tfidf_characters", (2, 4), 10.0)])
-def test_counting_once_gives_what_counting_in_each_fold_would(model: TfidfLogistic | TfidfCharacters) -> None:
+@pytest.mark.parametrize(
+    "model", [SETTINGS.model, TfidfCharacters("tfidf_characters", (2, 4), 10.0)]
+)
+def test_counting_once_gives_what_counting_in_each_fold_would(
+    model: TfidfLogistic | TfidfCharacters,
+) -> None:
     found, part, y = made()
-    found.loc[found.index % 50 == 3, "x"] += " " + found["id"]  # a word that no other row says: a fold may not know it
+    found.loc[found.index % 50 == 3, "x"] += (
+        " " + found["id"]
+    )  # a word that no other row says: a fold may not know it
     settings = replace(SETTINGS, model=model)
     rows = label_issues._drawn(found.assign(part=part, label=y), settings)
     labels = sorted(y.unique())
     once = label_issues._probabilities(rows, labels, settings)
     for fold in rows["fold"].unique():
         known, asked = (rows["part"] == "train") & (rows["fold"] != fold), rows["fold"] == fold
-        classifier = SGDClassifier(loss="log_loss", alpha=1 / (model.c * known.sum()), random_state=settings.seed)
+        classifier = SGDClassifier(
+            loss="log_loss", alpha=1 / (model.c * known.sum()), random_state=settings.seed
+        )
         fitted = cheap.untrained(model, classifier).fit(rows["x"][known], rows["label"][known])
-        np.testing.assert_allclose(once[asked], fitted.predict_proba(rows["x"][asked]), rtol=1e-9)  # sums in another order
+        np.testing.assert_allclose(
+            once[asked], fitted.predict_proba(rows["x"][asked]), rtol=1e-9
+        )  # sums in another order
 
 
 def test_a_held_out_label_is_judged_and_says_nothing_of_a_train_row() -> None:
@@ -76,7 +104,9 @@ def test_a_held_out_label_is_judged_and_says_nothing_of_a_train_row() -> None:
     after, looked = label_issues.find(found, part, turned, SETTINGS)
     assert looked["judged"] == {"test": 60, "train": 240}
     assert len(before[before["part"] == "train"]) > 10
-    pd.testing.assert_frame_equal(*(of[of["part"] == "train"].reset_index(drop=True) for of in (before, after)))
+    pd.testing.assert_frame_equal(
+        *(of[of["part"] == "train"].reset_index(drop=True) for of in (before, after))
+    )
     assert (after["part"] == "test").sum() != (before["part"] == "test").sum()
 
 
@@ -86,10 +116,14 @@ def test_duplicates_do_not_vouch_for_one_another() -> None:
     text = " ".join(["unheard", "of", *found["x"][1].split()])
     copies = samples([text] * 20).assign(id=[f"copy{i:02d}" for i in range(20)], group="copy00")
     together = pd.concat([found, copies.assign(source_id=copies["id"])], ignore_index=True)
-    labels = pd.concat([y, pd.Series(["praise" if y[1] != "praise" else "ask"] * 20)], ignore_index=True)
+    labels = pd.concat(
+        [y, pd.Series(["praise" if y[1] != "praise" else "ask"] * 20)], ignore_index=True
+    )
     everywhere = pd.Series("train", index=labels.index)
     listed, _ = label_issues.find(together, everywhere, labels, SETTINGS)
-    apart, _ = label_issues.find(together.assign(group=together["id"]), everywhere, labels, SETTINGS)
+    apart, _ = label_issues.find(
+        together.assign(group=together["id"]), everywhere, labels, SETTINGS
+    )
     assert listed["id"].str.startswith("copy").sum() == 20
     assert apart["id"].str.startswith("copy").sum() < 20
 
@@ -100,7 +134,9 @@ def test_order_says_nothing_and_no_more_rows_than_wanted_are_judged() -> None:
     stated = replace(SETTINGS, max_rows=200)
     first, looked = label_issues.find(found, part, y, stated)
     mixed = found.sample(frac=1, random_state=3).index
-    again, _ = label_issues.find(*(of.loc[mixed].reset_index(drop=True) for of in (found, part, y)), stated)
+    again, _ = label_issues.find(
+        *(of.loc[mixed].reset_index(drop=True) for of in (found, part, y)), stated
+    )
     assert sum(looked["judged"].values()) == 200
     pd.testing.assert_frame_equal(first, again)
 
@@ -132,7 +168,9 @@ def test_at_most_half_of_a_label_is_listed() -> None:
     assert 0 < (listed["label"] == "noise").sum() <= counts["noise"] // 2
 
 
-def test_dropping_leaves_listed_train_rows_out_with_their_copies_and_nothing_else(project: Project) -> None:
+def test_dropping_leaves_listed_train_rows_out_with_their_copies_and_nothing_else(
+    project: Project,
+) -> None:
     table = rows()
     for row in table[:40:4]:
         row["label"] = {"praise": "blame", "blame": "ask", "ask": "praise"}[row["label"]]
@@ -141,7 +179,10 @@ def test_dropping_leaves_listed_train_rows_out_with_their_copies_and_nothing_els
     for stage in ("validate", "augment", "split"):
         project.stage(stage)
     folder = project.root / "data/split/tiny"
-    kept = {name: pd.read_parquet(folder / f"{name}.parquet") for name in ("train", "validation", "test")}
+    kept = {
+        name: pd.read_parquet(folder / f"{name}.parquet")
+        for name in ("train", "validation", "test")
+    }
     issues = json.loads((folder / "label_issues.json").read_text())["issues"]
     assert {issue["part"] for issue in issues} > {"train"}
     assert not any(issue["dropped"] for issue in issues)

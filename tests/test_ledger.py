@@ -10,7 +10,15 @@ from scipy.stats import norm
 from stages.judging.ledger import LITTLE, Use, level, number, spending
 
 ALPHA = 0.1
-USES = st.lists(st.builds(Use, st.sampled_from("abc"), st.sampled_from(["d", "baselines"]), st.frozensets(st.sampled_from("12345"), min_size=1)), max_size=12)
+USES = st.lists(
+    st.builds(
+        Use,
+        st.sampled_from("abc"),
+        st.sampled_from(["d", "baselines"]),
+        st.frozensets(st.sampled_from("12345"), min_size=1),
+    ),
+    max_size=12,
+)
 
 
 def use(candidate: str, rows: str, against: str = "baselines") -> Use:
@@ -53,11 +61,19 @@ def test_levels_are_those_of_the_series_and_sum_to_alpha() -> None:
 
 def test_fresh_rows_are_asked_for_before_the_next_decision_would_need_twice_as_many() -> None:
     def rows_needed(k: int) -> float:
-        return ((norm.ppf(1 - level(ALPHA, k)) + norm.ppf(0.8)) / (norm.ppf(1 - level(ALPHA, 1)) + norm.ppf(0.8))) ** 2
+        return (
+            (norm.ppf(1 - level(ALPHA, k)) + norm.ppf(0.8))
+            / (norm.ppf(1 - level(ALPHA, 1)) + norm.ppf(0.8))
+        ) ** 2
 
     for k in range(1, 53):
         found = spending(ALPHA, k)
         assert (found.use, found.level) == (k, level(ALPHA, k))
         assert found.left == pytest.approx(ALPHA - sum(level(ALPHA, j) for j in range(1, k + 1)))
-        assert (found.advice is not None) == (found.left < LITTLE * ALPHA) == (rows_needed(k + 1) > 2)
-    assert spending(ALPHA, 3).advice == "3 decisions have used these test rows, and 17% of alpha is left: label fresh test rows before the next"
+        assert (
+            (found.advice is not None) == (found.left < LITTLE * ALPHA) == (rows_needed(k + 1) > 2)
+        )
+    assert (
+        spending(ALPHA, 3).advice
+        == "3 decisions have used these test rows, and 17% of alpha is left: label fresh test rows before the next"
+    )

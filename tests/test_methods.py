@@ -19,7 +19,15 @@ from stages.methods.objective import cross_entropy
 from stages.methods.tune import freeze, full, linear_probe, lora
 from stages.models import device, linear, pooling
 from stages.params.compute import Compute
-from stages.params.finetune import CrossEntropy, Finetune, Freeze, Full, LinearProbe, Lora, RandomHead
+from stages.params.finetune import (
+    CrossEntropy,
+    Finetune,
+    Freeze,
+    Full,
+    LinearProbe,
+    Lora,
+    RandomHead,
+)
 from stages.problems import classification
 from tests.conftest import ROOT
 
@@ -41,7 +49,14 @@ def bert(layers: int = 3) -> tuple[Any, frozenset[str]]:
     from transformers import BertConfig, BertForSequenceClassification
 
     torch.manual_seed(0)
-    shape = {"hidden_size": 16, "num_hidden_layers": layers, "num_attention_heads": 2, "intermediate_size": 32, "vocab_size": 50, "num_labels": 3}
+    shape = {
+        "hidden_size": 16,
+        "num_hidden_layers": layers,
+        "num_attention_heads": 2,
+        "intermediate_size": 32,
+        "vocab_size": 50,
+        "num_labels": 3,
+    }
     model = BertForSequenceClassification(BertConfig(**shape))
     return model, frozenset({"classifier.weight", "classifier.bias"})
 
@@ -50,20 +65,40 @@ def learn(objective: CrossEntropy = FINETUNE.objective) -> Learning:
     """Return 24 rows of three labels, not equally many of each, and of two lengths."""
     import torch
 
-    encoded = [{"input_ids": [2, 5 + i % 30, 7, 3][: 4 - i % 2], "attention_mask": [1, 1, 1, 1][: 4 - i % 2]} for i in range(24)]
+    encoded = [
+        {
+            "input_ids": [2, 5 + i % 30, 7, 3][: 4 - i % 2],
+            "attention_mask": [1, 1, 1, 1][: 4 - i % 2],
+        }
+        for i in range(24)
+    ]
     targets = [min(i % 4, 2) for i in range(24)]
 
     def collate(batch: list[dict[str, Any]]) -> dict[str, Any]:
         longest = max(len(row["input_ids"]) for row in batch)
-        padded = {name: torch.tensor([row[name] + [0] * (longest - len(row[name])) for row in batch]) for name in ("input_ids", "attention_mask")}
-        return padded | ({"labels": torch.tensor([row["labels"] for row in batch])} if "labels" in batch[0] else {})
+        padded = {
+            name: torch.tensor([row[name] + [0] * (longest - len(row[name])) for row in batch])
+            for name in ("input_ids", "attention_mask")
+        }
+        return padded | (
+            {"labels": torch.tensor([row["labels"] for row in batch])}
+            if "labels" in batch[0]
+            else {}
+        )
 
     def measure(logits: Any, targets: Any) -> dict[str, float]:
         return {"macro_f1": 0.5, "accuracy": float((logits.argmax(axis=1) == targets).mean())}
 
     lengths = [len(row["input_ids"]) for row in encoded]
     train, validation = Rows(encoded, targets, lengths), Rows(encoded[:8], targets[:8], lengths[:8])
-    return Learning(train, validation, collate, cross_entropy.loss(objective, None, targets), measure, metric="macro_f1")
+    return Learning(
+        train,
+        validation,
+        collate,
+        cross_entropy.loss(objective, None, targets),
+        measure,
+        metric="macro_f1",
+    )
 
 
 def fitted(folder: Path, **change: Any) -> tuple[dict[str, Any], list[dict[str, float]]]:
@@ -74,7 +109,9 @@ def fitted(folder: Path, **change: Any) -> tuple[dict[str, Any], list[dict[str, 
     model, new = bert(1)
     set_seed(0)
     learner, learning = full.prepare(model, new, learn(finetune.objective), Full("full", True))
-    history = local.fit(learner, learning, finetune, COMPUTE, Path(tempfile.mkdtemp(dir=folder)))  # or it would go on from the last one's end
+    history = local.fit(
+        learner, learning, finetune, COMPUTE, Path(tempfile.mkdtemp(dir=folder))
+    )  # or it would go on from the last one's end
     return {name: value.clone() for name, value in learner.state_dict().items()}, history
 
 
@@ -110,15 +147,32 @@ def test_training_stops_early_after_so_many_epochs_without_a_better_one(tmp_path
     """The metric here never gets better than at first, and with steps of no size neither does the loss."""
     epochs = [
         entry["epoch"]
-        for entry in fitted(tmp_path, epochs=6, early_stopping_patience=2, learning_rate=1e-30, head_learning_rate=1e-30)[1]
+        for entry in fitted(
+            tmp_path,
+            epochs=6,
+            early_stopping_patience=2,
+            learning_rate=1e-30,
+            head_learning_rate=1e-30,
+        )[1]
         if "eval_loss" in entry
     ]
     assert epochs == [1, 2, 3]
-    assert len([1 for entry in fitted(tmp_path, epochs=4, early_stopping_patience=None)[1] if "eval_loss" in entry]) == 4
+    assert (
+        len(
+            [
+                1
+                for entry in fitted(tmp_path, epochs=4, early_stopping_patience=None)[1]
+                if "eval_loss" in entry
+            ]
+        )
+        == 4
+    )
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
-def test_label_smoothing_is_torch_s_and_a_sum_over_accumulated_batches_is_the_mean(smoothing: float) -> None:
+def test_label_smoothing_is_torch_s_and_a_sum_over_accumulated_batches_is_the_mean(
+    smoothing: float,
+) -> None:
     import torch
     from transformers.modeling_outputs import SequenceClassifierOutput
 
@@ -130,7 +184,9 @@ def test_label_smoothing_is_torch_s_and_a_sum_over_accumulated_batches_is_the_me
 
 
 @pytest.mark.parametrize("stated", [None, 0.3])
-def test_momentum_and_dropout_reach_every_layer_and_null_keeps_the_model_s_own(stated: float | None) -> None:
+def test_momentum_and_dropout_reach_every_layer_and_null_keeps_the_model_s_own(
+    stated: float | None,
+) -> None:
     import torch
     from transformers import MobileNetV2Config, MobileNetV2ForImageClassification
 
@@ -140,11 +196,17 @@ def test_momentum_and_dropout_reach_every_layer_and_null_keeps_the_model_s_own(s
     own = {layer.momentum for layer in norms} | {layer.p for layer in drops}
     assert len(norms) > 30 and len(drops) == 1 and 0.3 not in own
     _set_layers(model, replace(FINETUNE, batchnorm_momentum=stated, dropout=stated))
-    assert {layer.momentum for layer in norms} | {layer.p for layer in drops} == ({stated} if stated else own)
+    assert {layer.momentum for layer in norms} | {layer.p for layer in drops} == (
+        {stated} if stated else own
+    )
     before = norms[0].running_mean.clone()
     seen: list[Any] = []
-    norms[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach().mean(dim=(0, 2, 3))))
-    model.train()(pixel_values=torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)))
+    norms[0].register_forward_pre_hook(
+        lambda _, inputs: seen.append(inputs[0].detach().mean(dim=(0, 2, 3)))
+    )
+    model.train()(
+        pixel_values=torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    )
     moved = norms[0].momentum * seen[0] + (1 - norms[0].momentum) * before
     assert torch.allclose(norms[0].running_mean, moved, atol=1e-6)
 
@@ -160,7 +222,9 @@ def test_balanced_class_weights_are_torch_s_and_count_every_label_alike(smoothin
     loss = cross_entropy.loss(CrossEntropy("cross_entropy", smoothing, "balanced"), None, targets)
 
     def right(logits: Any, labels: Any, reduction: str) -> Any:
-        return torch.nn.functional.cross_entropy(logits, labels, weight=weights, reduction=reduction, label_smoothing=smoothing)
+        return torch.nn.functional.cross_entropy(
+            logits, labels, weight=weights, reduction=reduction, label_smoothing=smoothing
+        )
 
     logits, labels = torch.randn(10, 3), torch.tensor(targets)
     outputs = SequenceClassifierOutput(logits=logits)
@@ -169,9 +233,17 @@ def test_balanced_class_weights_are_torch_s_and_count_every_label_alike(smoothin
     assert loss(some, labels[5:9]) == pytest.approx(right(logits[5:9], labels[5:9], "sum") / 4)
     assert loss(some, labels[5:9], 20) == pytest.approx(right(logits[5:9], labels[5:9], "sum") / 20)
     plain = cross_entropy.loss(CrossEntropy("cross_entropy", 0.0, "none"), None, targets)
-    by_label = [sum(float(plain(SequenceClassifierOutput(logits=logits[i : i + 1]), labels[i : i + 1])) for i in of) for of in ([*range(6)], [6, 7, 8], [9])]
+    by_label = [
+        sum(
+            float(plain(SequenceClassifierOutput(logits=logits[i : i + 1]), labels[i : i + 1]))
+            for i in of
+        )
+        for of in ([*range(6)], [6, 7, 8], [9])
+    ]
     if smoothing == 0:
-        assert loss(outputs, labels) == pytest.approx(sum(total / rows for total, rows in zip(by_label, (6, 3, 1), strict=True)) / 3)
+        assert loss(outputs, labels) == pytest.approx(
+            sum(total / rows for total, rows in zip(by_label, (6, 3, 1), strict=True)) / 3
+        )
 
 
 def test_a_head_is_solved_on_what_reaches_it_and_is_what_scikit_learn_says() -> None:
@@ -183,7 +255,9 @@ def test_a_head_is_solved_on_what_reaches_it_and_is_what_scikit_learn_says() -> 
     from sklearn.preprocessing import StandardScaler
 
     def fitted(c: float, x: Any, y: Any) -> Any:
-        return make_pipeline(StandardScaler(), LogisticRegression(C=c, max_iter=1000, tol=1e-8)).fit(x, y)
+        return make_pipeline(
+            StandardScaler(), LogisticRegression(C=c, max_iter=1000, tol=1e-8)
+        ).fit(x, y)
 
     def look(rows: Rows) -> tuple[Any, Any, Any]:
         batch = learning.collate([rows[i] for i in range(len(rows))])
@@ -194,18 +268,36 @@ def test_a_head_is_solved_on_what_reaches_it_and_is_what_scikit_learn_says() -> 
     model, new = bert(2)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     learning, cs = learn(), (10.0, 1e-4, 0.1)
-    learning = replace(learning, validation=replace(learning.validation, targets=[2, 2, 1, *learning.validation.targets[3:]]))
+    learning = replace(
+        learning,
+        validation=replace(
+            learning.validation, targets=[2, 2, 1, *learning.validation.targets[3:]]
+        ),
+    )
     begun = linear.begin(classification, model, new, learning.train, learning, cs, balanced=False)
-    (x, y, logits), (asked, targets, of_validation) = look(learning.train), look(learning.validation)
-    right = min((fitted(c, x, y) for c in cs), key=lambda of: log_loss(targets, of.predict_proba(asked), labels=[0, 1, 2]))
+    (x, y, logits), (asked, targets, of_validation) = (
+        look(learning.train),
+        look(learning.validation),
+    )
+    right = min(
+        (fitted(c, x, y) for c in cs),
+        key=lambda of: log_loss(targets, of.predict_proba(asked), labels=[0, 1, 2]),
+    )
     assert right.steps[-1][1].C == 0.1, "the others are worse by more than an error"
     assert np.allclose(torch.softmax(logits, 1).numpy(), right.predict_proba(x), atol=1e-3)
-    assert {name for name, value in model.state_dict().items() if not value.equal(before[name])} == set(new)
+    assert {
+        name for name, value in model.state_dict().items() if not value.equal(before[name])
+    } == set(new)
     loss = torch.nn.functional.cross_entropy(of_validation, torch.tensor(targets))
-    assert (begun.measured["epoch"], begun.measured["eval_loss"]) == (0, pytest.approx(float(loss), abs=1e-4))
+    assert (begun.measured["epoch"], begun.measured["eval_loss"]) == (
+        0,
+        pytest.approx(float(loss), abs=1e-4),
+    )
     begun.learn_both(model)
     both = fitted(right.steps[-1][1].C, np.vstack([x, asked]), np.append(y, targets))
-    assert np.allclose(torch.softmax(look(learning.train)[2], 1).numpy(), both.predict_proba(x), atol=1e-3)
+    assert np.allclose(
+        torch.softmax(look(learning.train)[2], 1).numpy(), both.predict_proba(x), atol=1e-3
+    )
 
 
 def test_of_many_rows_validation_chooses_the_strength(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -217,7 +309,16 @@ def test_of_many_rows_validation_chooses_the_strength(monkeypatch: pytest.Monkey
         y = drawn.integers(0, 2, 60)
         x = drawn.normal(size=(60, 5)) + y[:, None]
         cs, (known, asked) = (0.01, 0.1, 1.0), (slice(0, 45), slice(45, 60))
-        lost = {c: np.logaddexp(0, -np.diff(linear.solve(classification, x[known], y[known], 2, c).outputs(x[asked]))[:, 0] * (2 * y[asked] - 1)) for c in cs}
+        lost = {
+            c: np.logaddexp(
+                0,
+                -np.diff(linear.solve(classification, x[known], y[known], 2, c).outputs(x[asked]))[
+                    :, 0
+                ]
+                * (2 * y[asked] - 1),
+            )
+            for c in cs
+        }
         c = linear.choose(classification, x[known], y[known], x[asked], y[asked], 2, cs)
         assert c == min(cs, key=lambda c: lost[c].mean())
         chosen.add(c)
@@ -232,37 +333,64 @@ def test_of_few_rows_all_choose_the_strength() -> None:
         y = drawn.integers(0, 2, 60)
         x = drawn.normal(size=(60, 5)) + 2 * y[:, None]
         known, asked = slice(0, 54), slice(54, 60)
-        chosen.append(linear.choose(classification, x[known], y[known], x[asked], 1 - y[asked], 2, (1e-5, 0.1)))
+        chosen.append(
+            linear.choose(
+                classification, x[known], y[known], x[asked], 1 - y[asked], 2, (1e-5, 0.1)
+            )
+        )
     assert chosen.count(0.1) > 15
-    one = np.append(y[known], 2)  # a label of one row cannot be learned and asked: validation chooses
-    assert linear.choose(classification, np.vstack([x[known], x[:1]]), one, x[asked], 1 - y[asked], 3, (1e-5, 0.1)) == 1e-5
+    one = np.append(
+        y[known], 2
+    )  # a label of one row cannot be learned and asked: validation chooses
+    assert (
+        linear.choose(
+            classification,
+            np.vstack([x[known], x[:1]]),
+            one,
+            x[asked],
+            1 - y[asked],
+            3,
+            (1e-5, 0.1),
+        )
+        == 1e-5
+    )
 
 
 def test_two_labels_are_solved_as_well_and_balanced_ones_weigh_alike() -> None:
     drawn = np.random.default_rng(0)
     y = np.array([0] * 90 + [1] * 10)
     known = drawn.normal(size=(100, 3)) + y[:, None]
-    plain, even = (linear.solve(classification, known, y, 2, 1.0, balanced) for balanced in (False, True))
+    plain, even = (
+        linear.solve(classification, known, y, 2, 1.0, balanced) for balanced in (False, True)
+    )
     predicted = [int(of.outputs(known).argmax(1).sum()) for of in (plain, even)]
     assert predicted[0] < predicted[1] < 50
     assert np.allclose(plain.weights[0], -plain.weights[1])
 
 
-def test_a_linear_probe_learns_nothing_by_steps_and_a_head_of_several_layers_is_refused(tmp_path: Path) -> None:
+def test_a_linear_probe_learns_nothing_by_steps_and_a_head_of_several_layers_is_refused(
+    tmp_path: Path,
+) -> None:
     model, new = bert(1)
     begun = {"epoch": 0.0, "step": 0, "eval_loss": 1.0, "eval_macro_f1": 0.5}
-    learner, learning = linear_probe.prepare(model, new, replace(learn(), begun=begun), LinearProbe("linear_probe"))
+    learner, learning = linear_probe.prepare(
+        model, new, replace(learn(), begun=begun), LinearProbe("linear_probe")
+    )
     assert linear_probe.finish(learner) is model
     before = {name: value.clone() for name, value in model.state_dict().items()}
     assert local.fit(learner, learning, FINETUNE, COMPUTE, tmp_path) == [begun]
     assert all(value.equal(before[name]) for name, value in model.state_dict().items())
-    with pytest.raises(ModelError, match=r"is not one linear layer \(bert.pooler.dense, classifier\)"):
+    with pytest.raises(
+        ModelError, match=r"is not one linear layer \(bert.pooler.dense, classifier\)"
+    ):
         linear.head(model, new | {"bert.pooler.dense.weight"})
     with pytest.raises(ValueError, match="nothing but head"):
         replace(FINETUNE, tune=LinearProbe("linear_probe"))
 
 
-def test_a_training_that_learned_nothing_in_its_first_epoch_or_has_no_finite_loss_is_stopped(tmp_path: Path) -> None:
+def test_a_training_that_learned_nothing_in_its_first_epoch_or_has_no_finite_loss_is_stopped(
+    tmp_path: Path,
+) -> None:
     asked = list[int]()
 
     def require(logits: Any, _: Any) -> None:
@@ -273,45 +401,80 @@ def test_a_training_that_learned_nothing_in_its_first_epoch_or_has_no_finite_los
         local.fit(bert(1)[0], replace(learn(), require=require), FINETUNE, COMPUTE, tmp_path)
     assert asked == [8]
     with pytest.raises(ModelError, match="the loss is not finite"):
-        local.fit(bert(1)[0], replace(learn(), loss=lambda outputs, *_, **__: outputs.logits.sum() * float("nan")), FINETUNE, COMPUTE, tmp_path / "other")
+        local.fit(
+            bert(1)[0],
+            replace(learn(), loss=lambda outputs, *_, **__: outputs.logits.sum() * float("nan")),
+            FINETUNE,
+            COMPUTE,
+            tmp_path / "other",
+        )
 
 
-@pytest.mark.parametrize(("learned", "rows", "stopped"), [(0.0, 1000, True), (0.3, 1000, False), (0.0, 100, False)])
-def test_chance_is_told_from_little_where_rows_are_enough(learned: float, rows: int, stopped: bool) -> None:
+@pytest.mark.parametrize(
+    ("learned", "rows", "stopped"), [(0.0, 1000, True), (0.3, 1000, False), (0.0, 100, False)]
+)
+def test_chance_is_told_from_little_where_rows_are_enough(
+    learned: float, rows: int, stopped: bool
+) -> None:
     """Of sure guesses that follow uneven labels: by chance one in six draws passes."""
     found = list[bool]()
     for seed in range(40):
         drawn = np.random.default_rng(seed)
         y, guessed = (drawn.choice(3, rows, p=[0.7, 0.2, 0.1]) for _ in range(2))
-        found.append(classification.at_chance(y, 3 * np.eye(3)[np.where(drawn.random(rows) < learned, y, guessed)]))
+        found.append(
+            classification.at_chance(
+                y, 3 * np.eye(3)[np.where(drawn.random(rows) < learned, y, guessed)]
+            )
+        )
     assert sum(found) > 25 if stopped else not any(found)
 
 
 def test_one_label_for_all_is_chance_unless_its_probability_tells_rows_apart() -> None:
     y = np.array([0] * 240 + [1] * 60)
     assert classification.at_chance(y, np.tile([2.0, 0.0], (300, 1)))
-    assert not classification.at_chance(y, np.stack([np.where(y, 0.2, 2.0), np.zeros(300)], axis=1)), "a first epoch has begun to learn"
+    assert not classification.at_chance(
+        y, np.stack([np.where(y, 0.2, 2.0), np.zeros(300)], axis=1)
+    ), "a first epoch has begun to learn"
 
 
 @pytest.mark.parametrize("metric", ["macro_f1", "loss", "last"])
 @pytest.mark.parametrize("better", [True, False])
-def test_where_no_epoch_is_better_the_model_stays_as_it_began(tmp_path: Path, metric: Any, better: bool) -> None:
+def test_where_no_epoch_is_better_the_model_stays_as_it_began(
+    tmp_path: Path, metric: Any, better: bool
+) -> None:
     from transformers import set_seed
 
     model, _ = bert(1)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     set_seed(0)
-    begun = {"epoch": 0.0, "step": 0, "eval_loss": 9.0 if better else 0.0, "eval_macro_f1": 0.1 if better else 0.9}
-    history = local.fit(model, replace(learn(), begun=begun), replace(FINETUNE, best_metric=metric), COMPUTE, tmp_path)
+    begun = {
+        "epoch": 0.0,
+        "step": 0,
+        "eval_loss": 9.0 if better else 0.0,
+        "eval_macro_f1": 0.1 if better else 0.9,
+    }
+    history = local.fit(
+        model,
+        replace(learn(), begun=begun),
+        replace(FINETUNE, best_metric=metric),
+        COMPUTE,
+        tmp_path,
+    )
     assert history[0] is begun and len([of for of in history if "eval_loss" in of]) == 3
-    assert all(value.equal(before[name]) for name, value in model.state_dict().items()) is not better
+    assert (
+        all(value.equal(before[name]) for name, value in model.state_dict().items()) is not better
+    )
     assert (kept(history, metric, "macro_f1")["epoch"] > 0) is better
 
 
 def test_the_head_has_a_learning_rate_of_its_own_whatever_a_method_wraps_it_in() -> None:
     model, new = bert(1)
     learner, _ = lora.prepare(model, new, learn(), Lora("lora", 4, 8.0, 0.0, ("query",)))
-    groups = local.optimizer(learner, replace(FINETUNE, learning_rate=1e-4, head_learning_rate=1e-2), frozenset({"classifier"})).param_groups
+    groups = local.optimizer(
+        learner,
+        replace(FINETUNE, learning_rate=1e-4, head_learning_rate=1e-2),
+        frozenset({"classifier"}),
+    ).param_groups
     names = {of: name for name, of in learner.named_parameters()}
     fast = {names[of] for group in groups for of in group["params"] if group["lr"] == 1e-2}
     slow = {names[of] for group in groups for of in group["params"] if group["lr"] == 1e-4}
@@ -319,7 +482,9 @@ def test_the_head_has_a_learning_rate_of_its_own_whatever_a_method_wraps_it_in()
     assert slow and all("lora_" in name for name in slow)
 
 
-def test_a_bert_that_sees_the_mean_is_saved_as_a_plain_one_that_says_the_same(tmp_path: Path) -> None:
+def test_a_bert_that_sees_the_mean_is_saved_as_a_plain_one_that_says_the_same(
+    tmp_path: Path,
+) -> None:
     import torch
     from transformers import AutoModelForSequenceClassification
 
@@ -333,7 +498,9 @@ def test_a_bert_that_sees_the_mean_is_saved_as_a_plain_one_that_says_the_same(tm
     model.eval()
     with torch.no_grad():
         logits, states = model(**batch).logits, model.bert(**batch).last_hidden_state
-        assert torch.allclose(model(**alone).logits, logits[1:2], atol=1e-5), "padding is no part of the mean"
+        assert torch.allclose(model(**alone).logits, logits[1:2], atol=1e-5), (
+            "padding is no part of the mean"
+        )
         mean = torch.nn.functional.layer_norm(states[1, :3].mean(0), (16,))
         assert torch.allclose(model.classifier(mean), logits[1], atol=1e-5)
         pooling.plain(model).save_pretrained(tmp_path)
@@ -348,12 +515,25 @@ def test_a_bert_that_sees_the_mean_is_saved_as_a_plain_one_that_says_the_same(tm
         ({}, False),
         ({"README.md": "It is pooled by cls_pooling."}, False),
         ({"README.md": "#Mean Pooling - take the mask into account"}, True),
-        ({"README.md": "(1): Pooling({'pooling_mode_cls_token': False, 'pooling_mode_mean_tokens': True})"}, True),
-        ({"README.md": "mean pooling", "1_Pooling/config.json": '{"pooling_mode_cls_token": true, "pooling_mode_mean_tokens": false}'}, False),
+        (
+            {
+                "README.md": "(1): Pooling({'pooling_mode_cls_token': False, 'pooling_mode_mean_tokens': True})"
+            },
+            True,
+        ),
+        (
+            {
+                "README.md": "mean pooling",
+                "1_Pooling/config.json": '{"pooling_mode_cls_token": true, "pooling_mode_mean_tokens": false}',
+            },
+            False,
+        ),
         ({"1_Pooling/config.json": '{"pooling_mode_mean_tokens": true}'}, True),
     ],
 )
-def test_a_base_model_says_whether_it_was_trained_on_the_mean(tmp_path: Path, files: dict[str, str], stated: bool) -> None:
+def test_a_base_model_says_whether_it_was_trained_on_the_mean(
+    tmp_path: Path, files: dict[str, str], stated: bool
+) -> None:
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
@@ -364,7 +544,11 @@ def test_freeze_lets_the_top_layers_learn_and_what_stands_above_them() -> None:
     model, new = bert(3)
     freeze.prepare(model, new, learn(), Freeze("freeze", 1))
     learning = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
-    assert learning == {name for name, _ in model.named_parameters() if name.startswith(("bert.encoder.layer.2.", "bert.pooler", "classifier"))}
+    assert learning == {
+        name
+        for name, _ in model.named_parameters()
+        if name.startswith(("bert.encoder.layer.2.", "bert.pooler", "classifier"))
+    }
     with pytest.raises(ModelError, match="4 top layers are to learn, and the base model has 3"):
         freeze.prepare(model, new, learn(), Freeze("freeze", 4))
 
@@ -383,20 +567,31 @@ def frozen(folder: Path) -> tuple[Any, Any]:
     return learner, freeze.finish(learner)
 
 
-def test_frozen_layers_are_computed_once_and_give_the_same_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_frozen_layers_are_computed_once_and_give_the_same_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import torch
 
     calls = list[int]()
     original = transformers_layer().forward
-    monkeypatch.setattr(transformers_layer(), "forward", lambda self, *given, **named: calls.append(1) or original(self, *given, **named))
+    monkeypatch.setattr(
+        transformers_layer(),
+        "forward",
+        lambda self, *given, **named: calls.append(1) or original(self, *given, **named),
+    )
     learner, model = frozen(tmp_path / "cut")
     cut = len(calls)
-    assert learner is not model and all("forward" not in vars(layer) for layer in model.bert.encoder.layer)
+    assert learner is not model and all(
+        "forward" not in vars(layer) for layer in model.bert.encoder.layer
+    )
     monkeypatch.setattr(prefix, "ROOM", 0)
     plain, same = frozen(tmp_path / "plain")
     assert plain is same
     assert cut < len(calls) - cut, "layers below ran for each step"
-    assert all(torch.allclose(of, same.state_dict()[name], atol=1e-4) for name, of in model.state_dict().items())
+    assert all(
+        torch.allclose(of, same.state_dict()[name], atol=1e-4)
+        for name, of in model.state_dict().items()
+    )
     assert not torch.allclose(model.classifier.weight, bert(3)[0].classifier.weight, atol=1e-3)
 
 
@@ -418,9 +613,17 @@ def test_rows_that_are_altered_anew_and_models_with_a_way_around_run_whole_at_ea
         model, new = bert(3)
         if around:
             first = list[Any]()
-            model.bert.encoder.layer[0].output.LayerNorm.weight.data *= -5  # what goes around is not what the embeddings say
-            model.bert.encoder.layer[0].register_forward_hook(lambda *given, first=first: first.append(given[2]))
-            model.bert.encoder.register_forward_hook(lambda _, __, output, first=first: type(output)(last_hidden_state=output[0] + first[-1]))
+            model.bert.encoder.layer[
+                0
+            ].output.LayerNorm.weight.data *= -5  # what goes around is not what the embeddings say
+            model.bert.encoder.layer[0].register_forward_hook(
+                lambda *given, first=first: first.append(given[2])
+            )
+            model.bert.encoder.register_forward_hook(
+                lambda _, __, output, first=first: type(output)(
+                    last_hidden_state=output[0] + first[-1]
+                )
+            )
         assert freeze.prepare(model, new, rows, Freeze("freeze", 1)) == (model, rows)
         assert all("forward" not in vars(layer) for layer in model.bert.encoder.layer)
 
@@ -437,7 +640,11 @@ def test_lora_moves_its_targets_and_merges_to_what_it_computed() -> None:
     model, new = bert(2)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     learner, _ = lora.prepare(model, new, learn(), Lora("lora", 4, 8.0, 0.0, ("query",)))
-    assert {name.split(".lora_")[-1][:1] for name, p in learner.named_parameters() if p.requires_grad and "lora_" in name} == {"A", "B"}
+    assert {
+        name.split(".lora_")[-1][:1]
+        for name, p in learner.named_parameters()
+        if p.requires_grad and "lora_" in name
+    } == {"A", "B"}
     torch.manual_seed(1)
     for name, parameter in learner.named_parameters():
         if "lora_B" in name:
@@ -449,7 +656,9 @@ def test_lora_moves_its_targets_and_merges_to_what_it_computed() -> None:
         assert torch.allclose(whole(input_ids=ids).logits, computed, atol=1e-5)
     after = whole.state_dict()
     assert set(after) == set(before)
-    assert {name for name in before if not before[name].equal(after[name])} == {f"bert.encoder.layer.{i}.attention.self.query.weight" for i in (0, 1)}
+    assert {name for name in before if not before[name].equal(after[name])} == {
+        f"bert.encoder.layer.{i}.attention.self.query.weight" for i in (0, 1)
+    }
 
 
 @pytest.mark.parametrize("targets", [("query", "valeu"), ("nothing",)])
@@ -467,14 +676,21 @@ def test_lora_takes_all_linear_layers_but_the_head() -> None:
     assert not any("classifier" in name for name in updated)
 
 
-def test_a_step_that_does_not_fit_into_memory_is_refused_with_the_batch_that_fits(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_step_that_does_not_fit_into_memory_is_refused_with_the_batch_that_fits(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     model, _ = bert(1)
     before, learning = {name: of.clone() for name, of in model.state_dict().items()}, learn()
     memory.require(model, learning, 4, COMPUTE)  # what this machine has is enough
-    held = memory._kept_bytes(model, {"input_ids": learning.collate([learning.train[0]])["input_ids"]}, COMPUTE)
+    held = memory._kept_bytes(
+        model, {"input_ids": learning.collate([learning.train[0]])["input_ids"]}, COMPUTE
+    )
     fixed = 3 * sum(4 * of.numel() for of in model.parameters())
     monkeypatch.setattr(device, "free_memory", lambda: fixed + 10 * held)
-    with pytest.raises(ModelError, match=r"finetune.batch_size: a step of 1,000 rows takes 0\.\d GiB or more, and 0\.0 GiB are free; at most (9|10) rows fit"):
+    with pytest.raises(
+        ModelError,
+        match=r"finetune.batch_size: a step of 1,000 rows takes 0\.\d GiB or more, and 0\.0 GiB are free; at most (9|10) rows fit",
+    ):
         memory.require(model, learning, 1000, COMPUTE)
     monkeypatch.setattr(device, "free_memory", lambda: fixed)
     with pytest.raises(ModelError, match="not one row fits"):
@@ -485,16 +701,23 @@ def test_a_step_that_does_not_fit_into_memory_is_refused_with_the_batch_that_fit
 def test_matrices_decay_and_biases_and_norms_do_not() -> None:
     model, _ = bert(1)
     model.bert.embeddings.requires_grad_(False)
-    stays, decays = sorted(local.optimizer(model, replace(FINETUNE, weight_decay=0.5), frozenset()).param_groups, key=lambda of: of["weight_decay"])
+    stays, decays = sorted(
+        local.optimizer(model, replace(FINETUNE, weight_decay=0.5), frozenset()).param_groups,
+        key=lambda of: of["weight_decay"],
+    )
     names = {of: name for name, of in model.named_parameters()}
     assert (decays["weight_decay"], stays["weight_decay"]) == (0.5, 0.0)
     assert {names[of].rpartition(".")[2] for of in decays["params"]} == {"weight"}
     assert not any("LayerNorm" in names[of] or "embeddings" in names[of] for of in decays["params"])
     assert all("bias" in names[of] or "LayerNorm" in names[of] for of in stays["params"])
-    assert len(decays["params"]) + len(stays["params"]) == sum(of.requires_grad for of in model.parameters())
+    assert len(decays["params"]) + len(stays["params"]) == sum(
+        of.requires_grad for of in model.parameters()
+    )
 
 
-def test_the_last_epoch_is_kept_where_it_is_asked_for_whatever_validation_says(tmp_path: Path) -> None:
+def test_the_last_epoch_is_kept_where_it_is_asked_for_whatever_validation_says(
+    tmp_path: Path,
+) -> None:
     def kept(metric: str) -> dict[str, Any]:
         from transformers import set_seed
 
@@ -502,19 +725,29 @@ def test_the_last_epoch_is_kept_where_it_is_asked_for_whatever_validation_says(t
         model, _ = bert(1)
         set_seed(0)
         falling = replace(learn(), measure=lambda *_: {"macro_f1": next(scores)})
-        local.fit(model, falling, replace(FINETUNE, best_metric=metric, epochs=3), COMPUTE, Path(tempfile.mkdtemp(dir=tmp_path)))
+        local.fit(
+            model,
+            falling,
+            replace(FINETUNE, best_metric=metric, epochs=3),
+            COMPUTE,
+            Path(tempfile.mkdtemp(dir=tmp_path)),
+        )
         return {name: of.clone() for name, of in model.state_dict().items()}
 
     last, best = kept("last"), kept("macro_f1")
     assert any(not of.equal(best[name]) for name, of in last.items())
-    undisturbed, history = fitted(tmp_path, epochs=3)  # of a metric that stays the same the least loss, the last here, is kept
+    undisturbed, history = fitted(
+        tmp_path, epochs=3
+    )  # of a metric that stays the same the least loss, the last here, is kept
     assert [entry["epoch"] for entry in history if "eval_loss" in entry][-1] == 3
     assert all(of.equal(undisturbed[name]) for name, of in last.items())
     with pytest.raises(ValueError, match="early_stopping_patience"):
         replace(FINETUNE, best_metric="last", early_stopping_patience=2)
 
 
-def test_auto_is_bfloat16_where_the_processor_has_it_by_its_flags(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_is_bfloat16_where_the_processor_has_it_by_its_flags(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     import torch
 
     auto = replace(COMPUTE, dtype="auto")
@@ -533,7 +766,9 @@ def test_auto_is_bfloat16_where_the_processor_has_it_by_its_flags(monkeypatch: p
 def test_batches_hold_as_many_tokens_as_a_batch_of_the_longest_rows() -> None:
     lengths = [3, 9, 1, 10, 2, 2, 5]
     encoded = [{"input_ids": [i] * of} for i, of in enumerate(lengths)]
-    found = [sorted(batch.tolist()) for batch, _ in device.batches(encoded, lengths, lambda rows: {}, 2)]
+    found = [
+        sorted(batch.tolist()) for batch, _ in device.batches(encoded, lengths, lambda rows: {}, 2)
+    ]
     assert sorted(chain.from_iterable(found)) == list(range(7))
     assert all(len(batch) * max(lengths[i] for i in batch) <= 20 for batch in found)
     assert max(map(len, found)) > 2
@@ -549,16 +784,24 @@ def test_a_strided_depthwise_convolution_hands_its_gradient_down_in_float32_and_
 
     monkeypatch.setattr(device, "find", lambda: "cpu")
     torch.manual_seed(0)
-    layer, pixels = torch.nn.Conv2d(8, 8, 3, stride=2, groups=8, bias=False), torch.randn(2, 8, 9, 9).bfloat16().requires_grad_(not frozen)
+    layer, pixels = (
+        torch.nn.Conv2d(8, 8, 3, stride=2, groups=8, bias=False),
+        torch.randn(2, 8, 9, 9).bfloat16().requires_grad_(not frozen),
+    )
     exactly = torch.nn.functional.conv2d(pixels.float(), layer.weight, stride=2, groups=8)
     half = replace(COMPUTE, dtype="bfloat16")
     device.avoid_slow_kernels(torch.nn.Sequential(layer), half)
     with device.arithmetic(half):
         given = layer(pixels)
     assert given.dtype == torch.bfloat16
-    assert torch.equal(given, exactly.bfloat16()) is not frozen, "a weight that was rounded first gives something else"
+    assert torch.equal(given, exactly.bfloat16()) is not frozen, (
+        "a weight that was rounded first gives something else"
+    )
     assert layer.state_dict().keys() == {"weight"}
     if not frozen:
         down = torch.randn_like(given)
-        here, there = (torch.autograd.grad(of, pixels, down.to(of.dtype), retain_graph=True)[0] for of in (given, exactly))
+        here, there = (
+            torch.autograd.grad(of, pixels, down.to(of.dtype), retain_graph=True)[0]
+            for of in (given, exactly)
+        )
         assert torch.equal(here, there)

@@ -60,18 +60,32 @@ def encode(picture: Picture, kind: str, quality: int = 75) -> Picture:
 
 def resize(picture: Picture, share: float, by: int, more: int = 0) -> Picture:
     height, width = picture.shape[:2]
-    return np.asarray(Image.fromarray(picture).resize((round(width * share) + more, round(height * share) - more), Image.Resampling(by)))
+    return np.asarray(
+        Image.fromarray(picture).resize(
+            (round(width * share) + more, round(height * share) - more), Image.Resampling(by)
+        )
+    )
 
 
 COPIES = {
-    **{f"JPEG {quality}": lambda picture, quality=quality: encode(picture, "JPEG", quality) for quality in (30, 60, 95)},
+    **{
+        f"JPEG {quality}": lambda picture, quality=quality: encode(picture, "JPEG", quality)
+        for quality in (30, 60, 95)
+    },
     "WEBP": lambda picture: encode(picture, "WEBP"),
     "PNG": lambda picture: encode(picture, "PNG"),
-    **{f"x {share}": lambda picture, share=share: resize(picture, share, Image.Resampling.BICUBIC) for share in (0.5, 0.75, 1.5, 2)},
+    **{
+        f"x {share}": lambda picture, share=share: resize(picture, share, Image.Resampling.BICUBIC)
+        for share in (0.5, 0.75, 1.5, 2)
+    },
     "BOX": lambda picture: resize(picture, 0.75, Image.Resampling.BOX),
     "rounding": lambda picture: resize(picture, 0.75, Image.Resampling.BILINEAR, more=1),
-    "OpenCV": lambda picture: cv2.resize(picture, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_LINEAR),
-    "x 0.5, JPEG 40": lambda picture: encode(resize(picture, 0.5, Image.Resampling.BICUBIC), "JPEG", 40),
+    "OpenCV": lambda picture: cv2.resize(
+        picture, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_LINEAR
+    ),
+    "x 0.5, JPEG 40": lambda picture: encode(
+        resize(picture, 0.5, Image.Resampling.BICUBIC), "JPEG", 40
+    ),
 }
 PICTURES = {"photographs": crops(), "solar cells": [cell(number) for number in range(60)]}
 
@@ -91,16 +105,24 @@ def test_a_copy_comes_into_its_original_s_group_and_nothing_else_does(name: str,
 
 def test_a_copy_that_is_a_pixel_off_is_laid_upon_its_original() -> None:
     """As half the copies are that leave out pixels; without it 58 % of these are found."""
-    originals, copies = ([np.ascontiguousarray(picture[some, some]) for picture in crops()] for some in (slice(None, -1), slice(1, None)))
+    originals, copies = (
+        [np.ascontiguousarray(picture[some, some]) for picture in crops()]
+        for some in (slice(None, -1), slice(1, None))
+    )
     group = grouped([*originals, *copies])
     assert len(set(group[: len(originals)])) == len(originals)
     assert (group[: len(originals)] == group[len(originals) :]).mean() >= 0.8
 
 
 def test_a_small_picture_s_copies_are_found_too() -> None:
-    pictures = [resize(picture, 32 / picture.shape[1], Image.Resampling.BICUBIC) for picture in crops()]
+    pictures = [
+        resize(picture, 32 / picture.shape[1], Image.Resampling.BICUBIC) for picture in crops()
+    ]
     for kind in ("JPEG 60", "x 1.5", "x 2"):
-        assert grouped([*pictures, *(COPIES[kind](picture) for picture in pictures)]).tolist() == [*range(len(pictures))] * 2
+        assert (
+            grouped([*pictures, *(COPIES[kind](picture) for picture in pictures)]).tolist()
+            == [*range(len(pictures))] * 2
+        )
 
 
 def test_a_mirrored_turned_cut_recoloured_or_squashed_picture_is_another() -> None:
@@ -114,7 +136,9 @@ def test_a_mirrored_turned_cut_recoloured_or_squashed_picture_is_another() -> No
             picture[:, :, ::-1],
             cv2.resize(picture, (height * 4 // 3, height)),
         ]
-        assert len(set(grouped([picture, *map(np.ascontiguousarray, others)]).tolist())) == 1 + len(others)
+        assert len(set(grouped([picture, *map(np.ascontiguousarray, others)]).tolist())) == 1 + len(
+            others
+        )
 
 
 def test_fine_print_tells_pages_apart() -> None:
@@ -123,10 +147,17 @@ def test_fine_print_tells_pages_apart() -> None:
     for number in range(20):
         ink = np.random.default_rng(number).integers(0, 2, (16, 16))
         ink = np.stack([ink, 1 - ink], axis=2).reshape(16, 32)  # as much in each of 8 x 8 cells
-        pages.append(np.repeat(np.kron(ink * 40 + 200, np.ones((20, 10))).astype(np.uint8)[:, :, None], 3, axis=2))
+        pages.append(
+            np.repeat(
+                np.kron(ink * 40 + 200, np.ones((20, 10))).astype(np.uint8)[:, :, None], 3, axis=2
+            )
+        )
     shown = np.array([near.fingerprint(page) for page in pages])
     seen = near._see(shown, np.arange(20))
-    assert near._apart(seen.coarse[:1], seen.coarse[1:2])[0] < seen.limit(np.arange(1), seen.coarse_contrast, near.COARSE_LIMIT)[0]
+    assert (
+        near._apart(seen.coarse[:1], seen.coarse[1:2])[0]
+        < seen.limit(np.arange(1), seen.coarse_contrast, near.COARSE_LIMIT)[0]
+    )
     assert len(np.unique(groups.linked(20, near.pairs(shown)))) == 20
 
 
@@ -135,12 +166,26 @@ def test_colour_alone_tells_pictures_apart() -> None:
     red, green = shape.copy(), shape.copy()
     cv2.circle(red, (32, 32), 20, (200, 0, 0), -1)
     cv2.circle(green, (32, 32), 20, (0, 102, 0), -1)  # as bright
-    assert np.abs(near.fingerprint(red)[near.LUMA].astype(int) - near.fingerprint(green)[near.LUMA]).max() <= 1
+    assert (
+        np.abs(
+            near.fingerprint(red)[near.LUMA].astype(int) - near.fingerprint(green)[near.LUMA]
+        ).max()
+        <= 1
+    )
     assert grouped([red, green]).tolist() == [0, 1]
 
 
 def test_flat_pictures_are_near_only_where_level_and_shape_are_the_same() -> None:
-    pictures = [flat(0), flat(255), flat(100), flat(101), flat(100, 200, 200), flat(100, 100, 200), encode(flat(100), "PNG"), flat(0, 50, 50)]
+    pictures = [
+        flat(0),
+        flat(255),
+        flat(100),
+        flat(101),
+        flat(100, 200, 200),
+        flat(100, 100, 200),
+        encode(flat(100), "PNG"),
+        flat(0, 50, 50),
+    ]
     assert grouped(pictures).tolist() == [0, 1, 2, 3, 2, 5, 2, 0]
 
 
@@ -171,7 +216,13 @@ def test_no_picture_and_one_picture_are_no_pairs() -> None:
 
 
 @settings(deadline=None)
-@given(st.integers(1, 12).flatmap(lambda rows: st.tuples(st.just(rows), st.lists(st.tuples(st.integers(0, rows - 1), st.integers(0, rows - 1))))))
+@given(
+    st.integers(1, 12).flatmap(
+        lambda rows: st.tuples(
+            st.just(rows), st.lists(st.tuples(st.integers(0, rows - 1), st.integers(0, rows - 1)))
+        )
+    )
+)
 def test_a_group_is_what_confirmed_pairs_reach(drawn: tuple[int, list[tuple[int, int]]]) -> None:
     rows, found = drawn
     joined = np.array(found, np.intp).reshape(-1, 2)
@@ -193,7 +244,9 @@ def slow_groups(shown: npt.NDArray[np.uint8]) -> npt.NDArray[np.intp]:
 def drifting(rows: int) -> npt.NDArray[np.uint8]:
     """Return fingerprints of which neighbours are near and ends are not, in clusters and apart, some equal."""
     rng = np.random.default_rng(1)
-    starts = np.array([near.fingerprint(picture) for picture in crops()])[rng.integers(24, size=rows)].astype(float)
+    starts = np.array([near.fingerprint(picture) for picture in crops()])[
+        rng.integers(24, size=rows)
+    ].astype(float)
     starts[:, near.LUMA] += rng.integers(-6, 7, (rows, 1)) * 0.7
     starts[:, near.LUMA] += rng.normal(0, 0.3, (rows, 1024))
     return np.clip(np.round(starts), 0, 255).astype(np.uint8)
@@ -206,7 +259,11 @@ def test_groups_are_those_of_all_pairs_and_the_order_of_rows_does_not_matter() -
     assert group.tolist() == slow_groups(shown).tolist()
     order = np.random.default_rng(2).permutation(len(shown))
     again = groups.linked(len(shown), near.pairs(shown[order]))
-    assert len(set(zip(group[order].tolist(), again.tolist(), strict=True))) == len(np.unique(group)) == len(np.unique(again))
+    assert (
+        len(set(zip(group[order].tolist(), again.tolist(), strict=True)))
+        == len(np.unique(group))
+        == len(np.unique(again))
+    )
 
 
 def test_every_pair_is_confirmed() -> None:
@@ -228,7 +285,9 @@ def test_thousands_of_pictures_that_look_alike_stay_cheap() -> None:
     assert spent < 10
     assert peak < 100 * 2**20
     assert len(np.unique(groups.linked(5000, found))) == 1
-    assert all(len(proposed) <= 24_000 for proposed in near._propose(near._see(shown, np.arange(4000))))
+    assert all(
+        len(proposed) <= 24_000 for proposed in near._propose(near._see(shown, np.arange(4000)))
+    )
 
 
 def test_a_copy_is_found_among_thousands_of_others() -> None:
@@ -238,15 +297,21 @@ def test_a_copy_is_found_among_thousands_of_others() -> None:
     for number in range(2000):
         side = rng.integers(100, 250)
         top, left = rng.integers(427 - side), rng.integers(640 - side)
-        pictures.append(np.ascontiguousarray(photographs[number % 2][top : top + side, left : left + side]))
+        pictures.append(
+            np.ascontiguousarray(photographs[number % 2][top : top + side, left : left + side])
+        )
     shown = np.array([near.fingerprint(picture) for picture in pictures])
     copied = np.array([near.fingerprint(encode(picture, "JPEG", 50)) for picture in pictures[:500]])
     group = groups.linked(2500, near.pairs(np.concatenate([shown, copied])))
     assert (group[2000:] == group[:500]).mean() >= 0.998
 
 
-@pytest.mark.parametrize(("height", "width"), [(300, 300), (225, 225), (450, 450), (65, 259), (129, 500), (20, 31)])
-def test_the_last_pixels_count_in_the_last_cells_whatever_is_halved_on_the_way(height: int, width: int) -> None:
+@pytest.mark.parametrize(
+    ("height", "width"), [(300, 300), (225, 225), (450, 450), (65, 259), (129, 500), (20, 31)]
+)
+def test_the_last_pixels_count_in_the_last_cells_whatever_is_halved_on_the_way(
+    height: int, width: int
+) -> None:
     rgb = np.full((height, width, 3), 100, np.uint8)
     rgb[-1], rgb[:, -1] = 200, 200
     large = cv2.resize(rgb.astype(np.float32), (max(width, near.FINE), max(height, near.FINE)))

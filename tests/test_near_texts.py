@@ -21,7 +21,11 @@ def alike(*texts: str) -> list[int]:
 
 def test_copies_are_found_and_no_pair_is_unconfirmed() -> None:
     found = checks.found(*checks.planted(4_000, np.random.default_rng(0)))
-    assert {name: of["pairs"] > 40 for name, of in found["recall"].items()} == {".7 to .75": True, ".75 to .8": True, ".8 and more": True}
+    assert {name: of["pairs"] > 40 for name, of in found["recall"].items()} == {
+        ".7 to .75": True,
+        ".75 to .8": True,
+        ".8 and more": True,
+    }
     assert found["recall"][".7 to .75"]["share"] >= 0.98
     assert found["recall"][".75 to .8"]["share"] >= 0.98
     assert found["recall"][".8 and more"]["share"] >= 0.995
@@ -30,7 +34,12 @@ def test_copies_are_found_and_no_pair_is_unconfirmed() -> None:
 
 
 def test_case_and_white_space_make_no_difference_and_words_do() -> None:
-    texts = ["How do I verify my identity?", "how do I  VERIFY my identity", "Where is my card?", "Who pays for the card that I lost abroad?"]
+    texts = [
+        "How do I verify my identity?",
+        "how do I  VERIFY my identity",
+        "Where is my card?",
+        "Who pays for the card that I lost abroad?",
+    ]
     one, same, *others = alike(*texts)
     assert one == same
     assert len({one, *others}) == 3
@@ -55,11 +64,25 @@ def test_templates_cost_no_more_than_other_texts() -> None:
     """All are near one another: comparing every pair would take 32 million comparisons, some minutes."""
     codes = np.random.default_rng(0).permutation(10**6)[:8_000]
     began = time.process_time()
-    assert len(set(alike(*(f"your code is {code:06}, it can be used until midnight of the day after tomorrow" for code in codes)))) == 1
+    assert (
+        len(
+            set(
+                alike(
+                    *(
+                        f"your code is {code:06}, it can be used until midnight of the day after tomorrow"
+                        for code in codes
+                    )
+                )
+            )
+        )
+        == 1
+    )
     assert time.process_time() - began < 20
 
 
 def test_a_long_text_costs_bounded_memory_and_its_beginning_counts() -> None:
-    word = np.array(["red ", "green ", "blue ", "yellow "])[np.random.default_rng(0).integers(4, size=180_000)]
+    word = np.array(["red ", "green ", "blue ", "yellow "])[
+        np.random.default_rng(0).integers(4, size=180_000)
+    ]
     long = "".join(word)
     assert len(set(alike(long, long[: near.REACH + 5], "red green"))) == 2

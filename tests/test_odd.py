@@ -31,18 +31,46 @@ image = plugins.modality("image")
 text = plugins.modality("text")
 
 pytestmark = pytest.mark.slow
-EXAMPLES = {"text": 150, "picture": 110, "base": 60, "params": 80, "dvc": 60, "mlflow": 20, "git": 20}  # 500 in all
+EXAMPLES = {
+    "text": 150,
+    "picture": 110,
+    "base": 60,
+    "params": 80,
+    "dvc": 60,
+    "mlflow": 20,
+    "git": 20,
+}  # 500 in all
 STRANGE = st.sampled_from(["../../x", "a/b", "\0", "x" * 5000, "</script>", "$(touch PWNED)"])
 NUMBERS = st.one_of(st.integers(-(2**70), 2**70), st.floats())
 SMALL = st.dictionaries(st.text(max_size=5), NUMBERS, max_size=3)
-ODD = st.one_of(st.none(), st.booleans(), NUMBERS, st.text(max_size=20), st.lists(NUMBERS, max_size=3), SMALL, STRANGE)
-ADDRESSES = ["x", "sqlite:///no/such/folder/m.db", "sqlite:///data", "nosuch://a", "http://", "mysql://h/x", "file:x", "http://[::1"]
+ODD = st.one_of(
+    st.none(),
+    st.booleans(),
+    NUMBERS,
+    st.text(max_size=20),
+    st.lists(NUMBERS, max_size=3),
+    SMALL,
+    STRANGE,
+)
+ADDRESSES = [
+    "x",
+    "sqlite:///no/such/folder/m.db",
+    "sqlite:///data",
+    "nosuch://a",
+    "http://",
+    "mysql://h/x",
+    "file:x",
+    "http://[::1",
+]
 LARGE = ImageModality("image", (1, 65_535), 10**8, (1, 65_535), 8, 8, ("as_is",))
 
 
 def drawn(kind: str) -> Any:
     """Return the settings of a kind of parts."""
-    return settings(max_examples=EXAMPLES[kind], suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+    return settings(
+        max_examples=EXAMPLES[kind],
+        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    )
 
 
 @st.composite
@@ -57,7 +85,12 @@ def damaged(draw: st.DrawFn, whole: bytes) -> bytes:
             case "change":
                 found[at : at + size] = draw(st.binary(min_size=size, max_size=size))
             case "put in":
-                found[at:at] = draw(st.binary(max_size=size) | st.sampled_from([b"\0", b"\xff\xfe", b'"', b"\r\n\r\n", b";", b"\t", "ﬃ\u200b".encode()]))
+                found[at:at] = draw(
+                    st.binary(max_size=size)
+                    | st.sampled_from(
+                        [b"\0", b"\xff\xfe", b'"', b"\r\n\r\n", b";", b"\t", "ﬃ\u200b".encode()]
+                    )
+                )
             case "twice":
                 found[at:at] = found[at : at + size]
             case "take out":
@@ -130,7 +163,9 @@ def test_a_damaged_picture(tmp_path_factory: pytest.TempPathFactory, data: st.Da
     path = tmp_path_factory.mktemp("picture") / "p"
     kind = data.draw(st.sampled_from(["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP"]))
     mode = data.draw(st.sampled_from(["RGB", "L"]))
-    Image.fromarray(np.random.default_rng(0).integers(0, 255, (20, 30, 3), dtype=np.uint8)).convert(mode).save(path, kind)
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (20, 30, 3), dtype=np.uint8)).convert(
+        mode
+    ).save(path, kind)
     path.write_bytes(data.draw(damaged(path.read_bytes())))
     ends_well(lambda: image.reading.look(pd.Series([str(path)]), LARGE))
     guess.is_picture(path)
@@ -142,17 +177,37 @@ def test_an_odd_base_model(parts: Path, data: st.DataObject) -> None:
     folder = parts / "data/raw/odd"
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(parts / "data/raw/tiny_bert", folder)
-    name = data.draw(st.sampled_from(["config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors"]))
+    name = data.draw(
+        st.sampled_from(
+            ["config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors"]
+        )
+    )
     path = folder / name
     if name == "config.json" and data.draw(st.booleans()):
         document = json.loads(path.read_text())
-        document[data.draw(st.sampled_from([*document, "auto_map", "_attn_implementation", "quantization_config", "rope_scaling"]))] = data.draw(ODD)
+        document[
+            data.draw(
+                st.sampled_from(
+                    [
+                        *document,
+                        "auto_map",
+                        "_attn_implementation",
+                        "quantization_config",
+                        "rope_scaling",
+                    ]
+                )
+            )
+        ] = data.draw(ODD)
         path.write_text(json.dumps(document))
     elif name != "model.safetensors" and data.draw(st.booleans()):
         path.unlink()
     else:
         path.write_bytes(data.draw(damaged(path.read_bytes())))
-    ends_well(lambda: trial.require(folder, text, classification, TextModality("text", (1, 1000), (1, 1000), 16)))
+    ends_well(
+        lambda: trial.require(
+            folder, text, classification, TextModality("text", (1, 1000), (1, 1000), 16)
+        )
+    )
 
 
 @drawn("params")
@@ -166,7 +221,9 @@ def test_odd_params(parts: Path, data: st.DataObject) -> None:
             document = params.read_yaml(parts / "params.yaml")
             at: Any = document
             while True:
-                key = data.draw(st.sampled_from([*at] if isinstance(at, dict) else list(range(len(at)))))
+                key = data.draw(
+                    st.sampled_from([*at] if isinstance(at, dict) else list(range(len(at))))
+                )
                 if isinstance(at[key], dict | list) and at[key] and data.draw(st.booleans()):
                     at = at[key]
                     continue
@@ -225,7 +282,9 @@ def test_an_odd_store(parts: Path, data: st.DataObject | None) -> None:
 
 @drawn("git")
 @given(code=st.integers(0, 255), said=st.binary(max_size=80), out=st.binary(max_size=80))
-def test_an_odd_git(tmp_path_factory: pytest.TempPathFactory, code: int, said: bytes, out: bytes) -> None:
+def test_an_odd_git(
+    tmp_path_factory: pytest.TempPathFactory, code: int, said: bytes, out: bytes
+) -> None:
     folder = tmp_path_factory.mktemp("git")
     (folder / "said").write_bytes(said)
     (folder / "out").write_bytes(out)
@@ -244,7 +303,12 @@ def test_the_parts_whole_end_right(parts: Path, tmp_path: Path) -> None:
         folder.mkdir()
         (folder / name).write_bytes(content)
         look_at_table(folder)
-    trial.require(parts / "data/raw/tiny_bert", text, classification, TextModality("text", (1, 1000), (1, 1000), 16))
+    trial.require(
+        parts / "data/raw/tiny_bert",
+        text,
+        classification,
+        TextModality("text", (1, 1000), (1, 1000), 16),
+    )
     read = params.load()
     preflight.look(read, read.tasks)
     tracked.require(Path("data/raw/reviews"))

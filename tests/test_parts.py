@@ -12,24 +12,50 @@ from stages.params.augment import Split
 
 LABELS = ("a", "b", "c")
 FAST = settings(  # examples are small as they are: shrinking takes a minute
-    max_examples=25, deadline=None, derandomize=True, database=None, phases=[Phase.generate], suppress_health_check=[HealthCheck.too_slow]
+    max_examples=25,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    phases=[Phase.generate],
+    suppress_health_check=[HealthCheck.too_slow],
 )
-GROUPS = st.lists(st.tuples(st.sampled_from(LABELS), st.integers(1, 3), st.integers(0, 2), st.sampled_from([None, None, *PARTS])), min_size=24, max_size=60)
-SETTINGS = st.builds(Split, seed=st.integers(0, 2**32 - 1), validation=st.floats(0.05, 0.4), test=st.floats(0.05, 0.4))
+GROUPS = st.lists(
+    st.tuples(
+        st.sampled_from(LABELS),
+        st.integers(1, 3),
+        st.integers(0, 2),
+        st.sampled_from([None, None, *PARTS]),
+    ),
+    min_size=24,
+    max_size=60,
+)
+SETTINGS = st.builds(
+    Split,
+    seed=st.integers(0, 2**32 - 1),
+    validation=st.floats(0.05, 0.4),
+    test=st.floats(0.05, 0.4),
+)
 
 
-def manifest(groups: list[tuple[str, int, int, str | None]], given_parts: bool = True) -> pd.DataFrame:
+def manifest(
+    groups: list[tuple[str, int, int, str | None]], given_parts: bool = True
+) -> pd.DataFrame:
     """Return rows for (label, originals, copies of each, given part of the first original), and enough of every class in every part."""
     rows = []
     used = {part for *_, part in groups if part} if given_parts else set()
-    enough = [(label, 1, 0, part) for label in LABELS for part in [None, None, None, None, *sorted(used)]]
+    enough = [
+        (label, 1, 0, part) for label in LABELS for part in [None, None, None, None, *sorted(used)]
+    ]
     for number, (label, originals, copies, part) in enumerate([*groups, *enough]):
         name = f"{number:04d}-0"
         for i in range(originals):
             source = f"{number:04d}-{i}"
             own = (part if i == 0 else None) if given_parts else None
             made = [source, *(f"{source}+{n}" for n in range(1, copies + 1))]
-            rows += [{"id": made_id, "source_id": source, "group": name, "given_part": own, "y": label} for made_id in made]
+            rows += [
+                {"id": made_id, "source_id": source, "group": name, "given_part": own, "y": label}
+                for made_id in made
+            ]
     return pd.DataFrame(rows)
 
 
@@ -44,7 +70,9 @@ def of_groups(samples: pd.DataFrame, parting: parts.Parting) -> dict[str, str]:
 
 @FAST
 @given(GROUPS, SETTINGS)
-def test_no_group_stands_in_two_parts_and_every_row_is_in_a_part_or_dropped_for_a_reason(groups: list, split: Split) -> None:
+def test_no_group_stands_in_two_parts_and_every_row_is_in_a_part_or_dropped_for_a_reason(
+    groups: list, split: Split
+) -> None:
     samples = manifest(groups)
     found = part(samples, split)
     assert (found.part.groupby(samples["group"]).nunique() <= 1).all()
@@ -56,7 +84,9 @@ def test_no_group_stands_in_two_parts_and_every_row_is_in_a_part_or_dropped_for_
 
 @FAST
 @given(GROUPS, SETTINGS)
-def test_held_out_parts_hold_originals_only_and_train_keeps_its_copies(groups: list, split: Split) -> None:
+def test_held_out_parts_hold_originals_only_and_train_keeps_its_copies(
+    groups: list, split: Split
+) -> None:
     samples = manifest(groups)
     found = part(samples, split)
     copies = samples["id"] != samples["source_id"]
@@ -77,7 +107,9 @@ def test_copies_change_no_part_of_an_original(groups: list, split: Split) -> Non
 
 @FAST
 @given(GROUPS, SETTINGS)
-def test_parts_that_the_data_gives_are_honoured_and_what_repeats_them_is_dropped(groups: list, split: Split) -> None:
+def test_parts_that_the_data_gives_are_honoured_and_what_repeats_them_is_dropped(
+    groups: list, split: Split
+) -> None:
     samples = manifest(groups)
     found = part(samples, split)
     original = samples["id"] == samples["source_id"]
@@ -92,11 +124,24 @@ def test_parts_that_the_data_gives_are_honoured_and_what_repeats_them_is_dropped
 
 
 @FAST
-@given(GROUPS, st.lists(st.tuples(st.sampled_from(LABELS), st.integers(1, 2), st.integers(0, 1), st.none()), max_size=20), SETTINGS)
-def test_adding_rows_moves_no_old_group_but_those_that_had_filled_a_part(groups: list, more: list, split: Split) -> None:
+@given(
+    GROUPS,
+    st.lists(
+        st.tuples(st.sampled_from(LABELS), st.integers(1, 2), st.integers(0, 1), st.none()),
+        max_size=20,
+    ),
+    SETTINGS,
+)
+def test_adding_rows_moves_no_old_group_but_those_that_had_filled_a_part(
+    groups: list, more: list, split: Split
+) -> None:
     old, new = manifest(groups, given_parts=False), manifest([*groups, *more], given_parts=False)
     before, after = part(old, split), part(new, split)
-    moved = {group for group, name in of_groups(old, before).items() if of_groups(new, after)[group] != name}
+    moved = {
+        group
+        for group, name in of_groups(old, before).items()
+        if of_groups(new, after)[group] != name
+    }
     assert moved <= set(before.filled["group"]) | set(after.filled["group"])
 
 
@@ -122,7 +167,9 @@ def test_shares_are_about_those_asked_for_in_every_class() -> None:
 
 def test_another_seed_is_another_split() -> None:
     samples = manifest([(label, 1, 0, None) for label in LABELS for _ in range(200)])
-    one, again, other = (part(samples, Split(seed=seed, validation=0.1, test=0.2)).part for seed in (3, 3, 4))
+    one, again, other = (
+        part(samples, Split(seed=seed, validation=0.1, test=0.2)).part for seed in (3, 3, 4)
+    )
     assert one.equals(again)
     assert 0.3 < (one != other).mean() < 0.6  # two draws at these shares differ in .46 of the rows
 
@@ -131,12 +178,16 @@ def test_a_part_that_a_class_would_lack_is_filled_and_the_group_is_named() -> No
     samples = manifest([])
     found = part(samples, Split(seed=3, validation=0.01, test=0.01))
     assert set(found.filled["part"]) == {"validation", "test"}
-    assert all(of_groups(samples, found)[row.group] == row.part for row in found.filled.itertuples())
+    assert all(
+        of_groups(samples, found)[row.group] == row.part for row in found.filled.itertuples()
+    )
     assert (pd.crosstab(samples["y"], found.part) >= 1).all(axis=None)
 
 
 def test_a_class_with_too_few_groups_is_refused_by_its_name() -> None:
-    samples = manifest([("rare\n", 3, 2, None), ("rare\n", 1, 0, None)])  # two groups for three parts
+    samples = manifest(
+        [("rare\n", 3, 2, None), ("rare\n", 1, 0, None)]
+    )  # two groups for three parts
     with pytest.raises(DataError, match=r"parts: \w+ has no row of rare\\n"):
         part(samples, Split(seed=3, validation=0.2, test=0.2))
 
@@ -150,7 +201,11 @@ def test_a_draw_is_the_same_every_time_and_in_range(seed: int, name: str) -> Non
 
 def test_draws_for_two_purposes_two_seeds_or_two_names_are_independent() -> None:
     names = [str(i) for i in range(4000)]
-    columns = {(p, s): [draws.uniform(p, s, name) for name in names] for p in ("part", "chosen") for s in (7, 8)}
+    columns = {
+        (p, s): [draws.uniform(p, s, name) for name in names]
+        for p in ("part", "chosen")
+        for s in (7, 8)
+    }
     drawn = pd.DataFrame(columns)
     off_diagonal = drawn.corr().to_numpy()[~pd.DataFrame(drawn.corr()).eq(1.0).to_numpy()]
     assert len(off_diagonal) == 12

@@ -27,7 +27,9 @@ from tests.conftest import ROOT
 
 LIMITS = Limits(least_side=8, most_side=1000, most_pixels=500_000)
 HEIGHT, WIDTH = 24, 40
-CORNERS = np.array([[(200, 30, 40), (40, 180, 60)], [(30, 60, 210), (230, 220, 50)]], np.uint8)  # red, green; blue, yellow
+CORNERS = np.array(
+    [[(200, 30, 40), (40, 180, 60)], [(30, 60, 210), (230, 220, 50)]], np.uint8
+)  # red, green; blue, yellow
 RGB = CORNERS.repeat(HEIGHT // 2, 0).repeat(WIDTH // 2, 1)
 GREY = np.tile(np.linspace(0, 255, WIDTH).round().astype(np.uint8), (HEIGHT, 1))
 RAMP = np.tile(np.linspace(0, 65535, WIDTH).round().astype(np.uint16), (HEIGHT, 1))
@@ -58,17 +60,31 @@ def chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
-def png(width: int, height: int, *chunks: bytes, depth: int = 8, colour: int = 0, rows: bytes = b"") -> bytes:
+def png(
+    width: int, height: int, *chunks: bytes, depth: int = 8, colour: int = 0, rows: bytes = b""
+) -> bytes:
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + header + b"".join(chunks) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + header
+        + b"".join(chunks)
+        + chunk(b"IDAT", zlib.compress(rows))
+        + chunk(b"IEND", b"")
+    )
 
 
-def tiff(grey: Any, bits: int, photometric: int = 1, kind: int = 1, data: bytes | None = None) -> bytes:
+def tiff(
+    grey: Any, bits: int, photometric: int = 1, kind: int = 1, data: bytes | None = None
+) -> bytes:
     """Return a TIFF of one strip, which Pillow itself may be unable to write."""
     data = data or grey.tobytes()
     tags = [(256, grey.shape[1]), (257, grey.shape[0]), (258, bits), (259, 1), (262, photometric), (273, 8), (277, 1), (278, grey.shape[0]), (279, len(data)),
             (339, kind)]  # fmt: skip
-    directory = struct.pack("<H", len(tags)) + b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags) + bytes(4)
+    directory = (
+        struct.pack("<H", len(tags))
+        + b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+        + bytes(4)
+    )
     return struct.pack("<2sHI", b"II", 42, 8 + len(data)) + data + directory
 
 
@@ -81,11 +97,17 @@ ALPHA = np.tile(np.linspace(0, 255, WIDTH).round().astype(np.uint8), (HEIGHT, 1)
 PALETTE = COLOUR.quantize(4, dither=Image.Dither.NONE)
 SEEN_THROUGH = int(np.asarray(PALETTE)[0, 0])  # the palette's number of the red corner
 HOLED = np.where((RGB[0, 0] == RGB).all(2)[..., None], np.uint8(255), RGB)
-CMYK = Image.fromarray(np.dstack([255 - RGB, np.zeros((HEIGHT, WIDTH), np.uint8)]), "CMYK")  # K = 0: R = 255 - C
-LAB = ImageCms.profileToProfile(COLOUR, ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"), outputMode="LAB")
+CMYK = Image.fromarray(
+    np.dstack([255 - RGB, np.zeros((HEIGHT, WIDTH), np.uint8)]), "CMYK"
+)  # K = 0: R = 255 - C
+LAB = ImageCms.profileToProfile(
+    COLOUR, ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"), outputMode="LAB"
+)
 TWELVE = np.tile(np.linspace(0, 4095, WIDTH).round().astype(np.uint16), (HEIGHT, 1))
 ROWS16 = b"".join(b"\0" + row.astype(">u2").tobytes() for row in RAMP)
-PACKED12 = b"".join(bytes([a >> 4, (a & 15) << 4 | b >> 8, b & 255]) for a, b in TWELVE.reshape(-1, 2).tolist())
+PACKED12 = b"".join(
+    bytes([a >> 4, (a & 15) << 4 | b >> 8, b & 255]) for a, b in TWELVE.reshape(-1, 2).tolist()
+)
 
 # What is stored, what a person sees, and by how many of 255 levels they may differ (0 where nothing is lost).
 KNOWN: dict[str, tuple[bytes, Any, int]] = {
@@ -152,8 +174,14 @@ def refusal(path: Path, limits: Limits = LIMITS) -> PictureError:
 @pytest.mark.parametrize("name", KNOWN)
 def test_a_picture_has_the_pixels_that_a_person_sees(name: str, write: Callable[..., Path]) -> None:
     data, seen, tolerance = KNOWN[name]
-    picture = pictures.read(write(data), LIMITS)  # every file is named .jpg: the content says what it is
-    assert (picture.rgb.shape, picture.rgb.dtype, picture.note) == ((HEIGHT, WIDTH, 3), np.uint8, None)
+    picture = pictures.read(
+        write(data), LIMITS
+    )  # every file is named .jpg: the content says what it is
+    assert (picture.rgb.shape, picture.rgb.dtype, picture.note) == (
+        (HEIGHT, WIDTH, 3),
+        np.uint8,
+        None,
+    )
     assert np.abs(picture.rgb.astype(int) - seen).max() <= tolerance
     assert picture.rgb.flags.c_contiguous
     assert not picture.rgb.flags.writeable
@@ -161,11 +189,15 @@ def test_a_picture_has_the_pixels_that_a_person_sees(name: str, write: Callable[
 
 def test_a_16_bit_ramp_keeps_its_mean(write: Callable[..., Path]) -> None:
     """Pillow 13's convert("RGB") cuts at 255, and gives a mean of 252."""
-    assert pictures.read(write(KNOWN["png 16-bit grey"][0]), LIMITS).rgb.mean() == pytest.approx(127.5, abs=0.5)
+    assert pictures.read(write(KNOWN["png 16-bit grey"][0]), LIMITS).rgb.mean() == pytest.approx(
+        127.5, abs=0.5
+    )
 
 
 @pytest.mark.parametrize("values", [[-1.0, 0.5], [0.0, 200.0], [0.0, float("nan")]])
-def test_values_without_an_agreed_white_are_refused(values: list[float], write: Callable[..., Path]) -> None:
+def test_values_without_an_agreed_white_are_refused(
+    values: list[float], write: Callable[..., Path]
+) -> None:
     ramp = np.resize(np.array(values, np.float32), (16, 16))
     error = refusal(write(tiff(ramp, 32, kind=3)))
     assert error.code == "unknown_scale"
@@ -174,7 +206,9 @@ def test_values_without_an_agreed_white_are_refused(values: list[float], write: 
 
 @pytest.mark.parametrize("number", TURNED)
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
-def test_a_picture_is_turned_as_its_exif_says(kind: str, number: int, write: Callable[..., Path]) -> None:
+def test_a_picture_is_turned_as_its_exif_says(
+    kind: str, number: int, write: Callable[..., Path]
+) -> None:
     exact = {"JPEG": {"quality": 95, "subsampling": 0}, "WEBP": {"lossless": True}}.get(kind, {})
     rgb = pictures.read(write(encoded(COLOUR, kind, exif=orientation(number), **exact)), LIMITS).rgb
     assert rgb.shape == TURNED[number].shape
@@ -182,16 +216,22 @@ def test_a_picture_is_turned_as_its_exif_says(kind: str, number: int, write: Cal
 
 
 @pytest.mark.parametrize("kind", ANIMATED)
-def test_of_several_frames_the_first_is_read_and_a_note_says_so(kind: str, write: Callable[..., Path]) -> None:
+def test_of_several_frames_the_first_is_read_and_a_note_says_so(
+    kind: str, write: Callable[..., Path]
+) -> None:
     picture = pictures.read(write(ANIMATED[kind]), LIMITS)
     assert (picture.rgb == RGB).all()
     assert picture.note == "first of 3 frames"
 
 
 def test_a_preview_in_a_jpeg_is_no_frame(write: Callable[..., Path]) -> None:
-    picture = pictures.read(write(encoded(COLOUR, "MPO", save_all=True, append_images=[FRAMES[1]], quality=95)), LIMITS)
+    picture = pictures.read(
+        write(encoded(COLOUR, "MPO", save_all=True, append_images=[FRAMES[1]], quality=95)), LIMITS
+    )
     assert picture.note is None
-    assert np.abs(picture.rgb.astype(int) - RGB).mean() <= 5  # colours at the edges are shared by two pixels
+    assert (
+        np.abs(picture.rgb.astype(int) - RGB).mean() <= 5
+    )  # colours at the edges are shared by two pixels
 
 
 NO_PICTURE = {
@@ -207,7 +247,9 @@ NO_PICTURE = {
 
 
 @pytest.mark.parametrize("name", NO_PICTURE)
-def test_what_is_no_picture_is_refused_whatever_its_name(name: str, write: Callable[..., Path]) -> None:
+def test_what_is_no_picture_is_refused_whatever_its_name(
+    name: str, write: Callable[..., Path]
+) -> None:
     error = refusal(write(NO_PICTURE[name], "picture.jpg"))
     assert error.code == "not_a_picture"
     assert "JPEG, PNG, WEBP, GIF, BMP, TIFF" in error.reason
@@ -222,14 +264,26 @@ def test_no_other_plug_in_of_pillow_is_ever_loaded(tmp_path: Path) -> None:
         "found = list(pictures.each(sorted(Path(sys.argv[1]).iterdir()), work, 1))\n"
         "print(len(found), [m for m in ('Eps', 'Psd', 'Pdf', 'Ico', 'Jpeg2K') if f'PIL.{m}ImagePlugin' in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code, tmp_path], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code, tmp_path], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     assert done.stdout == f"{len(NO_PICTURE) + 1} []\n"
 
 
-def test_each_refusal_states_the_fact_and_the_limit(tmp_path: Path, write: Callable[..., Path]) -> None:
+def test_each_refusal_states_the_fact_and_the_limit(
+    tmp_path: Path, write: Callable[..., Path]
+) -> None:
     small, wide = encoded(COLOUR.resize((7, 300)), "PNG"), encoded(COLOUR.resize((1001, 9)), "PNG")
-    found = [refusal(write(data)) for data in (small, wide, encoded(COLOUR.resize((900, 800)), "BMP"), b"")]
-    found += [refusal(tmp_path), refusal(tmp_path / "none.png"), refusal(tmp_path / "a\0b"), refusal(write(small) / "below")]
+    found = [
+        refusal(write(data))
+        for data in (small, wide, encoded(COLOUR.resize((900, 800)), "BMP"), b"")
+    ]
+    found += [
+        refusal(tmp_path),
+        refusal(tmp_path / "none.png"),
+        refusal(tmp_path / "a\0b"),
+        refusal(write(small) / "below"),
+    ]
     assert [(e.code, e.reason) for e in found[:-2]] == [
         ("too_small", "7 x 300 pixels, each side at least 8"),
         ("too_large", "1,001 x 9 pixels, each side at most 1,000"),
@@ -247,12 +301,23 @@ def test_a_pack_holds_pictures_as_they_are_and_each_fault_of_it_is_named(tmp_pat
         pictures.pack([("1.png", one), ("2.png", two)], path)
     pack = tmp_path / "pack.zip"
     assert pack.read_bytes() == (tmp_path / "again.zip").read_bytes()
-    found = list(pictures.each([pack / "1.png", pack / "2.png"] * 20, partial(pictures.read, limits=LIMITS), 2))
-    assert all(not isinstance(of, PictureError) and np.array_equal(of.rgb, (RGB, three(GREY))[i % 2]) for i, of in enumerate(found))
+    found = list(
+        pictures.each(
+            [pack / "1.png", pack / "2.png"] * 20, partial(pictures.read, limits=LIMITS), 2
+        )
+    )
+    assert all(
+        not isinstance(of, PictureError) and np.array_equal(of.rgb, (RGB, three(GREY))[i % 2])
+        for i, of in enumerate(found)
+    )
 
     pictures.pack([("1.png", two)], pack)
-    assert np.array_equal(pictures.read(pack / "1.png", LIMITS).rgb, three(GREY)), "written anew, it is read anew"
-    assert (of := refusal(pack / "2.png")).code == "missing_file" and of.reason == "is not in pack.zip"
+    assert np.array_equal(pictures.read(pack / "1.png", LIMITS).rgb, three(GREY)), (
+        "written anew, it is read anew"
+    )
+    assert (
+        of := refusal(pack / "2.png")
+    ).code == "missing_file" and of.reason == "is not in pack.zip"
     pack.write_bytes(pack.read_bytes()[:-9])
     assert refusal(pack / "1.png").code == "unreadable"
     with zipfile.ZipFile(pack, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -260,13 +325,21 @@ def test_a_pack_holds_pictures_as_they_are_and_each_fault_of_it_is_named(tmp_pat
     assert "compressed" in refusal(pack / "1.png").reason
     (tmp_path / "folder.zip").mkdir()
     (tmp_path / "folder.zip/1.png").write_bytes(one)
-    assert np.array_equal(pictures.read(tmp_path / "folder.zip/1.png", LIMITS).rgb, RGB), "a folder of a user's may have such a name"
+    assert np.array_equal(pictures.read(tmp_path / "folder.zip/1.png", LIMITS).rgb, RGB), (
+        "a folder of a user's may have such a name"
+    )
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_no_descriptor_is_left_open(tmp_path: Path, write: Callable[..., Path]) -> None:
     before = sorted(p.name for p in Path("/proc/self/fd").iterdir())
-    for path in (tmp_path, Path("/dev/zero"), write(b"", "empty"), write(KNOWN["jpeg"][0][:500], "cut"), write(BOMBS["png"], "bomb")):
+    for path in (
+        tmp_path,
+        Path("/dev/zero"),
+        write(b"", "empty"),
+        write(KNOWN["jpeg"][0][:500], "cut"),
+        write(BOMBS["png"], "bomb"),
+    ):
         refusal(path)
     pictures.read(write(ANIMATED["TIFF"]), LIMITS)
     assert sorted(p.name for p in Path("/proc/self/fd").iterdir()) == before
@@ -297,13 +370,22 @@ BOMBS = {
     "png of 100 million pixels": png(10_000, 10_000),
     "gif": b"GIF89a" + struct.pack("<HH", 60_000, 60_000) + KNOWN["gif"][0][10:],
     "bmp": KNOWN["bmp"][0][:18] + struct.pack("<ii", 60_000, 60_000) + KNOWN["bmp"][0][26:],
-    "webp": b"RIFF" + struct.pack("<I", 22) + b"WEBPVP8X" + struct.pack("<I", 10) + bytes(4) + b"\x5f\xea\0" * 2,
-    "tiff": tiff(RAMP, 16).replace(struct.pack("<HHII", 256, 4, 1, WIDTH), struct.pack("<HHII", 256, 4, 1, 60_000)),
+    "webp": b"RIFF"
+    + struct.pack("<I", 22)
+    + b"WEBPVP8X"
+    + struct.pack("<I", 10)
+    + bytes(4)
+    + b"\x5f\xea\0" * 2,
+    "tiff": tiff(RAMP, 16).replace(
+        struct.pack("<HHII", 256, 4, 1, WIDTH), struct.pack("<HHII", 256, 4, 1, 60_000)
+    ),
 }
 
 
 @pytest.mark.parametrize("name", BOMBS)
-def test_a_header_that_claims_too_much_is_refused_before_memory_is_taken(name: str, write: Callable[..., Path]) -> None:
+def test_a_header_that_claims_too_much_is_refused_before_memory_is_taken(
+    name: str, write: Callable[..., Path]
+) -> None:
     code = (
         "import resource, sys; from pathlib import Path; from stages.modalities.image import pictures\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
@@ -311,12 +393,20 @@ def test_a_header_that_claims_too_much_is_refused_before_memory_is_taken(name: s
         "except pictures.PictureError as error: print(error.code)\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000)"
     )
-    done = subprocess.run([sys.executable, "-W", "always", "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-W", "always", "-c", code],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert done.stdout == "too_large\nTrue\n"
     assert done.stderr == ""
 
 
-@pytest.mark.parametrize("name", ["jpeg", "png", "webp lossless", "gif", "bmp", "tiff", "tiff lzw", "tiff group 4"])
+@pytest.mark.parametrize(
+    "name", ["jpeg", "png", "webp lossless", "gif", "bmp", "tiff", "tiff lzw", "tiff group 4"]
+)
 def test_a_file_that_was_cut_is_refused_or_whole(name: str, write: Callable[..., Path]) -> None:
     """A cut behind the last pixel (a check sum, an end mark) loses nothing; any other is refused, never read as grey."""
     data = KNOWN[name][0]
@@ -332,10 +422,17 @@ def test_a_file_that_was_cut_is_refused_or_whole(name: str, write: Callable[...,
     assert refusal(write(data[: len(data) // 2])).code in {"truncated", "broken", "not_a_picture"}
 
 
-def test_broken_bytes_cost_a_row_and_say_nothing(write: Callable[..., Path], capfd: pytest.CaptureFixture[str]) -> None:
+def test_broken_bytes_cost_a_row_and_say_nothing(
+    write: Callable[..., Path], capfd: pytest.CaptureFixture[str]
+) -> None:
     """1,500 altered files; BAD_BYTES comes of 120,000 and more. A bug of ours must not pass as a bad file."""
     exif = encoded(COLOUR, "JPEG", exif=orientation(6))
-    originals = [*(data for data, _, _ in KNOWN.values()), *ANIMATED.values(), exif, encoded(COLOUR, "WEBP", exif=orientation(6))]
+    originals = [
+        *(data for data, _, _ in KNOWN.values()),
+        *ANIMATED.values(),
+        exif,
+        encoded(COLOUR, "WEBP", exif=orientation(6)),
+    ]
     draw = random.Random(1)
     codes = set()
     with warnings.catch_warnings(record=True) as said:
@@ -343,8 +440,14 @@ def test_broken_bytes_cost_a_row_and_say_nothing(write: Callable[..., Path], cap
         for _ in range(1500):
             data = bytearray(draw.choice(originals))
             for _ in range(draw.choice([1, 1, 2, 4, 10])):
-                at = draw.randrange(min(len(data), 200)) if draw.random() < 0.6 else draw.randrange(len(data))
-                data[at] = draw.choice([0, 255, 127, 128, draw.randrange(256), data[at] ^ 1 << draw.randrange(8)])
+                at = (
+                    draw.randrange(min(len(data), 200))
+                    if draw.random() < 0.6
+                    else draw.randrange(len(data))
+                )
+                data[at] = draw.choice(
+                    [0, 255, 127, 128, draw.randrange(256), data[at] ^ 1 << draw.randrange(8)]
+                )
             try:
                 pictures.read(write(bytes(data)), LIMITS)
             except PictureError as error:
@@ -355,8 +458,12 @@ def test_broken_bytes_cost_a_row_and_say_nothing(write: Callable[..., Path], cap
     assert capfd.readouterr().err == ""  # libtiff writes there by itself
 
 
-def test_an_animated_gif_that_ends_in_the_head_of_its_second_frame_is_refused(write: Callable[..., Path]) -> None:
-    head = ANIMATED["GIF"].index(b",", ANIMATED["GIF"].index(b"\x21\xf9", len(ANIMATED["GIF"]) // 3))
+def test_an_animated_gif_that_ends_in_the_head_of_its_second_frame_is_refused(
+    write: Callable[..., Path],
+) -> None:
+    head = ANIMATED["GIF"].index(
+        b",", ANIMATED["GIF"].index(b"\x21\xf9", len(ANIMATED["GIF"]) // 3)
+    )
     assert refusal(write(ANIMATED["GIF"][: head + 10])).reason.startswith("IndexError")
 
 
@@ -387,7 +494,9 @@ def shade(path: Path, sleep: float) -> tuple[str, int]:
 def test_pictures_come_in_order_whoever_reads_them(workers: int | None, tmp_path: Path) -> None:
     paths = [tmp_path / f"{draw}.png" for draw in random.Random(1).sample(range(1000), 100)]
     for number, path in enumerate(paths):
-        path.write_bytes(b"no picture" if number == 30 else encoded(Image.new("L", (8, 8), number), "PNG"))
+        path.write_bytes(
+            b"no picture" if number == 30 else encoded(Image.new("L", (8, 8), number), "PNG")
+        )
     found = list(pictures.each(iter(paths), partial(shade, sleep=0.002), workers))
     bad = found.pop(30)
     assert isinstance(bad, PictureError)
@@ -396,7 +505,9 @@ def test_pictures_come_in_order_whoever_reads_them(workers: int | None, tmp_path
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3])
-def test_a_bug_in_the_work_ends_the_run_with_its_traceback(workers: int, write: Callable[..., Path]) -> None:
+def test_a_bug_in_the_work_ends_the_run_with_its_traceback(
+    workers: int, write: Callable[..., Path]
+) -> None:
     with pytest.raises(TypeError):
         list(pictures.each([write(KNOWN["png"][0])], partial(shade, sleep=None), workers))  # type: ignore[arg-type]
 
@@ -417,7 +528,9 @@ def test_paths_are_taken_as_results_are_used(write: Callable[..., Path]) -> None
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_worker_processes_end_with_a_parent_that_is_killed(write: Callable[..., Path], tmp_path: Path) -> None:
+def test_worker_processes_end_with_a_parent_that_is_killed(
+    write: Callable[..., Path], tmp_path: Path
+) -> None:
     code = (
         "import itertools, os; from pathlib import Path; from functools import partial\n"
         "from stages.modalities.image import pictures; from tests.test_pictures import shade\n"
@@ -434,7 +547,10 @@ def test_worker_processes_end_with_a_parent_that_is_killed(write: Callable[..., 
         count = 0
         for process in Path("/proc").glob("[0-9]*"):
             try:
-                count += mark in (process / "environ").read_bytes() and b"Z" not in (process / "stat").read_bytes().rpartition(b")")[2].split()[0]
+                count += (
+                    mark in (process / "environ").read_bytes()
+                    and b"Z" not in (process / "stat").read_bytes().rpartition(b")")[2].split()[0]
+                )
             except OSError:
                 continue
         return count

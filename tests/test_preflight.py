@@ -17,8 +17,15 @@ from tests.conftest import ROOT, Project
 
 WHOLE = "schema: '2.0'\nstages:\n  split@tiny:\n    cmd: python -m stages.split tiny\n"
 PRIVATE = ["unshare", "--map-root-user", "--mount"]  # a mount that ends with the command
-ALLOWED = subprocess.run([*PRIVATE, "--pid", "--fork", "true"], capture_output=True, check=False).returncode == 0
-namespaces = pytest.mark.skipif(not ALLOWED, reason="this machine lets its users make no namespaces")
+ALLOWED = (
+    subprocess.run(
+        [*PRIVATE, "--pid", "--fork", "true"], capture_output=True, check=False
+    ).returncode
+    == 0
+)
+namespaces = pytest.mark.skipif(
+    not ALLOWED, reason="this machine lets its users make no namespaces"
+)
 PREFLIGHT = [sys.executable, "-m", "stages.project.preflight"]
 
 
@@ -48,9 +55,14 @@ def test_the_copy_follows_a_lock_file_that_is_whole(here: Path) -> None:
         assert preflight.KEPT.read_text() == text
 
 
-def test_a_damaged_lock_file_without_a_copy_or_in_the_midst_of_a_merge_is_a_person_s_to_choose(here: Path) -> None:
+def test_a_damaged_lock_file_without_a_copy_or_in_the_midst_of_a_merge_is_a_person_s_to_choose(
+    here: Path,
+) -> None:
     Path("dvc.lock").write_text("")
-    with pytest.raises(DagError, match=r"dvc.lock: cannot be read \(0 bytes\), and no copy is kept; remove it, or `git checkout dvc.lock`"):
+    with pytest.raises(
+        DagError,
+        match=r"dvc.lock: cannot be read \(0 bytes\), and no copy is kept; remove it, or `git checkout dvc.lock`",
+    ):
         preflight.mend()
     Path("dvc.lock").write_text(WHOLE)
     preflight.mend()
@@ -61,7 +73,9 @@ def test_a_damaged_lock_file_without_a_copy_or_in_the_midst_of_a_merge_is_a_pers
     assert Path("dvc.lock").read_text() == merging
 
 
-@pytest.mark.parametrize(("text", "kept"), [("", False), ('{"read": {', False), ('{"read": {}, "write": {}}', True)])
+@pytest.mark.parametrize(
+    ("text", "kept"), [("", False), ('{"read": {', False), ('{"read": {}, "write": {}}', True)]
+)
 def test_a_list_of_locks_that_dvc_cannot_read_is_removed(here: Path, text: str, kept: bool) -> None:
     preflight.RWLOCK.parent.mkdir(parents=True)
     preflight.RWLOCK.write_text(text)
@@ -72,23 +86,34 @@ def test_a_list_of_locks_that_dvc_cannot_read_is_removed(here: Path, text: str, 
 def test_the_holder_of_a_lock_is_named_and_remembered(here: Path) -> None:
     taken = "from stages.contract.locks import Lock\nwith Lock(Path('held'), run='r1'): print(1, flush=True); time.sleep(60)"
     holder = f"import time; from pathlib import Path; {taken}"
-    with subprocess.Popen([sys.executable, "-c", holder], env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", holder],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+    ) as process:
         assert process.stdout and process.stdout.readline()
         with (
-            pytest.raises(BusyError, match=rf"held/lock: process {process.pid} on \S+ holds it since \S+ \(-c\); wait for it, or stop it"),
+            pytest.raises(
+                BusyError,
+                match=rf"held/lock: process {process.pid} on \S+ holds it since \S+ \(-c\); wait for it, or stop it",
+            ),
             locks.Lock(Path("held")),
         ):
             pass
         assert locks.lives(locks.process(process.pid))
         process.kill()
-        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # dead, but not taken from the table of processes
+        os.waitid(
+            os.P_PID, process.pid, os.WEXITED | os.WNOWAIT
+        )  # dead, but not taken from the table of processes
         with (lock := locks.Lock(Path("held"))):
             assert lock.before["run"] == "r1"
             assert not locks.lives(lock.before)
     with (lock := locks.Lock(Path("held"))):
         assert lock.before["pid"] == os.getpid()
         assert locks.lives(lock.before)
-        assert not locks.lives(lock.before | {"started": lock.before["started"] - 1}), "another process of the same number"
+        assert not locks.lives(lock.before | {"started": lock.before["started"] - 1}), (
+            "another process of the same number"
+        )
     assert not locks.lives(locks.process(os.getpid()) | {"host": "elsewhere"})
 
 
@@ -102,7 +127,10 @@ def test_a_second_run_in_another_namespace_of_processes_sees_the_lock(here: Path
         done = subprocess.run(other, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 1
         assert f"BusyError: held/lock: process {os.getpid()} on" in done.stderr
-    assert subprocess.run(other, env=environment, capture_output=True, text=True, check=True).stdout == "in\n"
+    assert (
+        subprocess.run(other, env=environment, capture_output=True, text=True, check=True).stdout
+        == "in\n"
+    )
 
 
 def small(project: Project, size: str, *command: str) -> subprocess.CompletedProcess[str]:
@@ -127,11 +155,25 @@ def test_a_disk_without_room_is_named_with_its_bytes_before_dvc_starts(project: 
 
 
 @namespaces
-def test_a_disk_that_is_full_is_said_of_the_registry_without_its_statement(project: Project) -> None:
+def test_a_disk_that_is_full_is_said_of_the_registry_without_its_statement(
+    project: Project,
+) -> None:
     code = "from stages.registry import registered\nfrom stages.contract.errors import told\nwith told(): registered.champion('nobody')"
-    done = small(project, "60m", "sh", "-c", 'cat /dev/zero > ballast; exec "$@"', "sh", sys.executable, "-c", code)
+    done = small(
+        project,
+        "60m",
+        "sh",
+        "-c",
+        'cat /dev/zero > ballast; exec "$@"',
+        "sh",
+        sys.executable,
+        "-c",
+        code,
+    )
     assert done.returncode == 4, done.stderr
-    assert done.stderr.splitlines()[-1].endswith("mlflow.db: (sqlite3.OperationalError) database or disk is full; see that it is up, and repeat")
+    assert done.stderr.splitlines()[-1].endswith(
+        "mlflow.db: (sqlite3.OperationalError) database or disk is full; see that it is up, and repeat"
+    )
 
 
 @namespaces
@@ -140,7 +182,10 @@ def test_a_folder_that_cannot_be_written_to_is_named(project: Project) -> None:
     script = f'mount --bind "{root}" "{root}" && mount -o remount,bind,ro "{root}" && cd "{root}" && exec "$@"'
     done = project.run(*PRIVATE, "sh", "-c", script, "sh", *PREFLIGHT, ok=False)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == f"refit: {root}/data/.work: Read-only file system; the project's folder must be one that this user can write to\n"
+    assert (
+        done.stderr
+        == f"refit: {root}/data/.work: Read-only file system; the project's folder must be one that this user can write to\n"
+    )
 
 
 def test_a_pipe_among_the_data_is_named_before_dvc_would_hang_on_it(project: Project) -> None:
@@ -165,7 +210,10 @@ def test_two_tasks_that_run_at_once_need_room_for_both(here: Path) -> None:
 def test_what_a_stopped_fine_tuning_left_counts_as_room(here: Path) -> None:
     from stages.contract import settings
 
-    params, left = settings.load(ROOT / "params.yaml"), Path("data/.work/finetune/one/checkpoints/abc/checkpoint-1/optimizer.pt")
+    params, left = (
+        settings.load(ROOT / "params.yaml"),
+        Path("data/.work/finetune/one/checkpoints/abc/checkpoint-1/optimizer.pt"),
+    )
     left.parent.mkdir(parents=True)
     with left.open("wb") as file:
         file.truncate(20 * preflight.LEAST)  # a hole: it takes no room
@@ -176,8 +224,14 @@ def test_what_a_stopped_fine_tuning_left_counts_as_room(here: Path) -> None:
 
 
 @pytest.mark.parametrize("evil", ["x; touch PWNED; #", "$(touch PWNED)"])
-def test_a_name_in_params_yaml_runs_nothing_in_the_shell_of_a_bare_dvc_repro(project: Project, evil: str) -> None:
-    project.params(lambda p: p["sources"].update({evil: {"origin": {"name": "package"}, "format": {"name": "as_is"}, "licence": "none"}}))
+def test_a_name_in_params_yaml_runs_nothing_in_the_shell_of_a_bare_dvc_repro(
+    project: Project, evil: str
+) -> None:
+    project.params(
+        lambda p: p["sources"].update(
+            {evil: {"origin": {"name": "package"}, "format": {"name": "as_is"}, "licence": "none"}}
+        )
+    )
     said = project.repro(ok=False)
     assert said.returncode
     assert not list(project.root.rglob("PWNED"))
@@ -198,17 +252,26 @@ def test_a_command_has_the_project_for_itself_until_it_ends(project: Project) ->
     assert project.run(*PREFLIGHT, "echo", "free").stdout == "free\n"
 
 
-def test_a_stage_that_runs_is_known_before_dvc_takes_its_outputs_away(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stage_that_runs_is_known_before_dvc_takes_its_outputs_away(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(project.root)
     params = settings.load()
-    with locks.Lock(Path("data/.work/finetune/tiny")), pytest.raises(BusyError, match=r"data/.work/finetune/tiny/lock: process \d+"):
+    with (
+        locks.Lock(Path("data/.work/finetune/tiny")),
+        pytest.raises(BusyError, match=r"data/.work/finetune/tiny/lock: process \d+"),
+    ):
         preflight.look(params, params.tasks)
     assert preflight.look(params, params.tasks) == []
 
 
-def test_a_project_that_was_moved_keeps_dvc_s_state_in_its_own_folder(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_project_that_was_moved_keeps_dvc_s_state_in_its_own_folder(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(project.root)
     config = Path(".dvc/config.local")
     config.write_text("[core]\n    site_cache_dir = /somewhere/else/.dvc/site\n")
-    assert preflight.mend() == [f"{config}: named /somewhere/else/.dvc/site, from where the project was moved; names {project.root}/.dvc/site now"]
+    assert preflight.mend() == [
+        f"{config}: named /somewhere/else/.dvc/site, from where the project was moved; names {project.root}/.dvc/site now"
+    ]
     assert preflight.mend() == []

@@ -19,10 +19,14 @@ def clock(step: float) -> Iterator[float]:
 
 def followed(count: int, seconds_each: float) -> None:
     ticks = clock(seconds_each)
-    assert list(progress.follow(range(count), "encode", count, clock=lambda: next(ticks))) == list(range(count))
+    assert list(progress.follow(range(count), "encode", count, clock=lambda: next(ticks))) == list(
+        range(count)
+    )
 
 
-def test_long_work_says_every_ten_seconds_how_much_is_left(capsys: pytest.CaptureFixture[str]) -> None:
+def test_long_work_says_every_ten_seconds_how_much_is_left(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     followed(2600, 0.01)
     assert capsys.readouterr().out.splitlines() == [
         "encode: 200 of 2,600 rows, about 24 s left",
@@ -40,7 +44,17 @@ def test_work_of_less_than_ten_seconds_says_nothing(capsys: pytest.CaptureFixtur
 
 @pytest.mark.parametrize(
     ("seconds", "words"),
-    [(0.2, "1 s"), (14.4, "14 s"), (89, "89 s"), (95, "2 min"), (3000, "50 min"), (4790, "80 min"), (5000, "83 min"), (5500, "1 h 30 min"), (7190, "2 h")],
+    [
+        (0.2, "1 s"),
+        (14.4, "14 s"),
+        (89, "89 s"),
+        (95, "2 min"),
+        (3000, "50 min"),
+        (4790, "80 min"),
+        (5000, "83 min"),
+        (5500, "1 h 30 min"),
+        (7190, "2 h"),
+    ],
 )
 def test_durations_are_said_as_a_person_says_them(seconds: float, words: str) -> None:
     assert progress.spell(seconds) == words
@@ -49,7 +63,14 @@ def test_durations_are_said_as_a_person_says_them(seconds: float, words: str) ->
 def test_a_terminal_gets_a_bar_and_no_line() -> None:
     script = "from stages.contract import progress; t = iter(range(0, 99, 3)); list(progress.follow(range(9), 'encode', 9, clock=lambda: next(t)))"
     ours, theirs = pty.openpty()
-    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, stderr=theirs, check=True, env=os.environ | {"TERM": "xterm"})
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+        check=True,
+        env=os.environ | {"TERM": "xterm"},
+    )
     os.close(theirs)
     shown = os.read(ours, 65536).decode()
     assert done.stdout == b""

@@ -95,7 +95,9 @@ def moves() -> list[tuple[int | None, int | None]]:
 
 
 def test_registering_the_same_bytes_again_makes_no_second_version(store: Path) -> None:
-    first, again, other = (register("tiny", score, store / "made").number for score in (0.5, 0.5, 0.7))
+    first, again, other = (
+        register("tiny", score, store / "made").number for score in (0.5, 0.5, 0.7)
+    )
     assert (first, again, other) == (1, 1, 2)
     assert len(client().search_runs([client().get_experiment_by_name("tiny").experiment_id])) == 2
 
@@ -103,7 +105,11 @@ def test_registering_the_same_bytes_again_makes_no_second_version(store: Path) -
 def test_of_two_promotions_at_once_the_better_version_stays_champion(store: Path) -> None:
     """Two processes have both read the champion before either decides; without the second reading the last one wins."""
     found = races(4, store / "made")
-    assert (found["better_version_is_champion"], found["processes_ended_cleanly"], found["moves_outside_refit"]) == (4, 2, 0)
+    assert (
+        found["better_version_is_champion"],
+        found["processes_ended_cleanly"],
+        found["moves_outside_refit"],
+    ) == (4, 2, 0)
     assert found["judged_anew"] >= 4
 
 
@@ -135,7 +141,10 @@ def test_a_model_is_found_among_any_number(third: Path) -> None:
     for i in range(101):
         client().create_registered_model(f"a{i:03}")
     assert len(history("tiny").moves) == 3
-    with pytest.raises(RegistryError, match=r"nothing: the registry has no model of this name; it has: a000, a001, .*, a099$"):
+    with pytest.raises(
+        RegistryError,
+        match=r"nothing: the registry has no model of this name; it has: a000, a001, .*, a099$",
+    ):
         history("nothing")
 
 
@@ -144,7 +153,10 @@ def test_judging_the_champion_again_is_no_move_and_no_use(third: Path) -> None:
     for _ in range(2):
         judge("tiny", 4)
     assert moves() == [(None, 1), (1, 2), (2, 3)]
-    assert [(use.against == registered.version("tiny", "3").sha256, sorted(use.rows)) for use in decisions.uses("tiny")][-1] == (True, ["r1", "r2"])
+    assert [
+        (use.against == registered.version("tiny", "3").sha256, sorted(use.rows))
+        for use in decisions.uses("tiny")
+    ][-1] == (True, ["r1", "r2"])
     assert len(decisions.uses("tiny")) == 4
 
 
@@ -157,12 +169,16 @@ def test_a_verdict_that_knows_nothing_of_a_use_made_meanwhile_is_not_recorded(st
     assert decisions.decide(verdict(second, None, known + 1, "promote"))
 
 
-def test_the_same_candidate_on_other_rows_is_another_use_and_lost_ids_are_no_fresh_rows(store: Path) -> None:
+def test_the_same_candidate_on_other_rows_is_another_use_and_lost_ids_are_no_fresh_rows(
+    store: Path,
+) -> None:
     version = register("tiny", 0.5, store / "made")
     for ids in (("a", "b"), ("b", "a"), ("b", "c")):
         assert decisions.decide(verdict(version, None, len(decisions.uses("tiny")), "reject", ids))
     assert [sorted(use.rows) for use in decisions.uses("tiny")] == [["a", "b"], ["b", "c"]]
-    assert {(use.candidate, use.against) for use in decisions.uses("tiny")} == {(version.sha256, "baselines")}
+    assert {(use.candidate, use.against) for use in decisions.uses("tiny")} == {
+        (version.sha256, "baselines")
+    }
     for path in (store / "mlruns").rglob("ledger/*.json"):
         path.write_text('["z"]')
     with pytest.raises(RegistryError, match=r"ledger/\w+.json of run \w+ is gone or was changed"):
@@ -170,7 +186,9 @@ def test_the_same_candidate_on_other_rows_is_another_use_and_lost_ids_are_no_fre
 
 
 @pytest.mark.parametrize("by_hand", [2, None])
-def test_a_move_made_in_mlflow_itself_is_found_and_recorded(third: Path, by_hand: int | None) -> None:
+def test_a_move_made_in_mlflow_itself_is_found_and_recorded(
+    third: Path, by_hand: int | None
+) -> None:
     if by_hand:
         client().set_registered_model_alias("tiny", contract_store.ALIAS, str(by_hand))
     else:
@@ -188,19 +206,35 @@ def test_a_move_made_in_mlflow_itself_is_found_by_register_too(third: Path) -> N
     assert moves()[-2:] == [(3, 1), (1, 4)]
 
 
-def test_rollback_goes_to_the_champion_before_and_past_those_that_were_withdrawn(third: Path) -> None:
+def test_rollback_goes_to_the_champion_before_and_past_those_that_were_withdrawn(
+    third: Path,
+) -> None:
     done = rollback("tiny", None, "it swears")
-    assert (done.move["from"], done.move["to"], done.move["why"], champion()) == (3, 2, "it swears", 2)
-    assert registered.version("tiny", "3").withdrawn == f"{done.move['when']} by {done.move['who']}: it swears"
+    assert (done.move["from"], done.move["to"], done.move["why"], champion()) == (
+        3,
+        2,
+        "it swears",
+        2,
+    )
+    assert (
+        registered.version("tiny", "3").withdrawn
+        == f"{done.move['when']} by {done.move['who']}: it swears"
+    )
     rollback("tiny", None, "so does this")
     assert champion() == 1
-    with pytest.raises(RegistryError, match="no earlier champion to go back to; `refit promote tiny N`"):
+    with pytest.raises(
+        RegistryError, match="no earlier champion to go back to; `refit promote tiny N`"
+    ):
         rollback("tiny", None, "again")
 
 
 def test_rollback_to_a_version_names_what_is_wrong_with_it(third: Path) -> None:
     register("tiny", 0.1, third / "made")
-    for to, fact in ((4, "version 4 has never been champion"), (3, "version 3 is the champion already"), (9, "has no version 9; it has: 1, 2, 3, 4")):
+    for to, fact in (
+        (4, "version 4 has never been champion"),
+        (3, "version 3 is the champion already"),
+        (9, "has no version 9; it has: 1, 2, 3, 4"),
+    ):
         with pytest.raises(RegistryError, match=fact):
             rollback("tiny", to, "x")
     rollback("tiny", 1, "x")
@@ -209,14 +243,19 @@ def test_rollback_to_a_version_names_what_is_wrong_with_it(third: Path) -> None:
     assert champion() == 1
 
 
-def test_a_withdrawn_version_never_returns_by_itself_and_promote_brings_it_back(third: Path) -> None:
+def test_a_withdrawn_version_never_returns_by_itself_and_promote_brings_it_back(
+    third: Path,
+) -> None:
     rollback("tiny", None, "it swears")
     assert register("tiny", 0.9, third / "made").number == 3
     judge("tiny", 3)
     assert (champion(), registered.version("tiny", "3").tags["refit.outcome"]) == (2, "reject")
     move = promote("tiny", 3, "it was the other one").move
     assert (champion(), registered.version("tiny", "3").withdrawn) == (3, "")
-    assert move["why"].startswith("it was the other one (brought back: was withdrawn 2") and "it swears" in move["why"]
+    assert (
+        move["why"].startswith("it was the other one (brought back: was withdrawn 2")
+        and "it swears" in move["why"]
+    )
 
 
 def test_a_version_withdrawn_while_it_was_judged_is_judged_anew(third: Path) -> None:
@@ -228,7 +267,12 @@ def test_a_version_withdrawn_while_it_was_judged_is_judged_anew(third: Path) -> 
 
 def test_a_move_by_hand_of_another_champion_than_the_one_seen_is_not_made(third: Path) -> None:
     before = moves()
-    assert decisions.move(registered.version("tiny", "1"), 2, "the champion was seen to be 2", withdraw=True) is None
+    assert (
+        decisions.move(
+            registered.version("tiny", "1"), 2, "the champion was seen to be 2", withdraw=True
+        )
+        is None
+    )
     assert (champion(), moves(), registered.version("tiny", "2").withdrawn) == (3, before, "")
 
 
@@ -246,24 +290,56 @@ def test_a_manual_promotion_stands_until_a_candidate_beats_it(third: Path) -> No
 
 
 @pytest.mark.parametrize(
-    "damage", [lambda path: path.write_bytes(path.read_bytes()[:-1] + b"!"), lambda path: path.unlink(), lambda path: shutil.rmtree(path.parents[1])]
+    "damage",
+    [
+        lambda path: path.write_bytes(path.read_bytes()[:-1] + b"!"),
+        lambda path: path.unlink(),
+        lambda path: shutil.rmtree(path.parents[1]),
+    ],
 )
-def test_no_one_goes_back_to_a_damaged_version(third: Path, damage: Callable[[Path], object]) -> None:
+def test_no_one_goes_back_to_a_damaged_version(
+    third: Path, damage: Callable[[Path], object]
+) -> None:
     run = client().get_model_version("tiny", "2")
-    damage(next(path for path in (third / "mlruns").rglob("model.safetensors") if b"0.7" in path.read_bytes()))
+    damage(
+        next(
+            path
+            for path in (third / "mlruns").rglob("model.safetensors")
+            if b"0.7" in path.read_bytes()
+        )
+    )
     for call in (lambda: rollback("tiny", None, "x"), lambda: promote("tiny", 2, "x")):
         with pytest.raises(ModelError, match="tiny@2: the"):
             call()
     assert (champion(), run.version) == (3, 2)
 
 
-BAD = ["a/b", "../tiny", "tiny'", "Tiny", "a\nb", "\x1b[31m", "", "tiny@0", "tiny@x", "tiny@1@2", "x" * 61]
+BAD = [
+    "a/b",
+    "../tiny",
+    "tiny'",
+    "Tiny",
+    "a\nb",
+    "\x1b[31m",
+    "",
+    "tiny@0",
+    "tiny@x",
+    "tiny@1@2",
+    "x" * 61,
+]
 
 
-CALLS: list[Callable[[str], object]] = [history, lambda name: rollback(name, None, "x"), lambda name: promote(name, 1, "x"), lineage]
+CALLS: list[Callable[[str], object]] = [
+    history,
+    lambda name: rollback(name, None, "x"),
+    lambda name: promote(name, 1, "x"),
+    lineage,
+]
 
 
-def test_a_store_that_was_cut_off_while_it_was_made_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_that_was_cut_off_while_it_was_made_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """MLflow's migrations are interrupted where the first tables stand, as a kill would do it: they cannot go on from there."""
     from mlflow.store.db import utils
     from mlflow.store.tracking.dbmodels.initial_models import Base
@@ -294,7 +370,9 @@ def test_a_name_that_is_none_is_said_in_one_line(store: Path) -> None:
 
 def test_a_model_that_is_not_there_names_those_that_are(third: Path) -> None:
     for call in CALLS:
-        with pytest.raises(RegistryError, match="nobody: the registry has no model of this name; it has: tiny"):
+        with pytest.raises(
+            RegistryError, match="nobody: the registry has no model of this name; it has: tiny"
+        ):
             call("nobody")
 
 
@@ -341,14 +419,22 @@ def test_lineage_tells_all_and_finds_it_whole(here: Project) -> None:
     assert found.damaged == []
     assert found.commit == here.run("git", "rev-parse", "HEAD").stdout.strip()
     data = {of.path: of for of in found.data}
-    assert data.keys() == {"data/raw/reviews", "data/raw/tiny_bert", *(f"data/split/tiny/{part}.parquet" for part in ("train", "validation", "test"))}
+    assert data.keys() == {
+        "data/raw/reviews",
+        "data/raw/tiny_bert",
+        *(f"data/split/tiny/{part}.parquet" for part in ("train", "validation", "test")),
+    }
     assert all(of.places == ["workspace", "cache"] for of in data.values())
     assert data["data/raw/reviews"].md5 in (here.root / "data/raw/reviews.dvc").read_text()
     assert found.params["finetune"]["learning_rate"] == 0.01
     assert found.environment["torch"]
-    assert found.expectations and found.expectations["met"] > 5 and found.expectations["failed"] == 0
+    assert (
+        found.expectations and found.expectations["met"] > 5 and found.expectations["failed"] == 0
+    )
     assert found.decision and found.decision["outcome"] == "promote"
-    assert set(found.lock) == {f"{stage}@tiny" for stage in ("validate", "augment", "split", "finetune", "evaluate")}
+    assert set(found.lock) == {
+        f"{stage}@tiny" for stage in ("validate", "augment", "split", "finetune", "evaluate")
+    }
 
 
 PLACES = {
@@ -365,7 +451,11 @@ PLACES = {
 def test_lineage_reports_one_flipped_byte_and_what_is_gone(here: Project) -> None:
     tracked = (here.root / "data/raw/reviews.dvc").read_text()
     for pattern, fact in PLACES.items():
-        path = next(p for p in here.root.glob(pattern) if p.suffix != ".dir" or p.parent.name + p.name in tracked)
+        path = next(
+            p
+            for p in here.root.glob(pattern)
+            if p.suffix != ".dir" or p.parent.name + p.name in tracked
+        )
         kept, mode = path.read_bytes(), path.stat().st_mode
         path.chmod(0o644)
         at = len(kept) // 2
@@ -374,10 +464,14 @@ def test_lineage_reports_one_flipped_byte_and_what_is_gone(here: Project) -> Non
         path.write_bytes(kept)
         path.chmod(mode)
     next(here.root.glob("mlruns/**/lineage/dvc_lock.json")).unlink()
-    assert lineage("tiny").damaged == ["tiny@1: lineage/dvc_lock.json is gone from the run that it was logged with"]
+    assert lineage("tiny").damaged == [
+        "tiny@1: lineage/dvc_lock.json is gone from the run that it was logged with"
+    ]
 
 
-def test_data_that_went_on_can_be_restored_from_the_cache_and_else_from_nowhere(here: Project) -> None:
+def test_data_that_went_on_can_be_restored_from_the_cache_and_else_from_nowhere(
+    here: Project,
+) -> None:
     write_csv(here.root / "data/raw/reviews/train.csv", rows(100))
     here.run("dvc", "add", "-q", "data/raw/reviews")
     of = next(of for of in lineage("tiny").data if of.path == "data/raw/reviews")
@@ -387,7 +481,9 @@ def test_data_that_went_on_can_be_restored_from_the_cache_and_else_from_nowhere(
     assert next(of for of in found.data if of.path == "data/raw/reviews").places == []
     assert found.damaged == []
     here.run("dvc", "remote", "add", "-d", "far", "/nowhere")
-    assert next(of for of in lineage("tiny").data if of.path == "data/raw/reviews").places == ["a remote, which was not asked"]
+    assert next(of for of in lineage("tiny").data if of.path == "data/raw/reviews").places == [
+        "a remote, which was not asked"
+    ]
 
 
 def test_impact_knows_the_files_of_data_as_dvc_hashes_them(here: Project, tmp_path: Path) -> None:
@@ -396,21 +492,35 @@ def test_impact_knows_the_files_of_data_as_dvc_hashes_them(here: Project, tmp_pa
     assert [of.version for of in impact(tmp_path / "renamed.csv").found] == ["tiny@1"]
     assert impact(here.root / "data/raw/reviews/train.csv").found == []
     here.run("dvc", "checkout", "-q", "--force", "data/raw/reviews")
-    assert [(of.version, of.champion, of.source) for of in impact(Path("data/raw/reviews")).found] == [("tiny@1", True, "data/raw/reviews")]
+    assert [
+        (of.version, of.champion, of.source) for of in impact(Path("data/raw/reviews")).found
+    ] == [("tiny@1", True, "data/raw/reviews")]
 
 
-def test_compare_gives_the_gate_s_evidence_on_test_rows_and_on_any_table(here: Project, tmp_path: Path) -> None:
+def test_compare_gives_the_gate_s_evidence_on_test_rows_and_on_any_table(
+    here: Project, tmp_path: Path
+) -> None:
     from stages.commands.compare import compare
 
-    here.params(lambda p: p["tasks"]["tiny"]["finetune"].update(learning_rate=1e-9, head_learning_rate=1e-9, epochs=1))
+    here.params(
+        lambda p: p["tasks"]["tiny"]["finetune"].update(
+            learning_rate=1e-9, head_learning_rate=1e-9, epochs=1
+        )
+    )
     for stage in ("finetune", "evaluate"):
         here.stage(stage)
     here.run("dvc", "commit", "-q", "-f", "finetune@tiny", "evaluate@tiny")
     here.stage("register")
-    said = json.loads((here.root / "data/register/tiny/decision.json").read_text())["verdicts"][0]["against"]["version_1"]
+    said = json.loads((here.root / "data/register/tiny/decision.json").read_text())["verdicts"][0][
+        "against"
+    ]["version_1"]
     found = compare("tiny@2", "tiny@champion", None)
-    assert (found.evidence.difference, found.evidence.mcnemar_p) == pytest.approx((said["difference"], said["mcnemar_p"]))
-    assert found.evidence.lower > said["lower"]  # that was the second use of these rows, at a lower level
+    assert (found.evidence.difference, found.evidence.mcnemar_p) == pytest.approx(
+        (said["difference"], said["mcnemar_p"])
+    )
+    assert (
+        found.evidence.lower > said["lower"]
+    )  # that was the second use of these rows, at a lower level
     table = [{"text": row["text"], "label": row["label"]} for row in rows(40, seed=9)]
     write_csv(tmp_path / "new.csv", [*table, {"text": "good", "label": ""}])
     found = compare("tiny@1", "tiny@2", tmp_path / "new.csv")
@@ -431,13 +541,22 @@ def test_the_commands_say_one_line_and_give_json(here: Project) -> None:
     (here.root / "data/raw/reviews/train.csv").write_text("changed")
     found = refit("lineage", "tiny")
     assert found.returncode == 2 and "WRONG" in found.stdout
-    for words in (("rollback", "tiny"), ("promote", "tiny", "9", "--why", "x"), ("history", "a/b"), ("compare", "tiny@1", "tiny@9")):
+    for words in (
+        ("rollback", "tiny"),
+        ("promote", "tiny", "9", "--why", "x"),
+        ("history", "a/b"),
+        ("compare", "tiny@1", "tiny@9"),
+    ):
         done = refit(*words)
-        assert (done.returncode, done.stderr.count("\n"), done.stderr[:7]) == (2, 1, "refit: "), done.stderr
+        assert (done.returncode, done.stderr.count("\n"), done.stderr[:7]) == (2, 1, "refit: "), (
+            done.stderr
+        )
 
 
 @pytest.mark.slow
-def test_a_champion_made_anew_in_a_clean_clone_predicts_the_same(finished: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_champion_made_anew_in_a_clean_clone_predicts_the_same(
+    finished: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     project = finished.copy(tmp_path / "project")
     monkeypatch.chdir(project.root)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{project.root}/mlflow.db")
@@ -456,7 +575,17 @@ def hardened(tmp_path_factory: pytest.TempPathFactory) -> Generator[str]:
         patch.chdir(folder)
         server = servers.mlflow(port)
     log = (folder / "log").open("w")
-    with log, subprocess.Popen(server.command, cwd=folder, env=os.environ | server.environment, stdout=log, stderr=log, start_new_session=True) as process:
+    with (
+        log,
+        subprocess.Popen(
+            server.command,
+            cwd=folder,
+            env=os.environ | server.environment,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        ) as process,
+    ):
         try:
             for _ in range(600):
                 with contextlib.suppress(requests.RequestException):
@@ -491,7 +620,9 @@ def test_a_server_over_http_keeps_what_a_file_keeps(server: str, tmp_path: Path)
 
 
 @pytest.mark.slow
-def test_a_secret_in_the_address_stays_secret_and_the_server_of_make_up_takes_what_register_makes(hardened: str, finished: Project, tmp_path: Path) -> None:
+def test_a_secret_in_the_address_stays_secret_and_the_server_of_make_up_takes_what_register_makes(
+    hardened: str, finished: Project, tmp_path: Path
+) -> None:
     project = finished.copy(tmp_path / "project")
     shutil.rmtree(project.root / "data/register/tiny")
     write_csv(project.root / "new.csv", rows(30))
@@ -500,16 +631,35 @@ def test_a_secret_in_the_address_stays_secret_and_the_server_of_make_up_takes_wh
         project.stage("register", **address),
         *(
             project.run("refit", *words, **address)
-            for words in (["status"], ["check"], ["history", "tiny"], ["predict", "tiny", "new.csv"], ["lineage", "tiny"])
+            for words in (
+                ["status"],
+                ["check"],
+                ["history", "tiny"],
+                ["predict", "tiny", "new.csv"],
+                ["lineage", "tiny"],
+            )
         ),
     ]
-    number = said[0].stdout.partition("version ")[2].partition(":")[0]  # the test before this one left versions that are no models of Refit's
+    number = (
+        said[0].stdout.partition("version ")[2].partition(":")[0]
+    )  # the test before this one left versions that are no models of Refit's
     assert f"version {number}: promote" in said[0].stdout
     assert f"30 rows by tiny@{number}" in said[4].stdout
     assert not [of.args for of in said if "canary" in of.stdout + of.stderr]
-    assert not [path for path in project.root.rglob("*") if path.is_file() and b"canary-7f3" in path.read_bytes()]
+    assert not [
+        path
+        for path in project.root.rglob("*")
+        if path.is_file() and b"canary-7f3" in path.read_bytes()
+    ]
     assert requests.get(f"{hardened}/api/2.0/mlflow/registered-models/get?name=tiny", timeout=10).ok
-    assert "canary" not in requests.post(f"{hardened}/api/2.0/mlflow/runs/search", json={"experiment_ids": [str(i) for i in range(9)]}, timeout=10).text
+    assert (
+        "canary"
+        not in requests.post(
+            f"{hardened}/api/2.0/mlflow/runs/search",
+            json={"experiment_ids": [str(i) for i in range(9)]},
+            timeout=10,
+        ).text
+    )
 
 
 class Lossy(ThreadingHTTPServer):
@@ -524,8 +674,14 @@ class Losing(BaseHTTPRequestHandler):
     def answer(self) -> None:
         assert isinstance(self.server, Lossy)
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        headers = {name: of for name, of in self.headers.items() if name.lower() not in ("host", "accept-encoding")}
-        said = requests.request(self.command, self.server.address + self.path, data=body, headers=headers, timeout=30)
+        headers = {
+            name: of
+            for name, of in self.headers.items()
+            if name.lower() not in ("host", "accept-encoding")
+        }
+        said = requests.request(
+            self.command, self.server.address + self.path, data=body, headers=headers, timeout=30
+        )
         if self.command != "GET" and "search" not in self.path:
             self.server.writes += 1
             if self.server.writes == self.server.lost:
@@ -546,7 +702,9 @@ class Losing(BaseHTTPRequestHandler):
 
 
 @pytest.mark.slow
-def test_a_lost_answer_is_not_a_second_deed(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lost_answer_is_not_a_second_deed(
+    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each request of a registration and its judgement that writes loses its answer, in turn: one version, one run, one model, one move."""
     monkeypatch.setattr(contract_store, "PAUSE", 0.01)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "0")
@@ -563,7 +721,11 @@ def test_a_lost_answer_is_not_a_second_deed(server: str, tmp_path: Path, monkeyp
         asked = client()
         experiment = asked.get_experiment_by_name(name).experiment_id
         (run,), (_,) = asked.search_runs([experiment]), asked.search_logged_models([experiment])
-        assert (run.info.status, len(run.inputs.dataset_inputs), len(asked.get_metric_history(run.info.run_id, "loss"))) == ("FINISHED", 1, 1), lost
+        assert (
+            run.info.status,
+            len(run.inputs.dataset_inputs),
+            len(asked.get_metric_history(run.info.run_id, "loss")),
+        ) == ("FINISHED", 1, 1), lost
         assert [of.number for of in registered.versions(name)] == [1], lost
         assert [(move.before, move.after) for move in decisions.history(name)] == [(None, 1)], lost
         assert len(decisions.uses(name)) == 1, lost

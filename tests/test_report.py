@@ -49,34 +49,68 @@ def picture(shade: int) -> "np.ndarray[Any, Any]":
     return np.full((60, 90, 3), shade, dtype=np.uint8)
 
 
-def predictions(labels: list[str], rows: int = 200, seed: int = 1, right: float = 0.8) -> pd.DataFrame:
+def predictions(
+    labels: list[str], rows: int = 200, seed: int = 1, right: float = 0.8
+) -> pd.DataFrame:
     """Return y, candidate and majority, with confidences; the candidate is right that often."""
     draw = np.random.default_rng(seed)
     y = draw.choice(np.array(labels, dtype=object), rows)
-    candidate = np.where(draw.random(rows) < right, y, draw.choice(np.array(labels, dtype=object), rows))
-    return pd.DataFrame({"y": y, "candidate": candidate, "majority": labels[0], "confidence": draw.random(rows)}).astype({"y": str, "candidate": str})
+    candidate = np.where(
+        draw.random(rows) < right, y, draw.choice(np.array(labels, dtype=object), rows)
+    )
+    return pd.DataFrame(
+        {"y": y, "candidate": candidate, "majority": labels[0], "confidence": draw.random(rows)}
+    ).astype({"y": str, "candidate": str})
 
 
 def doubts(*shown: str | bytes) -> list[page.Doubt]:
     """Return rows whose label may be wrong; texts are their own labels and origins."""
-    return [page.Doubt(x, *([x if isinstance(x, str) else "a"] * 2), 0.01, 0.9, x if isinstance(x, str) else "b", "train", dropped=False) for x in shown]
+    return [
+        page.Doubt(
+            x,
+            *([x if isinstance(x, str) else "a"] * 2),
+            0.01,
+            0.9,
+            x if isinstance(x, str) else "b",
+            "train",
+            dropped=False,
+        )
+        for x in shown
+    ]
 
 
 def write(path: Path, labels: list[str], mistakes: list[page.Mistake], **other: Any) -> str:
     """Write the page of a task with these labels, and return it."""
     rows = predictions(labels)
     y, right = rows["y"], rows["y"] == rows["candidate"]
-    measured = {name: classification.measure(y.tolist(), rows[name].tolist(), labels) for name in ("candidate", "majority")}
-    headlines = other.get("headlines", {name: {shown: of[shown] for shown in classification.HEADLINES} for name, of in measured.items()})
+    measured = {
+        name: classification.measure(y.tolist(), rows[name].tolist(), labels)
+        for name in ("candidate", "majority")
+    }
+    headlines = other.get(
+        "headlines",
+        {
+            name: {shown: of[shown] for shown in classification.HEADLINES}
+            for name, of in measured.items()
+        },
+    )
     candidate, *others = headlines
     metric = classification.METRICS["macro_f1"]
     tallies = {name: metric.tally(y, rows[name], labels) for name in ("candidate", "majority")}
     shown = intervals(y, rows["candidate"], labels, 0.05)
-    interval = {name: asdict(of.score) for name, of in shown.items()} | {"parts": asdict(shown["macro_f1"])["parts"]}
-    models = dict.fromkeys(others, measured["majority"] | {"intervals": interval}) | {candidate: measured["candidate"] | {"intervals": interval}}
+    interval = {name: asdict(of.score) for name, of in shown.items()} | {
+        "parts": asdict(shown["macro_f1"])["parts"]
+    }
+    models = dict.fromkeys(others, measured["majority"] | {"intervals": interval}) | {
+        candidate: measured["candidate"] | {"intervals": interval}
+    }
     logits = np.random.default_rng(1).normal(size=(len(rows), len(labels)))
     cuts = Slicing(bins=2, max_values=len(labels), min_rows=1, distance_rows=200)
-    sliced = slices.columns(pd.DataFrame({labels[0]: rows["confidence"]}), pd.Series([json.dumps({labels[-1]: label}) for label in y]), cuts)
+    sliced = slices.columns(
+        pd.DataFrame({labels[0]: rows["confidence"]}),
+        pd.Series([json.dumps({labels[-1]: label}) for label in y]),
+        cuts,
+    )
     beside = evidence.compare(*tallies.values(), metric, margin=0, level=0.025)
     found: dict[str, Any] = {
         "metric": {"name": "macro_f1", "title": metric.title, "part": metric.part},
@@ -84,12 +118,20 @@ def write(path: Path, labels: list[str], mistakes: list[page.Mistake], **other: 
         "models": models,
         "beside": dict.fromkeys(others, asdict(beside)),
         "calibration": {
-            name: calibration.examine(classification.decode(logits / t, labels)["confidence"], right, t, 5, 0.05)
+            name: calibration.examine(
+                classification.decode(logits / t, labels)["confidence"], right, t, 5, 0.05
+            )
             for name, t in (("as_it_is", 1.0), ("scaled", 2.0))
         },
         "slices": slices.measure(sliced, classification, y, rows["candidate"], metric, cuts, 0.95),
         "robustness": [
-            {"transform": {"name": label, label: label}, "rows": 9, "altered": 0.4, "drop": {"value": 0.1, "low": 0.05, "high": 0.2}} for label in labels
+            {
+                "transform": {"name": label, label: label},
+                "rows": 9,
+                "altered": 0.4,
+                "drop": {"value": 0.1, "low": 0.05, "high": 0.2},
+            }
+            for label in labels
         ],
     }
     pairs = classification.confusions(y, rows["candidate"])
@@ -98,7 +140,8 @@ def write(path: Path, labels: list[str], mistakes: list[page.Mistake], **other: 
         "task": "reviews",
         "facts": {"base model": "tiny"},
         "less": (),
-        "titles": {name: name for of in headlines.values() for name in of} | classification.HEADLINES,
+        "titles": {name: name for of in headlines.values() for name in of}
+        | classification.HEADLINES,
         "headlines": headlines,
         "found": found,
         "cost": {name: {"milliseconds_a_row": 0.1, "megabytes": 2.0} for name in others},
@@ -150,13 +193,25 @@ def test_no_element_and_no_attribute_comes_out_of_data(tmp_path: Path) -> None:
     tame = [f"label {i}" for i in range(len(EVIL))]
     written = {}
     for name, texts in (("evil", EVIL), ("tame", tame)):
-        headlines = {texts[0]: {texts[1]: 0.5}, texts[2]: {texts[1]: 0.4}, texts[3]: {texts[1]: 0.5}}
+        headlines = {
+            texts[0]: {texts[1]: 0.5},
+            texts[2]: {texts[1]: 0.4},
+            texts[3]: {texts[1]: 0.5},
+        }
         taken = dict.fromkeys(texts, (texts[0], 1))
         written[name] = write(
-            tmp_path / f"{name}.html", texts, mistakes(texts), task=texts[0], facts={t: t for t in texts}, headlines=headlines, taken_for=taken
+            tmp_path / f"{name}.html",
+            texts,
+            mistakes(texts),
+            task=texts[0],
+            facts={t: t for t in texts},
+            headlines=headlines,
+            taken_for=taken,
         )
     assert sorted(shapes(written["evil"])) == sorted(shapes(written["tame"]))
-    assert {tag for tag, _ in shapes(written["evil"])}.isdisjoint({"script", "svg", "iframe", "object", "link", "base", "form"})
+    assert {tag for tag, _ in shapes(written["evil"])}.isdisjoint(
+        {"script", "svg", "iframe", "object", "link", "base", "form"}
+    )
     text = "\n".join(Elements(written["evil"]).text)
     assert "<script>alert(1)</script>" in text  # it is shown, as the text it is
     assert "{{ 7 * 7 }}" in text
@@ -167,48 +222,94 @@ def test_no_element_and_no_attribute_comes_out_of_data(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["text", "image"])
 def test_the_page_asks_for_nothing_beyond_itself(kind: str, tmp_path: Path) -> None:
-    grey, looked = pictures.thumbnail(picture(90), 50), saliency.overlay(picture(90), np.eye(10), 50)
+    grey, looked = (
+        pictures.thumbnail(picture(90), 50),
+        saliency.overlay(picture(90), np.eye(10), 50),
+    )
     mistakes = [
-        page.Mistake("see http://evil/ and //evil" if kind == "text" else grey, "a", "b", 0.9, "file:1", None if kind == "text" or i else looked)
+        page.Mistake(
+            "see http://evil/ and //evil" if kind == "text" else grey,
+            "a",
+            "b",
+            0.9,
+            "file:1",
+            None if kind == "text" or i else looked,
+        )
         for i in range(3)
     ]
     written = write(tmp_path / "page.html", ["a", "b", "c"], mistakes)
     elements = Elements(written).found
-    addresses = [value for _, attributes in elements for name, value in attributes.items() if name in {"src", "href", "srcset", "data", "action", "poster"}]
-    assert len(addresses) == (4 if kind == "text" else 11)
-    assert all(str(address).startswith(("data:image/png;base64,", "data:image/jpeg;base64,", "#", "../../validate/")) for address in addresses)
-    assert not re.search(r"url\(|@import|https?:", written.replace("http://evil/", ""))
-    assert [a["content"] for tag, a in elements if tag == "meta" and a.get("http-equiv") == "Content-Security-Policy"] == [
-        "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+    addresses = [
+        value
+        for _, attributes in elements
+        for name, value in attributes.items()
+        if name in {"src", "href", "srcset", "data", "action", "poster"}
     ]
+    assert len(addresses) == (4 if kind == "text" else 11)
+    assert all(
+        str(address).startswith(
+            ("data:image/png;base64,", "data:image/jpeg;base64,", "#", "../../validate/")
+        )
+        for address in addresses
+    )
+    assert not re.search(r"url\(|@import|https?:", written.replace("http://evil/", ""))
+    assert [
+        a["content"]
+        for tag, a in elements
+        if tag == "meta" and a.get("http-equiv") == "Content-Security-Policy"
+    ] == ["default-src 'none'; img-src data:; style-src 'unsafe-inline'"]
     assert sum(a.get("class") == "pair" for _, a in elements) == (kind == "image")
 
 
 def test_a_picture_that_could_hold_a_script_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="neither PNG nor JPEG"):
-        write(tmp_path / "page.html", ["a", "b"], [page.Mistake(b"<svg onload=alert(1)>", "a", "b", 0.9, "x")])
+        write(
+            tmp_path / "page.html",
+            ["a", "b"],
+            [page.Mistake(b"<svg onload=alert(1)>", "a", "b", 0.9, "x")],
+        )
 
 
 def test_equal_findings_give_equal_bytes(tmp_path: Path) -> None:
-    pages = [write(tmp_path / f"{i}.html", ["a", "b $x", "c $"], [page.Mistake("t", "a", "c", 0.9, "x")]) for i in range(2)]
+    pages = [
+        write(tmp_path / f"{i}.html", ["a", "b $x", "c $"], [page.Mistake("t", "a", "c", 0.9, "x")])
+        for i in range(2)
+    ]
     assert pages[0] == pages[1]
-    assert saliency.overlay(picture(9), np.eye(9), 40) == saliency.overlay(picture(9), np.eye(9), 40)
+    assert saliency.overlay(picture(9), np.eye(9), 40) == saliency.overlay(
+        picture(9), np.eye(9), 40
+    )
 
 
 def test_the_page_shows_the_numbers_and_the_weakest_label_first(tmp_path: Path) -> None:
     labels = [f"intent {i:02d}" for i in range(40)]
     written = write(tmp_path / "page.html", labels, [])
     rows = predictions(labels)
-    macro = f1_score(rows["y"], rows["candidate"], average="macro", labels=labels, zero_division=0.0)
+    macro = f1_score(
+        rows["y"], rows["candidate"], average="macro", labels=labels, zero_division=0.0
+    )
     assert f"<strong>{macro:.4f}</strong>" in written
-    shown = re.findall(r'class="label"><bdi>([^<]+)<.*?class="n">([\d.]+) <small>([\d.]+)–([\d.]+)', written, re.S)
-    each = dict(zip(labels, f1_score(rows["y"], rows["candidate"], average=None, labels=labels, zero_division=0.0), strict=True))
+    shown = re.findall(
+        r'class="label"><bdi>([^<]+)<.*?class="n">([\d.]+) <small>([\d.]+)–([\d.]+)', written, re.S
+    )
+    each = dict(
+        zip(
+            labels,
+            f1_score(rows["y"], rows["candidate"], average=None, labels=labels, zero_division=0.0),
+            strict=True,
+        )
+    )
     assert [label for label, *_ in shown] == sorted(labels, key=lambda label: (each[label], label))
-    assert all(f"{each[label]:.3f}" == value and float(low) <= float(value) <= float(high) for label, value, low, high in shown)
+    assert all(
+        f"{each[label]:.3f}" == value and float(low) <= float(value) <= float(high)
+        for label, value, low, high in shown
+    )
 
 
 def test_a_task_without_a_mistake_says_so(tmp_path: Path) -> None:
-    assert "None: every test row is right." in write(tmp_path / "page.html", ["a", "b"], [], wrong=0)
+    assert "None: every test row is right." in write(
+        tmp_path / "page.html", ["a", "b"], [], wrong=0
+    )
 
 
 def test_doubts_of_a_model_that_is_often_wrong_are_not_told(tmp_path: Path) -> None:
@@ -220,13 +321,18 @@ def test_mistakes_are_the_wrong_rows_the_surest_first() -> None:
     rows = predictions(["a", "b", "c"])
     worst = page.worst(rows, rows["confidence"].where(rows["y"] != rows["candidate"], 0.0), 10)
     assert (worst["y"] != worst["candidate"]).all()
-    assert worst["confidence"].tolist() == sorted(rows.loc[rows["y"] != rows["candidate"], "confidence"], reverse=True)[:10]
+    assert (
+        worst["confidence"].tolist()
+        == sorted(rows.loc[rows["y"] != rows["candidate"], "confidence"], reverse=True)[:10]
+    )
 
 
 def test_a_label_is_mostly_taken_for_the_commonest_wrong_one() -> None:
     y, predicted = pd.Series(list("aaaaaabbc")), pd.Series(list("aaabccccc"))
     assert page.taken_for(classification.confusions(y, predicted)) == {"a": ("c", 2), "b": ("c", 2)}
-    assert page.taken_for(classification.confusions(pd.Series(list("aa")), pd.Series(list("cb")))) == {"a": ("b", 1)}
+    assert page.taken_for(
+        classification.confusions(pd.Series(list("aa")), pd.Series(list("cb")))
+    ) == {"a": ("b", 1)}
 
 
 def test_learning_curves_mark_the_epoch_that_was_kept(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -235,19 +341,31 @@ def test_learning_curves_mark_the_epoch_that_was_kept(monkeypatch: pytest.Monkey
 
     titles: list[str] = []
     kept = matplotlib.axes.Axes.set_title
-    monkeypatch.setattr(matplotlib.axes.Axes, "set_title", lambda self, label, **k: (titles.append(label), kept(self, label, **k))[1])
+    monkeypatch.setattr(
+        matplotlib.axes.Axes,
+        "set_title",
+        lambda self, label, **k: (titles.append(label), kept(self, label, **k))[1],
+    )
     drawn = plots.learning_curves(HISTORY, "macro_f1", "macro-F1", 2.0)
     assert titles == ["loss", "validation macro-F1: 0.7000 in epoch 2, which is kept"]
     assert Image.open(io.BytesIO(drawn)).size[0] > 800
-    odd = [{name.replace("macro_f1", "$\\frac{$"): value for name, value in entry.items()} for entry in HISTORY]
+    odd = [
+        {name.replace("macro_f1", "$\\frac{$"): value for name, value in entry.items()}
+        for entry in HISTORY
+    ]
     assert plots.learning_curves(odd, "$\\frac{$", "$\\frac{$", 3.0).startswith(b"\x89PNG")
 
 
 # Intervals.
 
 
-def intervals(y: "pd.Series[str]", predicted: "pd.Series[str]", labels: list[str], alpha: float) -> dict[str, evidence.Intervals]:
-    return {name: evidence.intervals(of.tally(y, predicted, labels), of, alpha=alpha) for name, of in classification.METRICS.items()}
+def intervals(
+    y: "pd.Series[str]", predicted: "pd.Series[str]", labels: list[str], alpha: float
+) -> dict[str, evidence.Intervals]:
+    return {
+        name: evidence.intervals(of.tally(y, predicted, labels), of, alpha=alpha)
+        for name, of in classification.METRICS.items()
+    }
 
 
 def test_an_interval_of_a_label_is_wilson_s_of_its_share_of_right_rows() -> None:
@@ -261,11 +379,17 @@ def test_an_interval_of_a_label_is_wilson_s_of_its_share_of_right_rows() -> None
         right = (rows["y"] == label) & (rows["candidate"] == label)
         wilson = binomtest(int(right.sum()), int(touched.sum())).proportion_ci(0.9, method="wilson")
         assert found["macro_f1"].parts[label].value == pytest.approx(f1)
-        assert found["macro_f1"].parts[label].low == pytest.approx(2 * wilson.low / (1 + wilson.low))
-        assert found["macro_f1"].parts[label].high == pytest.approx(2 * wilson.high / (1 + wilson.high))
+        assert found["macro_f1"].parts[label].low == pytest.approx(
+            2 * wilson.low / (1 + wilson.low)
+        )
+        assert found["macro_f1"].parts[label].high == pytest.approx(
+            2 * wilson.high / (1 + wilson.high)
+        )
     assert found["macro_f1"].parts["never"] == evidence.Interval(0, 0, 1)
     assert found["macro_f1"].score.value == pytest.approx(each.mean())
-    assert found["accuracy"].score.value == pytest.approx(accuracy_score(rows["y"], rows["candidate"]))
+    assert found["accuracy"].score.value == pytest.approx(
+        accuracy_score(rows["y"], rows["candidate"])
+    )
 
 
 def test_the_interval_of_macro_f1_is_that_of_a_slow_loop_over_rows() -> None:
@@ -275,17 +399,35 @@ def test_the_interval_of_macro_f1_is_that_of_a_slow_loop_over_rows() -> None:
     y, predicted = (np.array([labels.index(v) for v in rows[name]]) for name in ("y", "candidate"))
 
     def f1(weight: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":
-        return np.array([2 * weight[(y == i) & (predicted == i)].sum() / (weight[y == i].sum() + weight[predicted == i].sum()) for i in range(4)])
+        return np.array(
+            [
+                2
+                * weight[(y == i) & (predicted == i)].sum()
+                / (weight[y == i].sum() + weight[predicted == i].sum())
+                for i in range(4)
+            ]
+        )
 
     small = 1e-6
-    influence = np.array([(f1(np.ones(120) + small * np.eye(120)[row]) - f1(np.ones(120))) / small for row in range(120)])
+    influence = np.array(
+        [
+            (f1(np.ones(120) + small * np.eye(120)[row]) - f1(np.ones(120))) / small
+            for row in range(120)
+        ]
+    )
     correlation = np.corrcoef(influence, rowvar=False)
     found = intervals(rows["y"], rows["candidate"], labels, 0.05)
     half = np.array([(of.high - of.low) / 2 for of in found["macro_f1"].parts.values()])
-    reach = np.sqrt(sum(half[i] * half[j] * correlation[i, j] for i in range(4) for j in range(4))) / 4
+    reach = (
+        np.sqrt(sum(half[i] * half[j] * correlation[i, j] for i in range(4) for j in range(4))) / 4
+    )
     assert np.abs(correlation - np.eye(4)).max() > 0.05
-    assert found["macro_f1"].score.high - found["macro_f1"].score.value == pytest.approx(reach, rel=1e-3)
-    assert found["macro_f1"].score.value - found["macro_f1"].score.low == pytest.approx(reach, rel=1e-3)
+    assert found["macro_f1"].score.high - found["macro_f1"].score.value == pytest.approx(
+        reach, rel=1e-3
+    )
+    assert found["macro_f1"].score.value - found["macro_f1"].score.low == pytest.approx(
+        reach, rel=1e-3
+    )
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -308,8 +450,13 @@ def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
     held = []
     for _ in range(400):
         drawn = draw.choice(9, 150, p=cells.ravel())
-        found = intervals(*(pd.Series(np.array(labels)[side]) for side in np.divmod(drawn, 3)), labels, 0.05)
-        inside = [of.low <= f1 <= of.high for of, f1 in zip(found["macro_f1"].parts.values(), truth, strict=True)]
+        found = intervals(
+            *(pd.Series(np.array(labels)[side]) for side in np.divmod(drawn, 3)), labels, 0.05
+        )
+        inside = [
+            of.low <= f1 <= of.high
+            for of, f1 in zip(found["macro_f1"].parts.values(), truth, strict=True)
+        ]
         held.append(
             [
                 *inside,
@@ -335,7 +482,11 @@ class LooksAtASquare(torch.nn.Module):
 
     def forward(self, pixel_values: torch.Tensor) -> SimpleNamespace:
         features = self.drop(self.norm(self.conv(pixel_values))) ** 2
-        return SimpleNamespace(logits=torch.stack([features.sum(dim=(1, 2, 3)), features[:, :, 4:8, 10:14].sum(dim=(1, 2, 3))], dim=1))
+        return SimpleNamespace(
+            logits=torch.stack(
+                [features.sum(dim=(1, 2, 3)), features[:, :, 4:8, 10:14].sum(dim=(1, 2, 3))], dim=1
+            )
+        )
 
 
 def test_the_map_is_the_square_that_the_model_depends_on() -> None:
@@ -365,9 +516,17 @@ def test_a_model_is_left_as_it_was() -> None:
     assert (first != saliency.saliency(model, inputs, [0, 1], seed=2)).any()
     assert torch.equal(torch.get_rng_state(), random)
     assert torch.equal(inputs, before) and not inputs.requires_grad
-    assert [m.training for m in (model, model.conv, model.norm, model.drop)] == [True, True, False, True]
+    assert [m.training for m in (model, model.conv, model.norm, model.drop)] == [
+        True,
+        True,
+        False,
+        True,
+    ]
     assert [p.requires_grad for p in model.parameters()] == [True, False, True, True]
-    assert torch.equal(model.conv.weight.grad, torch.ones_like(model.conv.weight)) and model.norm.weight.grad is None
+    assert (
+        torch.equal(model.conv.weight.grad, torch.ones_like(model.conv.weight))
+        and model.norm.weight.grad is None
+    )
     assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
 
 
@@ -380,7 +539,9 @@ def test_a_model_that_moves_with_nothing_gives_an_empty_map() -> None:
 def test_an_overlay_is_bright_where_the_map_is() -> None:
     where = np.zeros((6, 9))
     where[1:3, 6:8] = 1
-    shown = np.asarray(Image.open(io.BytesIO(saliency.overlay(picture(60), where, 90))).convert("L"), dtype=float)
+    shown = np.asarray(
+        Image.open(io.BytesIO(saliency.overlay(picture(60), where, 90))).convert("L"), dtype=float
+    )
     assert shown.shape == (60, 90)
     assert shown[12:26, 62:76].mean() > 150
     assert abs(shown[40:, :40].mean() - 60) < 5

@@ -8,7 +8,9 @@ from stages.checks import spelling
 
 LABELS = st.text(max_size=12)
 SPACES = " \t\u00a0\u2003"
-LOOK_ALIKE = dict(zip("aceopxy", "\u0430\u0441\u0435\u043e\u0440\u0445\u0443", strict=True))  # Latin -> Cyrillic
+LOOK_ALIKE = dict(
+    zip("aceopxy", "\u0430\u0441\u0435\u043e\u0440\u0445\u0443", strict=True)
+)  # Latin -> Cyrillic
 FAST = settings(deadline=None, derandomize=True, database=None)
 
 
@@ -19,7 +21,11 @@ def test_a_skeleton_is_its_own_skeleton(label: str) -> None:
 
 
 @FAST
-@given(st.text(st.characters(categories=["Lu", "Ll", "Nd", "Zs"]), max_size=12), st.integers(0, 12), st.sampled_from(SPACES))
+@given(
+    st.text(st.characters(categories=["Lu", "Ll", "Nd", "Zs"]), max_size=12),
+    st.integers(0, 12),
+    st.sampled_from(SPACES),
+)
 def test_case_and_spaces_change_no_skeleton(label: str, at: int, space: str) -> None:
     assert spelling.skeleton(label.casefold()) == spelling.skeleton(label)
     assert spelling.skeleton(f"{label[:at]}{space}{label[at:]}") == spelling.skeleton(label)

@@ -56,10 +56,17 @@ def reasons(project: Project) -> dict[str, list[dict[str, Any]]]:
 
 def stale(project: Project) -> dict[str, set[str]]:
     """Return the stages that DVC would run because something they name has changed, and the files of those that they name."""
-    return {stage: {name for of in found for name in of.get("changed deps", {})} for stage, found in reasons(project).items()}
+    return {
+        stage: {name for of in found for name in of.get("changed deps", {})}
+        for stage, found in reasons(project).items()
+    }
 
 
-MODULES = sorted(str(p.relative_to(ROOT)) for p in (ROOT / "stages").rglob("*.py") if p.name not in ("__init__.py", "params.py"))
+MODULES = sorted(
+    str(p.relative_to(ROOT))
+    for p in (ROOT / "stages").rglob("*.py")
+    if p.name not in ("__init__.py", "params.py")
+)
 
 
 @pytest.fixture(scope="module")
@@ -76,11 +83,17 @@ def all_changed(done: Project) -> dict[str, set[str]]:
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_a_changed_module_makes_exactly_its_users_stale(all_changed: dict[str, set[str]], module: str) -> None:
-    assert {stage for stage, changed in all_changed.items() if covered(module, changed)} == users_of(module)
+def test_a_changed_module_makes_exactly_its_users_stale(
+    all_changed: dict[str, set[str]], module: str
+) -> None:
+    assert {
+        stage for stage, changed in all_changed.items() if covered(module, changed)
+    } == users_of(module)
 
 
-def test_stages_are_stale_for_what_changed_and_nothing_else(done: Project, all_changed: dict[str, set[str]]) -> None:
+def test_stages_are_stale_for_what_changed_and_nothing_else(
+    done: Project, all_changed: dict[str, set[str]]
+) -> None:
     assert set().union(*all_changed.values()) <= {*MODULES, "stages/modalities/text"}
     assert stale(done) == {}
 
@@ -100,16 +113,27 @@ def other_settings(done: Project) -> dict[str, set[str]]:
 
     try:
         done.params(change)
-        changed = {stage: [of.get("changed deps", {}).get("params.yaml", {}) for of in found] for stage, found in reasons(done).items()}
+        changed = {
+            stage: [of.get("changed deps", {}).get("params.yaml", {}) for of in found]
+            for stage, found in reasons(done).items()
+        }
         return {stage: {key for of in found for key in of} for stage, found in changed.items()}
     finally:
         path.write_bytes(kept)
 
 
 @pytest.mark.parametrize("section", [f.name for f in fields(Task)])
-def test_a_changed_section_makes_exactly_its_readers_stale(other_settings: dict[str, set[str]], section: str) -> None:
-    readers = {f"{stage}@tiny" for stage in TASK_STAGES if f"tasks.${{key}}.{section}" in DAG[stage]["do"]["params"]}
-    assert {stage for stage, keys in other_settings.items() if f"tasks.tiny.{section}" in keys} == readers
+def test_a_changed_section_makes_exactly_its_readers_stale(
+    other_settings: dict[str, set[str]], section: str
+) -> None:
+    readers = {
+        f"{stage}@tiny"
+        for stage in TASK_STAGES
+        if f"tasks.${{key}}.{section}" in DAG[stage]["do"]["params"]
+    }
+    assert {
+        stage for stage, keys in other_settings.items() if f"tasks.tiny.{section}" in keys
+    } == readers
 
 
 @pytest.mark.slow
@@ -119,4 +143,6 @@ def test_a_stage_that_ran_anew_and_wrote_the_same_runs_nothing_after_it(done: Pr
         path.write_bytes(path.read_bytes() + b"\n# changed\n")
     assert done.ran() == {"evaluate@tiny", "validate@tiny"}
     done.params(lambda params: params["tasks"]["tiny"]["label_issues"].update(folds=4))
-    assert {"split@tiny"} <= done.ran() <= {"split@tiny", "evaluate@tiny", "register@tiny"}  # another list of labels trains nothing anew
+    assert (
+        {"split@tiny"} <= done.ran() <= {"split@tiny", "evaluate@tiny", "register@tiny"}
+    )  # another list of labels trains nothing anew

@@ -19,7 +19,10 @@ from typing import NoReturn
 LIBRARIES = ("albumentations", "cv2", "dvc.cli", "dvc.commands.add", "dvc.commands.repro", "dvc.commands.status", "dvc.output", "dvc.repo", "dvc.repo.index",
              "dvc.repo.reproduce", "dvc.stage.cache", "great_expectations", "matplotlib.pyplot", "mlflow", "nlpaug.augmenter.char", "pandas", "pyarrow.parquet",
              "scipy.stats", "sklearn.linear_model", "torch", "transformers.trainer")  # fmt: skip
-READ_AT_IMPORT = ("HF_", "TRANSFORMERS_")  # variables that huggingface_hub reads once: where one is set, the child imports it anew
+READ_AT_IMPORT = (
+    "HF_",
+    "TRANSFORMERS_",
+)  # variables that huggingface_hub reads once: where one is set, the child imports it anew
 
 
 def serve() -> None:
@@ -30,8 +33,14 @@ def serve() -> None:
             if child := os.fork():
                 print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), file=answers, flush=True)
                 continue
-            if any(environment.get(name) != os.environ.get(name) for name in {*environment, *os.environ} if name.startswith(READ_AT_IMPORT)):
-                for name in [name for name in sys.modules if name.partition(".")[0] == "huggingface_hub"]:
+            if any(
+                environment.get(name) != os.environ.get(name)
+                for name in {*environment, *os.environ}
+                if name.startswith(READ_AT_IMPORT)
+            ):
+                for name in [
+                    name for name in sys.modules if name.partition(".")[0] == "huggingface_hub"
+                ]:
                     del sys.modules[name]
             os.environ.clear()
             os.environ.update(environment)

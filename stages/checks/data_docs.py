@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 TEMPLATE = Path(__file__).with_suffix(".html")
-BOOTSTRAP = "flask_bootstrap/static/bootstrap4/css/bootstrap.min.css"  # the package is never imported
+BOOTSTRAP = (
+    "flask_bootstrap/static/bootstrap4/css/bootstrap.min.css"  # the package is never imported
+)
 TRUSTED = "html_success_icon"  # the one parameter that Great Expectations itself fills with markup
 OUTSIDE = re.compile(r"url\('https?:[^)]*\)")  # a logo in the style
 ESCAPED_TWICE = re.compile(r"&amp;(amp|lt|gt|quot|#x27|#39);")
@@ -28,12 +30,28 @@ def write(found: dict[str, Any], folder: Path) -> None:
     folder.mkdir(parents=True)
     view, numbers = DefaultJinjaPageView(), count(1)
     page, graph = TEMPLATE.read_text("utf-8").split("<!-- graph -->\n")
-    view.env.loader = ChoiceLoader([DictLoader({"refit.j2": page, "graph.j2": graph}), *filter(None, [view.env.loader])])
+    view.env.loader = ChoiceLoader(
+        [DictLoader({"refit.j2": page, "graph.j2": graph}), *filter(None, [view.env.loader])]
+    )
     view.env.filters["generate_html_element_uuid"] = lambda prefix: f"{prefix}{next(numbers)}"
-    bootstrap = Path(str(metadata.distribution("bootstrap-flask").locate_file(BOOTSTRAP))).read_text("utf-8")
-    style = bootstrap + OUTSIDE.sub("none", view.env.get_template("data_docs_default_styles.css").render())
-    template, renderer = view.env.get_template("refit.j2"), ValidationResultsPageRenderer(run_info_at_end=True)
-    suites = [{"name": name, "met": of.statistics["successful_expectations"], "all": of.statistics["evaluated_expectations"]} for name, of in found.items()]
+    bootstrap = Path(
+        str(metadata.distribution("bootstrap-flask").locate_file(BOOTSTRAP))
+    ).read_text("utf-8")
+    style = bootstrap + OUTSIDE.sub(
+        "none", view.env.get_template("data_docs_default_styles.css").render()
+    )
+    template, renderer = (
+        view.env.get_template("refit.j2"),
+        ValidationResultsPageRenderer(run_info_at_end=True),
+    )
+    suites = [
+        {
+            "name": name,
+            "met": of.statistics["successful_expectations"],
+            "all": of.statistics["evaluated_expectations"],
+        }
+        for name, of in found.items()
+    ]
     for name, of in [("index", None), *found.items()]:
         document = renderer.render(of).to_json_dict() if of else {"sections": []}
         written = template.render(_escaped(document), suites=suites, suite=name, style=style)
@@ -43,7 +61,10 @@ def write(found: dict[str, Any], folder: Path) -> None:
 def _escaped(tree: Any) -> Any:
     """Return the document with every text escaped, as only some of Great Expectations' templates do, and without addresses of pages it lacks."""
     if isinstance(tree, dict):
-        return {key: value if key == TRUSTED else "" if key == "href" else _escaped(value) for key, value in tree.items()}
+        return {
+            key: value if key == TRUSTED else "" if key == "href" else _escaped(value)
+            for key, value in tree.items()
+        }
     if isinstance(tree, list):
         return [_escaped(value) for value in tree]
     return escape(tree) if isinstance(tree, str) else tree

@@ -30,13 +30,22 @@ def summarise(samples: pd.DataFrame) -> dict[str, Any]:
     sizes = samples["group"].value_counts()
     shared = samples[samples["group"].duplicated(keep=False)]  # most rows share none
     stated = shared.assign(y=shared["y"].str.join(", ")).drop_duplicates(["group", "y"])
-    labels: dict[Any, list[str]] = stated[stated["group"].duplicated(keep=False)].groupby("group")["y"].agg(list).to_dict()
-    named: dict[Any, list[str]] = shared[shared["group"].isin(list(labels))].groupby("group")["origin"].agg(list).to_dict()
+    labels: dict[Any, list[str]] = (
+        stated[stated["group"].duplicated(keep=False)].groupby("group")["y"].agg(list).to_dict()
+    )
+    named: dict[Any, list[str]] = (
+        shared[shared["group"].isin(list(labels))].groupby("group")["origin"].agg(list).to_dict()
+    )
     return {
         "groups": len(sizes),
         "rows_that_share_a_group": int(sizes[sizes > 1].sum()),
-        "largest": {"rows": int(sizes.iloc[0]), "origins": samples.loc[samples["group"] == sizes.index[0], "origin"].tolist()[:SHOWN]},
-        "near_duplicates_with_different_labels": [{"labels": of, "origins": named[key][:SHOWN]} for key, of in labels.items()],
+        "largest": {
+            "rows": int(sizes.iloc[0]),
+            "origins": samples.loc[samples["group"] == sizes.index[0], "origin"].tolist()[:SHOWN],
+        },
+        "near_duplicates_with_different_labels": [
+            {"labels": of, "origins": named[key][:SHOWN]} for key, of in labels.items()
+        ],
     }
 
 
@@ -48,5 +57,11 @@ def conflicting(samples: pd.DataFrame, normal: "pd.Series[str]") -> "pd.Series[b
     """
     found = pd.Series(False, index=samples.index)
     same = samples[normal.duplicated(keep=False)]  # most rows say what no other says
-    found[same.index] = same["y"].str.join("\0").groupby([normal[same.index], same["given_part"].fillna("train")]).transform("nunique") > 1
+    found[same.index] = (
+        same["y"]
+        .str.join("\0")
+        .groupby([normal[same.index], same["given_part"].fillna("train")])
+        .transform("nunique")
+        > 1
+    )
     return found

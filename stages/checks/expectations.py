@@ -25,17 +25,39 @@ class Suite:
     expectations: list[Expectation]
 
 
-def suites(validate: Validate, labels: list[str], of_features: list[Expectation], survey: Survey) -> dict[str, Suite]:
+def suites(
+    validate: Validate, labels: list[str], of_features: list[Expectation], survey: Survey
+) -> dict[str, Suite]:
     """Return the suites by name: integrity, labels and shares say whether the set is whole, domain and distances whether it is of the expected kind.
 
     Map expectations pass on an empty table and on nulls, so row count and not-null always stand beside them; where nothing
     was compared there is no suite of distances.
     """
-    over = {"type": "expect_column_values_to_be_between", "kwargs": {"column": "over_limit", "max_value": 1.0}, "severity": validate.domain.severity}
+    over = {
+        "type": "expect_column_values_to_be_between",
+        "kwargs": {"column": "over_limit", "max_value": 1.0},
+        "severity": validate.domain.severity,
+    }
     most = validate.max_unknown_tokens
-    unknown = [{"type": "expect_column_max_to_be_between", "kwargs": {"column": "unknown_tokens", "max_value": most}}] if most is not None else []
-    of_user = {table: [_of_user(of) for of in validate.expectations if of.table == table] for table in ("samples", "labels")}
-    labelled = {"labels": Suite("labels", [*_of_labels(validate, labels), *of_user["labels"]])} if labels else {}
+    unknown = (
+        [
+            {
+                "type": "expect_column_max_to_be_between",
+                "kwargs": {"column": "unknown_tokens", "max_value": most},
+            }
+        ]
+        if most is not None
+        else []
+    )
+    of_user = {
+        table: [_of_user(of) for of in validate.expectations if of.table == table]
+        for table in ("samples", "labels")
+    }
+    labelled = (
+        {"labels": Suite("labels", [*_of_labels(validate, labels), *of_user["labels"]])}
+        if labels
+        else {}
+    )
     return {
         "integrity": Suite("samples", [
             {"type": "expect_table_row_count_to_be_between", "kwargs": {"min_value": validate.min_rows}},
@@ -57,18 +79,34 @@ def suites(validate: Validate, labels: list[str], of_features: list[Expectation]
 
 def _of_labels(validate: Validate, labels: list[str]) -> list[Expectation]:
     """Return what the labels must satisfy: two at least, none that is not stated, and the rows that validate asks of each."""
-    limits = (("rows", "min_value", validate.min_rows_per_label), ("ratio", "max_value", validate.max_label_ratio))
+    limits = (
+        ("rows", "min_value", validate.min_rows_per_label),
+        ("ratio", "max_value", validate.max_label_ratio),
+    )
     return [
         {"type": "expect_table_row_count_to_be_between", "kwargs": {"min_value": 2}},
-        {"type": "expect_column_values_to_be_in_set", "kwargs": {"column": "label", "value_set": labels}},
-        *({"type": "expect_column_values_to_be_between", "kwargs": {"column": column, limit: value}} for column, limit, value in limits if value is not None),
+        {
+            "type": "expect_column_values_to_be_in_set",
+            "kwargs": {"column": "label", "value_set": labels},
+        },
+        *(
+            {
+                "type": "expect_column_values_to_be_between",
+                "kwargs": {"column": column, limit: value},
+            }
+            for column, limit, value in limits
+            if value is not None
+        ),
     ]
 
 
 def _like(weights: dict[str, float], most: float) -> Expectation:
     """Return how far from these weights labels may be."""
     total = sum(weights.values())
-    partition = {"values": list(weights), "weights": [weight / total for weight in weights.values()]}
+    partition = {
+        "values": list(weights),
+        "weights": [weight / total for weight in weights.values()],
+    }
     kwargs = {"column": "label", "partition_object": partition, "threshold": most}
     return {"type": "expect_column_kl_divergence_to_be_less_than", "kwargs": kwargs}
 
@@ -114,10 +152,24 @@ def tables(
     return {
         "known": pd.DataFrame({"label": label[~label.isin(survey.new)]}),
         "distances": pd.DataFrame(
-            [{"label": of.measure, "distance": of.distance, "limit": of.limit, "over_limit": float(f"{of.over_limit:.4g}")} for of in survey.measures]
+            [
+                {
+                    "label": of.measure,
+                    "distance": of.distance,
+                    "limit": of.limit,
+                    "over_limit": float(f"{of.over_limit:.4g}"),
+                }
+                for of in survey.measures
+            ]
         ),
         "samples": features.assign(x=samples["x"], label=values, **_of_meta(samples, validate)),
-        "labels": pd.DataFrame({"label": rows.index, "rows": rows.to_numpy(), "ratio": (rows.max() / rows.clip(lower=1)).to_numpy()}),
+        "labels": pd.DataFrame(
+            {
+                "label": rows.index,
+                "rows": rows.to_numpy(),
+                "ratio": (rows.max() / rows.clip(lower=1)).to_numpy(),
+            }
+        ),
         "shares": pd.DataFrame([{"label": "all", **shares}]),
     }
 
@@ -130,9 +182,19 @@ def _of_meta(samples: pd.DataFrame, validate: Validate) -> "dict[Any, pd.Series[
     if not named:
         return {}
     keys = [name.removeprefix(META) for name in named]
-    found = pd.DataFrame([[row.get(key) for key in keys] for row in map(json.loads, samples["meta"])], samples.index, named, dtype=object)
+    found = pd.DataFrame(
+        [[row.get(key) for key in keys] for row in map(json.loads, samples["meta"])],
+        samples.index,
+        named,
+        dtype=object,
+    )
     found = found.mask(found == "").dropna(axis=1, how="all")
-    return {name: pd.to_numeric(of) if all(re.fullmatch(NUMBER, str(value)) for value in of.dropna().unique()) else of for name, of in found.items()}
+    return {
+        name: pd.to_numeric(of)
+        if all(re.fullmatch(NUMBER, str(value)) for value in of.dropna().unique())
+        else of
+        for name, of in found.items()
+    }
 
 
 def run(suites: dict[str, Suite], frames: dict[str, pd.DataFrame]) -> dict[str, Any]:
@@ -147,10 +209,14 @@ def run(suites: dict[str, Suite], frames: dict[str, pd.DataFrame]) -> dict[str, 
         batch = source.add_dataframe_asset(name).add_batch_definition_whole_dataframe(name)
         stated = gx.ExpectationSuite(name=name, expectations=suite.expectations)  # pyright: ignore[reportArgumentType]
         form = {"result_format": "COMPLETE", "unexpected_index_column_names": ["label"]}
-        results[name] = batch.get_batch({"dataframe": frames[suite.table]}).validate(stated, result_format=form)  # pyright: ignore[reportArgumentType]
+        results[name] = batch.get_batch({"dataframe": frames[suite.table]}).validate(
+            stated, result_format=form
+        )  # pyright: ignore[reportArgumentType]
         results[name].meta = {}  # when it was read
         for of in results[name].results:
-            of.result = json.loads(json.dumps(of.to_json_dict()["result"]))  # its own pages cannot show NumPy's numbers
+            of.result = json.loads(
+                json.dumps(of.to_json_dict()["result"])
+            )  # its own pages cannot show NumPy's numbers
     return results
 
 
@@ -159,7 +225,11 @@ def verdicts(results: dict[str, Any]) -> list[dict[str, Any]]:
 
     An observed value of null means "cannot tell", which is a failure; only what has nothing to observe (expect_column_to_exist) passes without.
     """
-    return [_verdict(name, result.to_json_dict()) for name, found in results.items() for result in found.results]
+    return [
+        _verdict(name, result.to_json_dict())
+        for name, found in results.items()
+        for result in found.results
+    ]
 
 
 def _verdict(suite: str, result: dict[str, Any]) -> dict[str, Any]:
@@ -171,12 +241,23 @@ def _verdict(suite: str, result: dict[str, Any]) -> dict[str, Any]:
     else:
         observed = values.get("observed_value")
     success = bool(result["success"]) and (observed is not None or not values)
-    return {"suite": suite, "type": config["type"], "kwargs": kwargs, "severity": config["severity"], "observed": observed, "success": success}
+    return {
+        "suite": suite,
+        "type": config["type"],
+        "kwargs": kwargs,
+        "severity": config["severity"],
+        "observed": observed,
+        "success": success,
+    }
 
 
 def failures(verdicts: list[dict[str, Any]], severe: bool, more: dict[str, str]) -> list[str]:
     """Return one line for each failed expectation that is severe (critical), or that is not; more says more about a column."""
-    return [_say(v, more) for v in verdicts if not v["success"] and (v["severity"] == "critical") == severe]
+    return [
+        _say(v, more)
+        for v in verdicts
+        if not v["success"] and (v["severity"] == "critical") == severe
+    ]
 
 
 def _say(verdict: dict[str, Any], more: dict[str, str]) -> str:
@@ -184,11 +265,22 @@ def _say(verdict: dict[str, Any], more: dict[str, str]) -> str:
     column = kwargs.get("column")
     if verdict["suite"] == "distances":  # whose limits are each measure's own
         return one_line(f"far from what the base model was pretrained on: {more[column]}", 600)
-    limits = ", ".join(f"{k} {kwargs[k]}" for k in ("min_value", "max_value", "threshold") if kwargs.get(k) is not None)
-    named = [*(kwargs[k] for k in ("column", "column_A", "column_B") if k in kwargs), *kwargs.get("column_list", [])]
-    what = f"{verdict['suite']}.{', '.join(named)}" if named else f"{verdict['suite']}, number of rows"
+    limits = ", ".join(
+        f"{k} {kwargs[k]}"
+        for k in ("min_value", "max_value", "threshold")
+        if kwargs.get(k) is not None
+    )
+    named = [
+        *(kwargs[k] for k in ("column", "column_A", "column_B") if k in kwargs),
+        *kwargs.get("column_list", []),
+    ]
+    what = (
+        f"{verdict['suite']}.{', '.join(named)}" if named else f"{verdict['suite']}, number of rows"
+    )
     if isinstance(observed, dict) and "misfits" in observed:
-        named = ", ".join(f"{extract(m['label'])} ({extract(m.get(column))})" for m in observed["first"])
+        named = ", ".join(
+            f"{extract(m['label'])} ({extract(m.get(column))})" for m in observed["first"]
+        )
         observed = f"{observed['misfits']} misfit(s): {named}"
     said = f"{what}: {verdict['type']} ({limits}) observed {observed if observed is not None else 'nothing it could tell from'}"
     return one_line(f"{said}: {more[column]}" if column in more else said, 600)

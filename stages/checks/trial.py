@@ -19,8 +19,14 @@ def require(folder: Path, of_x: Modality, of_y: Problem, modality: Any) -> None:
         return
     other = of_x.encoding.within(modality, lambda settings: base.wrong(settings) is None)
     would = f"; {_differs(modality, other)} would do" if other else "; take another base"
-    sizes = ", ".join(f"modality.{name}: {of}" for name, of in vars(modality).items() if other and of != getattr(other, name))
-    raise ModelError(f"{folder}: the base model cannot be trained{f' with {sizes}' if sizes else ''} ({wrong}){would}")
+    sizes = ", ".join(
+        f"modality.{name}: {of}"
+        for name, of in vars(modality).items()
+        if other and of != getattr(other, name)
+    )
+    raise ModelError(
+        f"{folder}: the base model cannot be trained{f' with {sizes}' if sizes else ''} ({wrong}){would}"
+    )
 
 
 def fitting(folder: Path, of_x: Modality, of_y: Problem, modality: Any) -> Any:
@@ -28,7 +34,9 @@ def fitting(folder: Path, of_x: Modality, of_y: Problem, modality: Any) -> Any:
     base = _Base(folder, of_x, of_y, modality.name)
     if (wrong := base.wrong(modality)) is None:
         return modality
-    if (other := of_x.encoding.within(modality, lambda settings: base.wrong(settings) is None)) is None:
+    if (
+        other := of_x.encoding.within(modality, lambda settings: base.wrong(settings) is None)
+    ) is None:
         raise ModelError(f"{folder}: the base model cannot be trained ({wrong}); take another base")
     return other
 
@@ -45,7 +53,10 @@ class _Base:
 
         try:
             self.of_x.encoding.stated(self.processor, settings)
-            rows, collate = self.of_x.encoding.largest(self.processor, settings, ROWS), self.of_x.encoding.collate(self.processor)
+            rows, collate = (
+                self.of_x.encoding.largest(self.processor, settings, ROWS),
+                self.of_x.encoding.collate(self.processor),
+            )
             inputs = collate([rows[i] for i in range(ROWS)])
             pixels = [of.requires_grad_() for of in inputs.values() if of.is_floating_point()]
             logits = self.model.train()(**inputs).logits
@@ -53,10 +64,15 @@ class _Base:
                 return f"its outputs have the shape {tuple(logits.shape)}, not {ROWS} rows of {len(LABELS)} labels"
             torch.nn.functional.cross_entropy(logits, torch.arange(ROWS)).backward()
             with torch.no_grad():
-                beside, alone = (self.model.eval()(**collate(of)).logits[-1] for of in ([rows[i] for i in range(ROWS)], [rows[ROWS - 1]]))
+                beside, alone = (
+                    self.model.eval()(**collate(of)).logits[-1]
+                    for of in ([rows[i] for i in range(ROWS)], [rows[ROWS - 1]])
+                )
         except RefitError as error:
             return one_line(error, 300)
-        except Exception as error:  # what foreign code raises is of any type, and none of it is Refit's own
+        except (
+            Exception
+        ) as error:  # what foreign code raises is of any type, and none of it is Refit's own
             return f"{type(error).__name__}: {one_line(error, 200)}"
         finally:
             self.model.zero_grad(set_to_none=True)

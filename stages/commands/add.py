@@ -34,15 +34,24 @@ from stages.project import tracking
 
 PARAMS = Path("params.yaml")
 LOCK = Path("dvc.lock")
-STARTERS = {"text": Path(__file__).with_name("text_classification.yaml"), "image": Path(__file__).with_name("image_classification.yaml")}
+STARTERS = {
+    "text": Path(__file__).with_name("text_classification.yaml"),
+    "image": Path(__file__).with_name("image_classification.yaml"),
+}
 KNOWN = Path(__file__).with_name("sources.yaml")
-PROBLEMS = Path(__file__).with_name("problems.yaml")  # what a problem changes in a starter, which is one of classification
+PROBLEMS = Path(__file__).with_name(
+    "problems.yaml"
+)  # what a problem changes in a starter, which is one of classification
 REMOTE = re.compile(r"(https?|s3|gs)://.+")
 HUB = re.compile(r"hub:([^@\s]+)(?:@(\S+))?")
-SECRET = re.compile(r"(?i)(^|[-_&]|api|auth|access)(sig|signature|token|secret|passw(or)?d|pwd|credential|key|auth|jwt|sas)[^=&]*=")
+SECRET = re.compile(
+    r"(?i)(^|[-_&]|api|auth|access)(sig|signature|token|secret|passw(or)?d|pwd|credential|key|auth|jwt|sas)[^=&]*="
+)
 ANSWER = 10  # seconds that a web server may take to answer
 DOWNLOAD = 3600.0  # seconds for a whole source
-MOST_BAD = 0.15  # of rows: more is another encoding or another column, and no bad row here and there
+MOST_BAD = (
+    0.15  # of rows: more is another encoding or another column, and no bad row here and there
+)
 FEWEST_ROWS = 3  # of a label: one a part
 LOOKED_AT = 2_000  # pictures
 UNREAD = 0.05  # of the tokens: more, and the base is not for this language
@@ -74,7 +83,14 @@ class Added:
     takes: str
 
 
-def add(name: str, where: str, base: str | None, x: str | None, y: str | tuple[str, ...] | None, problem: str | None = None) -> Added:
+def add(
+    name: str,
+    where: str,
+    base: str | None,
+    x: str | None,
+    y: str | tuple[str, ...] | None,
+    problem: str | None = None,
+) -> Added:
     """Bring a folder, a table, an address or a hub data set as the source and the task `name`.
 
     x, y and problem are columns and what y is, where the user named them. Data of one's own is looked at where it lies, before anything
@@ -88,7 +104,9 @@ def add(name: str, where: str, base: str | None, x: str | None, y: str | tuple[s
         _require_name(name, params, folder, fresh)
         _require_problem(problem)
         model, brought = _base(base, params, name)
-        with _all_or_nothing([*([folder] if fresh else []), *([Path("data/raw", model)] if brought else [])]):
+        with _all_or_nothing(
+            [*([folder] if fresh else []), *([Path("data/raw", model)] if brought else [])]
+        ):
             if hub:
                 _fetch(name, _hub("dataset", hub))
             elif remote:
@@ -99,18 +117,24 @@ def add(name: str, where: str, base: str | None, x: str | None, y: str | tuple[s
             pictures = guess.of_pictures(_root(lies), layout)
             wanted = guess.wanted(_root(lies), files, layout, pictures)
             encoding = guess.encoding(_root(lies), layout, wanted)
-            if pictures and lies.is_file() and isinstance(layout, Table):  # what a table names belongs to it
+            if (
+                pictures and lies.is_file() and isinstance(layout, Table)
+            ):  # what a table names belongs to it
                 wanted += guess.named_by(_root(lies), layout, encoding)
             start = settings.read_yaml(STARTERS["image" if pictures else "text"])
             task, found = _task(lies, layout, encoding, name, model, start, problem)
             chosen = found.chosen
-            if not brought and not _is_source(task.base, params) and task.base in known():  # the data chose it, and dvc repro will fetch it
+            if (
+                not brought and not _is_source(task.base, params) and task.base in known()
+            ):  # the data chose it, and dvc repro will fetch it
                 _write("sources", task.base, known()[task.base])
             else:
                 _require_base(task.base, params, brought)
             if isinstance(brought, Source):
                 _fetch(model, brought)
-            task = _tried(task, brought if isinstance(brought, Path) else Path("data/raw", task.base))
+            task = _tried(
+                task, brought if isinstance(brought, Path) else Path("data/raw", task.base)
+            )
             if not (hub or remote):
                 _track(lies, folder, wanted)
             if isinstance(brought, Path):
@@ -143,7 +167,9 @@ def add(name: str, where: str, base: str | None, x: str | None, y: str | tuple[s
 
 
 def _require_problem(problem: str | None) -> None:
-    if problem is not None and problem not in (there := ["classification", *settings.read_yaml(PROBLEMS)]):
+    if problem is not None and problem not in (
+        there := ["classification", *settings.read_yaml(PROBLEMS)]
+    ):
         raise ParamsError(f"--problem {extract(problem)}: is none; there are {', '.join(there)}")
 
 
@@ -161,7 +187,11 @@ def _all_or_nothing(made: list[Path]) -> Generator[None]:
                 path.write_bytes(content)
         for folder in made:
             folder.with_name(f"{folder.name}.dvc").unlink(missing_ok=True)
-            for path in (folder, _partial(folder), *(Path("data", of, folder.name) for of in ("fetch", ".work/fetch"))):
+            for path in (
+                folder,
+                _partial(folder),
+                *(Path("data", of, folder.name) for of in ("fetch", ".work/fetch")),
+            ):
                 path.unlink() if path.is_file() else shutil.rmtree(path, ignore_errors=True)
         raise
 
@@ -178,7 +208,9 @@ def _require_name(name: str, params: Params, folder: Path, fresh: bool) -> None:
         (f"{folder} is there", fresh and (folder.exists() or folder.with_name(f"{name}.dvc").exists())),
     ) if yes]  # fmt: skip
     if taken:
-        raise ParamsError(f"{name}: {' and '.join(taken)}; choose another name, or take the old one away first")
+        raise ParamsError(
+            f"{name}: {' and '.join(taken)}; choose another name, or take the old one away first"
+        )
 
 
 # ---- bringing --------------------------------------------------------------------------------------------------------
@@ -221,19 +253,28 @@ def _import(where: str, name: str, folder: Path) -> None:
     except ValueError as error:
         raise SourceError(f"{shown}: is no address ({one_line(error, 100)})") from None
     if "@" in address.netloc or SECRET.search(address.query):
-        raise SourceError(f"{shown}: holds a password or a key, which data/raw/{name}.dvc would keep for all to read; set it up with `dvc remote` or .netrc")
+        raise SourceError(
+            f"{shown}: holds a password or a key, which data/raw/{name}.dvc would keep for all to read; set it up with `dvc remote` or .netrc"
+        )
     file = re.sub("[^A-Za-z0-9._-]", "_", Path(address.path).name)
     if where.startswith("http"):
         _require_answer(where, shown)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    if guess.is_table(Path(file)):  # import-url would put the .dvc file into the folder, where it would be read as data
+    if guess.is_table(
+        Path(file)
+    ):  # import-url would put the .dvc file into the folder, where it would be read as data
         tracked = folder.with_name(f"{name}.dvc")
-        tracked.write_text(f"frozen: true\ndeps:\n- path: {json.dumps(where)}\nouts:\n- path: {name}/{file}\n", "utf-8")
+        tracked.write_text(
+            f"frozen: true\ndeps:\n- path: {json.dumps(where)}\nouts:\n- path: {name}/{file}\n",
+            "utf-8",
+        )
         tracking.dvc("update", str(tracked), seconds=DOWNLOAD)
     elif not where.startswith("http"):
         tracking.dvc("import-url", where, str(folder), seconds=DOWNLOAD)
     if not folder.is_dir():
-        raise DataError(f"{shown}: its name says no table ({', '.join(table.TABLES)}, each but the last also as .gz), and it is no folder of a bucket")
+        raise DataError(
+            f"{shown}: its name says no table ({', '.join(table.TABLES)}, each but the last also as .gz), and it is no folder of a bucket"
+        )
 
 
 def _require_answer(where: str, shown: str) -> None:
@@ -243,11 +284,15 @@ def _require_answer(where: str, shown: str) -> None:
     try:
         with requests.get(where, stream=True, timeout=ANSWER) as answer:
             if answer.status_code in (401, 403):
-                raise SourceError(f"{shown}: the server refuses it (HTTP {answer.status_code}); see that you may read it")
+                raise SourceError(
+                    f"{shown}: the server refuses it (HTTP {answer.status_code}); see that you may read it"
+                )
             if answer.status_code >= 400:
                 raise SourceError(f"{shown}: HTTP {answer.status_code}; check the address")
     except (requests.RequestException, UnicodeError) as error:
-        raise UnreachableError(f"{shown}: no answer within {ANSWER} s ({type(error).__name__}); check address and network") from None
+        raise UnreachableError(
+            f"{shown}: no answer within {ANSWER} s ({type(error).__name__}); check address and network"
+        ) from None
 
 
 def _base(base: str | None, params: Params, name: str) -> tuple[str, Source | Path | None]:
@@ -261,9 +306,13 @@ def _base(base: str | None, params: Params, name: str) -> tuple[str, Source | Pa
     if there or not (source or hub or (folder / "config.json").is_file()):
         _require_base(base or "", params, None) if base else None
         return base or "", None
-    key = re.sub("[^a-z0-9_]+", "_", (hub[1] if hub else folder.resolve().name).rpartition("/")[2].lower())
+    key = re.sub(
+        "[^a-z0-9_]+", "_", (hub[1] if hub else folder.resolve().name).rpartition("/")[2].lower()
+    )
     if key == name:
-        raise ParamsError(f"{name}: is the name of the base model's source too; choose another name")
+        raise ParamsError(
+            f"{name}: is the name of the base model's source too; choose another name"
+        )
     _require_name(key, params, Path("data/raw", key), fresh=True)
     return key, source or (_hub("model", hub) if hub else folder)
 
@@ -274,24 +323,43 @@ def known() -> dict[str, Source]:
 
 
 def _is_source(base: str, params: Params) -> bool:
-    there = re.fullmatch("[a-z0-9_]+", base) and (Path("data/raw", base, "config.json").is_file() or Path("data/raw", f"{base}.dvc").exists())
+    there = re.fullmatch("[a-z0-9_]+", base) and (
+        Path("data/raw", base, "config.json").is_file() or Path("data/raw", f"{base}.dvc").exists()
+    )
     return base in params.sources or bool(there)
 
 
 def _require_base(base: str, params: Params, brought: Source | Path | None) -> None:
     if brought is None and not _is_source(base, params):
         have = ", ".join(sorted({*params.sources, *known()}))
-        raise SourceError(f"--base {extract(base)}: no source (have: {have}), no folder with a config.json, and not hub:OWNER/NAME@COMMIT")
+        raise SourceError(
+            f"--base {extract(base)}: no source (have: {have}), no folder with a config.json, and not hub:OWNER/NAME@COMMIT"
+        )
 
 
 def _hub(kind: Any, named: re.Match[str]) -> Source:
     if not re.fullmatch("[0-9a-f]{40}", named[2] or ""):
-        raise SourceError(f"{extract(named[0])}: is not pinned: say hub:OWNER/NAME@COMMIT with the 40 digits of a commit, because a branch or a tag moves")
-    origin = {"name": "hub", "kind": kind, "repo": named[1], "revision": named[2], "files": ["*"], "seconds": DOWNLOAD}
+        raise SourceError(
+            f"{extract(named[0])}: is not pinned: say hub:OWNER/NAME@COMMIT with the 40 digits of a commit, because a branch or a tag moves"
+        )
+    origin = {
+        "name": "hub",
+        "kind": kind,
+        "repo": named[1],
+        "revision": named[2],
+        "files": ["*"],
+        "seconds": DOWNLOAD,
+    }
     try:
-        return Source(TypeAdapter(Hub).validate_json(json.dumps(origin)), AsIs("as_is"), "as the card of the repo says")
+        return Source(
+            TypeAdapter(Hub).validate_json(json.dumps(origin)),
+            AsIs("as_is"),
+            "as the card of the repo says",
+        )
     except ValidationError:
-        raise SourceError(f"{extract(named[0])}: is no repo of a hub; say hub:OWNER/NAME@COMMIT") from None
+        raise SourceError(
+            f"{extract(named[0])}: is no repo of a hub; say hub:OWNER/NAME@COMMIT"
+        ) from None
 
 
 def _read(layout: Table | Folders, pictures: bool) -> str:
@@ -300,9 +368,15 @@ def _read(layout: Table | Folders, pictures: bool) -> str:
     if isinstance(layout, Folders):
         return f"{what} ({', '.join(layout.suffixes)}), each labelled by the name of its folder"
     parted = f", fields parted by a {layout.dialect.delimiter}" if layout.dialect else ""
-    files = ", ".join(extract(file.path) for file in layout.files[:5]) + (", ..." if len(layout.files) > 5 else "")
+    files = ", ".join(extract(file.path) for file in layout.files[:5]) + (
+        ", ..." if len(layout.files) > 5 else ""
+    )
     names = "', '".join(map(extract, layout.columns.ys))
-    labels = f"labels of column '{names}'" if len(layout.columns.ys) == 1 else f"a label each of columns '{names}'"
+    labels = (
+        f"labels of column '{names}'"
+        if len(layout.columns.ys) == 1
+        else f"a label each of columns '{names}'"
+    )
     return f"{what} of column '{extract(layout.columns.x)}', {labels} of {files}{parted}"
 
 
@@ -321,7 +395,15 @@ class Found:
     chosen: list[str]
 
 
-def _task(lies: Path, layout: Table | Folders, encoding: Encoding, name: str, base: str, start: dict[str, Any], problem: str | None) -> tuple[Task, Found]:
+def _task(
+    lies: Path,
+    layout: Table | Folders,
+    encoding: Encoding,
+    name: str,
+    base: str,
+    start: dict[str, Any],
+    problem: str | None,
+) -> tuple[Task, Found]:
     """Return the task for data that lies there, and what was found in it; start is a starter, problem what the user says that y is."""
     of_x = plugins.modality(start["modality"]["name"])
     rows = plugins.layout(layout.name).read(_root(lies), layout, encoding, of_x)
@@ -329,7 +411,13 @@ def _task(lies: Path, layout: Table | Folders, encoding: Encoding, name: str, ba
     empty = rows["code"].isna() & rows["x"].map(characters.is_blank).astype(bool)
     rows.loc[empty, ["code", "reason"]] = ["empty", "the sample is empty"]
     good = rows[rows["code"].isna()]
-    why = _state_problem(start, good.loc[~good["y"].map(characters.is_blank).astype(bool), "y"], layout, extract(lies), problem)
+    why = _state_problem(
+        start,
+        good.loc[~good["y"].map(characters.is_blank).astype(bool), "y"],
+        layout,
+        extract(lies),
+        problem,
+    )
     stated, of_y = settings.problem(start["problem"]), plugins.problem(start["problem"]["name"])
     read = of_y.read(good["y"], stated)
     rows.loc[read.index, ["code", "reason"]] = read[["code", "reason"]]
@@ -349,33 +437,74 @@ def _task(lies: Path, layout: Table | Folders, encoding: Encoding, name: str, ba
         )
     values = of_y.values(read.loc[good.index, "y"])
     borne = of_y.borne(values)
-    labels = {str(label): int(number) for label, number in borne.value_counts().sort_index().items()}
+    labels = {
+        str(label): int(number) for label, number in borne.value_counts().sort_index().items()
+    }
     _require_learnable(values, labels, extract(lies))
-    start["modality"] |= of_x.reading.suggest(good["x"], looked[looked["code"].isna()] if len(looked) else looked)
-    start["data"] = {"source": name, "encoding": encoding, "layout": json.loads(TypeAdapter(type(layout)).dump_json(layout))}
+    start["modality"] |= of_x.reading.suggest(
+        good["x"], looked[looked["code"].isna()] if len(looked) else looked
+    )
+    start["data"] = {
+        "source": name,
+        "encoding": encoding,
+        "layout": json.loads(TypeAdapter(type(layout)).dump_json(layout)),
+    }
     start["base"] = base or start["base"]
     start["validate"] |= {
-        "max_bad_fraction": max(start["validate"]["max_bad_fraction"], math.ceil(100 * share + 1) / 100),  # no more than there are
+        "max_bad_fraction": max(
+            start["validate"]["max_bad_fraction"], math.ceil(100 * share + 1) / 100
+        ),  # no more than there are
         "min_rows": max(1, len(good) * 8 // 10),
     }
     if labels:
         most, fewest = max(labels.values()), min(labels.values())
-        start["validate"] |= {"min_rows_per_label": max(FEWEST_ROWS, fewest // 2), "max_label_ratio": float(max(10, 2 * -(-most // fewest)))}
+        start["validate"] |= {
+            "min_rows_per_label": max(FEWEST_ROWS, fewest // 2),
+            "max_label_ratio": float(max(10, 2 * -(-most // fewest))),
+        }
         start["validate"]["label_distribution"]["weights"] = labels
     one_label = stated.LABELS == "one"
-    seen = defaults.look(good, borne, start["modality"]["name"] == "text", Path("data/raw", start["base"]), one_label)
-    unread = f"{start['base']} does not know {seen.unknown:.0%} of the tokens; --base e5 reads them" if base and (seen.unknown or 0) > UNREAD else None
+    seen = defaults.look(
+        good, borne, start["modality"]["name"] == "text", Path("data/raw", start["base"]), one_label
+    )
+    unread = (
+        f"{start['base']} does not know {seen.unknown:.0%} of the tokens; --base e5 reads them"
+        if base and (seen.unknown or 0) > UNREAD
+        else None
+    )
     chosen = [*filter(None, [why]), *defaults.apply(start, seen, bool(base))]
     if (profiles.FOLDER / f"{start['base']}.json").is_file():
         start["validate"]["domain"]["profile"] = start["base"]
-    task = TypeAdapter(Task).validate_json(json.dumps({name: of for name, of in start.items() if name != "slower"}))
-    return task, Found(len(rows), len(rows) - len(good), labels, _describe(values, labels), [*noted, *filter(None, [unread])], chosen)
+    task = TypeAdapter(Task).validate_json(
+        json.dumps({name: of for name, of in start.items() if name != "slower"})
+    )
+    return task, Found(
+        len(rows),
+        len(rows) - len(good),
+        labels,
+        _describe(values, labels),
+        [*noted, *filter(None, [unread])],
+        chosen,
+    )
 
 
-def _state_problem(start: dict[str, Any], y: "pd.Series[str]", layout: Table | Folders, where: str, problem: str | None) -> str:
+def _state_problem(
+    start: dict[str, Any],
+    y: "pd.Series[str]",
+    layout: Table | Folders,
+    where: str,
+    problem: str | None,
+) -> str:
     """Put into a starter what y is, as the user says or as its cells look, and return why where that is not one label a row."""
-    columns, changes = len(layout.columns.ys) if isinstance(layout, Table) else 1, settings.read_yaml(PROBLEMS)
-    guessed, why = ({"name": "classification", "labels": None}, None) if problem else guess.problem(y, columns, where)
+    columns, changes = (
+        len(layout.columns.ys) if isinstance(layout, Table) else 1,
+        settings.read_yaml(PROBLEMS),
+    )
+    guessed, why = (
+        ({"name": "classification", "labels": None}, None)
+        if problem
+        else guess.problem(y, columns, where)
+    )
     name = problem or guessed["name"]
     if name not in changes:
         return ""
@@ -391,13 +520,17 @@ def _state_problem(start: dict[str, Any], y: "pd.Series[str]", layout: Table | F
 def _require_learnable(values: "pd.Series[Any]", labels: dict[str, int], where: str) -> None:
     """Raise DataError where values are too few, too many, too rare or too much alike to be learned."""
     if not labels and values.nunique() < 2:
-        raise DataError(f"{where}: every number is the same; if that is the wrong column, say --label COLUMN")
+        raise DataError(
+            f"{where}: every number is the same; if that is the wrong column, say --label COLUMN"
+        )
     if labels and not 2 <= len(labels) <= guess.MAX_LABELS:
         raise DataError(
             f"{where}: {len(labels):,} labels in {len(values):,} good rows, 2 to {guess.MAX_LABELS:,} can be learned; "
             "if that is the wrong column, say --label COLUMN"
         )
-    rare = [f"{extract(label)} ({number})" for label, number in labels.items() if number < FEWEST_ROWS]
+    rare = [
+        f"{extract(label)} ({number})" for label, number in labels.items() if number < FEWEST_ROWS
+    ]
     if rare:
         raise DataError(
             f"{where}: {len(rare):,} of {len(labels):,} labels have fewer than {FEWEST_ROWS} rows, one for train, validation and test: "
@@ -420,18 +553,28 @@ def _tried(task: Task, folder: Path) -> Task:
     if not folder.is_dir():
         return task
     of_y = plugins.problem(task.problem.name)
-    task = replace(task, modality=trial.fitting(folder, plugins.modality(task.modality.name), of_y, task.modality))
+    task = replace(
+        task,
+        modality=trial.fitting(folder, plugins.modality(task.modality.name), of_y, task.modality),
+    )
     try:
         linear.head(*loading.load(of_y, folder, task.modality.name, trial.LABELS, new_head=True))
     except ModelError:  # several new layers: none of them can be solved
-        tune = Full("full", True) if isinstance(task.finetune.tune, LinearProbe) else task.finetune.tune
+        tune = (
+            Full("full", True)
+            if isinstance(task.finetune.tune, LinearProbe)
+            else task.finetune.tune
+        )
         task = replace(task, finetune=replace(task.finetune, head=RandomHead("random"), tune=tune))
     return task
 
 
 def _look(of_x: Any, x: "pd.Series[str]") -> pd.DataFrame:
     """Look at up to LOOKED_AT of the pictures."""
-    return of_x.reading.look(x.iloc[:: -(-len(x) // LOOKED_AT)], ImageModality("image", (1, 65_535), MOST_PIXELS, (1, 65_535), 1, 1, ("as_is",)))
+    return of_x.reading.look(
+        x.iloc[:: -(-len(x) // LOOKED_AT)],
+        ImageModality("image", (1, 65_535), MOST_PIXELS, (1, 65_535), 1, 1, ("as_is",)),
+    )
 
 
 # ---- writing ---------------------------------------------------------------------------------------------------------
@@ -442,9 +585,15 @@ def _write(section: str, key: str, value: Task | Source) -> str:
     text = PARAMS.read_bytes().decode()
     newline = "\r\n" if text.partition("\n")[0].endswith("\r") else "\n"
     text += "" if text.endswith("\n") else newline
-    held = next(node for name, node in YAML(typ="safe", pure=True).compose(text).value if name.value == section)
+    held = next(
+        node
+        for name, node in YAML(typ="safe", pure=True).compose(text).value
+        if name.value == section
+    )
     if held.value and held.flow_style:
-        raise ParamsError(f"{PARAMS}: {section} is written in braces; write it as a block, a line a key, so that one can be added")
+        raise ParamsError(
+            f"{PARAMS}: {section} is written in braces; write it as a block, a line a key, so that one can be added"
+        )
     indent = held.value[0][0].start_mark.column if held.value else 2
     block = f"{' ' * indent}{key}:\n{reference.block(value, indent + 2)}".replace("\n", newline)
     if held.value:
@@ -456,14 +605,18 @@ def _write(section: str, key: str, value: Task | Source) -> str:
         changed = text[:at] + (newline if section == "tasks" else "") + block + text[at:]
     else:  # written as {}, which becomes a block
         comment, _, rest = text[held.end_mark.index :].partition("\n")
-        changed = text[: held.start_mark.index].rstrip(" ") + comment.rstrip() + newline + block + rest
+        changed = (
+            text[: held.start_mark.index].rstrip(" ") + comment.rstrip() + newline + block + rest
+        )
     written = PARAMS.with_suffix(".yaml.new")
     written.write_bytes(changed.encode())
     try:
         settings.load(written)
         written.replace(PARAMS)
     except ParamsError as error:
-        raise ParamsError(f"with {section}.{key}, {str(error).replace('.yaml.new', '.yaml')}; nothing was written") from None
+        raise ParamsError(
+            f"with {section}.{key}, {str(error).replace('.yaml.new', '.yaml')}; nothing was written"
+        ) from None
     finally:
         written.unlink(missing_ok=True)
     return block

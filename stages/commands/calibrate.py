@@ -25,7 +25,9 @@ from stages.params.compute import Compute
 from stages.params.task import Task
 
 PARAMS = Path("params.yaml")
-ROUNDS = 3  # each candidate is timed once a round, in turn, so that a busy minute falls on all of them
+ROUNDS = (
+    3  # each candidate is timed once a round, in turn, so that a busy minute falls on all of them
+)
 BATCHES = (16, 64, 256)  # rows scored at once
 ROWS = 256  # of train that are scored; a step of training takes as many as finetune.batch_size says
 WORTH = 0.05  # share of the time that a change must save
@@ -56,16 +58,27 @@ def calibrate(name: str) -> Calibrated:
     task = settings.task(name)
     with locks.Lock(Path("data/.work/finetune", name)) as work, TemporaryDirectory(dir=work) as out:
         job = Job("calibrate", name, Path(out), work)
-        train = manifest.read(job.take("split", "train.parquet")).sort_values("id").head(max(ROWS, task.finetune.batch_size))
+        train = (
+            manifest.read(job.take("split", "train.parquet"))
+            .sort_values("id")
+            .head(max(ROWS, task.finetune.batch_size))
+        )
         folder, _ = job.raw(task.base)
-        trainings = _timed([(of, _training(task, folder, train, of)) for of in _candidates(task, folder)])
+        trainings = _timed(
+            [(of, _training(task, folder, train, of)) for of in _candidates(task, folder)]
+        )
         compute = _best(trainings, task.compute)
-        sized = [replace(compute, batch_size=size) for size in sorted({*BATCHES, compute.batch_size})]
+        sized = [
+            replace(compute, batch_size=size) for size in sorted({*BATCHES, compute.batch_size})
+        ]
         scorings = _timed([(of, _scoring(task, folder, train, of)) for of in sized])
         compute = _best(scorings, compute)
     if compute != task.compute:
         _write(name, task.compute, compute)
-    trials = [*(Trial(of, seconds, None) for of, seconds in trainings), *(Trial(of, None, seconds) for of, seconds in scorings)]
+    trials = [
+        *(Trial(of, seconds, None) for of, seconds in trainings),
+        *(Trial(of, None, seconds) for of, seconds in scorings),
+    ]
     return Calibrated(name, compute, task.compute, trials)
 
 
@@ -73,13 +86,18 @@ def _candidates(task: Task, folder: Path) -> list[Compute]:
     """Return every combination that makes sense here; `auto` stands for the arithmetic that it means on this machine."""
     import torch
 
-    model, _ = loading.load(plugins.problem(task.problem.name), folder, task.modality.name, ["0", "1"], new_head=True)
+    model, _ = loading.load(
+        plugins.problem(task.problem.name), folder, task.modality.name, ["0", "1"], new_head=True
+    )
     convolves = any(isinstance(module, torch.nn.Conv2d) for module in model.modules())
     cores = len(os.sched_getaffinity(0))
     threads = sorted({1, max(1, cores // 2), cores, task.compute.threads})
     arithmetic = ["auto", *(["float32"] if device.has_bfloat16() else [])]
     formats = ["contiguous_format", "channels_last"] if convolves else [task.compute.memory_format]
-    return [replace(task.compute, threads=n, dtype=dtype, memory_format=of) for n, dtype, of in product(threads, arithmetic, formats)]
+    return [
+        replace(task.compute, threads=n, dtype=dtype, memory_format=of)
+        for n, dtype, of in product(threads, arithmetic, formats)
+    ]
 
 
 def _training(task: Task, folder: Path, train: Any, compute: Compute) -> Callable[[], int]:
@@ -89,11 +107,22 @@ def _training(task: Task, folder: Path, train: Any, compute: Compute) -> Callabl
     of_x, of_y = plugins.modality(task.modality.name), plugins.problem(task.problem.name)
     labels = plugins.labels(of_y, of_y.values(train["y"]))
     model, new = loading.load(of_y, folder, task.modality.name, labels, new_head=True)
-    encoded = of_x.encoding.encode_anew(train.head(task.finetune.batch_size), processor := of_x.encoding.processor(folder), task.modality, task.augment)
-    rows = plugins.Rows(encoded, of_y.targets(train["y"].head(len(encoded)), labels), of_x.encoding.lengths(encoded))
-    loss = plugins.objective(task.finetune.objective.name).loss(task.finetune.objective, model, list(rows.targets))
+    encoded = of_x.encoding.encode_anew(
+        train.head(task.finetune.batch_size),
+        processor := of_x.encoding.processor(folder),
+        task.modality,
+        task.augment,
+    )
+    rows = plugins.Rows(
+        encoded, of_y.targets(train["y"].head(len(encoded)), labels), of_x.encoding.lengths(encoded)
+    )
+    loss = plugins.objective(task.finetune.objective.name).loss(
+        task.finetune.objective, model, list(rows.targets)
+    )
     learning = plugins.Learning(rows, rows, of_x.encoding.collate(processor), loss, lambda *_: {})
-    learner, learning = plugins.tune(task.finetune.tune.name).prepare(model, new, learning, task.finetune.tune)
+    learner, learning = plugins.tune(task.finetune.tune.name).prepare(
+        model, new, learning, task.finetune.tune
+    )
     learns = len(learning.train) > 0  # else a step is what the base model says of its rows
     learner = learner.to(device.find(), memory_format=getattr(torch, compute.memory_format)).train()
     device.avoid_slow_kernels(learner, compute)
@@ -102,7 +131,10 @@ def _training(task: Task, folder: Path, train: Any, compute: Compute) -> Callabl
 
     def step() -> int:
         device.set_up(compute)
-        batch = {key: of.to(device.find()) for key, of in learning.collate(taken.__getitems__(range(len(rows)))).items()}
+        batch = {
+            key: of.to(device.find())
+            for key, of in learning.collate(taken.__getitems__(range(len(rows)))).items()
+        }
         targets = batch.pop("labels")
         with device.arithmetic(compute), torch.set_grad_enabled(learns):
             outputs = learner(**batch)
@@ -123,13 +155,21 @@ def _scoring(task: Task, folder: Path, rows: Any, compute: Compute) -> Callable[
 
     of_x, of_y = plugins.modality(task.modality.name), plugins.problem(task.problem.name)
     model, _ = loading.load(of_y, folder, task.modality.name, ["0", "1"], new_head=True)
-    model, processor = model.to(device.find(), memory_format=getattr(torch, compute.memory_format)).eval(), of_x.encoding.processor(folder)
+    model, processor = (
+        model.to(device.find(), memory_format=getattr(torch, compute.memory_format)).eval(),
+        of_x.encoding.processor(folder),
+    )
 
     def score() -> int:
         device.set_up(compute)
         encoded = of_x.encoding.encode(rows, processor, task.modality)
         with torch.inference_mode(), device.arithmetic(compute):
-            for _, inputs in device.batches(encoded, of_x.encoding.lengths(encoded), of_x.encoding.collate(processor), compute.batch_size):
+            for _, inputs in device.batches(
+                encoded,
+                of_x.encoding.lengths(encoded),
+                of_x.encoding.collate(processor),
+                compute.batch_size,
+            ):
                 model(**inputs).logits.float().cpu()
         return len(rows)
 
@@ -150,7 +190,11 @@ def _timed(works: list[tuple[Compute, Callable[[], int]]]) -> list[tuple[Compute
 def _best(timed: list[tuple[Compute, float]], now: Compute) -> Compute:
     """Return the fastest, or what is set now where the fastest saves too little to be worth a change."""
     fastest, least = min(timed, key=lambda of: of[1])
-    same = replace(now, dtype="auto") if device.dtype(now) == device.dtype(replace(now, dtype="auto")) else now
+    same = (
+        replace(now, dtype="auto")
+        if device.dtype(now) == device.dtype(replace(now, dtype="auto"))
+        else now
+    )
     today = next((seconds for of, seconds in timed if of in (now, same)), None)
     return now if today is not None and least > (1 - WORTH) * today else fastest
 
@@ -158,15 +202,27 @@ def _best(timed: list[tuple[Compute, float]], now: Compute) -> Compute:
 def _write(name: str, before: Compute, after: Compute) -> None:
     """Set the values of tasks.NAME.compute that changed; every other byte of params.yaml stays."""
     lines = PARAMS.read_bytes().decode().split("\n")
-    held = YAML().load("\n".join(lines))["tasks"][name]["compute"]  # ruamel's round-trip reader, which builds no objects
-    changed = [(held.lc.value(key), str(value)) for key, value in asdict(after).items() if value != asdict(before)[key]]
-    for (line, column), value in sorted(changed, reverse=True):  # from the right: what is set moves what follows it
-        lines[line] = lines[line][:column] + re.sub(r"^[^\s,}#]+", value, lines[line][column:], count=1)
+    held = YAML().load("\n".join(lines))["tasks"][name][
+        "compute"
+    ]  # ruamel's round-trip reader, which builds no objects
+    changed = [
+        (held.lc.value(key), str(value))
+        for key, value in asdict(after).items()
+        if value != asdict(before)[key]
+    ]
+    for (line, column), value in sorted(
+        changed, reverse=True
+    ):  # from the right: what is set moves what follows it
+        lines[line] = lines[line][:column] + re.sub(
+            r"^[^\s,}#]+", value, lines[line][column:], count=1
+        )
     written = PARAMS.with_suffix(".yaml.new")
     written.write_bytes("\n".join(lines).encode())
     try:
         if settings.load(written).tasks[name].compute != after:
-            raise ParamsError(f"{PARAMS}: tasks.{name}.compute is not written a value a key; set it to {asdict(after)}")
+            raise ParamsError(
+                f"{PARAMS}: tasks.{name}.compute is not written a value a key; set it to {asdict(after)}"
+            )
         written.replace(PARAMS)
     finally:
         written.unlink(missing_ok=True)

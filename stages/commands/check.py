@@ -39,13 +39,28 @@ def check() -> list[Finding]:
     sizes = dict[str, int]()
     findings = [
         Finding("params.yaml", True, f"{len(params.tasks)} tasks"),
-        _look("dvc.yaml", lambda: f"{len(tracking.dvc('stage', 'list', '--all', '--name-only').split())} stages"),
-        *(_look(f"data/raw/{name}", lambda name=name: _source(name, params, sizes)) for name in _sources(params)),
+        _look(
+            "dvc.yaml",
+            lambda: f"{len(tracking.dvc('stage', 'list', '--all', '--name-only').split())} stages",
+        ),
+        *(
+            _look(f"data/raw/{name}", lambda name=name: _source(name, params, sizes))
+            for name in _sources(params)
+        ),
     ]
     for key, task in params.tasks.items():
         findings.append(_look(f"tasks.{key}.validate", lambda task=task: _validate(task)))
-        findings.append(_look(f"tasks.{key}.augment", lambda task=task: _transforms(task, task.augment.transforms)))
-        findings.append(_look(f"tasks.{key}.evaluate.robustness", lambda task=task: _transforms(task, task.evaluate.robustness.transforms)))
+        findings.append(
+            _look(
+                f"tasks.{key}.augment", lambda task=task: _transforms(task, task.augment.transforms)
+            )
+        )
+        findings.append(
+            _look(
+                f"tasks.{key}.evaluate.robustness",
+                lambda task=task: _transforms(task, task.evaluate.robustness.transforms),
+            )
+        )
         if Path("data/raw", task.data.source).exists():
             findings.append(_look(f"tasks.{key}.data", lambda data=task.data: _data(data)))
         if Path("data/raw", task.base).exists():
@@ -53,7 +68,12 @@ def check() -> list[Finding]:
         if all(found.ok for found in findings):
             findings.append(Finding(f"tasks.{key} takes", True, estimate.say(key, task)))
     findings += [Finding("ports of make up", True, _ports())]
-    return [*findings, _look("MLflow", lambda: _tracking(params)), _look("DVC remote", _remote), _look("disk", lambda: _space(params, sizes))]
+    return [
+        *findings,
+        _look("MLflow", lambda: _tracking(params)),
+        _look("DVC remote", _remote),
+        _look("disk", lambda: _space(params, sizes)),
+    ]
 
 
 def _look(what: str, look: Callable[[], str]) -> Finding:
@@ -64,7 +84,12 @@ def _look(what: str, look: Callable[[], str]) -> Finding:
 
 
 def _sources(params: Params) -> Iterator[str]:
-    yield from dict.fromkeys([*params.sources, *(name for task in params.tasks.values() for name in (task.data.source, task.base))])
+    yield from dict.fromkeys(
+        [
+            *params.sources,
+            *(name for task in params.tasks.values() for name in (task.data.source, task.base)),
+        ]
+    )
 
 
 def _source(name: str, params: Params, sizes: dict[str, int]) -> str:
@@ -83,7 +108,9 @@ def _data(data: Data) -> str:
     """Look at the names of files and columns, and at no row."""
     folder, layout = Path("data/raw", data.source), data.layout
     if not isinstance(layout, Table):
-        lacking = [str(folder / of.path) for of in layout.folders if not (folder / of.path).is_dir()]
+        lacking = [
+            str(folder / of.path) for of in layout.folders if not (folder / of.path).is_dir()
+        ]
         if lacking:
             raise ParamsError(f"no such folder: {', '.join(lacking)}; mend data.layout.folders")
         return f"{len(layout.folders)} folders"
@@ -131,13 +158,18 @@ def _ports() -> str:
             try:
                 tried.bind(("127.0.0.1", port))
             except OSError:
-                taken.append(f"{port} is taken (`make up {name.upper()}_PORT=...`, unless it is Refit's own server)")
+                taken.append(
+                    f"{port} is taken (`make up {name.upper()}_PORT=...`, unless it is Refit's own server)"
+                )
     return "; ".join(taken) or f"{' and '.join(map(str, store.PORTS.values()))} are free"
 
 
 def _remote() -> str:
     remotes = tracking.dvc("remote", "list").split("\n")[0]
-    return redact(" ".join(remotes.split())) or "none; `dvc push` needs one (dvc remote add -d NAME URL)"
+    return (
+        redact(" ".join(remotes.split()))
+        or "none; `dvc push` needs one (dvc remote add -d NAME URL)"
+    )
 
 
 def _space(params: Params, sizes: dict[str, int]) -> str:

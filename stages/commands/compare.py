@@ -37,14 +37,21 @@ def compare(candidate: str, baseline: str, data: Path | None) -> Result:
     pair = [versions.find(model) for model in (candidate, baseline)]
     first, second = pair
     if first.name != second.name:
-        raise RegistryError(f"{first.name} and {second.name}: are two models; compare two versions of one")
+        raise RegistryError(
+            f"{first.name} and {second.name}: are two models; compare two versions of one"
+        )
     task, where = settings.task(first.name), data or Path("data/split", first.name, "test.parquet")
     gate = next((gate for gate in task.register.gates if isinstance(gate, BeatsBaseline)), None)
     if gate is None:
-        raise ParamsError(f"params.yaml: tasks.{first.name}.register.gates has no beats_baseline, whose margin and alpha are meant")
+        raise ParamsError(
+            f"params.yaml: tasks.{first.name}.register.gates has no beats_baseline, whose margin and alpha are meant"
+        )
     samples, left_out = _test_rows(where) if data is None else _labelled(data, task)
     of_y = plugins.problem(task.problem.name)
-    y, metric = of_y.values(samples["y"]), of_y.METRICS[plugins.deciding(of_y, task.evaluate.metric)]
+    y, metric = (
+        of_y.values(samples["y"]),
+        of_y.METRICS[plugins.deciding(of_y, task.evaluate.metric)],
+    )
     predicted = [_predicted(version, samples, task) for version in pair]
     level = ledger.level(gate.alpha, use=1)
     labels = plugins.labels(of_y, pd.concat([y, *predicted]))
@@ -56,7 +63,9 @@ def compare(candidate: str, baseline: str, data: Path | None) -> Result:
 
 def _test_rows(path: Path) -> tuple[pd.DataFrame, int]:
     if not path.is_file():
-        raise DataError(f"{path}: is not there; run `dvc repro split@{path.parent.name}`, or name a table: --data TABLE")
+        raise DataError(
+            f"{path}: is not there; run `dvc repro split@{path.parent.name}`, or name a table: --data TABLE"
+        )
     return manifest.read(path), 0
 
 
@@ -64,16 +73,24 @@ def _labelled(path: Path, task: Task) -> tuple[pd.DataFrame, int]:
     """Return the rows of a table that can be read and have a label the task knows, and how many others there are."""
     layout = task.data.layout
     if not isinstance(layout, Table):
-        raise ParamsError("params.yaml: the task's data is a folder a label, so no column of a table is its label; compare on the test rows")
+        raise ParamsError(
+            "params.yaml: the task's data is a folder a label, so no column of a table is its label; compare on the test rows"
+        )
     if not path.is_file():
-        raise DataError(f"{extract(path)}: is not there; name a table with the columns that the task learned from")
+        raise DataError(
+            f"{extract(path)}: is not there; name a table with the columns that the task learned from"
+        )
     found = rows.labelled(path, task, layout.columns.ys)
     good = found[found["code"].isna()]
     if good.empty:
-        raise DataError(f"{extract(path)}: not one of {len(found):,} rows is fit ({extract(found['reason'].iloc[0])})")
+        raise DataError(
+            f"{extract(path)}: not one of {len(found):,} rows is fit ({extract(found['reason'].iloc[0])})"
+        )
     return good.reset_index(drop=True), len(found) - len(good)
 
 
 def _predicted(version: registered.Version, samples: pd.DataFrame, task: Task) -> "pd.Series[str]":
     with TemporaryDirectory(prefix="refit-") as folder:
-        return scoring.predict(registered.download(version, Path(folder)), samples, task.compute, version.sha256)["predicted"]
+        return scoring.predict(
+            registered.download(version, Path(folder)), samples, task.compute, version.sha256
+        )["predicted"]

@@ -17,7 +17,9 @@ from stages.params.finetune import Freeze
 from stages.params.task import Task
 
 LOOKED_AT = 2_000  # texts
-MOST_MINUTES = 10.0  # that a training may take on this machine, where the starter knows a cheaper one
+MOST_MINUTES = (
+    10.0  # that a training may take on this machine, where the starter knows a cheaper one
+)
 
 
 @dataclass(frozen=True)
@@ -37,21 +39,36 @@ class Facts:
 
     def unread(self, base: str) -> str:
         """Return what a base cannot read of the texts, as an insertion."""
-        return f", and {base} does not know {self.unknown:.0%} of their tokens" if self.unknown else ""
+        return (
+            f", and {base} does not know {self.unknown:.0%} of their tokens" if self.unknown else ""
+        )
 
 
-def look(good: pd.DataFrame, borne: "pd.Series[str]", texts: bool, base: Path, one_label: bool) -> Facts:
+def look(
+    good: pd.DataFrame, borne: "pd.Series[str]", texts: bool, base: Path, one_label: bool
+) -> Facts:
     """Return the facts of good rows (x, given_part) and of the labels that they bear, one at a time; base is the folder of the model that would learn."""
     learned = good[good["given_part"].isna() | (good["given_part"] == "train")]
     rows = borne[borne.index.isin(learned.index)].value_counts()
-    of_labels = len(learned), float(rows.mean() if len(rows) else len(learned)), float(rows.max() / rows.min() if one_label else 1.0)
+    of_labels = (
+        len(learned),
+        float(rows.mean() if len(rows) else len(learned)),
+        float(rows.max() / rows.min() if one_label else 1.0),
+    )
     if not texts:
         return Facts(*of_labels)
     x = good["x"].iloc[:: -(-len(good) // LOOKED_AT)]
-    traits = plugins.modality("text").reading.traits(x, pd.DataFrame({"characters": x.str.len()}), base)
+    traits = plugins.modality("text").reading.traits(
+        x, pd.DataFrame({"characters": x.str.len()}), base
+    )
     foreign = traits["script"][~traits["script"].isin(["LATIN", "none"])]
     unknown = float(traits["tokens_unknown"].mean()) if "tokens_unknown" in traits else None
-    return Facts(*of_labels, len(foreign) / len(x), str(foreign.mode().iloc[0]) if len(foreign) else "LATIN", unknown)
+    return Facts(
+        *of_labels,
+        len(foreign) / len(x),
+        str(foreign.mode().iloc[0]) if len(foreign) else "LATIN",
+        unknown,
+    )
 
 
 def apply(start: dict[str, Any], facts: Facts, named: bool) -> list[str]:
@@ -59,15 +76,22 @@ def apply(start: dict[str, Any], facts: Facts, named: bool) -> list[str]:
 
     Where the user named the base, a case that chooses one is left out.
     """
-    known, why = dict[str, Any](asdict(facts)) | {"unread": facts.unread(start["base"])}, list[str]()
+    known, why = (
+        dict[str, Any](asdict(facts)) | {"unread": facts.unread(start["base"])},
+        list[str](),
+    )
     for case in start.pop("cases"):
-        if not (named and "base" in case["set"]) and all(_within(known[name], *bounds) for name, bounds in case["when"].items()):
+        if not (named and "base" in case["set"]) and all(
+            _within(known[name], *bounds) for name, bounds in case["when"].items()
+        ):
             merge(start, case["set"])
             why.append(case["why"].format(**known))
     return why
 
 
-def faster(task: Task, cases: list[dict[str, Any]], rows: int, measured: estimate.Measured) -> tuple[Task, list[str]]:
+def faster(
+    task: Task, cases: list[dict[str, Any]], rows: int, measured: estimate.Measured
+) -> tuple[Task, list[str]]:
     """Return the task with the first of a starter's ways to learn that takes at most MOST_MINUTES on this machine, else with the last, and why."""
     seconds, why = estimate.training(task, rows, measured), list[str]()
     for case in cases:
@@ -77,7 +101,10 @@ def faster(task: Task, cases: list[dict[str, Any]], rows: int, measured: estimat
         merge(changed, case["set"])
         other: Task = TypeAdapter(Task).validate_json(json.dumps(changed))
         takes = estimate.training(other, rows, measured)
-        has_layers = not isinstance(other.finetune.tune, Freeze) or other.finetune.tune.layers < measured.layers
+        has_layers = (
+            not isinstance(other.finetune.tune, Freeze)
+            or other.finetune.tune.layers < measured.layers
+        )
         if has_layers and takes < seconds:
             task, why, seconds = other, [case["why"].format(minutes=seconds / 60)], takes
     return task, why
@@ -93,4 +120,6 @@ def merge(into: dict[str, Any], changed: dict[str, Any]) -> None:
 
 
 def _within(value: Any, least: float | None, below: float | None) -> bool:
-    return value is not None and (least is None or value >= least) and (below is None or value < below)
+    return (
+        value is not None and (least is None or value >= least) and (below is None or value < below)
+    )

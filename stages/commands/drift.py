@@ -26,7 +26,9 @@ class Result:
     far: list[str]
 
 
-def drift(task: str, source: Path | None, column: str | None, logged_days: float | None = None) -> Result:
+def drift(
+    task: str, source: Path | None, column: str | None, logged_days: float | None = None
+) -> Result:
     """Compare the task's validated data, the rows of a file, or those that `refit predict --log` kept so lately, with the data of its champion.
 
     Raises ProfileError where the champion left no profile, DataError where nothing was kept.
@@ -42,13 +44,18 @@ def drift(task: str, source: Path | None, column: str | None, logged_days: float
     champion, want = registered.version(task, None), of.validate.domain
     with registered.artifact(champion, "domain/profile.json") as profile:
         if profile is None:
-            raise ProfileError(f"{task}@{champion.number}: was registered without a profile of its data; train and register it anew")
+            raise ProfileError(
+                f"{task}@{champion.number}: was registered without a profile of its data; train and register it anew"
+            )
         reference = profiles.read(profile)
     here = source or (KEPT / task if sources else Path("data/validate", task, "profile.json"))
     if not sources:
         new = profiles.read(here)
     else:
-        how, run_base = profiles.asked_as(reference, of.modality), want.run_base and reference.embeddings is not None
+        how, run_base = (
+            profiles.asked_as(reference, of.modality),
+            want.run_base and reference.embeddings is not None,
+        )
         new, _ = rows.measured(sources, column, of, how, run_base)
     measures = survey.drift(reference, new, want.false_alarms, want.seed)
     if not measures:
@@ -57,14 +64,27 @@ def drift(task: str, source: Path | None, column: str | None, logged_days: float
             f"{here}: cannot tell: {few:,} rows are too few to measure, {distances.LEAST_ROWS} are needed here and of what the champion learned from"
         )
     read = rows.reading(source, column, of).why if source and rows.is_table(source) else ""
-    return Result(f"{task}@{champion.number}", str(here), read, len(new.group), measures, [one.measure for one in measures if one.far])
+    return Result(
+        f"{task}@{champion.number}",
+        str(here),
+        read,
+        len(new.group),
+        measures,
+        [one.measure for one in measures if one.far],
+    )
 
 
 def _kept(task: str, of: Task, days: float) -> list[Path]:
     """Return the tables of predictions that were kept in the last days."""
     if of.modality.name == "image":
-        raise DataError(f"{task}: kept predictions of pictures name files that may be gone; compare a folder: refit drift {task} FOLDER")
+        raise DataError(
+            f"{task}: kept predictions of pictures name files that may be gone; compare a folder: refit drift {task} FOLDER"
+        )
     since = f"{datetime.now(UTC) - timedelta(days=days):{STAMP}}"
-    if not (found := sorted(path for path in (KEPT / task).glob("*.parquet") if path.name >= since)):
-        raise DataError(f"{KEPT / task}: no predictions were kept in the last {days:g} days; `refit predict --log` keeps them")
+    if not (
+        found := sorted(path for path in (KEPT / task).glob("*.parquet") if path.name >= since)
+    ):
+        raise DataError(
+            f"{KEPT / task}: no predictions were kept in the last {days:g} days; `refit predict --log` keeps them"
+        )
     return found

@@ -19,13 +19,18 @@ from stages.project.lineage import UPSTREAM
 STAGES = (*UPSTREAM, "register")
 STARTING = 30.0  # seconds of six stages that are neither training nor scoring
 LORA = 1.5  # times what a row costs forwards: gradients of the weights that stay are left out
-MEASURED, ROUNDS = 32, 4  # rows, and how often they are timed: the first warms up, and the least is taken
+MEASURED, ROUNDS = (
+    32,
+    4,
+)  # rows, and how often they are timed: the first warms up, and the least is taken
 LEAST, MOST = 0.7, 1.6  # of the estimate: what is said is a range
 
 
 def say(key: str, task: Task, measured: "Measured | None" = None) -> str:
     """Return about how long the task takes, by its last run where that was alike, else by a measurement; or why it cannot be known yet."""
-    lacking = [name for name in (task.data.source, task.base) if not Path("data/raw", name).is_dir()]
+    lacking = [
+        name for name in (task.data.source, task.base) if not Path("data/raw", name).is_dir()
+    ]
     if lacking:
         return f"can be said once data/raw/{lacking[0]} is here"
     try:
@@ -47,14 +52,21 @@ def by_last_run(key: str, task: Task, rows: int) -> float | None:
     if not all((folder / "timing.json").is_file() for folder in folders.values()):
         return None
     then = receipts.read_json(folders["finetune"] / "provenance.json")["params"]
-    if (then["finetune"]["tune"]["name"], then["compute"]["dtype"]) != (task.finetune.tune.name, task.compute.dtype):
+    if (then["finetune"]["tune"]["name"], then["compute"]["dtype"]) != (
+        task.finetune.tune.name,
+        task.compute.dtype,
+    ):
         return None
     parts = receipts.read_json(folders["split"] / "leakage.json")["parts"]
     more = rows / max(1, sum(part["rows"] for part in parts.values()))
     total = 0.0
     for stage, folder in folders.items():
         timing = receipts.read_json(folder / "timing.json")
-        longer = more * task.finetune.epochs / then["finetune"]["epochs"] if stage == "finetune" else more
+        longer = (
+            more * task.finetune.epochs / then["finetune"]["epochs"]
+            if stage == "finetune"
+            else more
+        )
         total += timing["seconds_before_work"] + longer * timing["seconds_of_work"]
     return total
 
@@ -74,21 +86,32 @@ def by_measurement(task: Task, rows: int, base: Measured) -> float:
     worse = len(task.evaluate.robustness.transforms) * min(test, task.evaluate.robustness.rows)
     scored = worse + base.views * (validation + test)
     sampled = 2 * min(rows, task.validate.domain.sample) if task.validate.domain.run_base else 0
-    probed = sum(min(rows - test, getattr(baseline, "max_rows", 0)) for baseline in task.evaluate.baselines)
+    probed = sum(
+        min(rows - test, getattr(baseline, "max_rows", 0)) for baseline in task.evaluate.baselines
+    )
     return STARTING + training(task, rows, base) + base.row * (scored + sampled + probed)
 
 
 def training(task: Task, rows: int, base: Measured) -> float:
     """Return the seconds that the training takes: backwards costs twice what forwards does, and what is below the lowest layer that learns costs nothing."""
     train, validation, _ = _parts(task, rows)
-    tune, begun = task.finetune.tune, (train + validation) * isinstance(task.finetune.head, ProbeHead)
+    tune, begun = (
+        task.finetune.tune,
+        (train + validation) * isinstance(task.finetune.head, ProbeHead),
+    )
     if isinstance(tune, LinearProbe):
         return base.row * begun
     share = min(1.0, tune.layers / max(base.layers, 1)) if isinstance(tune, Freeze) else 1.0
-    kept = isinstance(tune, Freeze) and not task.augment.on_the_fly  # what frozen layers say is computed once
+    kept = (
+        isinstance(tune, Freeze) and not task.augment.on_the_fly
+    )  # what frozen layers say is computed once
     forwards = share if kept else 1.0
     backwards = LORA if isinstance(tune, Lora) else 2 * share
-    return base.row * (begun + kept * (train + validation) + task.finetune.epochs * ((forwards + backwards) * train + forwards * validation))
+    return base.row * (
+        begun
+        + kept * (train + validation)
+        + task.finetune.epochs * ((forwards + backwards) * train + forwards * validation)
+    )
 
 
 def _parts(task: Task, rows: int) -> tuple[float, float, float]:
@@ -103,19 +126,36 @@ def measure(task: Task, x: "pd.Series[Any]") -> Measured:
     runner.quiet()
     import torch
 
-    of_x, of_y, folder = plugins.modality(task.modality.name), plugins.problem(task.problem.name), Path("data/raw", task.base)
-    on = device.set_up(replace(task.compute, threads=1))  # several would wait for one another where a processor is busy
-    model = loading.load(of_y, folder, task.modality.name, ["0", "1"], new_head=True)[0].eval().to(on)
+    of_x, of_y, folder = (
+        plugins.modality(task.modality.name),
+        plugins.problem(task.problem.name),
+        Path("data/raw", task.base),
+    )
+    on = device.set_up(
+        replace(task.compute, threads=1)
+    )  # several would wait for one another where a processor is busy
+    model = (
+        loading.load(of_y, folder, task.modality.name, ["0", "1"], new_head=True)[0].eval().to(on)
+    )
     processor = of_x.encoding.processor(folder)
     samples = pd.DataFrame({"x": x.iloc[:: -(-len(x) // MEASURED)]}).reset_index(drop=True)
     taken, views = list[float](), 1
     on_cpu = on == "cpu"
-    clock, threads = (time.process_time, min(task.compute.threads, len(os.sched_getaffinity(0)))) if on_cpu else (time.monotonic, 1)
+    clock, threads = (
+        (time.process_time, min(task.compute.threads, len(os.sched_getaffinity(0))))
+        if on_cpu
+        else (time.monotonic, 1)
+    )
     for _ in range(ROUNDS):
         began = clock()
         encoded = of_x.encoding.encode(samples, processor, task.modality)
         with torch.inference_mode(), device.arithmetic(task.compute):
-            for _, inputs in device.batches(encoded, of_x.encoding.lengths(encoded), of_x.encoding.collate(processor), task.finetune.batch_size):
+            for _, inputs in device.batches(
+                encoded,
+                of_x.encoding.lengths(encoded),
+                of_x.encoding.collate(processor),
+                task.finetune.batch_size,
+            ):
                 model(**inputs)
                 views = len(of_x.encoding.views(inputs, task.modality))
         taken.append((clock() - began) / threads / len(samples))
@@ -134,5 +174,7 @@ def spell_range(seconds: float) -> str:
 def rows(task: Task) -> "pd.Series[Any]":
     """Return x of the rows that can be read."""
     of_x, folder = plugins.modality(task.modality.name), Path("data/raw", task.data.source)
-    read = plugins.layout(task.data.layout.name).read(folder, task.data.layout, task.data.encoding, of_x)
+    read = plugins.layout(task.data.layout.name).read(
+        folder, task.data.layout, task.data.encoding, of_x
+    )
     return read.loc[read["code"].isna(), "x"]

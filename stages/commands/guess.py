@@ -20,7 +20,13 @@ from stages.params.types import Encoding, Part
 
 TEXTS = (".txt",)
 PICTURES = (".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
-MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"II*\0", b"MM\0*")  # of files whose names say nothing; a WEBP has its name at byte 8
+MAGIC = (
+    b"\xff\xd8\xff",
+    b"\x89PNG\r\n",
+    b"GIF8",
+    b"II*\0",
+    b"MM\0*",
+)  # of files whose names say nothing; a WEBP has its name at byte 8
 PARTS: dict[str, Part] = {
     "train": "train", "training": "train", "test": "test", "testing": "test",
     "validation": "validation", "valid": "validation", "val": "validation", "dev": "validation",
@@ -46,20 +52,48 @@ X_NAMES = (
     "image",
     "picture",
 )
-Y_NAMES = ("label", "labels", "category", "class", "intent", "sentiment", "target", "topic", "topics", "tag", "tags", "rating", "score", "y")
+Y_NAMES = (
+    "label",
+    "labels",
+    "category",
+    "class",
+    "intent",
+    "sentiment",
+    "target",
+    "topic",
+    "topics",
+    "tag",
+    "tags",
+    "rating",
+    "score",
+    "y",
+)
 PEEKED = 5_000  # rows
 TRIED = 50  # cells that may name files
 MOST_BYTES, NAME_BYTES = 4096, 255  # of a path and of each name in it, as Linux bears them
-SEPARATORS = {"a comma": ",", "a bar": "|", "a semicolon": ";"}  # between several labels of one cell
+SEPARATORS = {
+    "a comma": ",",
+    "a bar": "|",
+    "a semicolon": ";",
+}  # between several labels of one cell
 SEVERAL = 0.05  # of the rows: fewer are names with a comma in them
 MAX_LABELS = 1_000
-FEW_NUMBERS = 20  # different ones, such as stars: they are labels unless it is said that they are not
+FEW_NUMBERS = (
+    20  # different ones, such as stars: they are labels unless it is said that they are not
+)
 NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
-MULTI_LABEL: dict[str, Any] = {"name": "multi_label", "labels": None, "separator": "|", "unlabelled": False}
+MULTI_LABEL: dict[str, Any] = {
+    "name": "multi_label",
+    "labels": None,
+    "separator": "|",
+    "unlabelled": False,
+}
 COLUMNS_SHOWN = 30
 
 
-def layout(root: Path, files: list[Path], x: str | None, y: str | tuple[str, ...] | None) -> Table | Folders:
+def layout(
+    root: Path, files: list[Path], x: str | None, y: str | tuple[str, ...] | None
+) -> Table | Folders:
     """Return how the samples of a folder lie; files are relative to it, x and y are columns that the user named.
 
     Raises TableError where nothing is readable, or columns cannot be told: it lists those found.
@@ -71,18 +105,32 @@ def layout(root: Path, files: list[Path], x: str | None, y: str | tuple[str, ...
         PICTURES: [file for file in seen if len(file.parts) > 1 and is_picture(root / file)],
     }
     suffixes, samples = max(of_kinds.items(), key=lambda item: len(item[1]))
-    named = suffixes == PICTURES and (len({file.parent for file in samples}) == 1 or any(_names_pictures(root / file) for file in tables))
+    named = suffixes == PICTURES and (
+        len({file.parent for file in samples}) == 1
+        or any(_names_pictures(root / file) for file in tables)
+    )
     if tables and (named or len(tables) >= len(samples)):
         found = _tables(root, tables, x, y)
         if of_kinds[PICTURES]:
             _require_whole_names(root, found, of_kinds[PICTURES])
         return found
     if samples and (x or y):
-        raise TableError(f"{extract(root)}: holds a folder a label, which has no columns; leave --text and --label out")
+        raise TableError(
+            f"{extract(root)}: holds a folder a label, which has no columns; leave --text and --label out"
+        )
     if samples:
         return _folders(root, samples, tuple(sorted({file.suffix.lower() for file in samples})))
-    kinds = {kind: len(list(of)) for kind, of in groupby(sorted(file.suffix.lower() or "without a suffix" for file in seen))}
-    held = ", ".join(f"{number:,} {extract(kind)}" for kind, number in sorted(kinds.items(), key=lambda item: -item[1])[:10]) or "hidden files only"
+    kinds = {
+        kind: len(list(of))
+        for kind, of in groupby(sorted(file.suffix.lower() or "without a suffix" for file in seen))
+    }
+    held = (
+        ", ".join(
+            f"{number:,} {extract(kind)}"
+            for kind, number in sorted(kinds.items(), key=lambda item: -item[1])[:10]
+        )
+        or "hidden files only"
+    )
     raise TableError(
         f"{extract(root)}: no file that Refit reads (found: {held}); bring a table ({', '.join(table.TABLES)}), or a folder of .txt or of pictures a label"
     )
@@ -93,7 +141,11 @@ def encoding(root: Path, layout: Table | Folders, samples: list[Path]) -> Encodi
     if isinstance(layout, Table):
         found = [table.written(root / file.path) for file in layout.files]
     else:
-        found = [encodings.recognise((root / file).read_bytes() for file in samples if file.suffix.lower() in TEXTS)]
+        found = [
+            encodings.recognise(
+                (root / file).read_bytes() for file in samples if file.suffix.lower() in TEXTS
+            )
+        ]
     return "gb18030" if "gb18030" in found else "utf-8"
 
 
@@ -117,10 +169,20 @@ def is_picture(path: Path) -> bool:
 
 def named_by(root: Path, layout: Table, encoding: Encoding) -> list[Path]:
     """Return the files below root that the column x of its tables names."""
-    cells = table.read(root, layout, encoding, plugins.modality("text"))  # whose x is what the cell says
+    cells = table.read(
+        root, layout, encoding, plugins.modality("text")
+    )  # whose x is what the cell says
     folder_of = cells["origin"].str.rpartition(":")[0].map(lambda name: Path(name).parent)
-    named = {Path(os.path.normpath(folder / cell)) for folder, cell in zip(folder_of, cells["x"], strict=True) if cell and _can_be_a_name(cell)}
-    return sorted(file for file in named if (root / file).is_file() and paths.regular(root / file, root) and not file.is_absolute())
+    named = {
+        Path(os.path.normpath(folder / cell))
+        for folder, cell in zip(folder_of, cells["x"], strict=True)
+        if cell and _can_be_a_name(cell)
+    }
+    return sorted(
+        file
+        for file in named
+        if (root / file).is_file() and paths.regular(root / file, root) and not file.is_absolute()
+    )
 
 
 def problem(y: "pd.Series[str]", columns: int, where: str) -> tuple[dict[str, Any], str | None]:
@@ -138,7 +200,10 @@ def problem(y: "pd.Series[str]", columns: int, where: str) -> tuple[dict[str, An
     values = y.str.strip().unique()
     if len(values) > FEW_NUMBERS and all(NUMBER.fullmatch(value) for value in values):
         numbers = sorted(map(float, values))
-        if numbers not in ([*map(float, range(len(numbers)))], [*map(float, range(1, len(numbers) + 1))]):
+        if numbers not in (
+            [*map(float, range(len(numbers)))],
+            [*map(float, range(1, len(numbers) + 1))],
+        ):
             raise DataError(
                 f"{where}: labels are numbers, {len(numbers):,} different ones from {numbers[0]:g} to {numbers[-1]:g}: "
                 "say --problem regression where they measure something, --problem classification where they name classes"
@@ -150,7 +215,9 @@ def separated(y: "pd.Series[str]") -> tuple[str, str] | None:
     """Return the separator, and a line, where cells of labels look like several labels each: what it parts stands in other cells too."""
     cells = y.str.strip()
     for said, mark in SEPARATORS.items():
-        parts = cells.str.split(mark, regex=False).map(lambda of: frozenset(part.strip() for part in of))
+        parts = cells.str.split(mark, regex=False).map(
+            lambda of: frozenset(part.strip() for part in of)
+        )
         many = parts.map(len) > 1
         if many.mean() < SEVERAL:
             continue
@@ -188,14 +255,23 @@ def _is_picture_of(path: Path, cell: str) -> bool:
 def _can_be_a_name(cell: str) -> bool:
     """Say whether a file system could be asked for a cell: texts, Chinese ones above all, soon have more bytes than a name may."""
     written = cell.encode(errors="surrogatepass")
-    return b"\0" not in written and len(written) < MOST_BYTES and all(len(name) <= NAME_BYTES for name in written.split(b"/"))
+    return (
+        b"\0" not in written
+        and len(written) < MOST_BYTES
+        and all(len(name) <= NAME_BYTES for name in written.split(b"/"))
+    )
 
 
 def _names_pictures(path: Path) -> bool:
     """Say whether a column of a table names pictures that are there."""
     head = _peek(path)
     columns = [head.iloc[:TRIED, i].dropna().astype(str) for i in range(head.shape[1])]
-    return any(len(of) > 0 and sum(_is_picture_of(path, cell) and (path.parent / cell).is_file() for cell in of) > len(of) / 2 for of in columns)
+    return any(
+        len(of) > 0
+        and sum(_is_picture_of(path, cell) and (path.parent / cell).is_file() for cell in of)
+        > len(of) / 2
+        for of in columns
+    )
 
 
 def is_table(file: Path) -> bool:
@@ -204,30 +280,50 @@ def is_table(file: Path) -> bool:
 
 
 def _folders(root: Path, texts: list[Path], suffixes: tuple[str, ...]) -> Folders:
-    tops = sorted({file.parts[0] for file in texts}, key=lambda top: (manifest.PARTS.index(PARTS.get(top.lower(), "test")), top))
+    tops = sorted(
+        {file.parts[0] for file in texts},
+        key=lambda top: (manifest.PARTS.index(PARTS.get(top.lower(), "test")), top),
+    )
     in_parts = all(top.lower() in PARTS for top in tops)
-    found = tuple(Folder(top, PARTS[top.lower()]) for top in tops) if in_parts else (Folder(".", None),)
+    found = (
+        tuple(Folder(top, PARTS[top.lower()]) for top in tops) if in_parts else (Folder(".", None),)
+    )
     labels = {file.parts[1] for file in texts if len(file.parts) > 2} if in_parts else set(tops)
     if not labels:
-        raise TableError(f"{extract(root)}: {', '.join(map(extract, tops))} hold samples and no folder a label")
+        raise TableError(
+            f"{extract(root)}: {', '.join(map(extract, tops))} hold samples and no folder a label"
+        )
     if len(labels) < 2:
-        raise TableError(f"{extract(root)}: holds samples of one folder, {extract(min(labels))}; a folder a label is read, two at least")
+        raise TableError(
+            f"{extract(root)}: holds samples of one folder, {extract(min(labels))}; a folder a label is read, two at least"
+        )
     return Folders("folders", found, suffixes)
 
 
 def _tables(root: Path, files: list[Path], x: str | None, y: str | tuple[str, ...] | None) -> Table:
-    written = {file: table.dialect(root / file, table.written(root / file) or "utf-8") for file in files}
+    written = {
+        file: table.dialect(root / file, table.written(root / file) or "utf-8") for file in files
+    }
     heads = {file: _peek(root / file, written[file]) for file in files}
     columns = _first(root, heads, x, y)
-    readable = [file for file, head in heads.items() if {columns.x, *columns.ys} <= set(head.columns)]
+    readable = [
+        file for file, head in heads.items() if {columns.x, *columns.ys} <= set(head.columns)
+    ]
     parts: dict[Path, Part | None] = {file: _part(file) for file in readable}
-    if "train" in parts.values():  # a table beside train and test, such as a list of labels, is no data
+    if (
+        "train" in parts.values()
+    ):  # a table beside train and test, such as a list of labels, is no data
         readable = [file for file in readable if parts[file]]
     else:
         parts = dict[Path, Part | None].fromkeys(readable)
     readable = [file for file in readable if written[file] == written[readable[0]]]
     readable.sort(key=lambda file: manifest.PARTS.index(parts[file] or "train"))
-    return Table("table", tuple(DataFile(file.as_posix(), parts[file], None) for file in readable), columns, written[readable[0]])
+    return Table(
+        "table",
+        tuple(DataFile(file.as_posix(), parts[file], None) for file in readable),
+        columns,
+        written[readable[0]],
+    )
 
 
 def _peek(path: Path, dialect: Dialect | None = None) -> pd.DataFrame:
@@ -238,13 +334,28 @@ def wanted(root: Path, files: list[Path], layout: Table | Folders, pictures: boo
     """Return the files that a layout reads: its tables and the pictures that they name, or what lies in the folders of labels."""
     if isinstance(layout, Table):
         tables = [Path(file.path) for file in layout.files]
-        return [*tables, *(file for file in files if pictures and is_picture(root / file) and not folders.is_junk(file))]
+        return [
+            *tables,
+            *(
+                file
+                for file in files
+                if pictures and is_picture(root / file) and not folders.is_junk(file)
+            ),
+        ]
     roots = [Path(folder.path) for folder in layout.folders]
     files = [file for file in files if not folders.is_junk(file)]
-    return [file for file in files if any(file.is_relative_to(root) and len(file.parts) - len(root.parts) > 1 for root in roots)]
+    return [
+        file
+        for file in files
+        if any(
+            file.is_relative_to(root) and len(file.parts) - len(root.parts) > 1 for root in roots
+        )
+    ]
 
 
-def _first(root: Path, heads: dict[Path, pd.DataFrame], x: str | None, y: str | tuple[str, ...] | None) -> Columns:
+def _first(
+    root: Path, heads: dict[Path, pd.DataFrame], x: str | None, y: str | tuple[str, ...] | None
+) -> Columns:
     """Return the columns of the longest table that has them; an unlabelled one may stand beside it."""
     wrong = list[TableError]()
     for file in sorted(heads, key=lambda file: (-len(heads[file]), file)):
@@ -262,25 +373,43 @@ def _part(file: Path) -> Part | None:
     return next(iter(found)) if len(found) == 1 else None
 
 
-def _columns(path: Path, head: pd.DataFrame, x: str | None, y: str | tuple[str, ...] | None) -> tuple[str, str | tuple[str, ...]]:
-    names = [str(name) for name in head.columns if str(name).strip()]  # a column without a name is nobody's
+def _columns(
+    path: Path, head: pd.DataFrame, x: str | None, y: str | tuple[str, ...] | None
+) -> tuple[str, str | tuple[str, ...]]:
+    names = [
+        str(name) for name in head.columns if str(name).strip()
+    ]  # a column without a name is nobody's
     shown, stated = ", ".join(_shown(head)) or "none", (y,) if isinstance(y, str) else (y or ())
     for name in (x, *stated):
         if name is not None and names.count(name) != 1:
-            raise TableError(f"{extract(path)}: column '{extract(name)}' stands {names.count(name)} times (found: {shown})")
+            raise TableError(
+                f"{extract(path)}: column '{extract(name)}' stands {names.count(name)} times (found: {shown})"
+            )
     if x is not None and x in stated:
-        raise TableError(f"{extract(path)}: column '{extract(x)}' is named as the text and as the label; name two (found: {shown})")
+        raise TableError(
+            f"{extract(path)}: column '{extract(x)}' is named as the text and as the label; name two (found: {shown})"
+        )
     if any(names.count(name) > 1 for name in names):
-        raise TableError(f"{extract(path)}: a column's name stands twice (found: {shown}); name each once")
+        raise TableError(
+            f"{extract(path)}: a column's name stands twice (found: {shown}); name each once"
+        )
     text = {name: head[name].dropna().astype(str) for name in names}
     others = {name: of for name, of in text.items() if name not in (x, *stated)}
-    y = y or _one([n for w in Y_NAMES for n in others if n.lower() == w][:1]) or _one([n for n in others if _repeats(text[n])])
+    y = (
+        y
+        or _one([n for w in Y_NAMES for n in others if n.lower() == w][:1])
+        or _one([n for n in others if _repeats(text[n])])
+    )
     stated = (y,) if isinstance(y, str) else (y or ())
     others = {name: of for name, of in others.items() if name not in stated}
     x = x or _one([n for w in X_NAMES for n in others if n.lower() == w][:1]) or _longest(others)
     if x is None or y is None:
-        lacking = " and ".join(what for what, name in (("the text", x), ("the label", y)) if name is None)
-        raise TableError(f"{extract(path)}: cannot tell which column is {lacking} (found: {shown}); name them: --text COLUMN --label COLUMN")
+        lacking = " and ".join(
+            what for what, name in (("the text", x), ("the label", y)) if name is None
+        )
+        raise TableError(
+            f"{extract(path)}: cannot tell which column is {lacking} (found: {shown}); name them: --text COLUMN --label COLUMN"
+        )
     if named := [name for name in stated if name in set(text[name])]:
         raise TableError(
             f"{extract(path)}: its first line looks like data, not like a header ({extract(named[0])} stands in a row too; found: {shown}); "
@@ -291,13 +420,22 @@ def _columns(path: Path, head: pd.DataFrame, x: str | None, y: str | tuple[str, 
 
 def _repeats(values: "pd.Series[str]") -> bool:
     """Say whether a column looks like labels: few values, short ones, each several times."""
-    return 2 <= values.nunique() <= min(MAX_LABELS, len(values) / 3) and values.str.len().mean() < 60
+    return (
+        2 <= values.nunique() <= min(MAX_LABELS, len(values) / 3) and values.str.len().mean() < 60
+    )
 
 
 def _longest(text: "dict[str, pd.Series[str]]") -> str | None:
     """Return the column of the longest values, if they are twice as long as those of any other."""
-    lengths = sorted(((values.str.len().mean(), name) for name, values in text.items() if len(values)), reverse=True)
-    return lengths[0][1] if lengths and (len(lengths) == 1 or lengths[0][0] > 2 * lengths[1][0]) else None
+    lengths = sorted(
+        ((values.str.len().mean(), name) for name, values in text.items() if len(values)),
+        reverse=True,
+    )
+    return (
+        lengths[0][1]
+        if lengths and (len(lengths) == 1 or lengths[0][0] > 2 * lengths[1][0])
+        else None
+    )
 
 
 def _one(names: list[str]) -> str | None:

@@ -12,7 +12,11 @@ from stages.contract.errors import ModelError
 from stages.project import hashes
 from stages.registry import candidate, registered
 
-LOCK, PROVENANCE, EXPECTATIONS = "lineage/dvc_lock.json", "lineage/provenance.json", "lineage/expectations.json"
+LOCK, PROVENANCE, EXPECTATIONS = (
+    "lineage/dvc_lock.json",
+    "lineage/provenance.json",
+    "lineage/expectations.json",
+)
 
 
 @dataclass(frozen=True)
@@ -48,12 +52,20 @@ def lineage(model: str) -> Result:
     version = versions.find(model)
     name, damaged = f"{version.name}@{version.number}", list[str]()
     tags = version.tags
-    lock = _read(version, LOCK, damaged, lambda file: _is_excerpt(file, tags.get(registered.LOCK_SHA256))) or {}
+    lock = (
+        _read(
+            version, LOCK, damaged, lambda file: _is_excerpt(file, tags.get(registered.LOCK_SHA256))
+        )
+        or {}
+    )
     try:
         versions.require_whole(version)
     except ModelError as error:
         damaged.append(str(error))
-    provenance, checked = _read(version, PROVENANCE, damaged) or {}, _read(version, EXPECTATIONS, None)
+    provenance, checked = (
+        _read(version, PROVENANCE, damaged) or {},
+        _read(version, EXPECTATIONS, None),
+    )
     met, store = sum(expectation["success"] for expectation in checked or ()), hashes.store()
     decided = tags.get(registered.DECISION)
     return Result(
@@ -64,10 +76,19 @@ def lineage(model: str) -> Result:
         commit=tags.get("refit.git_commit", "unknown"),
         data=[_data(path, md5, lock, store, damaged) for path, md5 in _inputs(lock).items()],
         lock=lock,
-        params={key: value for stage in provenance.values() for key, value in stage["params"].items()},
+        params={
+            key: value for stage in provenance.values() for key, value in stage["params"].items()
+        },
         environment=provenance.get("finetune", {}).get("versions", {}),
         expectations=None if checked is None else {"met": met, "failed": len(checked) - met},
-        decision=_read(version, decided, damaged, lambda file: receipts.sha256(file) == tags.get(registered.DECISION_SHA256)) if decided else None,
+        decision=_read(
+            version,
+            decided,
+            damaged,
+            lambda file: receipts.sha256(file) == tags.get(registered.DECISION_SHA256),
+        )
+        if decided
+        else None,
         damaged=damaged,
     )
 
@@ -80,17 +101,29 @@ def told(found: Result) -> list[str]:
         *([f"withdrawn     {found.withdrawn}"] if found.withdrawn else []),
         f"model         sha256 {found.sha256}, run {found.run_id}",
         f"commit        {found.commit}",
-        *(f"data          {of.path} {of.md5}, {of.origin}; in: {', '.join(of.places) or 'nowhere here'}" for of in found.data),
+        *(
+            f"data          {of.path} {of.md5}, {of.origin}; in: {', '.join(of.places) or 'nowhere here'}"
+            for of in found.data
+        ),
         f"dvc.lock      {', '.join(found.lock) or 'no excerpt'}",
         f"params        {', '.join(found.params)}: {len(candidate.flatten(found.params))} values (all of them: --json)",
         f"environment   {', '.join(f'{library} {number}' for library, number in found.environment.items())}",
-        f"expectations  {expectations['met']} met, {expectations['failed']} failed" if expectations else "expectations  not recorded",
-        f"decision      {decision['outcome']} against {decision['against']}: {reasons}" if decision else "decision      not recorded",
+        f"expectations  {expectations['met']} met, {expectations['failed']} failed"
+        if expectations
+        else "expectations  not recorded",
+        f"decision      {decision['outcome']} against {decision['against']}: {reasons}"
+        if decision
+        else "decision      not recorded",
         *(f"WRONG         {fact}" for fact in found.damaged),
     ]
 
 
-def _read(version: registered.Version, name: str, damaged: list[str] | None, right: Callable[[Path], bool] = lambda _: True) -> Any:
+def _read(
+    version: registered.Version,
+    name: str,
+    damaged: list[str] | None,
+    right: Callable[[Path], bool] = lambda _: True,
+) -> Any:
     """Return a JSON file of the version's run, null where it is gone or wrong, which is damage; no list of damage where it need not be there."""
     with registered.artifact(version, name) as logged:
         if logged is None:
@@ -118,12 +151,25 @@ def _is_excerpt(file: Path, sha256: str | None) -> bool:
 
 def _inputs(lock: dict[str, Any]) -> dict[str, str]:
     """Return path -> DVC's hash of what is below data/raw, and of the parts, by the excerpt of dvc.lock."""
-    deps = [dep for stage in lock.values() for dep in stage.get("deps", ()) if dep["path"].startswith("data/raw/")]
-    parts = [out for name, stage in lock.items() if name.startswith("split@") for out in stage["outs"] if out["path"].endswith(".parquet")]
+    deps = [
+        dep
+        for stage in lock.values()
+        for dep in stage.get("deps", ())
+        if dep["path"].startswith("data/raw/")
+    ]
+    parts = [
+        out
+        for name, stage in lock.items()
+        if name.startswith("split@")
+        for out in stage["outs"]
+        if out["path"].endswith(".parquet")
+    ]
     return {entry["path"]: entry["md5"] for entry in (*deps, *parts)}
 
 
-def _data(path: str, md5: str, lock: dict[str, Any], store: hashes.Store, damaged: list[str]) -> Data:
+def _data(
+    path: str, md5: str, lock: dict[str, Any], store: hashes.Store, damaged: list[str]
+) -> Data:
     """Say where data of a hash can be had from; a copy that bears the hash and has other bytes is damaged."""
     places, (whole, wrong) = list[str](), hashes.cached(store.cache, md5)
     if store.tracked.get(path) == md5 and Path(path).exists():
@@ -131,7 +177,10 @@ def _data(path: str, md5: str, lock: dict[str, Any], store: hashes.Store, damage
             places.append("workspace")
         else:
             damaged.append(f"{path}: its bytes are not those of {md5}, which DVC tracks here")
-    damaged += [f"{file}: its bytes are not those of its name, and {path} is restored from it; remove it" for file in wrong]
+    damaged += [
+        f"{file}: its bytes are not those of its name, and {path} is restored from it; remove it"
+        for file in wrong
+    ]
     places += ["cache"] if whole else []
     places += ["a remote, which was not asked"] if store.remote else []
     return Data(path, md5, _origin(path, lock), places)
@@ -139,7 +188,10 @@ def _data(path: str, md5: str, lock: dict[str, Any], store: hashes.Store, damage
 
 def _origin(path: str, lock: dict[str, Any]) -> str:
     """Return where it came from: what fetch was told, a stage, or the data that DVC tracks."""
-    key, split = path.rpartition("/")[2], next((name for name in lock if name.startswith("split@")), "split")
+    key, split = (
+        path.rpartition("/")[2],
+        next((name for name in lock if name.startswith("split@")), "split"),
+    )
     if not path.startswith("data/raw/"):
         return f"made by {split}"
     for values in lock.get(f"fetch@{key}", {}).get("params", {}).values():

@@ -45,7 +45,9 @@ class Result:
     seconds: float
 
 
-def predict(model: str, source: Path, out: Path | None, column: str | None, log: bool, force: bool) -> Result:
+def predict(
+    model: str, source: Path, out: Path | None, column: str | None, log: bool, force: bool
+) -> Result:
     """Write every row of `source` with its prediction and confidence, or with the code and reason why it has none.
 
     model is TASK (its champion), TASK@NUMBER, or a folder that finetune wrote. The model reads `column`; without one, the
@@ -60,34 +62,72 @@ def predict(model: str, source: Path, out: Path | None, column: str | None, log:
         card = scoring.verified(folder, sha256)
         key = card["task"]
         if key not in tasks:
-            raise ParamsError(f"params.yaml: has no task '{extract(key)}', whose `compute` (threads, batch_size) this model runs with; add its block")
+            raise ParamsError(
+                f"params.yaml: has no task '{extract(key)}', whose `compute` (threads, batch_size) this model runs with; add its block"
+            )
         sha256 = sha256 or scoring.identity(folder)
-        read = rows.reading(source, column, tasks[key]).why if rows.is_table(source) else "every picture"
-        scored = _score(rows.read(source, column, tasks[key], card["modality"]["name"]), folder, sha256, card, tasks[key].compute)
+        read = (
+            rows.reading(source, column, tasks[key]).why
+            if rows.is_table(source)
+            else "every picture"
+        )
+        scored = _score(
+            rows.read(source, column, tasks[key], card["modality"]["name"]),
+            folder,
+            sha256,
+            card,
+            tasks[key].compute,
+        )
     _write(scored, out)
     kept = None
     if log:
         now = datetime.now(UTC)
         kept = KEPT / key / f"{now:{STAMP}}-{secrets.token_hex(3)}.parquet"
         kept.parent.mkdir(parents=True, exist_ok=True)
-        _write(scored.assign(time=now.isoformat(timespec="seconds"), model=name, model_sha256=sha256), kept)
-    return Result(name, read, sha256, len(scored), int(scored["code"].notna().sum()), out, kept, round(time.monotonic() - began, 3))
+        _write(
+            scored.assign(time=now.isoformat(timespec="seconds"), model=name, model_sha256=sha256),
+            kept,
+        )
+    return Result(
+        name,
+        read,
+        sha256,
+        len(scored),
+        int(scored["code"].notna().sum()),
+        out,
+        kept,
+        round(time.monotonic() - began, 3),
+    )
 
 
 def _require_places(source: Path, out: Path, force: bool) -> None:
     """Raise for what cannot be read or must not be written, before any work is done."""
     if not source.exists() or not (source.is_dir() or stat.S_ISREG(source.stat().st_mode)):
-        raise TableError(f"{extract(source)}: {'is not a regular file' if source.exists() else 'is not there'}; name a file or a folder to predict for")
-    if not source.is_dir() and table.suffix(source) not in table.UNLABELLED and not guess.is_picture(source):
-        raise TableError(f"{extract(source)}: is none of {', '.join(table.UNLABELLED)} (a text also as .gz), no picture and no folder of pictures; convert it")
+        raise TableError(
+            f"{extract(source)}: {'is not a regular file' if source.exists() else 'is not there'}; name a file or a folder to predict for"
+        )
+    if (
+        not source.is_dir()
+        and table.suffix(source) not in table.UNLABELLED
+        and not guess.is_picture(source)
+    ):
+        raise TableError(
+            f"{extract(source)}: is none of {', '.join(table.UNLABELLED)} (a text also as .gz), no picture and no folder of pictures; convert it"
+        )
     if out.suffix.lower() not in (".parquet", ".jsonl"):
         raise DataError(f"--out {extract(out)}: must end in .parquet or .jsonl")
     if not out.parent.is_dir():
-        raise DataError(f"--out {extract(out)}: there is no folder {extract(out.parent)}; make it first")
+        raise DataError(
+            f"--out {extract(out)}: there is no folder {extract(out.parent)}; make it first"
+        )
     if out.exists() and (out.is_dir() or out.samefile(source)):
-        raise DataError(f"--out {extract(out)}: is {'a folder' if out.is_dir() else 'the input itself'}; name another file")
+        raise DataError(
+            f"--out {extract(out)}: is {'a folder' if out.is_dir() else 'the input itself'}; name another file"
+        )
     if out.exists() and not force:
-        raise DataError(f"{extract(out)}: is there already; say --force to write over it, or --out to name another file")
+        raise DataError(
+            f"{extract(out)}: is there already; say --force to write over it, or --out to name another file"
+        )
 
 
 @contextmanager
@@ -97,27 +137,41 @@ def _found(model: str) -> Generator[tuple[str, Path, str | None]]:
         store.ping()
         version = registered.version(named[1], named[2])
         with TemporaryDirectory(prefix="refit-") as folder:
-            yield f"{version.name}@{version.number}", registered.download(version, Path(folder)), version.sha256
+            yield (
+                f"{version.name}@{version.number}",
+                registered.download(version, Path(folder)),
+                version.sha256,
+            )
     elif (Path(model) / "model.json").is_file():
         yield model, Path(model), None
     else:
-        raise ModelError(f"{extract(model)}: is neither TASK, nor TASK@NUMBER, nor a folder with a model.json, such as data/finetune/TASK")
+        raise ModelError(
+            f"{extract(model)}: is neither TASK, nor TASK@NUMBER, nor a folder with a model.json, such as data/finetune/TASK"
+        )
 
 
-def _score(rows: pd.DataFrame, folder: Path, sha256: str, card: dict[str, Any], compute: Compute) -> pd.DataFrame:
+def _score(
+    rows: pd.DataFrame, folder: Path, sha256: str, card: dict[str, Any], compute: Compute
+) -> pd.DataFrame:
     """Return rows with predicted and confidence; a row that the model's modality refuses gets code and reason instead."""
     from rich.console import Console
     from rich.progress import Progress
 
     good = rows.loc[rows["code"].isna(), "x"]
-    looked = plugins.modality(card["modality"]["name"]).reading.look(good, plugins.settings(card["modality"]))
+    looked = plugins.modality(card["modality"]["name"]).reading.look(
+        good, plugins.settings(card["modality"])
+    )
     rows.loc[good.index, ["code", "reason"]] = looked[["code", "reason"]]
     good = rows[rows["code"].isna()]
     if good.empty:
         return rows.assign(predicted=None, confidence=float("nan"))
-    with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True) as bar:
+    with Progress(
+        console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True
+    ) as bar:
         shown = bar.add_task("predicting", total=len(good))
-        return rows.join(scoring.predict(folder, good, compute, sha256, lambda done: bar.advance(shown, done)))
+        return rows.join(
+            scoring.predict(folder, good, compute, sha256, lambda done: bar.advance(shown, done))
+        )
 
 
 def _write(rows: pd.DataFrame, path: Path) -> None:
@@ -132,10 +186,14 @@ def _write(rows: pd.DataFrame, path: Path) -> None:
             with beside.open("w", encoding="utf-8") as file:
                 for row in rows.itertuples(index=False, name=None):
                     document = dict(zip(schema.names, row, strict=True))
-                    document["meta"] = json.loads(document["meta"], parse_constant=str)  # infinity is no JSON
+                    document["meta"] = json.loads(
+                        document["meta"], parse_constant=str
+                    )  # infinity is no JSON
                     file.write(json.dumps(document, ensure_ascii=False) + "\n")
         beside.replace(path)
     except OSError as error:
-        raise DataError(f"{extract(path)}: cannot be written ({one_line(error.strerror, 100)}); name another place") from error
+        raise DataError(
+            f"{extract(path)}: cannot be written ({one_line(error.strerror, 100)}); name another place"
+        ) from error
     finally:
         beside.unlink(missing_ok=True)

@@ -22,7 +22,15 @@ class Result:
     size: int
 
 
-def profile(name: str, sources: list[Path], task: str, column: str | None, classes: int | None, batchnorm: bool, force: bool) -> Result:
+def profile(
+    name: str,
+    sources: list[Path],
+    task: str,
+    column: str | None,
+    classes: int | None,
+    batchnorm: bool,
+    force: bool,
+) -> Result:
     """Write data/profiles/NAME.json from reference data, which is read, and whose base model is run, as `task` says.
 
     Every source is a group of its own: other data is far where it is farther from all of them than each of them is. classes
@@ -32,7 +40,9 @@ def profile(name: str, sources: list[Path], task: str, column: str | None, class
     runner.quiet()
     of, path = settings.task(task), profiles.FOLDER / f"{name}.json"
     if name == "unknown" or not settings.is_key(name):
-        raise ProfileError(f"{extract(name)}: a profile's name is made of a-z, 0-9 and _, and is not `unknown`")
+        raise ProfileError(
+            f"{extract(name)}: a profile's name is made of a-z, 0-9 and _, and is not `unknown`"
+        )
     if path.exists() and not force:
         raise ProfileError(f"{path}: is there already; say --force to write over it")
     want = of.validate.domain
@@ -42,16 +52,23 @@ def profile(name: str, sources: list[Path], task: str, column: str | None, class
     names = [_name(source) for source in sources]
     held = replace(
         held,
-        made={"by": "refit profile", "base": of.base, "seed": str(want.seed)} | {f"group {i}": name for i, name in enumerate(names)},
+        made={"by": "refit profile", "base": of.base, "seed": str(want.seed)}
+        | {f"group {i}": name for i, name in enumerate(names)},
         labels={str(i): 1.0 for i in range(classes)} if classes else None,
-        activations=activations.resampled(seen, activations.SIZES, np.random.default_rng(want.seed)) if seen and batchnorm else None,
+        activations=activations.resampled(seen, activations.SIZES, np.random.default_rng(want.seed))
+        if seen and batchnorm
+        else None,
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     profiles.write(held, path)
-    return Result(path, {name: held.group.count(i) for i, name in enumerate(names)}, path.stat().st_size)
+    return Result(
+        path, {name: held.group.count(i) for i, name in enumerate(names)}, path.stat().st_size
+    )
 
 
 def _name(source: Path) -> str:
     """Return a source's name and the sha256 of its files."""
-    files = receipts.files(source, ["."]) if source.is_dir() else {source.name: receipts.sha256(source)}
+    files = (
+        receipts.files(source, ["."]) if source.is_dir() else {source.name: receipts.sha256(source)}
+    )
     return f"{one_line(source.name, 100)} sha256 {receipts.digest(files)[:16]}"

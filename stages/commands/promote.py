@@ -14,6 +14,10 @@ def promote(model: str, number: int, why: str) -> Result:
     version, moves = registered.version(name, str(number)), decisions.history(name)
     champion = moves[-1].after if moves else None
     if champion == number and not version.withdrawn:
-        raise RegistryError(f"{name}: version {number} is the champion already; there is nothing to do")
+        raise RegistryError(
+            f"{name}: version {number} is the champion already; there is nothing to do"
+        )
     versions.require_whole(version)
-    return Result(model, made(decisions.move(version, champion, why, withdraw=False), name).document())
+    return Result(
+        model, made(decisions.move(version, champion, why, withdraw=False), name).document()
+    )

@@ -41,11 +41,27 @@ def meanings() -> dict[str, dict[str, str]]:
 
 def block(section: Any, indent: int) -> str:
     """Return a section (a dataclass of params) as YAML, every key with its meaning as a comment."""
-    return "\n".join(f"{line:<{COMMENT}}  # {text}" if text else line for line, text in _lines(section, " " * indent)) + "\n"
+    return (
+        "\n".join(
+            f"{line:<{COMMENT}}  # {text}" if text else line
+            for line, text in _lines(section, " " * indent)
+        )
+        + "\n"
+    )
 
 
 COMMENT = 44  # column
-YAML_WORDS = {"true", "false", "null", "yes", "no", "on", "off", "y", "n"}  # some readers take more of them for booleans than YAML 1.2
+YAML_WORDS = {
+    "true",
+    "false",
+    "null",
+    "yes",
+    "no",
+    "on",
+    "off",
+    "y",
+    "n",
+}  # some readers take more of them for booleans than YAML 1.2
 
 
 def _lines(section: Any, indent: str) -> Iterator[tuple[str, str]]:
@@ -57,7 +73,9 @@ def _lines(section: Any, indent: str) -> Iterator[tuple[str, str]]:
             yield from _lines(value, f"{indent}  ")
         elif isinstance(value, dict) and value:
             yield f"{indent}{field.name}:", text
-            yield from ((f"{indent}  {_quoted(key)}: {_plain(of)}", "") for key, of in value.items())
+            yield from (
+                (f"{indent}  {_quoted(key)}: {_plain(of)}", "") for key, of in value.items()
+            )
         elif isinstance(value, tuple) and value and is_dataclass(value[0]):
             yield f"{indent}{field.name}:", text
             for item in value:
@@ -72,7 +90,11 @@ def _plain(value: Any) -> str:
     """Return a value as YAML on one line: a word as it is, a great number without a fraction, anything else as JSON, which is YAML too."""
     if isinstance(value, float) and value.is_integer() and abs(value) > 1:
         return str(int(value))
-    if isinstance(value, str) and re.fullmatch(r"[A-Za-z_][\w./-]*", value, re.ASCII) and value.lower() not in YAML_WORDS:
+    if (
+        isinstance(value, str)
+        and re.fullmatch(r"[A-Za-z_][\w./-]*", value, re.ASCII)
+        and value.lower() not in YAML_WORDS
+    ):
         return value
     return _quoted(value)
 
@@ -80,31 +102,44 @@ def _plain(value: Any) -> str:
 def _quoted(value: Any) -> str:
     """Return JSON that is YAML too: what does not print, and YAML might take for a line's end, is escaped its way."""
     written = json.dumps(value, ensure_ascii=False)
-    return "".join(c if c.isprintable() else f"\\u{ord(c):04x}" if ord(c) < 0x10000 else f"\\U{ord(c):08x}" for c in written)
+    return "".join(
+        c if c.isprintable() else f"\\u{ord(c):04x}" if ord(c) < 0x10000 else f"\\U{ord(c):08x}"
+        for c in written
+    )
 
 
 def page() -> str:
     """Return docs/params.md."""
     schema = TypeAdapter(Params).json_schema()
-    return "\n".join([INTRODUCTION, *_sections("params.yaml", schema, schema["$defs"], "Params", set())])
+    return "\n".join(
+        [INTRODUCTION, *_sections("params.yaml", schema, schema["$defs"], "Params", set())]
+    )
 
 
-def _sections(path: str, schema: dict[str, Any], defs: dict[str, Any], name: str, seen: set[str]) -> Iterator[str]:
+def _sections(
+    path: str, schema: dict[str, Any], defs: dict[str, Any], name: str, seen: set[str]
+) -> Iterator[str]:
     """Yield the section of a class and then those of the classes it holds, each once."""
     texts, below = meanings()[name], list[tuple[str, str]]()
     yield f"## `{path}`\n\n{texts['name']}.\n"
     rows = []
     for key, of in schema["properties"].items():
         shown, classes = _type(of)
-        rows.append(f"| `{key}` | {shown} | {_cell(texts[key]) if key != 'name' else 'chooses this'} |")
+        rows.append(
+            f"| `{key}` | {shown} | {_cell(texts[key]) if key != 'name' else 'chooses this'} |"
+        )
         step = "" if path == "params.yaml" else f"{path.partition(' ')[0]}."
-        below += [(f"{step}{key}{'.KEY' if of.get('type') == 'object' else ''}", c) for c in classes]
+        below += [
+            (f"{step}{key}{'.KEY' if of.get('type') == 'object' else ''}", c) for c in classes
+        ]
     yield "\n".join(["| key | type | meaning |", "|---|---|---|", *rows]) + "\n"
     for place, held in below:
         if (held_in := f"{place} {held}") not in seen:
             seen.add(held_in)
             choice = defs[held]["properties"].get("name", {}).get("const")
-            yield from _sections(f"{place} (name: {choice})" if choice else place, defs[held], defs, held, seen)
+            yield from _sections(
+                f"{place} (name: {choice})" if choice else place, defs[held], defs, held, seen
+            )
 
 
 def _type(of: dict[str, Any]) -> tuple[str, list[str]]:
@@ -132,7 +167,12 @@ def _type(of: dict[str, Any]) -> tuple[str, list[str]]:
         case _:
             limits = [
                 f"{sign} {of[key]:.10g}"
-                for key, sign in (("minimum", "≥"), ("exclusiveMinimum", ">"), ("maximum", "≤"), ("exclusiveMaximum", "<"))
+                for key, sign in (
+                    ("minimum", "≥"),
+                    ("exclusiveMinimum", ">"),
+                    ("maximum", "≤"),
+                    ("exclusiveMaximum", "<"),
+                )
                 if key in of
             ]
             pattern = [f"matching `{_cell(of['pattern'])}`"] if "pattern" in of else []
@@ -141,10 +181,20 @@ def _type(of: dict[str, Any]) -> tuple[str, list[str]]:
 
 def _values(of: dict[str, Any]) -> dict[str, Any]:
     """Return the schema of the values of a mapping whose keys the user chooses."""
-    return next(iter(of["patternProperties"].values())) if "patternProperties" in of else of["additionalProperties"]
+    return (
+        next(iter(of["patternProperties"].values()))
+        if "patternProperties" in of
+        else of["additionalProperties"]
+    )
 
 
-WORDS = {"string": "text", "integer": "integer", "number": "number", "boolean": "true or false", "null": "null"}
+WORDS = {
+    "string": "text",
+    "integer": "integer",
+    "number": "number",
+    "boolean": "true or false",
+    "null": "null",
+}
 
 
 def _cell(text: str) -> str:

@@ -30,12 +30,23 @@ def read(source: Path, column: str | None, task: Task, modality: str) -> pd.Data
         of = reading(source, column, task)
         return table.read_unlabelled(source, of.column, of.encoding, of.dialect, of_x)
     if modality != "image":
-        raise TableError(f"{extract(source)}: the model reads texts; name a table of them ({', '.join(table.UNLABELLED)})")
+        raise TableError(
+            f"{extract(source)}: the model reads texts; name a table of them ({', '.join(table.UNLABELLED)})"
+        )
     root = source if source.is_dir() else source.parent
-    files = pd.Series([root / file for file in walk.walk(source, hidden=False).files if guess.is_picture(root / file)], dtype=object)
+    files = pd.Series(
+        [
+            root / file
+            for file in walk.walk(source, hidden=False).files
+            if guess.is_picture(root / file)
+        ],
+        dtype=object,
+    )
     if files.empty:
         raise TableError(f"{extract(source)}: holds no picture ({', '.join(guess.PICTURES)})")
-    return of_x.reading.read(files, task.data.encoding).assign(y="", origin=[path.relative_to(root).as_posix() for path in files], meta="{}")
+    return of_x.reading.read(files, task.data.encoding).assign(
+        y="", origin=[path.relative_to(root).as_posix() for path in files], meta="{}"
+    )
 
 
 @dataclass(frozen=True)
@@ -59,10 +70,21 @@ def reading(source: Path, column: str | None, task: Task) -> Reading:
     Raises TableError where that cannot be told: a header that another delimiter parts is not the name of one column.
     """
     layout = task.data.layout
-    encoding: Encoding = "utf-8" if table.written(source) == "utf-8" else task.data.encoding  # as what the model has learned from, or UTF-8
+    encoding: Encoding = (
+        "utf-8" if table.written(source) == "utf-8" else task.data.encoding
+    )  # as what the model has learned from, or UTF-8
     wanted = column or (layout.columns.x if isinstance(layout, Table) else None)
-    own = [layout.dialect] if isinstance(layout, Table) and layout.dialect and table.suffix(source) in (".csv", ".tsv") else []
-    how: list[Dialect | None] = [None, *(replace(of, header=None) for of in own), table.dialect(source, encoding), *own]
+    own = (
+        [layout.dialect]
+        if isinstance(layout, Table) and layout.dialect and table.suffix(source) in (".csv", ".tsv")
+        else []
+    )
+    how: list[Dialect | None] = [
+        None,
+        *(replace(of, header=None) for of in own),
+        table.dialect(source, encoding),
+        *own,
+    ]
     readable, wrong = list[list[str]](), list[TableError]()
     for dialect in how:
         try:
@@ -70,26 +92,41 @@ def reading(source: Path, column: str | None, task: Task) -> Reading:
         except TableError as error:  # not strict CSV by this delimiter
             wrong.append(error)
             continue
-        if wanted in names and (dialect is None or dialect.header is None or _has_fields(source, encoding, dialect)):
+        if wanted in names and (
+            dialect is None or dialect.header is None or _has_fields(source, encoding, dialect)
+        ):
             parted = f", fields parted by a {dialect.delimiter}" if dialect else ""
-            return Reading(wanted, encoding, dialect, f"column '{extract(wanted)}'{parted}, {'as named' if column else 'as the task was trained'}")
+            return Reading(
+                wanted,
+                encoding,
+                dialect,
+                f"column '{extract(wanted)}'{parted}, {'as named' if column else 'as the task was trained'}",
+            )
     if not readable:
         raise wrong[0]
     names = readable[0]
     found = ", ".join(extract(name) for name in names[:50]) or "none"
     if column is None and len(names) == 1:
         if any(mark in names[0] for mark in DELIMITING):
-            raise TableError(f"{extract(source)}: the only column is called '{found}', which looks like several; save it with commas, or say --text COLUMN")
+            raise TableError(
+                f"{extract(source)}: the only column is called '{found}', which looks like several; save it with commas, or say --text COLUMN"
+            )
         if len(names[0].split()) > WORDS:
-            raise TableError(f"{extract(source)}: the only column is called '{found}', which looks like a text; put a line with a name above it")
+            raise TableError(
+                f"{extract(source)}: the only column is called '{found}', which looks like a text; put a line with a name above it"
+            )
         return Reading(names[0], encoding, None, f"column '{found}', the only one")
-    said = f"has no column '{extract(column)}'" if column else "cannot tell which column is the text"
+    said = (
+        f"has no column '{extract(column)}'" if column else "cannot tell which column is the text"
+    )
     raise TableError(f"{extract(source)}: {said} (found: {found}); name it: --text COLUMN")
 
 
 def _has_fields(source: Path, encoding: Encoding, dialect: Dialect) -> bool:
     """Say whether the first line has as many fields as the header that the task states for tables without one."""
-    return len(table.header(source, encoding, replace(dialect, header=None))) == len(dialect.header or ())
+    return len(table.header(source, encoding, replace(dialect, header=None))) == len(
+        dialect.header or ()
+    )
 
 
 def labelled(source: Path, task: Task, columns: tuple[str, ...]) -> pd.DataFrame:
@@ -97,35 +134,71 @@ def labelled(source: Path, task: Task, columns: tuple[str, ...]) -> pd.DataFrame
     found = read(source, None, task, task.modality.name)
     cells = found["meta"].map(json.loads)
     if lacking := [name for name in columns if not any(name in of for of in cells)]:
-        raise TableError(f"{extract(source)}: has no column '{extract(lacking[0])}', which holds the label where the task learned from")
-    named = plugins.problem(task.problem.name).read(cells.map(lambda of: _y(of, columns)), task.problem)
-    looked = plugins.modality(task.modality.name).reading.look(found.loc[found["code"].isna(), "x"], task.modality)
-    wrong = found[["code", "reason"]].combine_first(named[["code", "reason"]]).combine_first(looked[["code", "reason"]])
+        raise TableError(
+            f"{extract(source)}: has no column '{extract(lacking[0])}', which holds the label where the task learned from"
+        )
+    named = plugins.problem(task.problem.name).read(
+        cells.map(lambda of: _y(of, columns)), task.problem
+    )
+    looked = plugins.modality(task.modality.name).reading.look(
+        found.loc[found["code"].isna(), "x"], task.modality
+    )
+    wrong = (
+        found[["code", "reason"]]
+        .combine_first(named[["code", "reason"]])
+        .combine_first(looked[["code", "reason"]])
+    )
     return found.assign(y=named["y"], **{name: wrong[name] for name in ("code", "reason")})
 
 
 def _y(meta: dict[str, Any], columns: tuple[str, ...]) -> str:
     """Return the cell of y among a row's other columns, as a table's reader gives it."""
     found = {name: "" if meta.get(name) is None else meta[name] for name in columns}
-    cells = [of if isinstance(of, str) else json.dumps(of, ensure_ascii=False) for of in found.values()]
-    return cells[0] if len(columns) == 1 else json.dumps(dict(zip(columns, cells, strict=True)), ensure_ascii=False)
+    cells = [
+        of if isinstance(of, str) else json.dumps(of, ensure_ascii=False) for of in found.values()
+    ]
+    return (
+        cells[0]
+        if len(columns) == 1
+        else json.dumps(dict(zip(columns, cells, strict=True)), ensure_ascii=False)
+    )
 
 
-def measured(sources: list[Path], column: str | None, of: Task, settings: Any, run_base: bool) -> tuple[Profile, Seen | None]:
+def measured(
+    sources: list[Path], column: str | None, of: Task, settings: Any, run_base: bool
+) -> tuple[Profile, Seen | None]:
     """Return the profile of a sample of the sources' rows, a group each, and what the task's base model saw of it if it is run.
 
     settings are those of the modality that the base model is asked with.
     """
     base = Path("data/raw", of.base)
     if not base.is_dir():
-        raise ProfileError(f"{base}: the base model is not here; run `dvc repro fetch@{of.base}` or `dvc pull`")
+        raise ProfileError(
+            f"{base}: the base model is not here; run `dvc repro fetch@{of.base}` or `dvc pull`"
+        )
     of_x = plugins.modality(of.modality.name)
-    taken = pd.concat([_drawn(source, column, of, len(sources)).assign(group=i) for i, source in enumerate(sources)], ignore_index=True)
+    taken = pd.concat(
+        [
+            _drawn(source, column, of, len(sources)).assign(group=i)
+            for i, source in enumerate(sources)
+        ],
+        ignore_index=True,
+    )
     looked = of_x.reading.look(taken["x"], of.modality)
     good = looked["code"].isna()
     if not good.any():
-        raise DataError(f"{extract(str(sources[0]))}: not one row is fit ({one_line(looked['reason'].iloc[0], 200)})")
-    return profiles.take({}, taken[good], looked[good], (of_x, plugins.problem(of.problem.name)), base, (settings, of.compute), run_base)
+        raise DataError(
+            f"{extract(str(sources[0]))}: not one row is fit ({one_line(looked['reason'].iloc[0], 200)})"
+        )
+    return profiles.take(
+        {},
+        taken[good],
+        looked[good],
+        (of_x, plugins.problem(of.problem.name)),
+        base,
+        (settings, of.compute),
+        run_base,
+    )
 
 
 def _drawn(source: Path, column: str | None, of: Task, sources: int) -> pd.DataFrame:
@@ -136,4 +209,6 @@ def _drawn(source: Path, column: str | None, of: Task, sources: int) -> pd.DataF
     good = found[found["code"].isna()]
     if good.empty:
         raise DataError(f"{extract(str(source))}: holds not one row that can be read")
-    return good.sample(min(len(good), of.validate.domain.sample // sources), random_state=of.validate.domain.seed)
+    return good.sample(
+        min(len(good), of.validate.domain.sample // sources), random_state=of.validate.domain.seed
+    )

@@ -50,15 +50,23 @@ def _registered(tasks: list[str]) -> dict[str, tuple[str, bool]]:
 
 
 def _of(key: str, task: Task, changed: dict[str, Any], champion: str, lacking: bool) -> Status:
-    sources = [name for source in (task.data.source, task.base) for name in (f"fetch@{source}", f"data/raw/{source}.dvc")]
+    sources = [
+        name
+        for source in (task.data.source, task.base)
+        for name in (f"fetch@{source}", f"data/raw/{source}.dvc")
+    ]
     names = [*dict.fromkeys(sources), *(f"{stage}@{key}" for stage in STAGES)]
     stale = [f"{name}: {_why(changed[name])}" for name in names if name in changed]
     decided = Path("data/register", key, "decision.json")
-    decision = [_decision(receipts.read_json(decided))] if decided.is_file() else ["no decision yet"]
+    decision = (
+        [_decision(receipts.read_json(decided))] if decided.is_file() else ["no decision yet"]
+    )
     following = [f"`dvc repro register@{key}`"] if stale else []
     if changed.keys() & set(names) <= {f"register@{key}"} and lacking:
         force = "" if stale else "--force --single-item "
-        following = [f"the registry here lacks this candidate; `dvc repro {force}register@{key}` judges and registers it"]
+        following = [
+            f"the registry here lacks this candidate; `dvc repro {force}register@{key}` judges and registers it"
+        ]
     return Status(key, champion, stale or ["every stage is up to date"], decision, following)
 
 
@@ -66,7 +74,11 @@ def _champion(task: str) -> str:
     from stages.registry import registered
 
     found = registered.champion(task) if store.exists() else None
-    return f"champion is version {found.number}, promoted against {found.judged_against}" if found else "no champion"
+    return (
+        f"champion is version {found.number}, promoted against {found.judged_against}"
+        if found
+        else "no champion"
+    )
 
 
 def _lacks(task: str) -> bool:
@@ -94,7 +106,13 @@ def _why(entries: list[Any]) -> str:
             continue
         for paths in entry.values():
             for path, state in paths.items():
-                reasons += [f"{path} {state}"] if isinstance(state, str) else [f"{key} {how}" for key, how in state.items()]
+                reasons += (
+                    [f"{path} {state}"]
+                    if isinstance(state, str)
+                    else [f"{key} {how}" for key, how in state.items()]
+                )
     if "params.yaml new" in reasons:
         return "never run here"
-    return ", ".join(reasons[:SHOWN]) + (f" and {len(reasons) - SHOWN} more" if len(reasons) > SHOWN else "")
+    return ", ".join(reasons[:SHOWN]) + (
+        f" and {len(reasons) - SHOWN} more" if len(reasons) > SHOWN else ""
+    )

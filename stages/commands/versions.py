@@ -16,7 +16,9 @@ NAMED = re.compile(r"([a-z0-9_]{1,60})(?:@(champion|[1-9][0-9]{0,8}))?")
 def name(model: str) -> str:
     """Return the name of a model, once the registry answers; raises RegistryError for a word that is no task's."""
     if not re.fullmatch("[a-z0-9_]{1,60}", model):
-        raise RegistryError(f"{extract(model)}: is no model's name; it is the name of its task, made of a-z, 0-9 and _")
+        raise RegistryError(
+            f"{extract(model)}: is no model's name; it is the name of its task, made of a-z, 0-9 and _"
+        )
     runner.quiet()
     store.ping()
     return model
@@ -26,7 +28,9 @@ def find(model: str) -> registered.Version:
     """Return the version that MODEL, MODEL@champion or MODEL@NUMBER names; raises RegistryError, which names what there is."""
     named = NAMED.fullmatch(model)
     if not named:
-        raise RegistryError(f"{extract(model)}: is neither MODEL, nor MODEL@champion, nor MODEL@NUMBER; a name is made of a-z, 0-9 and _")
+        raise RegistryError(
+            f"{extract(model)}: is neither MODEL, nor MODEL@champion, nor MODEL@NUMBER; a name is made of a-z, 0-9 and _"
+        )
     return registered.version(name(named[1]), None if named[2] == "champion" else named[2])
 
 
@@ -36,4 +40,6 @@ def require_whole(version: registered.Version) -> None:
         copied = registered.download(version, Path(folder))
         there = (copied / "model").is_dir() and (copied / "model.json").is_file()
         if not there or scoring.identity(copied) != version.sha256:
-            raise ModelError(f"{version.name}@{version.number}: the model's bytes are not those that were registered; restore them, or name another version")
+            raise ModelError(
+                f"{version.name}@{version.number}: the model's bytes are not those that were registered; restore them, or name another version"
+            )

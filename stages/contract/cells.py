@@ -18,7 +18,9 @@ def as_list(cell: str) -> list[str] | None:
 def as_object(cell: str) -> dict[str, str] | None:
     """Return a JSON object of strings and numbers, numbers as they are written; null where it is none."""
     found = _parsed(cell, "{")
-    return found if found is not None and all(isinstance(of, str) for of in found.values()) else None
+    return (
+        found if found is not None and all(isinstance(of, str) for of in found.values()) else None
+    )
 
 
 def _parsed(cell: str, begins: str) -> Any:

@@ -9,7 +9,9 @@ if TYPE_CHECKING:
 
 def integer(purpose: str, seed: int, name: str) -> int:
     """Return 64 bits that depend on (purpose, seed, name) alone; equal seeds of two purposes are still independent."""
-    return int.from_bytes(hashlib.blake2b(f"{purpose}:{seed}:{name}".encode(), digest_size=8).digest(), "big")
+    return int.from_bytes(
+        hashlib.blake2b(f"{purpose}:{seed}:{name}".encode(), digest_size=8).digest(), "big"
+    )
 
 
 def uniform(purpose: str, seed: int, name: str) -> float:

@@ -36,19 +36,28 @@ def recognise(lines: Iterable[bytes]) -> Encoding | None:
             characters.update(line.decode(written))
     if votes["utf-8"] >= votes["gb18030"]:
         return "utf-8" if votes["utf-8"] else None
-    frequent, far = sum(characters[c] for c in FREQUENT), sum(number for c, number in characters.items() if not c.isascii())
-    return "gb18030" if votes["gb18030"] >= 9 * votes["neither"] and frequent > SHARE * far else None
+    frequent, far = (
+        sum(characters[c] for c in FREQUENT),
+        sum(number for c, number in characters.items() if not c.isascii()),
+    )
+    return (
+        "gb18030" if votes["gb18030"] >= 9 * votes["neither"] and frequent > SHARE * far else None
+    )
 
 
 def require(encoding: Encoding, found: Encoding | None, where: Path) -> None:
     """Raise TableError where another encoding was found than params say."""
     if found and found != encoding:
-        raise TableError(f"{where}: is written in {NAMES[found]}; set data.encoding in params.yaml to {found}, or save it in {NAMES[encoding]}")
+        raise TableError(
+            f"{where}: is written in {NAMES[found]}; set data.encoding in params.yaml to {found}, or save it in {NAMES[encoding]}"
+        )
 
 
 def decode(line: bytes, encoding: Encoding) -> str:
     """Return the text of a line, or of a file that is not UTF-16; bytes that are not of the encoding become lone surrogates, which characters sets aside."""
-    if encoding == "gb18030" and not line.isascii() and _written(line) == "utf-8":  # which may be GB18030 byte by byte, and nonsense
+    if (
+        encoding == "gb18030" and not line.isascii() and _written(line) == "utf-8"
+    ):  # which may be GB18030 byte by byte, and nonsense
         return line.decode("ascii", "surrogateescape")
     return line.decode(encoding, "surrogateescape").removeprefix("\ufeff")
 

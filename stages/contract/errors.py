@@ -7,7 +7,15 @@ from contextlib import contextmanager
 
 from stages.contract.escape import one_line
 
-MENDABLE = (errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP)
+MENDABLE = (
+    errno.EACCES,
+    errno.EPERM,
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EROFS,
+    errno.ENAMETOOLONG,
+    errno.ELOOP,
+)
 
 
 class RefitError(Exception):
@@ -86,5 +94,7 @@ def mendable(error: RefitError | OSError) -> str | None:
         return one_line(error)
     if error.errno not in MENDABLE:
         return None
-    place = f"{one_line(error.filename, 200)}: " if error.filename else ""  # a full disk names no file
+    place = (
+        f"{one_line(error.filename, 200)}: " if error.filename else ""
+    )  # a full disk names no file
     return f"{place}{error.strerror}; choose another path, or make room"

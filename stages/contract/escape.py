@@ -7,7 +7,9 @@ import sys
 
 def one_line(text: object, limit: int = 2000) -> str:
     """Return text with control characters and lone surrogates escaped, so that data never starts a line of a log."""
-    escaped = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+    escaped = "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text)
+    )
     return escaped if len(escaped) <= limit else f"{escaped[: limit - 1]}…"
 
 
@@ -15,7 +17,9 @@ def to_streams() -> None:
     """Have stdout and stderr escape what their encoding lacks: a label must not end a command where a terminal has ASCII alone."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace", line_buffering=True)  # who watches through a pipe sees each line when it is said
+            stream.reconfigure(
+                errors="backslashreplace", line_buffering=True
+            )  # who watches through a pipe sees each line when it is said
 
 
 def extract(text: object) -> str:

@@ -14,7 +14,9 @@ CHUNK = 2048  # rows or pairs worked on at once: of fingerprints of pictures 8 M
 
 def linked(rows: int, pairs: Rows) -> Rows:
     """Return each row's group, named by its smallest row: rows are together where a chain of pairs (pairs, 2) joins them."""
-    graph = csr_array((np.ones(len(pairs), np.int8), (pairs[:, 0], pairs[:, 1])), shape=(rows, rows))
+    graph = csr_array(
+        (np.ones(len(pairs), np.int8), (pairs[:, 0], pairs[:, 1])), shape=(rows, rows)
+    )
     label = connected_components(graph, directed=False)[1]
     return np.unique(label, return_index=True)[1][label]
 
@@ -27,7 +29,9 @@ def confirmed(rows: int, proposals: Iterable[Rows], confirm: Callable[[Rows], Ro
     together, joined = np.arange(rows), np.empty((0, 2), np.intp)
     for proposed in proposals:
         fresh = proposed[together[proposed[:, 0]] != together[proposed[:, 1]]]
-        near = np.concatenate([np.empty((0, 2), np.intp), *(confirm(some) for some in chunks(fresh))])
+        near = np.concatenate(
+            [np.empty((0, 2), np.intp), *(confirm(some) for some in chunks(fresh))]
+        )
         ends, code = np.unique(together[near], return_inverse=True)
         group = np.arange(rows)
         group[ends] = ends[linked(len(ends), code.reshape(-1, 2))]

@@ -41,15 +41,30 @@ class Lock:
             fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             of = self._read()
-            holder = f"process {of['pid']} on {of['host']} holds it since {of['since']} ({of['command']})" if of else "another process holds it"
-            raise BusyError(f"{self.work}/lock: {one_line(holder, 400)}; wait for it, or stop it") from None
+            holder = (
+                f"process {of['pid']} on {of['host']} holds it since {of['since']} ({of['command']})"
+                if of
+                else "another process holds it"
+            )
+            raise BusyError(
+                f"{self.work}/lock: {one_line(holder, 400)}; wait for it, or stop it"
+            ) from None
 
     def __enter__(self) -> Path:
         self.take()
         self.before = self._read()
         command = " ".join([Path(sys.argv[0]).stem, *sys.argv[1:]])
         since = datetime.now(UTC).isoformat(timespec="seconds")
-        self._write(json.dumps({**process(os.getpid()), "since": since, "command": one_line(command, 200), **self.says}))
+        self._write(
+            json.dumps(
+                {
+                    **process(os.getpid()),
+                    "since": since,
+                    "command": one_line(command, 200),
+                    **self.says,
+                }
+            )
+        )
         return self.work
 
     def __exit__(self, *_: object) -> None:
@@ -77,7 +92,10 @@ def process(pid: int) -> dict[str, Any]:
 def lives(record: dict[str, Any]) -> bool:
     """Return whether the process that a record names runs on this host: not another of its number, nor what is left of it where no parent waits for it."""
     try:
-        return process(record["pid"]).items() <= record.items() and psutil.Process(record["pid"]).status() != psutil.STATUS_ZOMBIE
+        return (
+            process(record["pid"]).items() <= record.items()
+            and psutil.Process(record["pid"]).status() != psutil.STATUS_ZOMBIE
+        )
     except psutil.NoSuchProcess:
         return False
 

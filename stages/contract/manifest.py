@@ -44,7 +44,9 @@ def read(path: Path) -> pd.DataFrame:
     """Read and check a manifest: one row a sample, columns as in MANIFEST, y a list of strings."""
     table = pq.read_table(path)
     if not table.schema.equals(MANIFEST):
-        raise ManifestError(f"{path}: its columns are {table.schema.names}, not {MANIFEST.names}; run its stage anew")
+        raise ManifestError(
+            f"{path}: its columns are {table.schema.names}, not {MANIFEST.names}; run its stage anew"
+        )
     samples = table.to_pandas()
     samples["y"] = [list(of) for of in samples["y"]]
     check(samples, path)
@@ -65,7 +67,10 @@ def check(samples: pd.DataFrame, path: Path) -> None:
     if copies.any():
         of_original[copies] = samples.loc[copies, "source_id"].map(samples.set_index("id")["group"])
     refuse(of_original.isna(), "its original is not here")
-    refuse(samples["given_part"].notna() & ~samples["given_part"].isin(PARTS), f"given_part is not one of {PARTS}")
+    refuse(
+        samples["given_part"].notna() & ~samples["given_part"].isin(PARTS),
+        f"given_part is not one of {PARTS}",
+    )
     refuse(samples["y"].isna(), "y is missing")
     refuse(of_original != samples["group"], "a copy is not in the group of its original")
     if not samples["id"].is_monotonic_increasing:
@@ -76,7 +81,9 @@ def predictions_schema(predictions: pd.DataFrame, models: list[str]) -> pa.Schem
     """Return the columns of a table of predictions: id, y, a value a model, and the candidate's confidence, null where there is none."""
     value = _value(predictions["y"])
     values = [pa.field(name, value, nullable=False) for name in ("y", *models)]
-    sure = pa.field("confidence", pa.float64(), nullable=bool(predictions["confidence"].isna().any()))
+    sure = pa.field(
+        "confidence", pa.float64(), nullable=bool(predictions["confidence"].isna().any())
+    )
     return pa.schema([pa.field("id", pa.string(), nullable=False), *values, sure])
 
 
@@ -88,7 +95,10 @@ def _value(values: "pd.Series[Any]") -> Any:
 def predicted_schema(rows: pd.DataFrame) -> pa.Schema:
     """Return the columns of a table that `refit predict` writes; one that is kept says when and by which model too."""
     kept = "time" in rows
-    stated = [pa.field(name, pa.string(), nullable=False) for name in ("origin", "x", "meta", *(("time", "model", "model_sha256") if kept else ()))]
+    stated = [
+        pa.field(name, pa.string(), nullable=False)
+        for name in ("origin", "x", "meta", *(("time", "model", "model_sha256") if kept else ()))
+    ]
     found = [pa.field("predicted", _value(rows["predicted"])), pa.field("confidence", pa.float64())]
     found += [pa.field(name, pa.string()) for name in ("code", "reason")]
     return pa.schema([*stated[:2], *found, *stated[2:]])
@@ -96,7 +106,9 @@ def predicted_schema(rows: pd.DataFrame) -> pa.Schema:
 
 def write_table(frame: pd.DataFrame, path: Path, schema: pa.Schema) -> None:
     """Write a frame as Parquet with exactly these columns."""
-    table = pa.Table.from_pandas(frame, schema=schema, preserve_index=False).replace_schema_metadata(None)
+    table = pa.Table.from_pandas(
+        frame, schema=schema, preserve_index=False
+    ).replace_schema_metadata(None)
     pq.write_table(table, path, compression="zstd")
 
 
@@ -110,7 +122,13 @@ def _refusing(path: Path, fact: str, advice: str) -> Generator[None]:
     """Turn what Arrow says of a damaged file (OSError for its pages) or of a type without plain text into a TableError."""
     try:
         yield
-    except (pa.ArrowException, ValueError, OverflowError, LookupError, OSError) as error:  # a date that Python has not, an unknown time zone
+    except (
+        pa.ArrowException,
+        ValueError,
+        OverflowError,
+        LookupError,
+        OSError,
+    ) as error:  # a date that Python has not, an unknown time zone
         raise TableError(f"{path}: {fact} ({one_line(error, 200)}); {advice}") from None
 
 
@@ -132,7 +150,10 @@ def foreign_head(path: Path, rows: int) -> pd.DataFrame:
 def _texts(column: Any, lists: bool) -> list[Any]:
     if lists and (pa.types.is_list(column.type) or pa.types.is_large_list(column.type)):
         rows = column.cast(pa.list_(pa.string())).to_pylist()
-        return [None if row is None or None in row else json.dumps(row, ensure_ascii=False) for row in rows]
+        return [
+            None if row is None or None in row else json.dumps(row, ensure_ascii=False)
+            for row in rows
+        ]
     return column.cast(pa.string()).to_pylist()
 
 
@@ -146,8 +167,12 @@ def read_foreign(path: Path, names: list[str], limit: int) -> dict[str, list[Any
         held = pq.read_metadata(path)
         size = sum(held.row_group(i).total_byte_size for i in range(held.num_row_groups))
         if max(size, held.num_rows) > limit:
-            raise TableError(f"{path}: {held.num_rows:,} rows of {size:,} bytes, at most {limit:,}; split it into several files")
+            raise TableError(
+                f"{path}: {held.num_rows:,} rows of {size:,} bytes, at most {limit:,}; split it into several files"
+            )
         table = pq.read_table(path, use_threads=False)
-        found: dict[str, list[Any]] = {name: _texts(table[name], lists=name != names[0]) for name in names}
+        found: dict[str, list[Any]] = {
+            name: _texts(table[name], lists=name != names[0]) for name in names
+        }
         others = table.drop_columns(names).to_pylist()
     return found | {"meta": [json.dumps(row, ensure_ascii=False, default=str) for row in others]}

@@ -50,7 +50,10 @@ class Ratio:
     def influence(self, counts: Array, sums: Array) -> Array:
         """Return what one row of each kind (counts, kinds, parts) adds to the score of each part (draws, kinds, parts)."""
         top, bottom, total = self.top(counts), self.bottom(counts), self.bottom(sums)
-        return ratio(top - self(sums)[:, None, :] * bottom, np.broadcast_to(total[:, None, :], (len(total), *top.shape)))
+        return ratio(
+            top - self(sums)[:, None, :] * bottom,
+            np.broadcast_to(total[:, None, :], (len(total), *top.shape)),
+        )
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,11 @@ from stages.contract.manifest import PARTS
 from stages.params.augment import Split
 
 ANY = "any class"  # the stratum of rows that have none
-RANK = {"test": 0, "validation": 1, "train": 2}  # a group that stands in two given parts goes where it is held out
+RANK = {
+    "test": 0,
+    "validation": 1,
+    "train": 2,
+}  # a group that stands in two given parts goes where it is held out
 
 
 @dataclass(frozen=True)
@@ -41,8 +45,17 @@ def assign(samples: pd.DataFrame, split: Split) -> Parting:
     part = rank.map({v: k for k, v in RANK.items()})
     repeats = held_out & (given != part) & (samples["id"] == samples["source_id"])
 
-    cut = {name: share for name, share in (("test", split.test), ("validation", split.validation)) if not (given == name).any()}
-    free = samples.loc[~held_out, ["group"]].assign(stratum=strata).drop_duplicates("group").set_index("group")["stratum"]
+    cut = {
+        name: share
+        for name, share in (("test", split.test), ("validation", split.validation))
+        if not (given == name).any()
+    }
+    free = (
+        samples.loc[~held_out, ["group"]]
+        .assign(stratum=strata)
+        .drop_duplicates("group")
+        .set_index("group")["stratum"]
+    )
     placed, filled = _cut(free, cut, split.seed)
     part = part.where(held_out, samples["group"].map(placed))
 
@@ -52,9 +65,13 @@ def assign(samples: pd.DataFrame, split: Split) -> Parting:
     return Parting(part, repeats, filled)
 
 
-def _cut(free: "pd.Series[str]", cut: dict[str, float], seed: int) -> tuple["pd.Series[str]", pd.DataFrame]:
+def _cut(
+    free: "pd.Series[str]", cut: dict[str, float], seed: int
+) -> tuple["pd.Series[str]", pd.DataFrame]:
     """Place groups (index) of a stratum (value) by hash threshold; fill a part that a stratum would lack."""
-    draw = pd.Series([draws.uniform("part", seed, group) for group in free.index], index=free.index, dtype=float)
+    draw = pd.Series(
+        [draws.uniform("part", seed, group) for group in free.index], index=free.index, dtype=float
+    )
     placed = pd.Series("train", index=free.index)
     threshold, filled = 0.0, []
     for name, share in cut.items():
@@ -74,7 +91,11 @@ def _cut(free: "pd.Series[str]", cut: dict[str, float], seed: int) -> tuple["pd.
 
 def _require_every_class(part: "pd.Series[str]", strata: "pd.Series[str]") -> None:
     found = {name: set(strata[part == name]) for name in PARTS}
-    lacking = [f"{name} has no row of {extract(label)}" for name in PARTS for label in sorted(set(strata) - found[name])]
+    lacking = [
+        f"{name} has no row of {extract(label)}"
+        for name in PARTS
+        for label in sorted(set(strata) - found[name])
+    ]
     if lacking:
         raise DataError(
             f"parts: {'; '.join(lacking[:10])}; every class must stand in every part (three different samples at least): "

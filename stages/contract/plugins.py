@@ -44,7 +44,9 @@ class Format(Protocol):
 class Layout(Protocol):
     """How samples lie in a data set."""
 
-    def read(self, source: Path, layout: Any, encoding: Encoding, of_x: "Modality") -> "pd.DataFrame":
+    def read(
+        self, source: Path, layout: Any, encoding: Encoding, of_x: "Modality"
+    ) -> "pd.DataFrame":
         """Return a row a sample: x, y (as written), given_part, origin, meta (JSON), code, reason.
 
         code and reason are null where the row is good; origin says where it stands, for every message.
@@ -95,7 +97,9 @@ class Altering(Protocol):
         """Return what is wrong with transforms: a line each, its place first."""
         ...
 
-    def alter(self, samples: "pd.DataFrame", augment: Any, settings: Any, files: Path, below: str) -> "pd.DataFrame":
+    def alter(
+        self, samples: "pd.DataFrame", augment: Any, settings: Any, files: Path, below: str
+    ) -> "pd.DataFrame":
         """Return altered copies of samples (manifest columns) that are fit to learn from.
 
         Files go into the folder `files`, which will be found as `below`, relative to data/.
@@ -114,11 +118,15 @@ class Encoder(Protocol):
         """Return the model's inputs for each sample, not padded: of x, which must have the `content` that is stated, if any."""
         ...
 
-    def encode_anew(self, samples: "pd.DataFrame", processor: Any, settings: Any, augment: Any) -> "Encoded":
+    def encode_anew(
+        self, samples: "pd.DataFrame", processor: Any, settings: Any, augment: Any
+    ) -> "Encoded":
         """Return the same of train rows, altered in each epoch anew if augment says so; then its `anew` is true, and it has set_epoch(epoch)."""
         ...
 
-    def encode_altered(self, samples: "pd.DataFrame", processor: Any, settings: Any, transform: Any, seed: int) -> "Encoded":
+    def encode_altered(
+        self, samples: "pd.DataFrame", processor: Any, settings: Any, transform: Any, seed: int
+    ) -> "Encoded":
         """Return what encode returns, of samples that one transform alters; a draw depends on (seed, id) and on nothing else."""
         ...
 
@@ -158,7 +166,9 @@ class Showing(Protocol):
         """Return what a person is shown of each sample: a text, or a small picture (JPEG) of what the model sees."""
         ...
 
-    def preview(self, originals: "pd.DataFrame", copies: "pd.DataFrame", files: Path, below: str, into: Path) -> None:
+    def preview(
+        self, originals: "pd.DataFrame", copies: "pd.DataFrame", files: Path, below: str, into: Path
+    ) -> None:
         """Write into a folder what a person looks at: originals beside their copies (manifest columns, same index)."""
         ...
 
@@ -166,7 +176,9 @@ class Showing(Protocol):
 class Saliency(Protocol):
     """Says what in x a model goes by."""
 
-    def explain(self, scorer: Any, samples: "pd.DataFrame", predicted: "pd.Series[str]") -> list[bytes]:
+    def explain(
+        self, scorer: Any, samples: "pd.DataFrame", predicted: "pd.Series[str]"
+    ) -> list[bytes]:
         """Return a picture (PNG) a sample: where the model looked when it predicted that label."""
         ...
 
@@ -211,7 +223,11 @@ class Modality:
     @cached_property
     def saliency(self) -> Saliency | None:
         """What in x a model goes by; null where nothing shows it."""
-        return self._module("saliency") if find_spec(f"stages.modalities.{self.name}.saliency") else None
+        return (
+            self._module("saliency")
+            if find_spec(f"stages.modalities.{self.name}.saliency")
+            else None
+        )
 
     @cached_property
     def features(self) -> Features:
@@ -265,7 +281,9 @@ class Problem(Protocol):
         """Return the log-likelihood of each row's targets under outputs (rows, outputs), up to what all rows share."""
         ...
 
-    def fit(self, features: Any, targets: "Array", outputs: int, c: float, balanced: bool) -> "tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]":
+    def fit(
+        self, features: Any, targets: "Array", outputs: int, c: float, balanced: bool
+    ) -> "tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]":
         """Return weights (outputs, width) and bias (outputs) of a linear model of features (rows, width), which may be sparse.
 
         c is the inverse strength of its regularisation; balanced weighs labels alike.
@@ -302,7 +320,9 @@ def outputs(labels: list[str]) -> int:
 class Tune(Protocol):
     """What learns."""
 
-    def prepare(self, model: Any, new: frozenset[str], learning: "Learning", settings: Any, /) -> "tuple[Any, Learning]":
+    def prepare(
+        self, model: Any, new: frozenset[str], learning: "Learning", settings: Any, /
+    ) -> "tuple[Any, Learning]":
         """Return what learns (the model itself, one around it, or its head) and what from. Parameters named in `new` always learn."""
         ...
 
@@ -348,7 +368,10 @@ class Rows:
         return self.encoded[i] | {"labels": self.targets[i]}
 
     def __getitems__(self, places: Sequence[int]) -> list[dict[str, Any]]:
-        return [row | {"labels": self.targets[i]} for i, row in zip(places, take(self.encoded, places), strict=True)]
+        return [
+            row | {"labels": self.targets[i]}
+            for i, row in zip(places, take(self.encoded, places), strict=True)
+        ]
 
     @property
     def anew(self) -> bool:
@@ -395,7 +418,9 @@ def merit(epoch: dict[str, float], metric: str, less: frozenset[str]) -> float:
     return epoch[f"eval_{metric}"] * (-1 if metric in less else 1) - 1e-6 * epoch["eval_loss"]
 
 
-def kept(history: list[dict[str, float]], metric: str, otherwise: str, less: frozenset[str] = frozenset()) -> dict[str, float]:
+def kept(
+    history: list[dict[str, float]], metric: str, otherwise: str, less: frozenset[str] = frozenset()
+) -> dict[str, float]:
     """Return the epoch of a history that is kept: the one of most merit, the earliest on a tie, but epoch 0 where validation likes none better.
 
     `last` is no metric: by the other one it is said whether validation likes the last epoch better than epoch 0.
@@ -403,13 +428,19 @@ def kept(history: list[dict[str, float]], metric: str, otherwise: str, less: fro
     epochs = [entry for entry in history if "eval_loss" in entry]
     best = max(epochs, key=lambda epoch: merit(epoch, metric, less))
     judge = otherwise if metric == "last" else metric
-    return epochs[0] if epochs[0]["epoch"] == 0 and merit(best, judge, less) <= merit(epochs[0], judge, less) else best
+    return (
+        epochs[0]
+        if epochs[0]["epoch"] == 0 and merit(best, judge, less) <= merit(epochs[0], judge, less)
+        else best
+    )
 
 
 class Loop(Protocol):
     """Where the steps are taken."""
 
-    def fit(self, model: Any, learning: Learning, finetune: Any, compute: Any, work: Path) -> list[dict[str, float]]:
+    def fit(
+        self, model: Any, learning: Learning, finetune: Any, compute: Any, work: Path
+    ) -> list[dict[str, float]]:
         """Train in place, leave the best epoch's weights in the model, return the history.
 
         work outlives a kill: where a run with the same of everything left checkpoints there, go on from them. It is removed
@@ -420,7 +451,9 @@ class Loop(Protocol):
 
 def settings(section: dict[str, Any]) -> Any:
     """Return a modality's settings from JSON, checked as those of params.yaml are."""
-    return TypeAdapter(get_type_hints(Task, include_extras=True)["modality"]).validate_json(json.dumps(section))
+    return TypeAdapter(get_type_hints(Task, include_extras=True)["modality"]).validate_json(
+        json.dumps(section)
+    )
 
 
 def deciding(of_y: Problem, metric: str | None) -> str:

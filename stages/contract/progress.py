@@ -16,7 +16,9 @@ EVERY = 10  # seconds between two lines
 class Progress:
     """How much of a piece of work is done. It writes to the terminal or the log, and no result depends on it."""
 
-    def __init__(self, what: str, total: int, unit: str = "rows", clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, what: str, total: int, unit: str = "rows", clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.what, self.total, self.unit, self.clock = what, total, unit, clock
         self.done = 0
         self.began = clock()
@@ -27,7 +29,12 @@ class Progress:
     def __enter__(self) -> "Progress":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         if self.bar:
             self.bar.stop()
 
@@ -50,7 +57,10 @@ class Progress:
             self._draw()
             return
         left = (now - self.began) / self.done * (self.total - self.done)
-        print(f"{self.what}: {self.done:,} of {self.total:,} {self.unit}, about {spell(left)} left", flush=True)
+        print(
+            f"{self.what}: {self.done:,} of {self.total:,} {self.unit}, about {spell(left)} left",
+            flush=True,
+        )
 
     def _draw(self) -> None:
         from rich import progress
@@ -68,7 +78,13 @@ class Progress:
         self.bar.start()
 
 
-def follow(items: Iterable[T], what: str, total: int, unit: str = "rows", clock: Callable[[], float] = time.monotonic) -> Iterator[T]:
+def follow(
+    items: Iterable[T],
+    what: str,
+    total: int,
+    unit: str = "rows",
+    clock: Callable[[], float] = time.monotonic,
+) -> Iterator[T]:
     """Yield the items, and show how many of them were worked on: an item counts once the next one is asked for."""
     with Progress(what, total, unit, clock) as progress:
         for item in items:

@@ -61,7 +61,10 @@ def is_signed(folder: Path) -> bool:
     """Tell whether a folder holds what `sign` signed, every byte of it and nothing else."""
     try:
         signed = read_json(folder / "receipt.json")
-    except (FileNotFoundError, ValueError):  # a flipped byte of the receipt itself may make it anything but JSON
+    except (
+        FileNotFoundError,
+        ValueError,
+    ):  # a flipped byte of the receipt itself may make it anything but JSON
         return False
     found = files(folder, ["."])
     del found["receipt.json"]
@@ -84,7 +87,10 @@ def digest(document: Any) -> str:
 
 def write_json(path: Path, document: Any) -> None:
     """Write JSON that is equal for equal content: sorted keys, LF, no NaN."""
-    path.write_text(json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n", "utf-8")
+    path.write_text(
+        json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n",
+        "utf-8",
+    )
 
 
 def read_json(path: Path) -> Any:

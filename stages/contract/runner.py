@@ -44,7 +44,9 @@ QUIET = {
     "OMP_WAIT_POLICY": "PASSIVE",
     "TOKENIZERS_PARALLELISM": "false",
 }
-FULL = 2**20  # bytes: a disk with less room is taken for full; torch says "unexpected pos 64 vs 0" of it
+FULL = (
+    2**20
+)  # bytes: a disk with less room is taken for full; torch says "unexpected pos 64 vs 0" of it
 RESUMABLE = "checkpoints"  # below a stage's work
 NEEDS_TRACKING = {"finetune", "register"}  # before hours of training, not after
 RECORDED = ("albumentations", "cleanlab", "great-expectations", "huggingface-hub", "mlflow", "nlpaug", "numpy", "pandas", "peft", "pyarrow", "scikit-learn",
@@ -73,7 +75,9 @@ class Job:
         """Return the file or folder that an earlier stage of this task handed on, its bytes verified."""
         folder = Path("data", stage, self.key)
         if not (folder / "receipt.json").is_file():
-            raise ReceiptError(f"{folder}/receipt.json: is not there; run `dvc repro {stage}@{self.key}` first")
+            raise ReceiptError(
+                f"{folder}/receipt.json: is not there; run `dvc repro {stage}@{self.key}` first"
+            )
         signed = receipts.verify(folder, receipts.read_json(folder / "receipt.json"), name)
         self.taken.update({f"{folder}/{k}": v for k, v in signed.items()})
         return folder / name
@@ -85,7 +89,11 @@ class Job:
         tracked.require(folder)
         found, stated = receipts.files(folder, ["."]), folder / "source.json"
         if Path("data/fetch", source).is_dir():
-            receipts.match(folder, receipts.read_json(stated)["files"] | {"source.json": found.get("source.json", "")}, found)
+            receipts.match(
+                folder,
+                receipts.read_json(stated)["files"] | {"source.json": found.get("source.json", "")},
+                found,
+            )
         self.taken.update({f"{folder}/{k}": v for k, v in found.items()})
         return folder, receipts.digest(found)
 
@@ -108,10 +116,22 @@ class Job:
         To be called when all is taken. What other runs left is removed, and this folder too once the outputs are published.
         """
         package = Path(__file__).parents[1]
-        ours = [module for name, module in sys.modules.items() if name.partition(".")[0] in (package.name, "__main__")]
+        ours = [
+            module
+            for name, module in sys.modules.items()
+            if name.partition(".")[0] in (package.name, "__main__")
+        ]
         loaded = {Path(file) for module in ours if (file := getattr(module, "__file__", None))}
-        code = {path.relative_to(package).as_posix(): receipts.sha256(path) for path in loaded if path.is_relative_to(package)}
-        folder = self.work / RESUMABLE / receipts.digest([self.taken, self.params, _versions(), self.facts, code])
+        code = {
+            path.relative_to(package).as_posix(): receipts.sha256(path)
+            for path in loaded
+            if path.is_relative_to(package)
+        }
+        folder = (
+            self.work
+            / RESUMABLE
+            / receipts.digest([self.taken, self.params, _versions(), self.facts, code])
+        )
         for other in folder.parent.glob("*"):
             if other != folder:
                 shutil.rmtree(other)
@@ -151,11 +171,18 @@ def _carry_out(story: Story, stage: str, key: str, work: Path) -> str:
     params = settings.load()
     block = (params.sources if stage == "fetch" else params.tasks).get(key)
     if block is None:
-        raise ParamsError(f"params.yaml: there is no {'source' if stage == 'fetch' else 'task'} '{key}'")
+        raise ParamsError(
+            f"params.yaml: there is no {'source' if stage == 'fetch' else 'task'} '{key}'"
+        )
     if stage in NEEDS_TRACKING:
         store.require_recordable(key)
-    sections = {name: getattr(block, name) for name in list(inspect.signature(story).parameters)[1:]}
-    plain = {name: asdict(value) if hasattr(value, "__dataclass_fields__") else value for name, value in sections.items()}
+    sections = {
+        name: getattr(block, name) for name in list(inspect.signature(story).parameters)[1:]
+    }
+    plain = {
+        name: asdict(value) if hasattr(value, "__dataclass_fields__") else value
+        for name, value in sections.items()
+    }
     job = Job(stage, key, work / f"out-{os.getpid()}", work, params=json.loads(json.dumps(plain)))
     refused = work / "refused"
     for stale in [refused, *work.glob("out-*")]:
@@ -169,7 +196,11 @@ def _carry_out(story: Story, stage: str, key: str, work: Path) -> str:
         if isinstance(error, RefitError) and any(job.out.iterdir()):
             job.out.rename(refused)
             raise type(error)(f"{error}; what was found is in {refused}/") from error
-        full = isinstance(error, Exception) and not isinstance(error, RefitError) and shutil.disk_usage(work).free < FULL
+        full = (
+            isinstance(error, Exception)
+            and not isinstance(error, RefitError)
+            and shutil.disk_usage(work).free < FULL
+        )
         shutil.rmtree(job.out, ignore_errors=True)
         if full:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(work.resolve())) from error
@@ -211,17 +242,29 @@ def _publish(job: Job, began: float) -> None:
 
 
 def _versions() -> dict[str, str]:
-    return {"python": sys.version.split()[0]} | {name: importlib.metadata.version(name) for name in RECORDED}
+    return {"python": sys.version.split()[0]} | {
+        name: importlib.metadata.version(name) for name in RECORDED
+    }
 
 
 def _key(stage: str) -> str:
     """Return the key that the command line gives or, where it gives none, that of the stage which DVC says it runs."""
     given = [f"{stage}@{key}" for key in sys.argv[1:]] or [os.environ.get("DVC_STAGE", "")]
     # Where DVC was asked in another folder it puts that before the name.
-    named = re.fullmatch(rf"(?:[^:]*dvc\.yaml:)?{stage}@([a-z0-9_]+)", given[0]) if len(given) == 1 else None
+    named = (
+        re.fullmatch(rf"(?:[^:]*dvc\.yaml:)?{stage}@([a-z0-9_]+)", given[0])
+        if len(given) == 1
+        else None
+    )
     if named is None:
-        shown = "" if sys.argv[1:] or not given[0] else f"DVC_STAGE: {extract(given[0])} is none of this stage; "
-        raise ParamsError(f"{shown}usage: python -m stages.{stage} KEY, where KEY is made of a-z, 0-9 and _; or `dvc repro {stage}@KEY`")
+        shown = (
+            ""
+            if sys.argv[1:] or not given[0]
+            else f"DVC_STAGE: {extract(given[0])} is none of this stage; "
+        )
+        raise ParamsError(
+            f"{shown}usage: python -m stages.{stage} KEY, where KEY is made of a-z, 0-9 and _; or `dvc repro {stage}@KEY`"
+        )
     return named[1]
 
 

@@ -27,7 +27,9 @@ def read_yaml(path: Path, limit: int = MAX_BYTES) -> Any:
     try:
         size = path.stat().st_size
         if size > limit:
-            raise ParamsError(f"{path}: {size:,} bytes, at most {limit:,} are read; move data out of it")
+            raise ParamsError(
+                f"{path}: {size:,} bytes, at most {limit:,} are read; move data out of it"
+            )
         text = path.read_text("utf-8")
         depth = 0
         for event in YAML(typ="safe", pure=True).parse(text):
@@ -36,14 +38,20 @@ def read_yaml(path: Path, limit: int = MAX_BYTES) -> Any:
             if depth > MAX_DEPTH:
                 raise ParamsError(f"{place}: more than {MAX_DEPTH} levels deep; nothing here is")
             if isinstance(event, AliasEvent) or getattr(event, "anchor", None):
-                raise ParamsError(f"{place}: a YAML anchor or alias, which `dvc exp run -S` cannot set; write it out")
+                raise ParamsError(
+                    f"{place}: a YAML anchor or alias, which `dvc exp run -S` cannot set; write it out"
+                )
             if getattr(event, "tag", None):
                 raise ParamsError(f"{place}: a YAML tag; write the plain value")
         return YAML(typ="safe", pure=True).load(text)
     except FileNotFoundError:
-        raise ParamsError(f"{path}: there is no such file here; run from the project's root") from None
+        raise ParamsError(
+            f"{path}: there is no such file here; run from the project's root"
+        ) from None
     except (YAMLError, ValueError, RecursionError) as error:
-        raise ParamsError(f"{path}: not plain YAML 1.2 ({one_line(' '.join(str(error).split()), 300)})") from None
+        raise ParamsError(
+            f"{path}: not plain YAML 1.2 ({one_line(' '.join(str(error).split()), 300)})"
+        ) from None
 
 
 def load(path: Path = Path("params.yaml")) -> Params:
@@ -52,12 +60,15 @@ def load(path: Path = Path("params.yaml")) -> Params:
     try:
         params = TypeAdapter(Params).validate_json(json.dumps(document, default=str))
     except ValidationError as error:
-        raise _all_of(path, [f"{_place(e['loc'], document)}: {_say(e)}" for e in error.errors()]) from None
+        raise _all_of(
+            path, [f"{_place(e['loc'], document)}: {_say(e)}" for e in error.errors()]
+        ) from None
     missing = [
         f"tasks.{key}.{place}: there is no source '{name}'; have: {', '.join(sorted(params.sources)) or 'none'}, or bring it with `dvc add data/raw/{name}`"
         for key, task in params.tasks.items()
         for place, name in (("base", task.base), ("data.source", task.data.source))
-        if name not in params.sources and not any((path.parent / "data/raw" / n).exists() for n in (name, f"{name}.dvc"))
+        if name not in params.sources
+        and not any((path.parent / "data/raw" / n).exists() for n in (name, f"{name}.dvc"))
     ]
     if missing:
         raise _all_of(path, missing)
@@ -68,13 +79,17 @@ def task(key: str) -> Task:
     """Return a task of params.yaml; raises ParamsError, which names those that there are."""
     tasks = load().tasks
     if key not in tasks:
-        raise ParamsError(f"params.yaml: there is no task '{extract(key)}'; have: {', '.join(tasks) or 'none'}")
+        raise ParamsError(
+            f"params.yaml: there is no task '{extract(key)}'; have: {', '.join(tasks) or 'none'}"
+        )
     return tasks[key]
 
 
 def problem(section: dict[str, Any]) -> Any:
     """Return a problem's settings from JSON, checked as those of params.yaml are."""
-    return TypeAdapter(Annotated[Problem, Field(discriminator="name")]).validate_json(json.dumps(section))
+    return TypeAdapter(Annotated[Problem, Field(discriminator="name")]).validate_json(
+        json.dumps(section)
+    )
 
 
 def is_key(name: str) -> bool:
@@ -90,7 +105,9 @@ def _with_text_keys(tree: Any) -> Any:
 
 
 def _all_of(path: Path, mistakes: list[str]) -> ParamsError:
-    return ParamsError(f"{path}: {len(mistakes)} mistake{'s' if len(mistakes) > 1 else ''}: {'; '.join(mistakes)}")
+    return ParamsError(
+        f"{path}: {len(mistakes)} mistake{'s' if len(mistakes) > 1 else ''}: {'; '.join(mistakes)}"
+    )
 
 
 def _say(error: Any) -> str:
@@ -113,7 +130,9 @@ def _place(loc: tuple[int | str, ...], document: Any) -> str:
     steps: list[str] = []
     here: Any = document
     for step in loc:
-        if (isinstance(here, dict) and step in here) or (isinstance(here, list) and isinstance(step, int) and step < len(here)):
+        if (isinstance(here, dict) and step in here) or (
+            isinstance(here, list) and isinstance(step, int) and step < len(here)
+        ):
             here = here[step]  # pyright: ignore[reportCallIssue, reportArgumentType]  (narrowed above)
         elif step == "[key]" or (isinstance(here, dict) and here.get("name") == step):
             continue

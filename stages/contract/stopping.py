@@ -43,7 +43,9 @@ def end_with_parent() -> None:
     """Make a worker process end with its parent, kill -9 included."""
     parent = parent_process()
     if parent is not None:
-        threading.Thread(target=lambda: connection.wait([parent.sentinel]) and os._exit(1), daemon=True).start()
+        threading.Thread(
+            target=lambda: connection.wait([parent.sentinel]) and os._exit(1), daemon=True
+        ).start()
 
 
 def at_once() -> None:
@@ -69,7 +71,9 @@ def deferred(seconds: int, left: str) -> Generator[Wish]:
     def end(*_: object) -> None:
         raise Stopped(wish.number or signal.SIGALRM, left)
 
-    before = {of: signal.signal(of, note) for of in SIGNALS} | {signal.SIGALRM: signal.signal(signal.SIGALRM, end)}
+    before = {of: signal.signal(of, note) for of in SIGNALS} | {
+        signal.SIGALRM: signal.signal(signal.SIGALRM, end)
+    }
     try:
         yield wish
     finally:

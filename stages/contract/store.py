@@ -21,9 +21,21 @@ T = TypeVar("T")
 ALIAS = "champion"
 PORTS = {"mlflow": 5000, "prefect": 4200}  # of the servers of `make up`
 DATABASE, ARTIFACTS = "mlflow.db", "mlruns"
-WORKSPACES = Path(".dvc/tmp/exps")  # where DVC runs an experiment that is queued or asked for with --temp
-PLACES = {"experiments": "artifact_location", "runs": "artifact_uri", "logged_models": "artifact_location", "model_versions": "storage_location"}
-DAMAGED = ("not a database", "malformed", "no such table", "no such column")  # what SQLite and MLflow say of a file that is no store
+WORKSPACES = Path(
+    ".dvc/tmp/exps"
+)  # where DVC runs an experiment that is queued or asked for with --temp
+PLACES = {
+    "experiments": "artifact_location",
+    "runs": "artifact_uri",
+    "logged_models": "artifact_location",
+    "model_versions": "storage_location",
+}
+DAMAGED = (
+    "not a database",
+    "malformed",
+    "no such table",
+    "no such column",
+)  # what SQLite and MLflow say of a file that is no store
 REPEATED, PAUSE = 2, 1.0  # times that a request is sent again, seconds before
 
 
@@ -87,7 +99,9 @@ def ping(seconds: float = 5) -> None:
     """
     address = os.environ.get("MLFLOW_TRACKING_URI", "")
     if address == f"sqlite:///{home() / DATABASE}" and re.search("[?%]", str(home())):
-        raise RegistryError(f"{one_line(home(), 200)}: MLflow takes ? and % of a folder's name for marks of an address; rename the folder")
+        raise RegistryError(
+            f"{one_line(home(), 200)}: MLflow takes ? and % of a folder's name for marks of an address; rename the folder"
+        )
     kind, separator, _ = address.partition(":")
     if address and (kind == "file" or not separator) and not address.startswith("databricks"):
         raise RegistryError(
@@ -95,7 +109,9 @@ def ping(seconds: float = 5) -> None:
             "name a database (sqlite:///mlflow.db) or a server, or unset the variable to use mlflow.db here"
         )
     if registry := os.environ.get("MLFLOW_REGISTRY_URI", ""):
-        raise RegistryError(f"MLFLOW_REGISTRY_URI: {escape.address(registry)} is another store than that of the runs; Refit keeps both in one: unset it")
+        raise RegistryError(
+            f"MLFLOW_REGISTRY_URI: {escape.address(registry)} is another store than that of the runs; Refit keeps both in one: unset it"
+        )
     if not (at := server()):
         return
     import requests
@@ -124,7 +140,9 @@ def require_experiment(client: Any, name: str) -> str | None:
     """Return the id of the experiment of a task, null where there is none; raises RegistryError where it was deleted."""
     held = if_there(lambda: client.get_experiment_by_name(name))
     if held and held.lifecycle_stage != "active":
-        raise RegistryError(f"{name}: its experiment was deleted in MLflow; bring it back: `mlflow experiments restore --experiment-id {held.experiment_id}`")
+        raise RegistryError(
+            f"{name}: its experiment was deleted in MLflow; bring it back: `mlflow experiments restore --experiment-id {held.experiment_id}`"
+        )
     return held.experiment_id if held else None
 
 
@@ -132,9 +150,13 @@ def require_run(client: Any, run_id: str, of: str) -> None:
     """Raise RegistryError where the run of a version was deleted: nothing can be logged with it then."""
     held = if_there(lambda: client.get_run(run_id))
     if held is None:
-        raise RegistryError(f"{of}: its run {run_id} is gone from MLflow; restore MLflow's database, or delete the version there")
+        raise RegistryError(
+            f"{of}: its run {run_id} is gone from MLflow; restore MLflow's database, or delete the version there"
+        )
     if held.info.lifecycle_stage != "active":
-        raise RegistryError(f"{of}: its run was deleted in MLflow; bring it back: `mlflow runs restore --run-id {run_id}`")
+        raise RegistryError(
+            f"{of}: its run was deleted in MLflow; bring it back: `mlflow runs restore --run-id {run_id}`"
+        )
 
 
 # ---- opened ------------------------------------------------------------------------------------------------------------
@@ -154,23 +176,46 @@ def opened() -> Generator[Any]:
 
     settle()
     utils.MAX_RETRY_COUNT = REPEATED  # of a database that cannot be opened: 10 tries take 100 s
-    logging.getLogger(utils.__name__).setLevel(logging.CRITICAL)  # it writes tracebacks of what is told below
+    logging.getLogger(utils.__name__).setLevel(
+        logging.CRITICAL
+    )  # it writes tracebacks of what is told below
     file, ours = database(), home() / DATABASE
     if file and not file.parent.is_dir():
-        raise RegistryError(f"MLFLOW_TRACKING_URI: {_address()}: there is no folder {one_line(file.parent, 200)}; make it, or name another")
+        raise RegistryError(
+            f"MLFLOW_TRACKING_URI: {_address()}: there is no folder {one_line(file.parent, 200)}; make it, or name another"
+        )
     try:
-        with locks.alone(home() / locks.STORE if file is None or file.resolve() == ours else file.with_name(f".{file.name}.lock")):
+        with locks.alone(
+            home() / locks.STORE
+            if file is None or file.resolve() == ours
+            else file.with_name(f".{file.name}.lock")
+        ):
             if file and not file.exists():
                 _make(file)
             elif file and file.resolve() == ours:
                 _follow_the_project(file)
             yield _client()
-    except (requests.RequestException, mlflow.MlflowException, sqlite3.DatabaseError, DatabaseError) as error:
-        said = _said(str(error).partition("\n")[0], 300)  # SQLAlchemy's next lines are its statement
+    except (
+        requests.RequestException,
+        mlflow.MlflowException,
+        sqlite3.DatabaseError,
+        DatabaseError,
+    ) as error:
+        said = _said(
+            str(error).partition("\n")[0], 300
+        )  # SQLAlchemy's next lines are its statement
         if any(words in _all_said(error) for words in DAMAGED):
-            raise RegistryError(f"MLflow at {_address()}: {said}; bring the database back from a copy, or move it away") from error
-        if isinstance(error, sqlite3.DatabaseError | DatabaseError) or _is_lost(error) or "OperationalError" in _all_said(error):
-            raise UnreachableError(f"MLflow at {_address()}: {said}; see that it is up, and repeat") from error
+            raise RegistryError(
+                f"MLflow at {_address()}: {said}; bring the database back from a copy, or move it away"
+            ) from error
+        if (
+            isinstance(error, sqlite3.DatabaseError | DatabaseError)
+            or _is_lost(error)
+            or "OperationalError" in _all_said(error)
+        ):
+            raise UnreachableError(
+                f"MLflow at {_address()}: {said}; see that it is up, and repeat"
+            ) from error
         raise
 
 
@@ -202,7 +247,10 @@ def once(find: Callable[[], T | None], make: Callable[[], T]) -> T:
     import mlflow
     import requests
 
-    tries, kept = "MLFLOW_HTTP_REQUEST_MAX_RETRIES", os.environ.get("MLFLOW_HTTP_REQUEST_MAX_RETRIES")
+    tries, kept = (
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES",
+        os.environ.get("MLFLOW_HTTP_REQUEST_MAX_RETRIES"),
+    )
     for left in reversed(range(REPEATED + 1)):
         if (found := find()) is not None:
             return found
@@ -234,16 +282,27 @@ def if_there(ask: Callable[[], Any]) -> Any:
 
 def is_absent(error: Any) -> bool:
     """Say whether MLflow has no such model, version, alias, run or file: it has more than one code for that."""
-    from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, RESOURCE_DOES_NOT_EXIST, ErrorCode
+    from mlflow.protos.databricks_pb2 import (
+        INVALID_PARAMETER_VALUE,
+        RESOURCE_DOES_NOT_EXIST,
+        ErrorCode,
+    )
 
-    return error.error_code in (ErrorCode.Name(RESOURCE_DOES_NOT_EXIST), ErrorCode.Name(INVALID_PARAMETER_VALUE))
+    return error.error_code in (
+        ErrorCode.Name(RESOURCE_DOES_NOT_EXIST),
+        ErrorCode.Name(INVALID_PARAMETER_VALUE),
+    )
 
 
 def _is_lost(error: Exception) -> bool:
     """Say whether a request had no answer, or one of a proxy that had none."""
     import requests
 
-    return isinstance(error, requests.RequestException) or isinstance(error.__cause__, requests.RequestException) or "API request to" in str(error)
+    return (
+        isinstance(error, requests.RequestException)
+        or isinstance(error.__cause__, requests.RequestException)
+        or "API request to" in str(error)
+    )
 
 
 def _client() -> Any:
@@ -255,8 +314,12 @@ def _client() -> Any:
         return mlflow.MlflowClient()
     except (mlflow.MlflowException, ArgumentError, NoSuchModuleError, ModuleNotFoundError) as error:
         if "out-of-date database schema" in str(error):
-            raise RegistryError(f"MLflow at {_address()}: its tables are of another MLflow; copy it, then say `mlflow db upgrade {_address()}`") from error
-        raise RegistryError(f"MLFLOW_TRACKING_URI: {_said(error, 300)}; name another address, or install what it needs") from error
+            raise RegistryError(
+                f"MLflow at {_address()}: its tables are of another MLflow; copy it, then say `mlflow db upgrade {_address()}`"
+            ) from error
+        raise RegistryError(
+            f"MLFLOW_TRACKING_URI: {_said(error, 300)}; name another address, or install what it needs"
+        ) from error
 
 
 def _make(file: Path) -> None:
@@ -282,11 +345,23 @@ def _follow_the_project(file: Path) -> None:
     """
     ours = f"{home()}/{ARTIFACTS}/"
     with contextlib.closing(sqlite3.connect(file)) as stored:
-        if not stored.execute("SELECT 1 FROM sqlite_master WHERE name = 'logged_models'").fetchone():
+        if not stored.execute(
+            "SELECT 1 FROM sqlite_master WHERE name = 'logged_models'"
+        ).fetchone():
             return  # new, or of an MLflow that will migrate it
-        named = [str(place) for (place,) in stored.execute("SELECT artifact_location FROM experiments") if place]
-        parted = [re.fullmatch(rf"((?:file://)?)(/.*?/{ARTIFACTS}/)([^/]+)/?", place) for place in named]
-        old = {of[1] + of[2] for of in parted if of and unquote(of[2]) != ours and Path(ours, of[3]).is_dir()}
+        named = [
+            str(place)
+            for (place,) in stored.execute("SELECT artifact_location FROM experiments")
+            if place
+        ]
+        parted = [
+            re.fullmatch(rf"((?:file://)?)(/.*?/{ARTIFACTS}/)([^/]+)/?", place) for place in named
+        ]
+        old = {
+            of[1] + of[2]
+            for of in parted
+            if of and unquote(of[2]) != ours and Path(ours, of[3]).is_dir()
+        }
         with stored:
             for before in old:
                 after = Path(ours).as_uri() + "/" if before.startswith("file://") else ours

@@ -55,7 +55,9 @@ def require(folder: Path) -> None:
     document = read_yaml(stated)
     outs = document.get("outs") if isinstance(document, dict) else None
     if not isinstance(outs, list) or not all(isinstance(out, dict) for out in outs):
-        raise DagError(f"{stated}: lists no outs, as DVC writes them; bring it back (`git checkout {stated}`), or say `dvc add {folder}`")
+        raise DagError(
+            f"{stated}: lists no outs, as DVC writes them; bring it back (`git checkout {stated}`), or say `dvc add {folder}`"
+        )
     for out in outs:
         path, wanted = folder.parent / str(out.get("path", "")), str(out.get("md5", ""))
         for file, of in _files(path, wanted).items():

@@ -12,7 +12,10 @@ from stages.contract.escape import extract
 
 MAX_FILES = 1_000_000
 SHOWN = 10
-NO_UTF8, NOWHERE = "has a name that is not UTF-8", "is a link that leads nowhere, or may not be looked at"
+NO_UTF8, NOWHERE = (
+    "has a name that is not UTF-8",
+    "is a link that leads nowhere, or may not be looked at",
+)
 
 
 @dataclass(frozen=True)
@@ -35,13 +38,22 @@ def walk(root: Path, hidden: bool = True) -> Walked:
             raise DataError(f"{extract(root)}: {fact}; mend it")
         return Walked([Path(root.name)], root.stat().st_size)
     if not root.is_dir():
-        raise DataError(f"{extract(root)}: is neither a file nor a folder (a named pipe or a device?); name a folder or a table")
+        raise DataError(
+            f"{extract(root)}: is neither a file nor a folder (a named pipe or a device?); name a folder or a table"
+        )
     files, size, wrong = list[Path](), 0, list[str]()
-    for folder, folders, names in os.walk(root, onerror=lambda error: wrong.append(f"{extract(error.filename)} cannot be read")):
+    for folder, folders, names in os.walk(
+        root, onerror=lambda error: wrong.append(f"{extract(error.filename)} cannot be read")
+    ):
         if not hidden:
-            folders[:], names = ([name for name in of if not name.startswith(".")] for of in (folders, names))
+            folders[:], names = (
+                [name for name in of if not name.startswith(".")] for of in (folders, names)
+            )
         folders.sort()
-        for path in (Path(folder, name) for name in [*(f for f in folders if Path(folder, f).is_symlink()), *names]):
+        for path in (
+            Path(folder, name)
+            for name in [*(f for f in folders if Path(folder, f).is_symlink()), *names]
+        ):
             fact = _wrong(path, root)
             if fact:
                 wrong.append(f"{extract(path.relative_to(root))} {fact}")
@@ -49,7 +61,9 @@ def walk(root: Path, hidden: bool = True) -> Walked:
                 files.append(path.relative_to(root))
                 size += path.stat().st_size
         if len(files) > MAX_FILES:
-            raise DataError(f"{extract(root)}: more than {MAX_FILES:,} files; make one table of them (.parquet or .jsonl)")
+            raise DataError(
+                f"{extract(root)}: more than {MAX_FILES:,} files; make one table of them (.parquet or .jsonl)"
+            )
     _refuse(root, wrong)
     if not files:
         raise DataError(f"{extract(root)}: holds no file")
@@ -58,21 +72,36 @@ def walk(root: Path, hidden: bool = True) -> Walked:
 
 def require_whole(root: Path) -> None:
     """Raise DataError for what nobody can read in data that came without `refit add`: a link that leads nowhere, a name that is not UTF-8."""
-    found = ((path, _wrong(path, root)) for folder, folders, names in os.walk(root) for path in (Path(folder, name) for name in [*folders, *names]))
-    _refuse(root, [f"{extract(path.relative_to(root))} {fact}" for path, fact in found if fact in (NO_UTF8, NOWHERE)])
+    found = (
+        (path, _wrong(path, root))
+        for folder, folders, names in os.walk(root)
+        for path in (Path(folder, name) for name in [*folders, *names])
+    )
+    _refuse(
+        root,
+        [
+            f"{extract(path.relative_to(root))} {fact}"
+            for path, fact in found
+            if fact in (NO_UTF8, NOWHERE)
+        ],
+    )
 
 
 def _refuse(root: Path, wrong: list[str]) -> None:
     if wrong:
         more = f"; and {len(wrong) - SHOWN:,} more" if len(wrong) > SHOWN else ""
-        raise DataError(f"{extract(root)}: {len(wrong):,} file(s) that cannot be tracked: {'; '.join(wrong[:SHOWN])}{more}; mend or remove them")
+        raise DataError(
+            f"{extract(root)}: {len(wrong):,} file(s) that cannot be tracked: {'; '.join(wrong[:SHOWN])}{more}; mend or remove them"
+        )
 
 
 def require_space(size: int, into: Path) -> None:
     """Raise DataError unless twice the size is free: the data, and DVC's copy of it."""
     free = shutil.disk_usage(into).free
     if free < 2 * size:
-        raise DataError(f"{into}: {free / 1e9:.2f} GB free, {2 * size / 1e9:.2f} GB are needed (the data and DVC's copy of it); make room")
+        raise DataError(
+            f"{into}: {free / 1e9:.2f} GB free, {2 * size / 1e9:.2f} GB are needed (the data and DVC's copy of it); make room"
+        )
 
 
 def _wrong(path: Path, root: Path) -> str | None:
@@ -81,7 +110,9 @@ def _wrong(path: Path, root: Path) -> str | None:
     except UnicodeEncodeError:
         return NO_UTF8
     try:
-        if path.is_symlink() and not any(path.resolve().is_relative_to(of) for of in (root.resolve(), tracked.real_store())):
+        if path.is_symlink() and not any(
+            path.resolve().is_relative_to(of) for of in (root.resolve(), tracked.real_store())
+        ):
             return "is a link that leads outside"
         mode = path.stat().st_mode
     except (OSError, RuntimeError):  # a link to itself

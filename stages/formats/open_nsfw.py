@@ -24,8 +24,16 @@ from stages.params.sources import OpenNsfw
 
 CLASSES = {0: "sfw", 1: "nsfw"}
 DEPTHS = (3, 4, 6, 3)  # blocks of each stage
-FIRST, OTHER = ("layer.0", "layer.1", "shortcut", "layer.2"), ("layer.0", "layer.1", "layer.2")  # Convs of a block, in the graph's order
-NORMALISED = ("Add", "Sub", "Mul", "Add")  # after each Conv: its bias, the mean, the scale, the shift
+FIRST, OTHER = (
+    ("layer.0", "layer.1", "shortcut", "layer.2"),
+    ("layer.0", "layer.1", "layer.2"),
+)  # Convs of a block, in the graph's order
+NORMALISED = (
+    "Add",
+    "Sub",
+    "Mul",
+    "Add",
+)  # after each Conv: its bias, the mean, the scale, the shift
 MOVED = ("Cast", "Transpose")  # change no value
 EPSILON = 1e-5
 CROPS, BATCH, SIDE, SEED = 64, 16, 224, 0
@@ -81,9 +89,13 @@ def _read(path: Path, file: str) -> Any:
     try:
         graph = onnx.load_model_from_string(path.read_bytes()).graph
     except DecodeError as error:
-        raise ModelError(f"{extract(file)}: is no ONNX file ({one_line(error, 200)}); bring the whole file") from error
+        raise ModelError(
+            f"{extract(file)}: is no ONNX file ({one_line(error, 200)}); bring the whole file"
+        ) from error
     if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in graph.initializer):
-        raise ModelError(f"{extract(file)}: keeps its weights in another file; bring one file with all of them")
+        raise ModelError(
+            f"{extract(file)}: keeps its weights in another file; bring one file with all of them"
+        )
     return graph
 
 
@@ -95,9 +107,18 @@ def _weights(graph: Any, file: str) -> dict[str, Any]:
     convolutions = list(_convolutions(graph, constants, file))
     names = list(_names())
     dense = [constants.get(node.input[1]) for node in graph.node if node.op_type == "MatMul"]
-    bias = [constants[name] for node in graph.node[-3:] if node.op_type == "Add" for name in node.input if name in constants]
+    bias = [
+        constants[name]
+        for node in graph.node[-3:]
+        if node.op_type == "Add"
+        for name in node.input
+        if name in constants
+    ]
     if len(convolutions) != len(names) or len(dense) != 1 or len(bias) != 1 or dense[0] is None:
-        raise _foreign(file, f"it has {len(convolutions)} Conv and {len(dense)} MatMul nodes, not {len(names)} and 1")
+        raise _foreign(
+            file,
+            f"it has {len(convolutions)} Conv and {len(dense)} MatMul nodes, not {len(names)} and 1",
+        )
     found: dict[str, Any] = {"classifier.1.weight": dense[0].T, "classifier.1.bias": bias[0]}
     for name, of in zip(names, convolutions, strict=True):
         found |= {
@@ -110,14 +131,21 @@ def _weights(graph: Any, file: str) -> dict[str, Any]:
         }
     stem = f"{names[0]}.convolution.weight"
     found[stem] = found[stem][:, ::-1]  # takes red first from now on
-    return {name: torch.tensor(np.ascontiguousarray(values) if values.ndim else values) for name, values in found.items()}
+    return {
+        name: torch.tensor(np.ascontiguousarray(values) if values.ndim else values)
+        for name, values in found.items()
+    }
 
 
 def _constants(graph: Any) -> dict[str, Any]:
     from onnx import numpy_helper
 
     found = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
-    return found | {node.output[0]: found[node.input[0]] for node in graph.node if node.op_type == "Identity" and node.input[0] in found}
+    return found | {
+        node.output[0]: found[node.input[0]]
+        for node in graph.node
+        if node.op_type == "Identity" and node.input[0] in found
+    }
 
 
 def _convolutions(graph: Any, constants: dict[str, Any], file: str) -> Iterator[Convolution]:
@@ -132,9 +160,28 @@ def _convolutions(graph: Any, constants: dict[str, Any], file: str) -> Iterator[
             while len(chain) < len(NORMALISED) and len(users[at.output[0]]) == 1:
                 (at,) = users[at.output[0]]
                 if at.op_type not in MOVED:
-                    chain.append((at.op_type, next((constants[name].reshape(-1) for name in at.input if name in constants), None)))
-            if tuple(op for op, _ in chain) != NORMALISED or any(values is None for _, values in chain) or node.input[1] not in constants:
-                raise _foreign(file, f"{extract(node.name)} is not followed by {', '.join(NORMALISED)} of constants")
+                    chain.append(
+                        (
+                            at.op_type,
+                            next(
+                                (
+                                    constants[name].reshape(-1)
+                                    for name in at.input
+                                    if name in constants
+                                ),
+                                None,
+                            ),
+                        )
+                    )
+            if (
+                tuple(op for op, _ in chain) != NORMALISED
+                or any(values is None for _, values in chain)
+                or node.input[1] not in constants
+            ):
+                raise _foreign(
+                    file,
+                    f"{extract(node.name)} is not followed by {', '.join(NORMALISED)} of constants",
+                )
             bias, mean, scale, shift = (values for _, values in chain)
             yield Convolution(constants[node.input[1]], mean - bias, scale, shift)
 
@@ -143,11 +190,16 @@ def _names() -> Iterator[str]:
     yield "resnet.embedder.embedder"
     for stage, depth in enumerate(DEPTHS):
         for block in range(depth):
-            yield from (f"resnet.encoder.stages.{stage}.layers.{block}.{layer}" for layer in (OTHER if block else FIRST))
+            yield from (
+                f"resnet.encoder.stages.{stage}.layers.{block}.{layer}"
+                for layer in (OTHER if block else FIRST)
+            )
 
 
 def _foreign(file: str, fact: str) -> ModelError:
-    return ModelError(f"{extract(file)}: is not Open-NSFW's thin ResNet-50: {fact}; check that `format` is that of this file")
+    return ModelError(
+        f"{extract(file)}: is not Open-NSFW's thin ResNet-50: {fact}; check that `format` is that of this file"
+    )
 
 
 # ---- variances -------------------------------------------------------------------------------------------------------
@@ -158,7 +210,9 @@ def _recover_variances(model: Any) -> None:
     import torch
 
     norms = [module for module in model.modules() if isinstance(module, torch.nn.BatchNorm2d)]
-    sums: dict[Any, list[Any]] = {norm: [0.0, 0.0, 0] for norm in norms}  # of the values, of their squares, and how many
+    sums: dict[Any, list[Any]] = {
+        norm: [0.0, 0.0, 0] for norm in norms
+    }  # of the values, of their squares, and how many
 
     def add(norm: Any, inputs: tuple[Any]) -> None:
         values, of = inputs[0].double(), sums[norm]
@@ -186,13 +240,20 @@ def _crops() -> Any:
     from sklearn.datasets import load_sample_images
 
     with Image.open(cbook.get_sample_data("grace_hopper.jpg", asfileobj=False)) as portrait:
-        photographs = [*(Image.fromarray(photograph) for photograph in load_sample_images().images), portrait.convert("RGB")]
+        photographs = [
+            *(Image.fromarray(photograph) for photograph in load_sample_images().images),
+            portrait.convert("RGB"),
+        ]
     draw, crops = np.random.default_rng(SEED), list[Any]()
     for number in range(CROPS):
         photograph = photographs[number % len(photographs)]
         side = int(min(photograph.size) * draw.uniform(0.3, 1))
-        left, top = (int(draw.integers(0, length - side, endpoint=True)) for length in photograph.size)
-        crop = photograph.resize((SIDE, SIDE), Image.Resampling.BILINEAR, box=(left, top, left + side, top + side))
+        left, top = (
+            int(draw.integers(0, length - side, endpoint=True)) for length in photograph.size
+        )
+        crop = photograph.resize(
+            (SIDE, SIDE), Image.Resampling.BILINEAR, box=(left, top, left + side, top + side)
+        )
         crops.append(np.asarray(crop, dtype=np.float32) - np.array(MEAN, dtype=np.float32))
     return np.stack(crops).transpose(0, 3, 1, 2)
 

@@ -27,7 +27,10 @@ class Scored:
 
 def known(train: pd.DataFrame, validation: pd.DataFrame) -> pd.DataFrame:
     """Return what a baseline learns from: the originals of train, and validation, which the column held marks."""
-    return pd.concat([train[train["id"] == train["source_id"]].assign(held=False), validation.assign(held=True)], ignore_index=True)
+    return pd.concat(
+        [train[train["id"] == train["source_id"]].assign(held=False), validation.assign(held=True)],
+        ignore_index=True,
+    )
 
 
 @dataclass(frozen=True)
@@ -40,18 +43,33 @@ class Probe:
 
 def learn_probe(baseline: ProbeLogistic, known: pd.DataFrame, base: Base) -> Probe:
     """Fit a head on what the frozen base model says of known rows, max_rows of them at most; C is chosen as finetune does."""
-    known, of_y = known.sort_values("id").head(baseline.max_rows).sort_index(), base.of_y  # ids are hashes: their order is a draw
+    known, of_y = (
+        known.sort_values("id").head(baseline.max_rows).sort_index(),
+        base.of_y,
+    )  # ids are hashes: their order is a draw
     labels = plugins.labels(of_y, of_y.values(known["y"]))
-    features, targets, held = base.features(known), linear.array(of_y.targets(known["y"], labels)), known["held"].to_numpy()
+    features, targets, held = (
+        base.features(known),
+        linear.array(of_y.targets(known["y"], labels)),
+        known["held"].to_numpy(),
+    )
     outputs = plugins.outputs(labels)
-    c = linear.choose(of_y, features[~held], targets[~held], features[held], targets[held], outputs, baseline.c)
+    c = linear.choose(
+        of_y, features[~held], targets[~held], features[held], targets[held], outputs, baseline.c
+    )
     return Probe(linear.solve(of_y, features, targets, outputs, c), labels)
 
 
 def learn_cheap(baseline: Linear, known: pd.DataFrame, of_y: Problem) -> cheap.Fitted:
     """Fit a cheap model on known rows."""
     labels = plugins.labels(of_y, of_y.values(known["y"]))
-    return cheap.fit(baseline, of_y, cheap.features(baseline, known["x"]), linear.array(of_y.targets(known["y"], labels)), labels)
+    return cheap.fit(
+        baseline,
+        of_y,
+        cheap.features(baseline, known["x"]),
+        linear.array(of_y.targets(known["y"], labels)),
+        labels,
+    )
 
 
 def score(baseline: Baseline, known: pd.DataFrame, test: pd.DataFrame, base: Base) -> Scored:
@@ -59,16 +77,23 @@ def score(baseline: Baseline, known: pd.DataFrame, test: pd.DataFrame, base: Bas
     of_y = base.of_y
     if isinstance(baseline, Majority):
         best = of_y.constant(of_y.values(known["y"]))
-        return Scored(np.full(len(test), best, dtype=object if isinstance(best, str) else float), 0.0, 0.0)
+        return Scored(
+            np.full(len(test), best, dtype=object if isinstance(best, str) else float), 0.0, 0.0
+        )
     if isinstance(baseline, ProbeLogistic):
         probe = learn_probe(baseline, known, base)
-        labels, size = probe.labels, probe.head.weights.nbytes + probe.head.bias.nbytes + base.bytes()
+        labels, size = (
+            probe.labels,
+            probe.head.weights.nbytes + probe.head.bias.nbytes + base.bytes(),
+        )
         began = time.perf_counter()
         outputs = probe.head.outputs(base.features(test))
     else:
         fitted = learn_cheap(baseline, known, of_y)
         labels = fitted.labels
-        size = sum(of.nbytes for of in fitted.numbers.values()) + sum(len(word.encode()) for word in fitted.vocabulary)
+        size = sum(of.nbytes for of in fitted.numbers.values()) + sum(
+            len(word.encode()) for word in fitted.vocabulary
+        )
         began = time.perf_counter()
         outputs = cheap.outputs(fitted, cheap.features(baseline, test["x"]))
     predicted = of_y.decode(outputs, labels)["predicted"].to_numpy()

@@ -17,7 +17,11 @@ from stages.contract import runner, stopping
 from stages.models import device, scoring
 from stages.params.compute import Compute
 
-LIBRARIES = ("torch", "transformers.modeling_utils", "transformers.processing_utils")  # what scoring needs, imported before the fork
+LIBRARIES = (
+    "torch",
+    "transformers.modeling_utils",
+    "transformers.processing_utils",
+)  # what scoring needs, imported before the fork
 WARM = 5  # rows that are scored before any is timed
 
 
@@ -50,9 +54,13 @@ class Meter:
     def __init__(self) -> None:
         for library in LIBRARIES:
             import_module(library)
-        self.process = ProcessPoolExecutor(1, get_context("fork" if sys.platform == "linux" else "spawn"), stopping.end_with_parent)
+        self.process = ProcessPoolExecutor(
+            1, get_context("fork" if sys.platform == "linux" else "spawn"), stopping.end_with_parent
+        )
         self.process.submit(gc.freeze).result()
-        weakref.finalize(self, self.process.shutdown)  # where nothing is measured; an executor that is left alone may end beside the interpreter and fail
+        weakref.finalize(
+            self, self.process.shutdown
+        )  # where nothing is measured; an executor that is left alone may end beside the interpreter and fail
 
     def measure(self, folder: Path, samples: pd.DataFrame, compute: Compute) -> Cost:
         """Score samples with folder/model, each alone and then all in batches, and end the process."""
@@ -79,6 +87,11 @@ def _measure(folder: Path, samples: pd.DataFrame, compute: Compute) -> Cost:
         latency_p95_ms=float(np.quantile(alone, 0.95)),
         rows_per_second=len(samples) / took,
         peak_memory_mib=runner.peak_memory_mib(),
-        peak_device_memory_mib=torch.cuda.max_memory_allocated() / 2**20 if device.find() == "cuda" else 0.0,
-        megabytes=sum(path.stat().st_size for path in (folder / "model").rglob("*") if path.is_file()) / 1e6,
+        peak_device_memory_mib=torch.cuda.max_memory_allocated() / 2**20
+        if device.find() == "cuda"
+        else 0.0,
+        megabytes=sum(
+            path.stat().st_size for path in (folder / "model").rglob("*") if path.is_file()
+        )
+        / 1e6,
     )

@@ -54,7 +54,9 @@ class Comparison:
     """null where no row is right or wrong"""
 
 
-def compare(candidate: Tally, baseline: Tally, metric: Metric, *, margin: float, level: float) -> Comparison:
+def compare(
+    candidate: Tally, baseline: Tally, metric: Metric, *, margin: float, level: float
+) -> Comparison:
     """Compare two models' predictions of the same rows: the difference of the metric, and its bounds by the delta method (contrast).
 
     p_value is one-sided, of a difference of at most the margin. smallest_detectable is the difference that these rows
@@ -75,7 +77,11 @@ def compare(candidate: Tally, baseline: Tally, metric: Metric, *, margin: float,
     lower = difference - reach * spread
     more_rows = None
     if difference > margin:
-        more_rows = 0 if lower > margin else ceil(total * (((smallest - margin) / (difference - margin)) ** 2 - 1))
+        more_rows = (
+            0
+            if lower > margin
+            else ceil(total * (((smallest - margin) / (difference - margin)) ** 2 - 1))
+        )
     half = reach * np.sqrt(covariance.diagonal())
     share = ratio(covariance.sum(axis=1), np.full(len(covariance), covariance.sum()))
     of_rows = metric.rows(candidate.sums())[0]
@@ -101,7 +107,9 @@ def compare(candidate: Tally, baseline: Tally, metric: Metric, *, margin: float,
             }
             for i, name in enumerate(candidate.parts)
         },
-        mcnemar_p=None if right[0] is None or right[1] is None else statistics.mcnemar(right[0], right[1]),
+        mcnemar_p=None
+        if right[0] is None or right[1] is None
+        else statistics.mcnemar(right[0], right[1]),
     )
 
 
@@ -117,8 +125,12 @@ def contrast(rows: Array, candidate: Array, baseline: Array, metric: Metric) -> 
     scores = np.stack([metric.value(sums(of, rows)) for of in (candidate, baseline)], axis=1)
     if metric.right and metric.wrong:
         parts = candidate.shape[2]
-        differing = (rows[:, (candidate != baseline).any(axis=(0, 2))].sum(axis=1) + 1) / (rows.sum(axis=1) + 2)
-        right, wrong = (np.array(of)[:, None, None] * np.eye(parts) for of in (metric.right, metric.wrong))
+        differing = (rows[:, (candidate != baseline).any(axis=(0, 2))].sum(axis=1) + 1) / (
+            rows.sum(axis=1) + 2
+        )
+        right, wrong = (
+            np.array(of)[:, None, None] * np.eye(parts) for of in (metric.right, metric.wrong)
+        )
         candidate = np.concatenate([candidate, right, wrong], axis=1)
         baseline = np.concatenate([baseline, wrong, right], axis=1)
         rows = np.hstack([rows, np.repeat(differing[:, None] / 2, 2 * parts, axis=1)])
@@ -142,12 +154,17 @@ def intervals(tally: Tally, metric: Metric, *, alpha: float) -> Intervals:
     least, most = -np.inf, np.inf
     if metric.share:
         right, trials = (of[0] for of in metric.share(total))
-        value, low, high = (metric.of_share(of) for of in statistics.wilson(right, trials - right, alpha))
+        value, low, high = (
+            metric.of_share(of) for of in statistics.wilson(right, trials - right, alpha)
+        )
         least, most = (float(metric.of_share(np.array(of))) for of in (0.0, 1.0))
     else:
         value, reach = metric.value(total)[0], statistics.quantile(1 - alpha / 2)
         low, high = value - reach * spread, value + reach * spread
-    parts = {name: Interval(float(value[i]), float(low[i]), float(high[i])) for i, name in enumerate(tally.parts)}
+    parts = {
+        name: Interval(float(value[i]), float(low[i]), float(high[i]))
+        for i, name in enumerate(tally.parts)
+    }
     if len(parts) == 1:
         return Intervals(next(iter(parts.values())), parts)
     both = np.outer(spread, spread)

@@ -15,7 +15,14 @@ from stages.models.scoring import Scorer
 from stages.params.evaluate import Alterations
 
 
-def measure(scorer: Scorer, test: pd.DataFrame, y: "pd.Series[Any]", metric: Metric, settings: Alterations, alpha: float) -> list[dict[str, Any]]:
+def measure(
+    scorer: Scorer,
+    test: pd.DataFrame,
+    y: "pd.Series[Any]",
+    metric: Metric,
+    settings: Alterations,
+    alpha: float,
+) -> list[dict[str, Any]]:
     """Return for each transform alone the metric of the rows as they are and altered, and the drop with its two-sided bounds.
 
     test are manifest rows, y their values (same index). settings.rows of them are drawn, whatever their order, and scored in one view:
@@ -23,15 +30,27 @@ def measure(scorer: Scorer, test: pd.DataFrame, y: "pd.Series[Any]", metric: Met
     """
     if not settings.transforms:
         return []
-    drawn = test.loc[pd.Series([draws.uniform("robustness", settings.seed, i) for i in test["id"]], test.index).nsmallest(settings.rows).index]
+    drawn = test.loc[
+        pd.Series([draws.uniform("robustness", settings.seed, i) for i in test["id"]], test.index)
+        .nsmallest(settings.rows)
+        .index
+    ]
     labels = plugins.labels(scorer.of_y, y[drawn.index])
 
     def tally(encoded: Encoded) -> Tally:
-        return metric.tally(y[drawn.index], scorer.decode(scoring.outputs(scorer, encoded, averaged=False), drawn)["predicted"], labels)
+        return metric.tally(
+            y[drawn.index],
+            scorer.decode(scoring.outputs(scorer, encoded, averaged=False), drawn)["predicted"],
+            labels,
+        )
 
     as_it_is, listed = tally(scorer.encode(drawn)), list[dict[str, Any]]()
     for transform in settings.transforms:
-        altered = tally(scorer.of_x.encoding.encode_altered(drawn, scorer.processor, scorer.settings, transform, settings.seed))
+        altered = tally(
+            scorer.of_x.encoding.encode_altered(
+                drawn, scorer.processor, scorer.settings, transform, settings.seed
+            )
+        )
         of = evidence.compare(as_it_is, altered, metric, margin=0, level=alpha / 2)
         listed.append({
             "transform": json.loads(json.dumps(asdict(transform))),

@@ -20,29 +20,50 @@ def columns(features: pd.DataFrame, meta: "pd.Series[str]", settings: Slicing) -
 
     meta is JSON, as the user's other columns are carried. A column of words that has too many values is left out, as a name or an address.
     """
-    others = pd.json_normalize([json.loads(of) for of in meta], max_level=0).set_axis(meta.index) if len(meta) else pd.DataFrame(index=meta.index)
+    others = (
+        pd.json_normalize([json.loads(of) for of in meta], max_level=0).set_axis(meta.index)
+        if len(meta)
+        else pd.DataFrame(index=meta.index)
+    )
     sliced = dict[str, "pd.Series[Any]"]()
     for name, column in [*features.items(), *((f"meta.{name}", others[name]) for name in others)]:
         words = column.map(lambda value: None if value is None or value != value else str(value))
         numbers = pd.to_numeric(words, errors="coerce")
         if 1 < words.nunique() <= settings.max_values:
             sliced[str(name)] = words
-        elif numbers[np.isfinite(numbers)].nunique() > settings.max_values and np.isfinite(numbers[words.notna()]).all():
+        elif (
+            numbers[np.isfinite(numbers)].nunique() > settings.max_values
+            and np.isfinite(numbers[words.notna()]).all()
+        ):
             sliced[str(name)] = _ranges(numbers, settings.bins)
     return pd.DataFrame(sliced, index=meta.index)
 
 
 def measure(
-    sliced: pd.DataFrame, of_y: Problem, y: "pd.Series[Any]", predicted: "pd.Series[Any]", metric: Metric, settings: Slicing, confidence: float
+    sliced: pd.DataFrame,
+    of_y: Problem,
+    y: "pd.Series[Any]",
+    predicted: "pd.Series[Any]",
+    metric: Metric,
+    settings: Slicing,
+    confidence: float,
 ) -> list[dict[str, Any]]:
     """Return a slice each, the weakest first: rows, the metric over the labels there, and the one for a few rows with its interval.
 
     The intervals hold together: each has the confidence that all of them hold with the one that is asked (Bonferroni). A slice is weak
     where its whole interval is worse than what all rows have.
     """
-    found = [(str(name), value, rows) for name, of in sliced.items() for value, rows in of.groupby(of).groups.items() if len(rows) >= settings.min_rows]
+    found = [
+        (str(name), value, rows)
+        for name, of in sliced.items()
+        for value, rows in of.groupby(of).groups.items()
+        if len(rows) >= settings.min_rows
+    ]
     small, listed = of_y.METRICS[of_y.OF_SLICES], list[dict[str, Any]]()
-    sign, of_all = -1 if small.less else 1, evidence.score(small.tally(y, predicted, plugins.labels(of_y, y)), small)
+    sign, of_all = (
+        -1 if small.less else 1,
+        evidence.score(small.tally(y, predicted, plugins.labels(of_y, y)), small),
+    )
     for name, value, rows in found:
         labels = plugins.labels(of_y, y[rows])
         scored, by_row = (of.tally(y[rows], predicted[rows], labels) for of in (metric, small))

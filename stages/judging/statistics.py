@@ -10,7 +10,9 @@ Array = np.ndarray[Any, Any]
 
 def calibration_error(confidence: "pd.Series[float]", right: "pd.Series[bool]", bins: int) -> float:
     """Return the expected calibration error over bins of equally many rows (Nguyen & O'Connor 2015); equal confidences share a bin."""
-    return float((right - confidence).groupby(in_bins(confidence, bins)).sum().abs().sum() / len(confidence))
+    return float(
+        (right - confidence).groupby(in_bins(confidence, bins)).sum().abs().sum() / len(confidence)
+    )
 
 
 def in_bins(values: "pd.Series[float]", bins: int) -> "pd.Series[int]":
@@ -21,7 +23,9 @@ def in_bins(values: "pd.Series[float]", bins: int) -> "pd.Series[int]":
 
 def share(right: int, rows: int, alpha: float) -> tuple[float, float, float]:
     """Return a share of rows and its two-sided score interval (Wilson 1927)."""
-    value, low, high = (float(of[0]) for of in wilson(np.array([right]), np.array([rows - right]), alpha))
+    value, low, high = (
+        float(of[0]) for of in wilson(np.array([right]), np.array([rows - right]), alpha)
+    )
     return value, low, high
 
 
@@ -29,7 +33,10 @@ def mcnemar(candidate_right: Array, baseline_right: Array) -> float:
     """Return the two-sided exact p of McNemar's test on accuracy (McNemar 1947; binomial on discordant rows)."""
     from scipy.stats import binomtest
 
-    better, worse = int((candidate_right & ~baseline_right).sum()), int((~candidate_right & baseline_right).sum())
+    better, worse = (
+        int((candidate_right & ~baseline_right).sum()),
+        int((~candidate_right & baseline_right).sum()),
+    )
     return float(binomtest(better, better + worse).pvalue) if better + worse else 1.0
 
 
@@ -41,7 +48,11 @@ def wilson(right: Array, wrong: Array, alpha: float) -> tuple[Array, ...]:
     centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
     low, high = np.where(rows > 0, centre - half, 0), np.where(rows > 0, centre + half, 1)
-    return share, np.clip(low, 0, share), np.clip(high, share, 1)  # a bound that is the share itself may miss it by an ulp
+    return (
+        share,
+        np.clip(low, 0, share),
+        np.clip(high, share, 1),
+    )  # a bound that is the share itself may miss it by an ulp
 
 
 def quantile(level: float) -> float:

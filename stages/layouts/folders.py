@@ -11,7 +11,11 @@ from stages.contract.plugins import Modality
 from stages.params.data import Folder, Folders
 from stages.params.types import Encoding
 
-JUNK = {"thumbs.db", "desktop.ini", "__macosx"}  # beside all that is hidden: what systems leave in a folder
+JUNK = {
+    "thumbs.db",
+    "desktop.ini",
+    "__macosx",
+}  # beside all that is hidden: what systems leave in a folder
 
 
 def is_junk(file: Path) -> bool:
@@ -25,19 +29,33 @@ def read(source: Path, layout: Folders, encoding: Encoding, of_x: Modality) -> p
     return characters.set_aside(pd.concat(rows, ignore_index=True), encoding)
 
 
-def _read_folder(source: Path, folder: Folder, layout: Folders, encoding: Encoding, of_x: Modality) -> pd.DataFrame:
+def _read_folder(
+    source: Path, folder: Folder, layout: Folders, encoding: Encoding, of_x: Modality
+) -> pd.DataFrame:
     root = source / folder.path
     if not root.is_dir() or not root.resolve().is_relative_to(source.resolve()):
         raise TableError(f"{root}: is no folder of {source}; mend data.layout.folders")
-    found = {label: sorted(p for p in label.rglob("*") if not p.is_dir()) for label in sorted(root.iterdir()) if label.is_dir()}
+    found = {
+        label: sorted(p for p in label.rglob("*") if not p.is_dir())
+        for label in sorted(root.iterdir())
+        if label.is_dir()
+    }
     labels = {label.name: held for label, held in found.items() if not is_junk(Path(label.name))}
-    empty = [label for label, held in labels.items() if all(is_junk(p.relative_to(root)) for p in held)]
+    empty = [
+        label for label, held in labels.items() if all(is_junk(p.relative_to(root)) for p in held)
+    ]
     if empty or not labels:
         named = f"folder(s) without a file: {', '.join(map(extract, empty[:10]))}; put samples into them, or remove them"
-        raise TableError(f"{root}: {named if empty else 'holds no folder of a label; a folder a label is read, with the samples inside'}")
+        raise TableError(
+            f"{root}: {named if empty else 'holds no folder of a label; a folder a label is read, with the samples inside'}"
+        )
     files = [p for held in found.values() for p in held]
     stated = {"x": "", "meta": "{}", "given_part": folder.part, "code": None, "reason": None}
-    rows = pd.DataFrame([(p.relative_to(root).parts[0], p.relative_to(source).as_posix()) for p in files], columns=["y", "origin"], dtype=object)
+    rows = pd.DataFrame(
+        [(p.relative_to(root).parts[0], p.relative_to(source).as_posix()) for p in files],
+        columns=["y", "origin"],
+        dtype=object,
+    )
     rows = rows.assign(**stated).astype(object)
 
     junk = pd.Series([is_junk(p.relative_to(root)) for p in files])
@@ -45,7 +63,9 @@ def _read_folder(source: Path, folder: Folder, layout: Folders, encoding: Encodi
     suffix = pd.Series([path.suffix.lower() for path in files])
     foreign = ~suffix.isin(layout.suffixes) & ~junk
     rows.loc[foreign, "code"] = "unknown_suffix"
-    rows.loc[foreign, "reason"] = [f"'{extract(s)}' is not one of {', '.join(layout.suffixes)}" for s in suffix[foreign]]
+    rows.loc[foreign, "reason"] = [
+        f"'{extract(s)}' is not one of {', '.join(layout.suffixes)}" for s in suffix[foreign]
+    ]
     odd = ~foreign & ~junk & pd.Series([not paths.regular(path, source) for path in files])
     rows.loc[odd, ["code", "reason"]] = ["not_regular", "not a regular file inside the source"]
     good = rows["code"].isna()

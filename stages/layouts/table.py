@@ -25,12 +25,18 @@ from stages.params.types import Encoding
 
 MAX_BYTES = 4 * 1024**3  # unpacked: a table larger than this is no table for one machine
 MAX_LINE = 2**24  # characters of one line, and of one cell: more is no row
-PEEKED, LEAST_FITTING = 200, 0.9  # rows by which a delimiter is told, and the share of them that must have the header's number of fields
+PEEKED, LEAST_FITTING = (
+    200,
+    0.9,
+)  # rows by which a delimiter is told, and the share of them that must have the header's number of fields
 TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 UNLABELLED = (*TABLES, ".txt")
 COLUMNS = ["x", "y", "given_part", "origin", "meta", "code", "reason"]
 GZIP = b"\x1f\x8b"
-CODECS: dict[Encoding, str] = {"utf-8": "utf-8-sig", "gb18030": "latin-1"}  # a byte a character, so that each line is decoded by itself
+CODECS: dict[Encoding, str] = {
+    "utf-8": "utf-8-sig",
+    "gb18030": "latin-1",
+}  # a byte a character, so that each line is decoded by itself
 NAME_IT = "name the right one (data.layout.columns in params.yaml, --text of refit predict)"
 
 # A TSV has no quotes: its fields hold no tab and no new line (IANA, text/tab-separated-values).
@@ -41,7 +47,9 @@ DELIMITERS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 ENCODE = json.JSONEncoder(ensure_ascii=False).encode
-Row = tuple[Any, ...]  # line, x, y, meta, code, reason; y repeats x where x alone is wanted, and is a JSON object of several columns
+Row = tuple[
+    Any, ...
+]  # line, x, y, meta, code, reason; y repeats x where x alone is wanted, and is a JSON object of several columns
 
 
 def read(source: Path, layout: Table, encoding: Encoding, of_x: Modality) -> pd.DataFrame:
@@ -52,8 +60,12 @@ def read(source: Path, layout: Table, encoding: Encoding, of_x: Modality) -> pd.
     wanted, tables = [layout.columns.x, *layout.columns.ys], list[pd.DataFrame]()
     for file in layout.files:
         path = paths.inside(source, file.path)
-        rows = _read_file(path, file.path, wanted, encoding, file.rows, layout.dialect).assign(given_part=file.part)
-        tables.append(_cite(characters.set_aside(rows[COLUMNS], encoding), path.parent, source, of_x))
+        rows = _read_file(path, file.path, wanted, encoding, file.rows, layout.dialect).assign(
+            given_part=file.part
+        )
+        tables.append(
+            _cite(characters.set_aside(rows[COLUMNS], encoding), path.parent, source, of_x)
+        )
     return pd.concat(tables, ignore_index=True)
 
 
@@ -64,7 +76,9 @@ def _cite(rows: pd.DataFrame, folder: Path, source: Path, of_x: Modality) -> pd.
     return rows
 
 
-def read_unlabelled(path: Path, x: str, encoding: Encoding, dialect: Dialect | None, of_x: Modality) -> pd.DataFrame:
+def read_unlabelled(
+    path: Path, x: str, encoding: Encoding, dialect: Dialect | None, of_x: Modality
+) -> pd.DataFrame:
     """Read a table, wherever it lies, of which x alone is known: columns as read returns them, y empty.
 
     A .txt is a table of one column, `text`: every line is a row, an empty one too.
@@ -104,8 +118,16 @@ def peek(path: Path, encoding: Encoding, rows: int, dialect: Dialect | None = No
         head = _peek(path, encoding, rows, dialect)
     except UnicodeEncodeError as error:
         name = encodings.NAMES[encoding]
-        raise TableError(f"{path}: the name of a column, {extract(error.object)}, is not {name}; save it as UTF-8 (in Excel: 'CSV UTF-8')") from None
-    return head.map(lambda value: value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) and not value.isascii() else value)
+        raise TableError(
+            f"{path}: the name of a column, {extract(error.object)}, is not {name}; save it as UTF-8 (in Excel: 'CSV UTF-8')"
+        ) from None
+    return head.map(
+        lambda value: (
+            value.encode("utf-8", "backslashreplace").decode()
+            if isinstance(value, str) and not value.isascii()
+            else value
+        )
+    )
 
 
 def _peek(path: Path, encoding: Encoding, rows: int, dialect: Dialect | None) -> pd.DataFrame:
@@ -114,13 +136,25 @@ def _peek(path: Path, encoding: Encoding, rows: int, dialect: Dialect | None) ->
             return manifest.foreign_head(path, rows)
         case ".jsonl" | ".ndjson":
             with _whole(path), _open(path, encoding) as file:
-                return pd.DataFrame([found for text in itertools.islice(file, rows) if (found := _object(text)[0])], dtype=object)
+                return pd.DataFrame(
+                    [found for text in itertools.islice(file, rows) if (found := _object(text)[0])],
+                    dtype=object,
+                )
         case other:
-            names, found = _first_rows(path, encoding, rows, DELIMITERS[dialect.delimiter] if dialect else TSV if other == ".tsv" else CSV)
-            return pd.DataFrame([row for row in found if len(row) == len(names)], columns=names, dtype=object)
+            names, found = _first_rows(
+                path,
+                encoding,
+                rows,
+                DELIMITERS[dialect.delimiter] if dialect else TSV if other == ".tsv" else CSV,
+            )
+            return pd.DataFrame(
+                [row for row in found if len(row) == len(names)], columns=names, dtype=object
+            )
 
 
-def _first_rows(path: Path, encoding: Encoding, rows: int, how: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
+def _first_rows(
+    path: Path, encoding: Encoding, rows: int, how: dict[str, Any]
+) -> tuple[list[str], list[list[str]]]:
     """Return the header and the first rows of a delimited text."""
     csv.field_size_limit(MAX_LINE)
     try:
@@ -144,7 +178,11 @@ def dialect(path: Path, encoding: Encoding) -> Dialect | None:
             names, rows = _first_rows(path, encoding, PEEKED, how)
         except TableError:
             return 0.0
-        return sum(len(row) == len(names) for row in rows) / max(len(rows), 1) if len(names) > 1 else 0.0
+        return (
+            sum(len(row) == len(names) for row in rows) / max(len(rows), 1)
+            if len(names) > 1
+            else 0.0
+        )
 
     stated = fits(TSV if suffix(path) == ".tsv" else CSV)
     others = {name: fits(DELIMITERS[name]) for name in ("semicolon", "tab", "comma")}
@@ -152,13 +190,24 @@ def dialect(path: Path, encoding: Encoding) -> Dialect | None:
     return Dialect(best, None) if others[best] > max(stated, LEAST_FITTING) else None  # pyright: ignore[reportArgumentType]
 
 
-def _read_file(path: Path, name: str, wanted: list[str], encoding: Encoding, span: tuple[int, int] | None, dialect: Dialect | None) -> pd.DataFrame:
+def _read_file(
+    path: Path,
+    name: str,
+    wanted: list[str],
+    encoding: Encoding,
+    span: tuple[int, int] | None,
+    dialect: Dialect | None,
+) -> pd.DataFrame:
     """Return line, x, y, meta, code, reason and origin of the wanted columns, [x] or [x, y, ...], and of a span of the rows."""
     if path.stat().st_size > MAX_BYTES:
-        raise TableError(f"{path}: {path.stat().st_size:,} bytes, at most {MAX_BYTES:,}; split it into several files")
+        raise TableError(
+            f"{path}: {path.stat().st_size:,} bytes, at most {MAX_BYTES:,}; split it into several files"
+        )
     match "dialect" if dialect else suffix(path):
         case "dialect":
-            rows = _delimited_rows(path, wanted, encoding, DELIMITERS[dialect.delimiter], dialect.header)  # pyright: ignore[reportOptionalMemberAccess]
+            rows = _delimited_rows(
+                path, wanted, encoding, DELIMITERS[dialect.delimiter], dialect.header
+            )  # pyright: ignore[reportOptionalMemberAccess]
         case ".csv":
             rows = _delimited_rows(path, wanted, encoding, CSV)
         case ".tsv":
@@ -170,11 +219,17 @@ def _read_file(path: Path, name: str, wanted: list[str], encoding: Encoding, spa
         case ".txt" if len(wanted) == 1:
             rows = _text_rows(path, wanted[0], encoding)
         case other:
-            raise TableError(f"{path}: a table is a .csv, .tsv, .jsonl (each also as .gz) or .parquet, not '{extract(other)}'; convert it")
+            raise TableError(
+                f"{path}: a table is a .csv, .tsv, .jsonl (each also as .gz) or .parquet, not '{extract(other)}'; convert it"
+            )
     encodings.require(encoding, written(path), path)
     first, last = span or (1, None)
     with _whole(path):
-        found = pd.DataFrame(itertools.islice(rows, first - 1, last), columns=["line", "x", "y", "meta", "code", "reason"], dtype=object)
+        found = pd.DataFrame(
+            itertools.islice(rows, first - 1, last),
+            columns=["line", "x", "y", "meta", "code", "reason"],
+            dtype=object,
+        )
         for _ in rows:  # to the end of the file, which may be wrong after the slice too
             pass
     if found.empty or (last is not None and len(found) < last - first + 1):
@@ -192,9 +247,13 @@ def _whole(path: Path) -> Generator[None]:
     try:
         yield
     except UnicodeDecodeError as error:
-        raise TableError(f"{path}: not whole UTF-16 ({error.reason}); save it as UTF-8 (in Excel: 'CSV UTF-8')") from None
+        raise TableError(
+            f"{path}: not whole UTF-16 ({error.reason}); save it as UTF-8 (in Excel: 'CSV UTF-8')"
+        ) from None
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise TableError(f"{path}: not a whole gzip file ({one_line(error, 100)}); fetch it anew") from None
+        raise TableError(
+            f"{path}: not a whole gzip file ({one_line(error, 100)}); fetch it anew"
+        ) from None
 
 
 class _Bounded(io.RawIOBase):
@@ -211,7 +270,9 @@ class _Bounded(io.RawIOBase):
         got = self.stream.read(len(buffer))
         self.left -= len(got)
         if self.left < 0:
-            raise TableError(f"{self.path}: unpacks to more than {MAX_BYTES:,} bytes; split it into several files")
+            raise TableError(
+                f"{self.path}: unpacks to more than {MAX_BYTES:,} bytes; split it into several files"
+            )
         buffer[: len(got)] = got
         return len(got)
 
@@ -224,13 +285,19 @@ def _stream(path: Path) -> io.BufferedReader:
     """Open a file, packed or not."""
     with path.open("rb") as file:
         packed = file.read(2) == GZIP
-    stream: io.BufferedReader = io.BufferedReader(_Bounded(path), 1 << 20) if packed else path.open("rb")
+    stream: io.BufferedReader = (
+        io.BufferedReader(_Bounded(path), 1 << 20) if packed else path.open("rb")
+    )
     try:
         if not stream.peek(1):
             raise TableError(f"{path}: is empty (0 bytes); look at where it came from")
     except (TableError, EOFError, zlib.error, gzip.BadGzipFile) as error:
         stream.close()
-        raise error if isinstance(error, TableError) else TableError(f"{path}: not a gzip file ({one_line(error, 100)}); fetch it anew") from None
+        raise (
+            error
+            if isinstance(error, TableError)
+            else TableError(f"{path}: not a gzip file ({one_line(error, 100)}); fetch it anew")
+        ) from None
     return stream
 
 
@@ -245,10 +312,16 @@ def _open(path: Path, encoding: Encoding) -> Generator[Iterator[str]]:
     Bytes that are not of the encoding become lone surrogates.
     """
     stream = _stream(path)
-    codec, errors = ("utf-16", "surrogatepass") if _is_wide(stream) else (CODECS[encoding], "surrogateescape")
+    codec, errors = (
+        ("utf-16", "surrogatepass") if _is_wide(stream) else (CODECS[encoding], "surrogateescape")
+    )
     with io.TextIOWrapper(stream, encoding=codec, errors=errors, newline="") as file:
         lines = _lines(file, path)
-        yield (encodings.decode(line.encode("latin-1"), encoding) for line in lines) if codec == "latin-1" else lines
+        yield (
+            (encodings.decode(line.encode("latin-1"), encoding) for line in lines)
+            if codec == "latin-1"
+            else lines
+        )
 
 
 def _lines(file: Any, path: Path) -> Iterator[Any]:
@@ -257,14 +330,26 @@ def _lines(file: Any, path: Path) -> Iterator[Any]:
     while line := file.readline(MAX_LINE):
         number += 1
         if len(line) == MAX_LINE and line[-1:] not in ("\n", b"\n", "\r"):
-            raise TableError(f"{path}:{number}: a line of more than {MAX_LINE:,} characters; look at the file: that is no row")
+            raise TableError(
+                f"{path}:{number}: a line of more than {MAX_LINE:,} characters; look at the file: that is no row"
+            )
         yield line
 
 
-def _delimited_rows(path: Path, wanted: list[str], encoding: Encoding, dialect: dict[str, Any], header: tuple[str, ...] | None = None) -> Iterator[Row]:
+def _delimited_rows(
+    path: Path,
+    wanted: list[str],
+    encoding: Encoding,
+    dialect: dict[str, Any],
+    header: tuple[str, ...] | None = None,
+) -> Iterator[Row]:
     csv.field_size_limit(MAX_LINE)
     with _open(path, encoding) as file:
-        lines = (line.rstrip(" \r\n") + "\n" for line in file) if dialect.get("skipinitialspace") else file
+        lines = (
+            (line.rstrip(" \r\n") + "\n" for line in file)
+            if dialect.get("skipinitialspace")
+            else file
+        )
         reader, began = csv.reader(lines, **dialect), 1
         try:
             names = list(header) if header else next(reader, [])
@@ -277,10 +362,19 @@ def _delimited_rows(path: Path, wanted: list[str], encoding: Encoding, dialect: 
                         meta = ENCODE({name: row[i] for i, name in others}) if others else "{}"
                         yield began, row[at[0]], _y(wanted, [row[i] for i in at]), meta, None, None
                     else:
-                        yield began, "", "", "{}", "field_count", f"{len(row)} fields where the header has {len(names)}"
+                        yield (
+                            began,
+                            "",
+                            "",
+                            "{}",
+                            "field_count",
+                            f"{len(row)} fields where the header has {len(names)}",
+                        )
                 began = reader.line_num + 1
         except csv.Error as error:
-            raise TableError(f"{path}:{began}: not strict CSV ({error}); close or double the quotes of the record that begins there") from None
+            raise TableError(
+                f"{path}:{began}: not strict CSV ({error}); close or double the quotes of the record that begins there"
+            ) from None
 
 
 def _y(wanted: list[str], cells: list[str]) -> str:
@@ -296,7 +390,9 @@ def column(names: list[str], name: str, path: Path) -> int:
     """Return where a column stands; raises TableError unless it stands there once."""
     if names.count(name) != 1:
         found = ", ".join(extract(c) for c in names[:50])
-        raise TableError(f"{path}: column '{extract(name)}' stands {names.count(name)} times in the header (found: {found}); {NAME_IT}")
+        raise TableError(
+            f"{path}: column '{extract(name)}' stands {names.count(name)} times in the header (found: {found}); {NAME_IT}"
+        )
     return names.index(name)
 
 
@@ -311,23 +407,34 @@ def _jsonl_rows(path: Path, wanted: list[str], encoding: Encoding) -> Iterator[R
             if row is not None:
                 seen |= row.keys()
                 found = {name: row.pop(name, None) for name in wanted}
-                found |= {name: str(value).lower() for name, value in found.items() if isinstance(value, bool)}  # as Parquet has them
+                found |= {
+                    name: str(value).lower()
+                    for name, value in found.items()
+                    if isinstance(value, bool)
+                }  # as Parquet has them
                 found |= {name: ENCODE(found[name]) for name in wanted[1:] if _is_list(found[name])}
                 lacking = [name for name, value in found.items() if not isinstance(value, str)]
                 if lacking:
-                    code, reason = "missing_value", f"'{extract(lacking[0])}' is missing or not a string or number"
+                    code, reason = (
+                        "missing_value",
+                        f"'{extract(lacking[0])}' is missing or not a string or number",
+                    )
                 else:
                     x, y, meta = found[wanted[0]], _y(wanted, list(found.values())), ENCODE(row)
             yield line, x, y, meta, code, reason
     absent = [name for name in wanted if name not in seen]
     if absent:
-        raise TableError(f"{path}: no row has '{extract(absent[0])}' (found: {', '.join(extract(c) for c in sorted(seen)[:50])}); {NAME_IT}")
+        raise TableError(
+            f"{path}: no row has '{extract(absent[0])}' (found: {', '.join(extract(c) for c in sorted(seen)[:50])}); {NAME_IT}"
+        )
 
 
 def _object(text: str) -> tuple[dict[str, Any] | None, str | None, str | None]:
     """Return the object of a line, its numbers as they are written; or null with code and reason."""
     try:
-        row = json.loads(text, parse_int=str, parse_float=str, parse_constant=str, object_pairs_hook=_once)
+        row = json.loads(
+            text, parse_int=str, parse_float=str, parse_constant=str, object_pairs_hook=_once
+        )
     except KeyError as error:
         return None, "repeated_name", f"'{extract(error.args[0])}' stands twice in an object"
     except (ValueError, RecursionError) as error:
@@ -347,9 +454,18 @@ def _parquet_rows(path: Path, wanted: list[str]) -> Iterator[Row]:
     names = manifest.foreign_columns(path)
     for name in wanted:
         column(names, name, path)
-    for line, (*cells, meta) in enumerate(zip(*manifest.read_foreign(path, wanted, MAX_BYTES).values(), strict=True), 1):
+    for line, (*cells, meta) in enumerate(
+        zip(*manifest.read_foreign(path, wanted, MAX_BYTES).values(), strict=True), 1
+    ):
         if None in cells:
-            yield line, "", "", "{}", "missing_value", f"'{extract(wanted[cells.index(None)])}' is null"
+            yield (
+                line,
+                "",
+                "",
+                "{}",
+                "missing_value",
+                f"'{extract(wanted[cells.index(None)])}' is null",
+            )
         else:
             yield line, cells[0], _y(wanted, cells), meta, None, None
 

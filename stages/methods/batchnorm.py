@@ -17,5 +17,7 @@ def hold_frozen(model: Any) -> None:
     from torch.nn.modules.batchnorm import _BatchNorm  # pyright: ignore[reportPrivateUsage]
 
     for module in model.modules():
-        if isinstance(module, _BatchNorm) and not any(parameter.requires_grad for parameter in module.parameters()):
+        if isinstance(module, _BatchNorm) and not any(
+            parameter.requires_grad for parameter in module.parameters()
+        ):
             hold(module)

@@ -19,12 +19,18 @@ def require(model: Any, learning: Learning, batch_size: int, compute: Compute) -
     longest = max(range(len(learning.train)), key=learning.train.lengths.__getitem__)
     inputs = learning.collate([learning.train[longest]])
     row = _kept_bytes(model, {name: of for name, of in inputs.items() if name != "labels"}, compute)
-    fixed = (1 + OPTIMISER) * sum(of.numel() * of.element_size() for of in model.parameters() if of.requires_grad)
+    fixed = (1 + OPTIMISER) * sum(
+        of.numel() * of.element_size() for of in model.parameters() if of.requires_grad
+    )
     free = device.free_memory()
     if fixed + batch_size * row <= free:
         return
     fits = max(0, (free - fixed) // row)
-    advice = f"at most {fits:,} rows fit" if fits else "not one row fits: take a smaller base model, shorter rows, or let fewer layers learn"
+    advice = (
+        f"at most {fits:,} rows fit"
+        if fits
+        else "not one row fits: take a smaller base model, shorter rows, or let fewer layers learn"
+    )
     needs = f"takes {(fixed + batch_size * row) / GIB:.1f} GiB or more, and {free / GIB:.1f} GiB are free"
     raise ModelError(f"finetune.batch_size: a step of {batch_size:,} rows {needs}; {advice}")
 
@@ -44,7 +50,10 @@ def _kept_bytes(model: Any, inputs: dict[str, Any], compute: Compute) -> int:
 
     training = model.training
     model.eval()
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), device.arithmetic(compute):
+    with (
+        torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
+        device.arithmetic(compute),
+    ):
         model(**{name: tensor.to(device.find()) for name, tensor in inputs.items()})
     model.train(training)
     return sum(kept.values())

@@ -11,7 +11,9 @@ from stages.models import device
 ROOM = 2**30  # bytes of what is kept
 BATCH = 32  # rows that are sent through the model at once, of the longest
 COMPARED = 8  # rows whose logits must be the same in both ways
-CLOSE = 0.02  # of the greatest logit: bfloat16 rounds; a layer that is fed wrongly differs by far more
+CLOSE = (
+    0.02  # of the greatest logit: bfloat16 rounds; a layer that is fed wrongly differs by far more
+)
 
 
 def hold(model: Any) -> None:
@@ -35,14 +37,22 @@ def cut(model: Any, layers: Any, lowest: int, learning: Learning) -> tuple[Any, 
     model.to(device.find()).eval()
     parts = {"train": learning.train, "validation": learning.validation}
     with torch.no_grad():
-        reached = {name: _reached(model, layers[lowest - 1], layers[lowest], rows, learning.collate) for name, rows in parts.items()}
+        reached = {
+            name: _reached(model, layers[lowest - 1], layers[lowest], rows, learning.collate)
+            for name, rows in parts.items()
+        }
         if any(of is None for of in reached.values()):
             return model, learning
-        fed = {name: Rows(_Carrying(rows.encoded, reached[name] or []), rows.targets, rows.lengths) for name, rows in parts.items()}
+        fed = {
+            name: Rows(_Carrying(rows.encoded, reached[name] or []), rows.targets, rows.lengths)
+            for name, rows in parts.items()
+        }
         carrying = replace(learning, **fed, collate=_collate(learning.collate))
         as_it_is = _logits(model, learning)
         above = _above(model, layers, lowest)
-        same = torch.allclose(as_it_is, _logits(above, carrying), rtol=0, atol=CLOSE * float(as_it_is.abs().max()))
+        same = torch.allclose(
+            as_it_is, _logits(above, carrying), rtol=0, atol=CLOSE * float(as_it_is.abs().max())
+        )
     return (above, carrying) if same else (above.whole(), learning)
 
 
@@ -60,19 +70,30 @@ class _Carrying:
         return self.encoded[i] | {"reached": self.reached[i]}
 
 
-def _reached(model: Any, below: Any, layer: Any, rows: Rows, collate: Callable[..., Any]) -> list[Any] | None:
+def _reached(
+    model: Any, below: Any, layer: Any, rows: Rows, collate: Callable[..., Any]
+) -> list[Any] | None:
     """Return what a layer is given for each row, without padding, on the CPU; None where it is not what the layer below returned, or too much."""
     said, caught, room = list[Any](), list[Any](), ROOM
     found: list[Any] = [None] * len(rows)
-    hooks = [below.register_forward_hook(lambda _, __, output: said.append(output)), layer.register_forward_pre_hook(lambda _, given: caught.append(given))]
+    hooks = [
+        below.register_forward_hook(lambda _, __, output: said.append(output)),
+        layer.register_forward_pre_hook(lambda _, given: caught.append(given)),
+    ]
     try:
         for batch, inputs in device.batches(rows.encoded, rows.lengths, collate, BATCH):
             model(**inputs)
             (output,), (arguments,), mask = said, caught, inputs.get("attention_mask")
-            if not arguments or arguments[0] is not output or (mask is not None and output.shape[:2] != mask.shape):
+            if (
+                not arguments
+                or arguments[0] is not output
+                or (mask is not None and output.shape[:2] != mask.shape)
+            ):
                 return None
             for i, row in enumerate(batch):
-                found[row] = (output[i] if mask is None else output[i][mask[i].bool()]).clone().cpu()
+                found[row] = (
+                    (output[i] if mask is None else output[i][mask[i].bool()]).clone().cpu()
+                )
                 room -= found[row].nbytes
             if room < 0:
                 return None
@@ -89,7 +110,9 @@ def _collate(collate: Callable[..., Any]) -> Callable[[list[dict[str, Any]]], di
     import torch
 
     def together(rows: list[dict[str, Any]]) -> dict[str, Any]:
-        given = collate([{name: of for name, of in row.items() if name != "reached"} for row in rows])
+        given = collate(
+            [{name: of for name, of in row.items() if name != "reached"} for row in rows]
+        )
         reached, mask = [row["reached"] for row in rows], given.get("attention_mask")
         if mask is None:
             return given | {"reached": torch.stack(reached)}
@@ -102,7 +125,9 @@ def _collate(collate: Callable[..., Any]) -> Callable[[list[dict[str, Any]]], di
 
 def _logits(model: Any, learning: Learning) -> Any:
     first = take(learning.train.encoded, range(min(COMPARED, len(learning.train))))
-    return model(**{name: of.to(device.find()) for name, of in learning.collate(first).items()}).logits.float()
+    return model(
+        **{name: of.to(device.find()) for name, of in learning.collate(first).items()}
+    ).logits.float()
 
 
 def _above(model: Any, layers: Any, lowest: int) -> Any:
@@ -113,7 +138,9 @@ def _above(model: Any, layers: Any, lowest: int) -> Any:
         def __init__(self) -> None:
             super().__init__()
             self.model, self.fed = model, None
-            self.feeding = layers[lowest].register_forward_pre_hook(lambda _, given: (self.fed, *given[1:]))
+            self.feeding = layers[lowest].register_forward_pre_hook(
+                lambda _, given: (self.fed, *given[1:])
+            )
             for layer in layers[:lowest]:
                 layer.forward = _pass_on
 

@@ -16,7 +16,9 @@ BESIDE = "beside.safetensors"
 
 def newest(folder: Path) -> Path | None:
     """Return the last checkpoint that is whole and whose best one is whole too, and remove, with a line, those that are not."""
-    found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.partition("-")[2]), reverse=True)
+    found = sorted(
+        folder.glob("checkpoint-*"), key=lambda path: int(path.name.partition("-")[2]), reverse=True
+    )
     whole = [path for path in found if receipts.is_signed(path)]
     for path in found:
         if path not in whole:
@@ -37,10 +39,17 @@ def state(checkpoint: Path) -> Any:
 def go_on(arguments: Any, checkpoint: Path) -> None:
     """Let Trainer's arguments be those of a training that goes on from a checkpoint, and say so."""
     of = state(checkpoint)
-    arguments.logging_steps = of["logging_steps"]  # worked out from a fraction; else Trainer warns that it was changed
-    if of["stateful_callbacks"]["TrainerControl"]["args"]["should_training_stop"]:  # Trainer itself would begin one more epoch
+    arguments.logging_steps = of[
+        "logging_steps"
+    ]  # worked out from a fraction; else Trainer warns that it was changed
+    if of["stateful_callbacks"]["TrainerControl"]["args"][
+        "should_training_stop"
+    ]:  # Trainer itself would begin one more epoch
         arguments.num_train_epochs = round(of["epoch"])
-    print(f"goes on from step {of['global_step']} of {of['max_steps']} (epoch {of['epoch']:.4g}): {checkpoint}", flush=True)
+    print(
+        f"goes on from step {of['global_step']} of {of['max_steps']} (epoch {of['epoch']:.4g}): {checkpoint}",
+        flush=True,
+    )
 
 
 def keep(trainer: Any, checkpoint: Path | None, wish: stopping.Wish) -> None:
@@ -52,7 +61,9 @@ def keep(trainer: Any, checkpoint: Path | None, wish: stopping.Wish) -> None:
     before = load_file(checkpoint / BESIDE) if checkpoint else {}
 
     class Keep(TrainerCallback):
-        drawn = torch.empty(0)  # the random state that the order of this epoch's batches is drawn from, once the first is asked for
+        drawn = torch.empty(
+            0
+        )  # the random state that the order of this epoch's batches is drawn from, once the first is asked for
 
         def on_train_begin(self, *_: Any, **__: Any) -> None:
             if before:
@@ -62,13 +73,17 @@ def keep(trainer: Any, checkpoint: Path | None, wish: stopping.Wish) -> None:
                 trainer._initial_global_step = 0
 
         def on_epoch_begin(self, *_: Any, **__: Any) -> None:
-            if "drawn" in before:  # Trainer brings back the state of the checkpoint, but only after the order is drawn
+            if (
+                "drawn" in before
+            ):  # Trainer brings back the state of the checkpoint, but only after the order is drawn
                 torch.random.set_rng_state(before.pop("drawn"))
             self.drawn = torch.random.get_rng_state()
 
         def on_step_end(self, *given: Any, **_: Any) -> None:
             _, state, control = given
-            if wish.number is not None and not _is_at_end(state):  # an epoch's end is measured, and then saved in any case
+            if wish.number is not None and not _is_at_end(
+                state
+            ):  # an epoch's end is measured, and then saved in any case
                 control.should_save = True
 
         def on_save(self, *given: Any, **_: Any) -> None:
@@ -82,13 +97,18 @@ def keep(trainer: Any, checkpoint: Path | None, wish: stopping.Wish) -> None:
                 "total_loss": torch.tensor(trainer._total_loss_scalar, dtype=torch.float64),
                 "logged": torch.tensor(trainer._globalstep_last_logged),
             }
-            save_file({"drawn": self.drawn, "loss": trainer._tr_loss.cpu(), **numbers}, new / BESIDE)
+            save_file(
+                {"drawn": self.drawn, "loss": trainer._tr_loss.cpu(), **numbers}, new / BESIDE
+            )
             receipts.sign(new)
             for old in folder.glob("checkpoint-*"):
                 if str(old) not in (str(new), state.best_model_checkpoint):
                     shutil.rmtree(old)
             if wish.number is not None:
-                raise stopping.Stopped(wish.number, f"a checkpoint of step {state.global_step} is kept, the same command goes on from there")
+                raise stopping.Stopped(
+                    wish.number,
+                    f"a checkpoint of step {state.global_step} is kept, the same command goes on from there",
+                )
 
     trainer.add_callback(Keep())
 

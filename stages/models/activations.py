@@ -43,8 +43,16 @@ class Seen:
 class Base:
     """A base model as it was pretrained: loaded when it is first asked, and each row goes through it once for each way to encode it."""
 
-    def __init__(self, folder: Path, of_x: Modality, of_y: Problem, modality: Any, compute: Compute) -> None:
-        self.folder, self.of_x, self.of_y, self.modality, self.compute = folder, of_x, of_y, modality, compute
+    def __init__(
+        self, folder: Path, of_x: Modality, of_y: Problem, modality: Any, compute: Compute
+    ) -> None:
+        self.folder, self.of_x, self.of_y, self.modality, self.compute = (
+            folder,
+            of_x,
+            of_y,
+            modality,
+            compute,
+        )
         self._seen = dict[tuple[Any, ...], dict[str, tuple[Floats, Floats]]]()
 
     @cached_property
@@ -68,7 +76,9 @@ class Base:
         new = rows[~rows["id"].isin(list(known))]
         if len(new):
             seen = _run(*self._loaded, new, self.of_x, modality, self.compute, norms=False)
-            known.update(zip(new["id"], zip(seen.embeddings, seen.features, strict=True), strict=True))
+            known.update(
+                zip(new["id"], zip(seen.embeddings, seen.features, strict=True), strict=True)
+            )
         return [known[i] for i in rows["id"]]
 
     def bytes(self) -> int:
@@ -76,12 +86,28 @@ class Base:
         return sum(path.stat().st_size for path in self.folder.glob("*.safetensors"))
 
 
-def see(folder: Path, samples: pd.DataFrame, of_x: Modality, of_y: Problem, modality: Any, compute: Compute) -> Seen:
+def see(
+    folder: Path,
+    samples: pd.DataFrame,
+    of_x: Modality,
+    of_y: Problem,
+    modality: Any,
+    compute: Compute,
+) -> Seen:
     """Run the base model of a folder, in evaluation mode, on samples (x and, where it is stated, content), and watch its BatchNorm layers."""
-    return _run(*_load(folder, of_x, of_y, modality.name, compute), samples, of_x, modality, compute, norms=True)
+    return _run(
+        *_load(folder, of_x, of_y, modality.name, compute),
+        samples,
+        of_x,
+        modality,
+        compute,
+        norms=True,
+    )
 
 
-def _load(folder: Path, of_x: Modality, of_y: Problem, modality: str, compute: Compute) -> tuple[Any, Any, Any]:
+def _load(
+    folder: Path, of_x: Modality, of_y: Problem, modality: str, compute: Compute
+) -> tuple[Any, Any, Any]:
     """Return the base model, on its device and with a new head, the head's layer, if it is one, and the processor."""
     import torch
 
@@ -91,32 +117,61 @@ def _load(folder: Path, of_x: Modality, of_y: Problem, modality: str, compute: C
         layer = linear.head(model, new)
     except ModelError:
         layer = None
-    return model.eval().to(on, memory_format=getattr(torch, compute.memory_format)), layer, of_x.encoding.processor(folder)
+    return (
+        model.eval().to(on, memory_format=getattr(torch, compute.memory_format)),
+        layer,
+        of_x.encoding.processor(folder),
+    )
 
 
-def _run(model: Any, layer: Any, processor: Any, samples: pd.DataFrame, of_x: Modality, modality: Any, compute: Compute, norms: bool) -> Seen:
+def _run(
+    model: Any,
+    layer: Any,
+    processor: Any,
+    samples: pd.DataFrame,
+    of_x: Modality,
+    modality: Any,
+    compute: Compute,
+    norms: bool,
+) -> Seen:
     """Return what the model sees of samples; without norms no BatchNorm layer is watched, which takes a quarter of the time."""
     import torch
 
-    watched = [module for module in model.modules() if norms and isinstance(module, torch.nn.BatchNorm2d)]
+    watched = [
+        module for module in model.modules() if norms and isinstance(module, torch.nn.BatchNorm2d)
+    ]
     reached: list[Any] = [None] * len(watched)
     said, given = list[Any](), list[Any]()
     caught = [norm.register_forward_pre_hook(_keeper(reached, i)) for i, norm in enumerate(watched)]
     caught.append(model.base_model.register_forward_hook(lambda _, __, output: said.append(output)))
-    caught += [layer.register_forward_pre_hook(lambda _, inputs: given.append(inputs[0]))] if layer else []
+    caught += (
+        [layer.register_forward_pre_hook(lambda _, inputs: given.append(inputs[0]))]
+        if layer
+        else []
+    )
     encoded = of_x.encoding.encode(samples, processor, modality)
     rows, moments, features = ([np.empty(0)] * len(samples) for _ in range(3))
     size = min(compute.batch_size, WATCHED_AT_ONCE) if watched else compute.batch_size
     with torch.inference_mode(), progress.Progress("run the base model", len(samples)) as going:
-        for batch, inputs in device.batches(encoded, of_x.encoding.lengths(encoded), of_x.encoding.collate(processor), size):
+        for batch, inputs in device.batches(
+            encoded, of_x.encoding.lengths(encoded), of_x.encoding.collate(processor), size
+        ):
             with device.arithmetic(compute):
                 model(**inputs)
-                embedded = _pooled(_hidden(model, said[0], inputs).float(), inputs.get("attention_mask"))
+                embedded = _pooled(
+                    _hidden(model, said[0], inputs).float(), inputs.get("attention_mask")
+                )
             features_of = given[0].float() if layer else embedded
             said.clear()
             given.clear()
-            stacked = torch.stack([torch.cat(of, 1) for of in zip(*reached, strict=True)], 1) if watched else embedded[:, None, :0].repeat(1, 2, 1)
-            for i, row, moment, feature in zip(batch, *(of.cpu().numpy() for of in (embedded, stacked, features_of)), strict=True):
+            stacked = (
+                torch.stack([torch.cat(of, 1) for of in zip(*reached, strict=True)], 1)
+                if watched
+                else embedded[:, None, :0].repeat(1, 2, 1)
+            )
+            for i, row, moment, feature in zip(
+                batch, *(of.cpu().numpy() for of in (embedded, stacked, features_of)), strict=True
+            ):
                 rows[i], moments[i], features[i] = row, moment, feature
             going.advance(len(batch))
     for hook in caught:
@@ -135,7 +190,11 @@ def _run(model: Any, layer: Any, processor: Any, samples: pd.DataFrame, of_x: Mo
 
 def _hidden(model: Any, said: Any, inputs: dict[str, Any]) -> Any:
     """Return what the last layer says; a model that has no part without a head (CLIP) names it among its hidden states."""
-    return said.last_hidden_state if "last_hidden_state" in said else model(**inputs, output_hidden_states=True).hidden_states[-1]
+    return (
+        said.last_hidden_state
+        if "last_hidden_state" in said
+        else model(**inputs, output_hidden_states=True).hidden_states[-1]
+    )
 
 
 def _keeper(reached: list[Any], i: int) -> Callable[[Any, Any], None]:
@@ -149,7 +208,9 @@ def _moments(reached: Any) -> tuple[Any, Any]:
     """Return mean and mean square of each channel of (rows, channels, height, width)."""
     import torch
 
-    variance, mean = torch.var_mean(reached.float(), (2, 3), correction=0)  # squares would take as much memory again
+    variance, mean = torch.var_mean(
+        reached.float(), (2, 3), correction=0
+    )  # squares would take as much memory again
     return mean, variance + mean**2
 
 
@@ -170,12 +231,16 @@ def divergence(seen: Seen, weights: Floats) -> NDArray[np.float64]:
     mean, variance = seen.kept
     here = weights @ seen.means
     spread = np.maximum(weights @ seen.squares - here**2, 1e-12)
-    of_channels = 0.5 * (np.log(variance / (spread + 1e-5)) + (spread + (here - mean) ** 2) / variance - 1)
+    of_channels = 0.5 * (
+        np.log(variance / (spread + 1e-5)) + (spread + (here - mean) ** 2) / variance - 1
+    )
     starts = np.cumsum([0, *seen.layers[:-1]])
     return np.add.reduceat(of_channels, starts, axis=1) / np.array(seen.layers)
 
 
-def resampled(seen: Seen, sizes: tuple[int, ...], drawn: np.random.Generator) -> dict[str, list[float]]:
+def resampled(
+    seen: Seen, sizes: tuple[int, ...], drawn: np.random.Generator
+) -> dict[str, list[float]]:
     """Return how far draws of a reference's rows lie from the BatchNorm statistics that the base kept: a sorted list for each size.
 
     Each draw is of a draw: the reference is itself one of many that could have been had.
@@ -183,7 +248,12 @@ def resampled(seen: Seen, sizes: tuple[int, ...], drawn: np.random.Generator) ->
     rows = len(seen.embeddings)
     of_sizes = dict[str, list[float]]()
     for size in sizes:
-        counts = np.stack([drawn.multinomial(size, drawn.multinomial(rows, np.full(rows, 1 / rows)) / rows) for _ in range(RESAMPLES)])
+        counts = np.stack(
+            [
+                drawn.multinomial(size, drawn.multinomial(rows, np.full(rows, 1 / rows)) / rows)
+                for _ in range(RESAMPLES)
+            ]
+        )
         far = divergence(seen, (counts / size).astype(np.float32)).mean(1)
         of_sizes[str(size)] = [float(f"{value:.4g}") for value in np.sort(far)]
     return of_sizes

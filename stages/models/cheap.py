@@ -39,20 +39,28 @@ def untrained(model: Linear, classifier: Any) -> Any:
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    first = _vectorizer(model) if isinstance(model, TfidfLogistic | TfidfCharacters) else StandardScaler()
+    first = (
+        _vectorizer(model)
+        if isinstance(model, TfidfLogistic | TfidfCharacters)
+        else StandardScaler()
+    )
     return make_pipeline(first, classifier)
 
 
 def fit(model: Linear, of_y: Problem, known: Array, targets: Array, labels: list[str]) -> Fitted:
     """Learn the problem's linear model of features and their targets."""
     first = untrained(model, None)[0]
-    weights, bias = of_y.fit(first.fit_transform(known), targets, plugins.outputs(labels), model.c, balanced=False)
+    weights, bias = of_y.fit(
+        first.fit_transform(known), targets, plugins.outputs(labels), model.c, balanced=False
+    )
     numbers, vocabulary = {"weights": weights, "bias": bias}, list[str]()
     if isinstance(model, TfidfLogistic | TfidfCharacters):
         numbers, vocabulary = numbers | {"idf": first.idf_}, first.get_feature_names_out().tolist()
     else:
         numbers |= {"mean": first.mean_, "scale": first.scale_}
-    return Fitted(model, labels, {name: of.astype(np.float32) for name, of in numbers.items()}, vocabulary)
+    return Fitted(
+        model, labels, {name: of.astype(np.float32) for name, of in numbers.items()}, vocabulary
+    )
 
 
 def outputs(fitted: Fitted, asked: Array) -> Array:
@@ -70,9 +78,16 @@ def save(fitted: Fitted, folder: Path, card: dict[str, Any]) -> None:
     from safetensors.numpy import save_file
 
     (folder / "model").mkdir(parents=True)
-    save_file({name: np.ascontiguousarray(of) for name, of in fitted.numbers.items()}, folder / "model/model.safetensors")
+    save_file(
+        {name: np.ascontiguousarray(of) for name, of in fitted.numbers.items()},
+        folder / "model/model.safetensors",
+    )
     receipts.write_json(folder / "model/vocabulary.json", fitted.vocabulary)
-    kept = {"labels": fitted.labels, "baseline": asdict(fitted.settings), "sha256": receipts.digest(receipts.files(folder, ["model"]))}
+    kept = {
+        "labels": fitted.labels,
+        "baseline": asdict(fitted.settings),
+        "sha256": receipts.digest(receipts.files(folder, ["model"])),
+    }
     receipts.write_json(folder / "model.json", card | json.loads(json.dumps(kept)))
 
 
@@ -81,12 +96,23 @@ def score(folder: Path, card: dict[str, Any], x: "pd.Series[str]") -> Array:
     from safetensors.numpy import load_file
 
     settings = TypeAdapter(Linear).validate_json(json.dumps(card["baseline"]))
-    fitted = Fitted(settings, card["labels"], load_file(folder / "model/model.safetensors"), receipts.read_json(folder / "model/vocabulary.json"))
+    fitted = Fitted(
+        settings,
+        card["labels"],
+        load_file(folder / "model/model.safetensors"),
+        receipts.read_json(folder / "model/vocabulary.json"),
+    )
     return outputs(fitted, features(settings, x))
 
 
 def _vectorizer(model: TfidfLogistic | TfidfCharacters, vocabulary: list[str] | None = None) -> Any:
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-    kind: dict[str, Any] = {"analyzer": "char_wb"} if isinstance(model, TfidfCharacters) else {"token_pattern": r"(?u)\S+"}
-    return TfidfVectorizer(ngram_range=model.ngrams, sublinear_tf=True, vocabulary=vocabulary, **kind)
+    kind: dict[str, Any] = (
+        {"analyzer": "char_wb"}
+        if isinstance(model, TfidfCharacters)
+        else {"token_pattern": r"(?u)\S+"}
+    )
+    return TfidfVectorizer(
+        ngram_range=model.ngrams, sublinear_tf=True, vocabulary=vocabulary, **kind
+    )

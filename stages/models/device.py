@@ -29,11 +29,17 @@ def set_up(compute: Compute) -> str:
 
     _keep_memory()
     torch.set_num_threads(compute.threads)
-    torch.set_deterministic_debug_mode("warn")  # use_deterministic_algorithms would import the compiler too, 1.7 s
+    torch.set_deterministic_debug_mode(
+        "warn"
+    )  # use_deterministic_algorithms would import the compiler too, 1.7 s
     if compute.threads > (cores := len(os.sched_getaffinity(0))):
-        _warn(f"compute.threads: {compute.threads} threads on {cores} core(s) take longer than {cores}; the weights belong to the number, whatever the cores")
+        _warn(
+            f"compute.threads: {compute.threads} threads on {cores} core(s) take longer than {cores}; the weights belong to the number, whatever the cores"
+        )
     if compute.dtype == "bfloat16" and not has_bfloat16():
-        _warn(f"compute.dtype: this processor ({torch.backends.cpu.get_cpu_capability()}) has no bfloat16 and takes ten times as long for it; say auto")
+        _warn(
+            f"compute.dtype: this processor ({torch.backends.cpu.get_cpu_capability()}) has no bfloat16 and takes ten times as long for it; say auto"
+        )
     return find()
 
 
@@ -110,7 +116,11 @@ def avoid_slow_kernels(model: Any, compute: Compute) -> None:
     if find() != "cpu" or dtype(compute) != "bfloat16":
         return
     for layer in model.modules():
-        if isinstance(layer, torch.nn.Conv2d) and layer.groups == layer.in_channels > 1 and max(layer.stride) > 1:
+        if (
+            isinstance(layer, torch.nn.Conv2d)
+            and layer.groups == layer.in_channels > 1
+            and max(layer.stride) > 1
+        ):
             layer.forward = partial(_in_float32, layer.forward)  # pyright: ignore[reportAttributeAccessIssue]
 
 
@@ -123,14 +133,27 @@ def _in_float32(forward: Callable[[Any], Any], pixels: Any) -> Any:
         return forward(pixels.float()).to(pixels.dtype)
 
 
-def batches(encoded: Encoded, lengths: list[int], collate: Callable[[list[dict[str, Any]]], dict[str, Any]], size: int) -> Iterator[tuple[Any, dict[str, Any]]]:
+def batches(
+    encoded: Encoded,
+    lengths: list[int],
+    collate: Callable[[list[dict[str, Any]]], dict[str, Any]],
+    size: int,
+) -> Iterator[tuple[Any, dict[str, Any]]]:
     """Yield the places of rows, like with like in length, and their tensors on the device.
 
     A batch has `size` rows where they are as long as the longest of all, and more of shorter ones: as many tokens.
     """
-    order = np.argsort(lengths, kind="stable")[::-1]  # the longest first: what memory it takes is known at once
+    order = np.argsort(lengths, kind="stable")[
+        ::-1
+    ]  # the longest first: what memory it takes is known at once
     budget, start = size * max(lengths, default=0), 0
     while start < len(order):
         batch = order[start : start + budget // max(lengths[order[start]], 1)]
-        yield batch, {name: tensor.to(find()) for name, tensor in collate(take(encoded, batch.tolist())).items()}
+        yield (
+            batch,
+            {
+                name: tensor.to(find())
+                for name, tensor in collate(take(encoded, batch.tolist())).items()
+            },
+        )
         start += len(batch)

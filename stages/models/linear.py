@@ -14,7 +14,10 @@ from stages.models import device
 Array = np.ndarray[Any, Any]
 
 BATCH = 32  # rows that are sent through the model at once, of the longest
-FEW, FOLDS = 2_000, 5  # rows of which a tenth is too few to choose by, and the parts that all of them are cut into instead
+FEW, FOLDS = (
+    2_000,
+    5,
+)  # rows of which a tenth is too few to choose by, and the parts that all of them are cut into instead
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,9 @@ def head(model: Any, new: frozenset[str]) -> Any:
     names = sorted({name.rpartition(".")[0] for name in new})
     layer = model.get_submodule(names[0]) if len(names) == 1 else None
     if not isinstance(layer, torch.nn.Linear) or f"{names[0]}.bias" not in new:
-        raise ModelError(f"finetune.head: the new head of this base model is not one linear layer ({', '.join(names)}), so none can be solved; say random")
+        raise ModelError(
+            f"finetune.head: the new head of this base model is not one linear layer ({', '.join(names)}), so none can be solved; say random"
+        )
     return layer
 
 
@@ -54,7 +59,9 @@ def features(model: Any, layer: Any, encoded: Encoded, lengths: list[int], colla
 
     model.to(device.find()).eval()
     reached, found = list[Any](), list[Any]([None]) * len(encoded)
-    caught = layer.register_forward_pre_hook(lambda _, given: reached.append(given[0].detach().float().cpu().numpy()))
+    caught = layer.register_forward_pre_hook(
+        lambda _, given: reached.append(given[0].detach().float().cpu().numpy())
+    )
     try:
         with torch.no_grad(), Progress("run the base model", len(encoded)) as going:
             for batch, inputs in device.batches(encoded, lengths, collate, BATCH):
@@ -67,7 +74,9 @@ def features(model: Any, layer: Any, encoded: Encoded, lengths: list[int], colla
     return np.stack(found)
 
 
-def solve(of_y: Problem, known: Array, targets: Array, outputs: int, c: float, balanced: bool = False) -> Solved:
+def solve(
+    of_y: Problem, known: Array, targets: Array, outputs: int, c: float, balanced: bool = False
+) -> Solved:
     """Return the problem's linear model (C = c) of features (rows, width) that are scaled to variance one; balanced weighs labels alike."""
     from sklearn.preprocessing import StandardScaler
 
@@ -79,7 +88,14 @@ def solve(of_y: Problem, known: Array, targets: Array, outputs: int, c: float, b
 
 
 def choose(
-    of_y: Problem, known: Array, targets: Array, asked: Array, targets_asked: Array, outputs: int, cs: tuple[float, ...], balanced: bool = False
+    of_y: Problem,
+    known: Array,
+    targets: Array,
+    asked: Array,
+    targets_asked: Array,
+    outputs: int,
+    cs: tuple[float, ...],
+    balanced: bool = False,
 ) -> float:
     """Return the C by which targets that were not learned from are likeliest: by cross-validation where rows are FEW, else those asked.
 
@@ -110,10 +126,14 @@ def _folds(targets: Array, known: int) -> Any:
     from sklearn.model_selection import KFold, StratifiedKFold
 
     classes = targets.ndim == 1 and np.issubdtype(targets.dtype, np.integer)
-    times = min(FOLDS, int(np.unique(targets, return_counts=True)[1].min()) if classes else len(targets))
+    times = min(
+        FOLDS, int(np.unique(targets, return_counts=True)[1].min()) if classes else len(targets)
+    )
     if len(targets) > FEW or times < 2:
         return [(np.arange(known), np.arange(known, len(targets)))]
-    return (StratifiedKFold if classes else KFold)(times, shuffle=True, random_state=0).split(targets, targets if classes else None)
+    return (StratifiedKFold if classes else KFold)(times, shuffle=True, random_state=0).split(
+        targets, targets if classes else None
+    )
 
 
 def array(targets: Sequence[Any]) -> Array:
@@ -135,7 +155,15 @@ class Begun:
     learn_both: Callable[[Any], None]
 
 
-def begin(of_y: Problem, model: Any, new: frozenset[str], train: Rows, learning: Learning, cs: tuple[float, ...], balanced: bool) -> Begun:
+def begin(
+    of_y: Problem,
+    model: Any,
+    new: frozenset[str],
+    train: Rows,
+    learning: Learning,
+    cs: tuple[float, ...],
+    balanced: bool,
+) -> Begun:
     """Let the head of a model begin as the problem's linear model of train, with the C that choose returns.
 
     Linear probing, then fine-tuning (Kumar et al. 2022): features are not distorted by a head that begins at random.
@@ -144,18 +172,34 @@ def begin(of_y: Problem, model: Any, new: frozenset[str], train: Rows, learning:
     from transformers.modeling_outputs import SequenceClassifierOutput
 
     layer = head(model, new)
-    known, asked = (features(model, layer, rows.encoded, rows.lengths, learning.collate) for rows in (train, learning.validation))
-    (y, targets), width = map(array, (train.targets, learning.validation.targets)), layer.out_features
+    known, asked = (
+        features(model, layer, rows.encoded, rows.lengths, learning.collate)
+        for rows in (train, learning.validation)
+    )
+    (y, targets), width = (
+        map(array, (train.targets, learning.validation.targets)),
+        layer.out_features,
+    )
     c = choose(of_y, known, y, asked, targets, width, cs, balanced)
     solved = solve(of_y, known, y, width, c, balanced)
     outputs = solved.outputs(asked)
-    loss = learning.loss(SequenceClassifierOutput(logits=torch.from_numpy(outputs)), torch.from_numpy(targets))  # pyright: ignore[reportArgumentType]
+    loss = learning.loss(
+        SequenceClassifierOutput(logits=torch.from_numpy(outputs)), torch.from_numpy(targets)
+    )  # pyright: ignore[reportArgumentType]
     solved.put_into(layer)
-    measured = {"epoch": 0.0, "step": 0} | {f"eval_{name}": of for name, of in learning.measure(outputs, targets).items()} | {"eval_loss": float(loss)}
+    measured = (
+        {"epoch": 0.0, "step": 0}
+        | {f"eval_{name}": of for name, of in learning.measure(outputs, targets).items()}
+        | {"eval_loss": float(loss)}
+    )
     tried = ", ".join(f"{of:g}" for of in sorted(cs))
-    print(f"head: a linear model, C = {c:g} of {tried}: validation {learning.metric} {measured[f'eval_{learning.metric}']:.4f}")
+    print(
+        f"head: a linear model, C = {c:g} of {tried}: validation {learning.metric} {measured[f'eval_{learning.metric}']:.4f}"
+    )
 
     def learn_both(trained: Any) -> None:
-        solve(of_y, np.concatenate([known, asked]), np.concatenate([y, targets]), width, c, balanced).put_into(head(trained, new))
+        solve(
+            of_y, np.concatenate([known, asked]), np.concatenate([y, targets]), width, c, balanced
+        ).put_into(head(trained, new))
 
     return Begun(measured, outputs, targets, learn_both)

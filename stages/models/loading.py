@@ -19,7 +19,9 @@ CLASSIFIERS = {  # modality: the class of transformers that has one output a lab
 }
 
 
-def load(of_y: Problem, folder: Path, modality: str, labels: list[str], new_head: bool) -> tuple[Any, frozenset[str]]:
+def load(
+    of_y: Problem, folder: Path, modality: str, labels: list[str], new_head: bool
+) -> tuple[Any, frozenset[str]]:
     """Load the model of a folder, in float32 and from safetensors only, with a head for a problem and its labels.
 
     With new_head the head may be missing or of another shape, and so may the pooler, which many base models come
@@ -34,7 +36,11 @@ def load(of_y: Problem, folder: Path, modality: str, labels: list[str], new_head
     if not sys.stderr.isatty():
         transformers.logging.disable_progress_bar()
     if not (folder / "config.json").is_file() or not list(folder.glob("*.safetensors")):
-        held = ", ".join(sorted(extract(p.name) for p in folder.iterdir())[:10]) if folder.is_dir() else "no such folder"
+        held = (
+            ", ".join(sorted(extract(p.name) for p in folder.iterdir())[:10])
+            if folder.is_dir()
+            else "no such folder"
+        )
         raise ModelError(
             f"{folder}: needs config.json and *.safetensors (holds: {held}); a pickled model is never opened, "
             "convert it with transformers' save_pretrained where you trust it"
@@ -42,7 +48,9 @@ def load(of_y: Problem, folder: Path, modality: str, labels: list[str], new_head
     _require_own_code(folder)
     names, head = dict(enumerate(labels)) or {0: "value"}, of_y.HEADS.get(modality)
     if head is None:
-        raise ModelError(f"problem: there is no head of it for the modality {modality}; it has one for {', '.join(of_y.HEADS)}")
+        raise ModelError(
+            f"problem: there is no head of it for the modality {modality}; it has one for {', '.join(of_y.HEADS)}"
+        )
     try:
         model, report = getattr(transformers, head).from_pretrained(
             folder,
@@ -58,20 +66,32 @@ def load(of_y: Problem, folder: Path, modality: str, labels: list[str], new_head
             use_safetensors=True,
         )
     except Exception as error:  # a configuration of anybody's: transformers and its kin raise errors of any type on it
-        raise ModelError(f"{folder}: transformers cannot load it as {head} ({one_line(error, 300)}); check its files") from error
+        raise ModelError(
+            f"{folder}: transformers cannot load it as {head} ({one_line(error, 300)}); check its files"
+        ) from error
     lacking = {*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])}
     new = set[str]()
     if new_head:
         outputs = _outputs(model)
-        beside = {name for name in model.state_dict() if model.base_model is not model and not name.startswith(f"{model.base_model_prefix}.")}
+        beside = {
+            name
+            for name in model.state_dict()
+            if model.base_model is not model and not name.startswith(f"{model.base_model_prefix}.")
+        }
         new = outputs | {name for name in lacking if name in beside or "pooler" in name}
-        for name in {name.rpartition(".")[0] for name in outputs - lacking}:  # the folder's own, of as many labels: they are not these
+        for name in {
+            name.rpartition(".")[0] for name in outputs - lacking
+        }:  # the folder's own, of as many labels: they are not these
             model.get_submodule(name).reset_parameters()
-        if pooling.fits(model) and (pooling.is_stated(folder) or any("pooler" in name for name in lacking)):
+        if pooling.fits(model) and (
+            pooling.is_stated(folder) or any("pooler" in name for name in lacking)
+        ):
             pooling.by_mean(model)
         lacking -= new
     if lacking:
-        raise ModelError(f"{folder}: {len(lacking)} weights are missing or misshapen (first: {min(lacking)}); they would be random, bring a whole model")
+        raise ModelError(
+            f"{folder}: {len(lacking)} weights are missing or misshapen (first: {min(lacking)}); they would be random, bring a whole model"
+        )
     return model, frozenset(new & {name for name, _ in model.named_parameters()})
 
 
@@ -80,10 +100,18 @@ def _require_own_code(folder: Path) -> None:
     try:
         document = json.loads((folder / "config.json").read_text("utf-8"))
     except ValueError as error:
-        raise ModelError(f"{folder}/config.json: {one_line(error, 200)}; bring the base model's own") from None
-    named = [of for of in _values(document) if of[0].endswith("attn_implementation") and "/" in str(of[1])]
+        raise ModelError(
+            f"{folder}/config.json: {one_line(error, 200)}; bring the base model's own"
+        ) from None
+    named = [
+        of
+        for of in _values(document)
+        if of[0].endswith("attn_implementation") and "/" in str(of[1])
+    ]
     if named:
-        raise ModelError(f"{folder}/config.json: {named[0][0]} names foreign code, {extract(named[0][1])}, which is never run; take that line out")
+        raise ModelError(
+            f"{folder}/config.json: {named[0][0]} names foreign code, {extract(named[0][1])}, which is never run; take that line out"
+        )
 
 
 def _values(document: Any) -> Iterator[tuple[str, Any]]:
@@ -102,7 +130,9 @@ def _outputs(model: Any) -> set[str]:
     config.num_labels += 1
     with torch.device("meta"):
         another = type(model)(config).state_dict()
-    return {name for name, value in model.state_dict().items() if value.shape != another[name].shape}
+    return {
+        name for name, value in model.state_dict().items() if value.shape != another[name].shape
+    }
 
 
 def plain(model: Any) -> Any:

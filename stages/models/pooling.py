@@ -7,7 +7,9 @@ from typing import Any
 
 from stages.contract import receipts
 
-STATED = re.compile(r"mean[ _-]pool|average[ _-]pool|pooling_mode_mean_tokens\W+true", re.I)  # in a model card
+STATED = re.compile(
+    r"mean[ _-]pool|average[ _-]pool|pooling_mode_mean_tokens\W+true", re.I
+)  # in a model card
 GAIN = 1e3  # of the mean over what a layer adds it to: the first token's own state is a thousandth of what is seen
 SHRINK = 1e-3  # of what goes through tanh, which is a straight line so near to nought
 
@@ -33,7 +35,11 @@ def by_mean(model: Any) -> None:
         mask: Any = None
 
         def forward(self, states: Any) -> Any:
-            weights = torch.ones_like(states[..., :1]) if self.mask is None else self.mask[..., None].to(states)
+            weights = (
+                torch.ones_like(states[..., :1])
+                if self.mask is None
+                else self.mask[..., None].to(states)
+            )
             mean = (states * weights).sum(1) / weights.sum(1)
             return torch.nn.functional.layer_norm(mean, mean.shape[-1:])
 

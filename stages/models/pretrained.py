@@ -12,12 +12,21 @@ def locate(folder: Path, file: str) -> Path:
     """Return the foreign file of a source; raises ModelError where the source brought none of that name."""
     path = folder / file
     if not path.is_file():
-        held = ", ".join(sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())) or "nothing"
-        raise ModelError(f"{extract(file)}: the source brought no such file (it brought: {one_line(held, 300)}); mend `format.file` or what `origin` takes")
+        held = (
+            ", ".join(
+                sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+            )
+            or "nothing"
+        )
+        raise ModelError(
+            f"{extract(file)}: the source brought no such file (it brought: {one_line(held, 300)}); mend `format.file` or what `origin` takes"
+        )
     return path
 
 
-def build(kind: Any, config: Any, weights: Mapping[str, Any], called: Callable[[str], str], file: str) -> Any:
+def build(
+    kind: Any, config: Any, weights: Mapping[str, Any], called: Callable[[str], str], file: str
+) -> Any:
     """Return a model of a transformers class with these weights, ready to predict: all of them, and none besides.
 
     called gives the file's name for a tensor of the model. ModelError names tensors that are missing, unexpected, or of
@@ -25,7 +34,9 @@ def build(kind: Any, config: Any, weights: Mapping[str, Any], called: Callable[[
     """
     import torch
 
-    with torch.random.fork_rng(devices=[]):  # what it draws for itself is replaced, and no draw of another is moved
+    with torch.random.fork_rng(
+        devices=[]
+    ):  # what it draws for itself is replaced, and no draw of another is moved
         model = kind(config)
     own = model.state_dict()
     wanted = {called(name): tensor for name, tensor in own.items()}
@@ -33,12 +44,19 @@ def build(kind: Any, config: Any, weights: Mapping[str, Any], called: Callable[[
         "missing": wanted.keys() - weights.keys(),
         "unexpected": weights.keys() - wanted.keys(),
         "of another shape or dtype": {
-            name for name in wanted.keys() & weights.keys() if (wanted[name].shape, wanted[name].dtype) != (weights[name].shape, weights[name].dtype)
+            name
+            for name in wanted.keys() & weights.keys()
+            if (wanted[name].shape, wanted[name].dtype)
+            != (weights[name].shape, weights[name].dtype)
         },
     }
     if any(faults.values()):
-        said = ", ".join(f"{len(names)} {fault} ({_first(names)})" for fault, names in faults.items() if names)
-        raise ModelError(f"{extract(file)}: its tensors are not those of {kind.__name__}: {said}; check that `format` is that of this file")
+        said = ", ".join(
+            f"{len(names)} {fault} ({_first(names)})" for fault, names in faults.items() if names
+        )
+        raise ModelError(
+            f"{extract(file)}: its tensors are not those of {kind.__name__}: {said}; check that `format` is that of this file"
+        )
     model.load_state_dict({name: weights[called(name)] for name in own})
     return model.eval()
 

@@ -56,12 +56,28 @@ def _loaded(folder: Path, card: dict[str, Any], compute: Compute) -> Scorer:
 
     on = device.set_up(compute)
     of_x, of_y = plugins.modality(card["modality"]["name"]), plugins.problem(card["problem"])
-    model = loading.load(of_y, folder / "model", card["modality"]["name"], card["labels"], new_head=False)[0].eval()
+    model = loading.load(
+        of_y, folder / "model", card["modality"]["name"], card["labels"], new_head=False
+    )[0].eval()
     model = model.to(on, memory_format=getattr(torch, compute.memory_format))
-    return Scorer(card, of_x, of_y, model, of_x.encoding.processor(folder / "model"), plugins.settings(card["modality"]), compute)
+    return Scorer(
+        card,
+        of_x,
+        of_y,
+        model,
+        of_x.encoding.processor(folder / "model"),
+        plugins.settings(card["modality"]),
+        compute,
+    )
 
 
-def outputs(scorer: Scorer, encoded: Encoded, progress: Callable[[int], None] | None = None, *, averaged: bool = True) -> "np.ndarray[Any, Any]":
+def outputs(
+    scorer: Scorer,
+    encoded: Encoded,
+    progress: Callable[[int], None] | None = None,
+    *,
+    averaged: bool = True,
+) -> "np.ndarray[Any, Any]":
     """Return what the model says of encoded rows (rows, outputs), float32: the mean over its views, or, not averaged, of the first view alone.
 
     progress is called after each batch with the number of its rows.
@@ -71,10 +87,17 @@ def outputs(scorer: Scorer, encoded: Encoded, progress: Callable[[int], None] | 
     of_x, settings, compute = scorer.of_x, scorer.settings, scorer.compute
     found = np.empty((len(encoded), plugins.outputs(scorer.card["labels"])), dtype=np.float32)
     with torch.no_grad():  # not inference_mode: what a model keeps of it (BEiT its relative positions) would let no gradient pass later
-        for batch, inputs in device.batches(encoded, of_x.encoding.lengths(encoded), of_x.encoding.collate(scorer.processor), compute.batch_size):
+        for batch, inputs in device.batches(
+            encoded,
+            of_x.encoding.lengths(encoded),
+            of_x.encoding.collate(scorer.processor),
+            compute.batch_size,
+        ):
             with device.arithmetic(compute):
                 views = of_x.encoding.views(inputs, settings) if averaged else [inputs]
-                if len(views) * len(batch) <= compute.batch_size:  # four views of one row together take half the time of one after the other
+                if (
+                    len(views) * len(batch) <= compute.batch_size
+                ):  # four views of one row together take half the time of one after the other
                     together = {name: torch.cat([view[name] for view in views]) for name in inputs}
                     seen = scorer.model(**together).logits.float().chunk(len(views))
                 else:
@@ -85,20 +108,36 @@ def outputs(scorer: Scorer, encoded: Encoded, progress: Callable[[int], None] | 
     return found
 
 
-def score(scorer: Scorer, samples: pd.DataFrame, progress: Callable[[int], None] | None = None) -> "np.ndarray[Any, Any]":
+def score(
+    scorer: Scorer, samples: pd.DataFrame, progress: Callable[[int], None] | None = None
+) -> "np.ndarray[Any, Any]":
     """Return the outputs (rows, outputs) of samples, which are encoded a window at a time; progress takes the place of the lines that long work prints."""
     found = np.empty((len(samples), plugins.outputs(scorer.card["labels"])), dtype=np.float32)
     with Progress("score", len(samples)) as going:
         for start in range(0, len(samples), WINDOW):
-            found[start : start + WINDOW] = outputs(scorer, scorer.encode(samples.iloc[start : start + WINDOW]), progress or going.advance)
+            found[start : start + WINDOW] = outputs(
+                scorer,
+                scorer.encode(samples.iloc[start : start + WINDOW]),
+                progress or going.advance,
+            )
     return found
 
 
-def predict(folder: Path, samples: pd.DataFrame, compute: Compute, sha256: str | None = None, progress: Callable[[int], None] | None = None) -> pd.DataFrame:
+def predict(
+    folder: Path,
+    samples: pd.DataFrame,
+    compute: Compute,
+    sha256: str | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> pd.DataFrame:
     """Return predicted and confidence for each sample (same index), as load and score do it; a cheap model's where the folder holds one."""
     card = verified(folder, sha256)
     if "baseline" in card:
-        return plugins.problem(card["problem"]).decode(cheap.score(folder, card, samples["x"]), card["labels"]).set_index(samples.index)
+        return (
+            plugins.problem(card["problem"])
+            .decode(cheap.score(folder, card, samples["x"]), card["labels"])
+            .set_index(samples.index)
+        )
     scorer = _loaded(folder, card, compute)
     return scorer.decode(score(scorer, samples, progress), samples)
 
@@ -113,11 +152,17 @@ def verified(folder: Path, sha256: str | None = None) -> dict[str, Any]:
     card, right = {}, False
     try:
         card = receipts.read_json(folder / "model.json")
-        whole = receipts.digest(receipts.files(folder, ["model"])) == card["sha256"] if sha256 is None else identity(folder) == sha256
+        whole = (
+            receipts.digest(receipts.files(folder, ["model"])) == card["sha256"]
+            if sha256 is None
+            else identity(folder) == sha256
+        )
         plugins.settings(card["modality"])
         right = whole and isinstance(card["task"], str) and isinstance(card["labels"], list)
     except (FileNotFoundError, ValueError, LookupError, TypeError):
         pass  # a file is gone, or model.json is none of finetune's: not those bytes either
     if not right:
-        raise ModelError(f"{folder}: the model's bytes are not those that were registered or written; fetch or train it anew")
+        raise ModelError(
+            f"{folder}: the model's bytes are not those that were registered or written; fetch or train it anew"
+        )
     return card

@@ -9,7 +9,10 @@ from stages.params.image import Albumentations
 from stages.params.text import Case, Keyboard, Ocr, RandomCharacter, RandomWord, SplitWord
 from stages.params.types import Fraction, Seed, Share, Strict
 
-Transform = Annotated[Keyboard | Ocr | RandomCharacter | RandomWord | SplitWord | Case | Albumentations, Field(discriminator="name")]
+Transform = Annotated[
+    Keyboard | Ocr | RandomCharacter | RandomWord | SplitWord | Case | Albumentations,
+    Field(discriminator="name"),
+]
 
 
 @dataclass(frozen=True)

@@ -79,7 +79,9 @@ class Folders(Strict):
     name: Literal["folders"]
     folders: Annotated[tuple[Folder, ...], Field(min_length=1)]
     """each holds a folder a label"""
-    suffixes: Annotated[tuple[Annotated[str, Field(pattern=r"^\.[a-z0-9]+$")], ...], Field(min_length=1)]
+    suffixes: Annotated[
+        tuple[Annotated[str, Field(pattern=r"^\.[a-z0-9]+$")], ...], Field(min_length=1)
+    ]
     """of the files to read; another file goes to quarantine"""
 
 

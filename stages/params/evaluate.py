@@ -81,7 +81,11 @@ class Evaluate(Strict):
 
     metric: Metric | None = field(default=None, kw_only=True)
     """by which models are compared, one of the problem's (docs/evaluation.md); null, or left out, takes its first"""
-    baselines: Annotated[tuple[Annotated[Baseline, Field(discriminator="name")], ...], Field(min_length=1), AfterValidator(distinct)]
+    baselines: Annotated[
+        tuple[Annotated[Baseline, Field(discriminator="name")], ...],
+        Field(min_length=1),
+        AfterValidator(distinct),
+    ]
     """cheap models; without a champion they must be beaten"""
     bins: Count
     """of equally many rows, in which confidence is compared with the share of rows that are right"""

@@ -5,7 +5,17 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from stages.params.types import BelowOne, Count, Fraction, Metric, NotNegative, Positive, Seed, Strict, Text
+from stages.params.types import (
+    BelowOne,
+    Count,
+    Fraction,
+    Metric,
+    NotNegative,
+    Positive,
+    Seed,
+    Strict,
+    Text,
+)
 
 
 @dataclass(frozen=True)
@@ -137,6 +147,10 @@ class Finetune(Strict):
 
     def __post_init__(self) -> None:
         if self.best_metric == "last" and self.early_stopping_patience is not None:
-            raise ValueError("early_stopping_patience counts epochs that are no better than the best; with best_metric: last it must be null")
+            raise ValueError(
+                "early_stopping_patience counts epochs that are no better than the best; with best_metric: last it must be null"
+            )
         if isinstance(self.tune, LinearProbe) and isinstance(self.head, RandomHead):
-            raise ValueError("with tune: {name: linear_probe} nothing but head: {name: probe, c: [...]} learns; say so")
+            raise ValueError(
+                "with tune: {name: linear_probe} nothing but head: {name: probe, c: [...]} learns; say so"
+            )

@@ -56,7 +56,9 @@ class Task(Strict):
         wrong = [*self._foreign(), *self._metrics(), *self._labels()]
         if self.finetune.objective.name not in self.problem.OBJECTIVES:
             objectives = ", ".join(self.problem.OBJECTIVES)
-            wrong.append(f"finetune.objective: {self._have(self.finetune.objective.name, objectives)}")
+            wrong.append(
+                f"finetune.objective: {self._have(self.finetune.objective.name, objectives)}"
+            )
         if self.augment.on_the_fly and self.modality.READS != "image":
             wrong.append("augment.on_the_fly: pictures alone are altered on the fly")
         if wrong:
@@ -79,7 +81,11 @@ class Task(Strict):
         more = tuple(name for name in known if name not in less)
         named: list[tuple[str, str, tuple[str, ...]]] = [
             ("finetune.best_metric", self.finetune.best_metric, (*known, "loss", "last")),
-            ("evaluate.metric", self.evaluate.metric or self.problem.METRICS[0], self.problem.METRICS),
+            (
+                "evaluate.metric",
+                self.evaluate.metric or self.problem.METRICS[0],
+                self.problem.METRICS,
+            ),
         ]
         for i, gate in enumerate(self.register.gates):
             if isinstance(gate, Floor | Ceiling):
@@ -98,7 +104,9 @@ class Task(Strict):
             "validate.label_distribution": validate.label_distribution,
         }
         yield from (
-            f"{place}: the problem {self.problem.name} has no labels; say null" for place, value in asked.items() if kind == "none" and value is not None
+            f"{place}: the problem {self.problem.name} has no labels; say null"
+            for place, value in asked.items()
+            if kind == "none" and value is not None
         )
         if kind != "one" and self.label_issues.model:
             yield f"label_issues.model: a row of the problem {self.problem.name} is not one label; say null"

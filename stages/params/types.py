@@ -9,7 +9,11 @@ from pydantic import AfterValidator, ConfigDict, Field
 
 def relative(path: str) -> str:
     """Refuse an absolute path, one with `..` and one that is not written plainly."""
-    if path != PurePosixPath(path).as_posix() or path.startswith("/") or ".." in PurePosixPath(path).parts:
+    if (
+        path != PurePosixPath(path).as_posix()
+        or path.startswith("/")
+        or ".." in PurePosixPath(path).parts
+    ):
         raise ValueError("must be a relative path without '..'")
     return path
 
@@ -55,7 +59,9 @@ BelowOne = Annotated[float, Field(ge=0, lt=1)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
-Range = Annotated[tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]], AfterValidator(ascending)]
+Range = Annotated[
+    tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]], AfterValidator(ascending)
+]
 Rows = Annotated[tuple[Count, Count], AfterValidator(ascending)]
 Part = Literal["train", "validation", "test"]
 Metric = Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]  # one that the problem has

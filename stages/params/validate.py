@@ -71,7 +71,9 @@ class Expectation(Strict):
     """a critical one stops the run"""
 
     def __post_init__(self) -> None:
-        if refused := {"row_condition", "condition_parser"} & self.arguments.keys():  # pandas would run what it says
+        if (
+            refused := {"row_condition", "condition_parser"} & self.arguments.keys()
+        ):  # pandas would run what it says
             raise ValueError(f"{', '.join(sorted(refused))}: an expression is never run")
 
 
@@ -91,7 +93,9 @@ class Validate(Strict):
     """of rows may be in one group of equal or nearly equal samples"""
     max_unknown_tokens: Share | None
     """of the tokens of texts may be unknown to the base model's tokenizer, in the mean of texts; null asks nothing, as of pictures"""
-    label_distribution: Annotated[Uniform | Declared | Pretrained, Field(discriminator="name")] | None
+    label_distribution: (
+        Annotated[Uniform | Declared | Pretrained, Field(discriminator="name")] | None
+    )
     """what the labels are compared with; null compares them with nothing, as numbers"""
     domain: Domain
     """what the data is compared with"""

@@ -25,13 +25,22 @@ def read(cells: "pd.Series[str]", settings: Classification) -> pd.DataFrame:
     names = settings.labels
     named = cells if names is None else cells.map(names)
     found = pd.DataFrame(
-        {"y": [[str(n)] for n in named.tolist()], "stratum": named.astype(object), "code": None, "reason": None},
+        {
+            "y": [[str(n)] for n in named.tolist()],
+            "stratum": named.astype(object),
+            "code": None,
+            "reason": None,
+        },
         index=cells.index,
         dtype=object,
     )
     found.loc[named.isna(), "code"] = "unknown_label"
-    found.loc[named.isna(), "reason"] = [f"label '{extract(value)}' is not in problem.labels" for value in cells[named.isna()]]
-    several = cells.map(lambda cell: as_list(str(cell)) is not None).astype(bool) & (named.isna() | (names is None))
+    found.loc[named.isna(), "reason"] = [
+        f"label '{extract(value)}' is not in problem.labels" for value in cells[named.isna()]
+    ]
+    several = cells.map(lambda cell: as_list(str(cell)) is not None).astype(bool) & (
+        named.isna() | (names is None)
+    )
     found.loc[several, ["code", "reason"]] = [
         "several_labels",
         "a list of labels, where one is learned; say problem: {name: multi_label, ...}",
@@ -66,7 +75,9 @@ def decode(outputs: Array, labels: list[str]) -> pd.DataFrame:
     exponent = np.exp(outputs - outputs.max(axis=1, keepdims=True))
     probability = exponent / exponent.sum(axis=1, keepdims=True)
     best = probability.argmax(axis=1)
-    return pd.DataFrame({"predicted": np.array(labels, dtype=object)[best], "confidence": probability.max(axis=1)})
+    return pd.DataFrame(
+        {"predicted": np.array(labels, dtype=object)[best], "confidence": probability.max(axis=1)}
+    )
 
 
 def likelihood(outputs: Array, targets: Array) -> Array:
@@ -76,7 +87,9 @@ def likelihood(outputs: Array, targets: Array) -> Array:
     return log_softmax(outputs.astype(float), axis=1)[np.arange(len(outputs)), targets]
 
 
-def fit(features: Any, targets: Array, outputs: int, c: float, balanced: bool) -> tuple[Array, Array]:
+def fit(
+    features: Any, targets: Array, outputs: int, c: float, balanced: bool
+) -> tuple[Array, Array]:
     """Return weights (labels, width) and bias (labels) of logistic regression (L2, C = c).
 
     A label that no target is has no likelihood. Newton's method with conjugate gradients converges
@@ -111,11 +124,20 @@ def measure(y: list[str], predicted: list[str], labels: list[str]) -> dict[str, 
 
     report: dict[str, Any] = {"accuracy": float(accuracy_score(y, predicted)), "rows": len(y)}
     for average in ("macro", "micro", "weighted"):
-        p, r, f, _ = precision_recall_fscore_support(y, predicted, labels=labels, average=average, zero_division=0.0)  # pyright: ignore[reportArgumentType]
-        report |= {f"{average}_precision": float(p), f"{average}_recall": float(r), f"{average}_f1": float(f)}
-    columns: Any = precision_recall_fscore_support(y, predicted, labels=labels, average=None, zero_division=0.0)  # pyright: ignore[reportArgumentType]
+        p, r, f, _ = precision_recall_fscore_support(
+            y, predicted, labels=labels, average=average, zero_division=0.0
+        )  # pyright: ignore[reportArgumentType]
+        report |= {
+            f"{average}_precision": float(p),
+            f"{average}_recall": float(r),
+            f"{average}_f1": float(f),
+        }
+    columns: Any = precision_recall_fscore_support(
+        y, predicted, labels=labels, average=None, zero_division=0.0
+    )  # pyright: ignore[reportArgumentType]
     report["labels"] = {
-        name: {"precision": float(p), "recall": float(r), "f1": float(f), "support": int(n)} for name, p, r, f, n in zip(labels, *columns, strict=True)
+        name: {"precision": float(p), "recall": float(r), "f1": float(f), "support": int(n)}
+        for name, p, r, f, n in zip(labels, *columns, strict=True)
     }
     return report
 
@@ -134,7 +156,10 @@ def at_chance(targets: Array, outputs: Array) -> bool:
     chance = float(true @ said)
     likely = float(likelihood(outputs, targets).mean())
     of_shares = float((true[true > 0] * np.log(true[true > 0])).sum())
-    return bool((predicted == targets).mean() <= chance + np.sqrt(chance * (1 - chance) / rows) and likely <= of_shares)
+    return bool(
+        (predicted == targets).mean() <= chance + np.sqrt(chance * (1 - chance) / rows)
+        and likely <= of_shares
+    )
 
 
 def confusions(y: "pd.Series[Any]", predicted: "pd.Series[Any]") -> pd.DataFrame:
@@ -145,8 +170,13 @@ def confusions(y: "pd.Series[Any]", predicted: "pd.Series[Any]") -> pd.DataFrame
 def _tally_f1(y: "pd.Series[str]", predicted: "pd.Series[str]", labels: list[str]) -> Tally:
     code = {name: i for i, name in enumerate(labels)}
     known, said = (side.map(code).fillna(-1).to_numpy(dtype=int) + 1 for side in (y, predicted))
-    pairs, kinds = np.unique(known * (len(labels) + 1) + said, return_inverse=True)  # a number a pair: many times faster than pairs
-    known, said = ((side[:, None] - 1 == np.arange(len(labels))).astype(float) for side in np.divmod(pairs, len(labels) + 1))
+    pairs, kinds = np.unique(
+        known * (len(labels) + 1) + said, return_inverse=True
+    )  # a number a pair: many times faster than pairs
+    known, said = (
+        (side[:, None] - 1 == np.arange(len(labels))).astype(float)
+        for side in np.divmod(pairs, len(labels) + 1)
+    )
     return Tally(labels, metrics.counts_of_f1(known, said), kinds, (y == predicted).to_numpy())
 
 

@@ -29,7 +29,9 @@ def read(cells: "pd.Series[str]", settings: MultiLabel) -> pd.DataFrame:
     A cell is a JSON list, labels with settings.separator between them or, of several columns, a JSON object of 0 and 1.
     """
     parsed = {cell: _parse(cell, settings) for cell in cells.unique()}
-    found = pd.DataFrame([parsed[cell] for cell in cells], cells.index, ["y", "code", "reason"], dtype=object)
+    found = pd.DataFrame(
+        [parsed[cell] for cell in cells], cells.index, ["y", "code", "reason"], dtype=object
+    )
     rows = borne(values(found["y"])).value_counts()
     rarest = [min(y, key=lambda label: (rows[label], label), default=None) for y in found["y"]]
     return found.assign(stratum=pd.Series(rarest, found.index, dtype=object))
@@ -45,9 +47,15 @@ def _parse(cell: str, settings: MultiLabel) -> tuple[list[str], str | None, str 
         listed = [name for name, value in flags.items() if value.strip().lower() in YES]
     elif listed is None and characters.is_blank(cell):
         if not settings.unlabelled:
-            return [], "no_label", "the cell is empty; write [] where no label applies, or say problem.unlabelled: true"
+            return (
+                [],
+                "no_label",
+                "the cell is empty; write [] where no label applies, or say problem.unlabelled: true",
+            )
         listed = []
-    labels = [label.strip() for label in (cell.split(settings.separator) if listed is None else listed)]
+    labels = [
+        label.strip() for label in (cell.split(settings.separator) if listed is None else listed)
+    ]
     if settings.labels is not None:
         unknown = [label for label in labels if label not in settings.labels]
         if unknown:
@@ -75,7 +83,10 @@ def targets(y: "pd.Series[Any]", labels: list[str]) -> list[list[float]]:
 
 def truth(targets: Array, labels: list[str]) -> list[str]:
     """Return the labels that targets (rows, labels) stand for, as values does."""
-    return [BAR.join(label for label, bears in zip(labels, row, strict=True) if bears > 0) for row in targets]
+    return [
+        BAR.join(label for label, bears in zip(labels, row, strict=True) if bears > 0)
+        for row in targets
+    ]
 
 
 def decode(outputs: Array, labels: list[str]) -> pd.DataFrame:
@@ -86,7 +97,9 @@ def decode(outputs: Array, labels: list[str]) -> pd.DataFrame:
     from scipy.special import expit
 
     sure = expit(np.abs(outputs.astype(float))).prod(axis=1)
-    return pd.DataFrame({"predicted": np.array(truth(outputs, labels), dtype=object), "confidence": sure})
+    return pd.DataFrame(
+        {"predicted": np.array(truth(outputs, labels), dtype=object), "confidence": sure}
+    )
 
 
 def likelihood(outputs: Array, targets: Array) -> Array:
@@ -96,7 +109,9 @@ def likelihood(outputs: Array, targets: Array) -> Array:
     return log_expit(np.where(targets > 0, outputs, -outputs).astype(float)).sum(axis=1)
 
 
-def fit(features: Any, targets: Array, outputs: int, c: float, balanced: bool) -> tuple[Array, Array]:
+def fit(
+    features: Any, targets: Array, outputs: int, c: float, balanced: bool
+) -> tuple[Array, Array]:
     """Return weights (labels, width) and bias (labels) of a logistic regression (L2, C = c) for each label.
 
     A label that all rows bear, or none, is as likely as add-one smoothing of its rows says.
@@ -104,7 +119,9 @@ def fit(features: Any, targets: Array, outputs: int, c: float, balanced: bool) -
     from sklearn.linear_model import LogisticRegression
 
     weights, bias = np.zeros((outputs, features.shape[1])), np.zeros(outputs)
-    model = LogisticRegression(C=c, max_iter=1000, solver="newton-cg", class_weight="balanced" if balanced else None)
+    model = LogisticRegression(
+        C=c, max_iter=1000, solver="newton-cg", class_weight="balanced" if balanced else None
+    )
     for i, bears in enumerate(targets.T):
         if 0 < bears.sum() < len(bears):
             fitted = model.fit(features, bears)
@@ -128,13 +145,21 @@ def measure(y: list[str], predicted: list[str], labels: list[str]) -> dict[str, 
     from sklearn.metrics import precision_recall_fscore_support
 
     true, said = (_indicators(pd.Series(of, dtype=object), labels) for of in (y, predicted))
-    report: dict[str, Any] = {"accuracy": float(np.mean(np.array(y, object) == np.array(predicted, object))), "rows": len(y)}
+    report: dict[str, Any] = {
+        "accuracy": float(np.mean(np.array(y, object) == np.array(predicted, object))),
+        "rows": len(y),
+    }
     for average in ("macro", "micro"):
         p, r, f, _ = precision_recall_fscore_support(true, said, average=average, zero_division=0.0)  # pyright: ignore[reportArgumentType]
-        report |= {f"{average}_precision": float(p), f"{average}_recall": float(r), f"{average}_f1": float(f)}
+        report |= {
+            f"{average}_precision": float(p),
+            f"{average}_recall": float(r),
+            f"{average}_f1": float(f),
+        }
     columns: Any = precision_recall_fscore_support(true, said, average=None, zero_division=0.0)  # pyright: ignore[reportArgumentType]
     report["labels"] = {
-        name: {"precision": float(p), "recall": float(r), "f1": float(f), "support": int(n)} for name, p, r, f, n in zip(labels, *columns, strict=True)
+        name: {"precision": float(p), "recall": float(r), "f1": float(f), "support": int(n)}
+        for name, p, r, f, n in zip(labels, *columns, strict=True)
     }
     return report
 
@@ -143,7 +168,9 @@ def at_chance(targets: Array, outputs: Array) -> bool:
     """Say whether logits (rows, labels) make the targets no likelier than the shares of the labels do, of ENOUGH rows at least."""
     share = targets.mean(axis=0)
     mixed = (share > 0) & (share < 1)
-    of_shares = (share[mixed] * np.log(share[mixed]) + (1 - share[mixed]) * np.log(1 - share[mixed])).sum()
+    of_shares = (
+        share[mixed] * np.log(share[mixed]) + (1 - share[mixed]) * np.log(1 - share[mixed])
+    ).sum()
     return len(targets) >= ENOUGH and bool(likelihood(outputs, targets).mean() <= of_shares)
 
 
@@ -177,14 +204,19 @@ def _indicators(values: "pd.Series[Any]", labels: list[str]) -> Array:
 def _tally(y: "pd.Series[str]", predicted: "pd.Series[str]", labels: list[str]) -> Tally:
     """Return the counts of each label."""
     kinds, pairs = pd.factorize(pd.Series(list(zip(y, predicted, strict=True)), dtype=object))
-    true, said = (_indicators(pd.Series([pair[side] for pair in pairs], dtype=object), labels) for side in (0, 1))
+    true, said = (
+        _indicators(pd.Series([pair[side] for pair in pairs], dtype=object), labels)
+        for side in (0, 1)
+    )
     return Tally(labels, metrics.counts_of_f1(true, said), kinds, (y == predicted).to_numpy())
 
 
 def _tally_micro(y: "pd.Series[str]", predicted: "pd.Series[str]", labels: list[str]) -> Tally:
     """Return the counts of all labels together."""
     of_labels = _tally(y, predicted, labels)
-    return Tally(["all"], of_labels.counts.sum(axis=2, keepdims=True), of_labels.kinds, of_labels.right)
+    return Tally(
+        ["all"], of_labels.counts.sum(axis=2, keepdims=True), of_labels.kinds, of_labels.right
+    )
 
 
 METRICS: dict[str, Metric] = {

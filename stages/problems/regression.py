@@ -27,14 +27,27 @@ def read(cells: "pd.Series[str]", settings: Regression) -> pd.DataFrame:
     good = cells.map(lambda cell: NUMBER.fullmatch(str(cell)) is not None).astype(bool)
     number = cells.where(good, "nan").astype(float)
     good &= np.isfinite(number)
-    found = pd.DataFrame({"y": [[repr(of)] for of in number.tolist()], "stratum": None, "code": None, "reason": None}, cells.index, dtype=object)
+    found = pd.DataFrame(
+        {
+            "y": [[repr(of)] for of in number.tolist()],
+            "stratum": None,
+            "code": None,
+            "reason": None,
+        },
+        cells.index,
+        dtype=object,
+    )
     found.loc[~good, "code"] = "no_number"
-    found.loc[~good, "reason"] = [f"'{extract(cell)}' is no number; a point stands before decimals" for cell in cells[~good]]
+    found.loc[~good, "reason"] = [
+        f"'{extract(cell)}' is no number; a point stands before decimals" for cell in cells[~good]
+    ]
     if settings.range is not None:
         least, most = settings.range
         out = good & ~number.between(least, most)
         found.loc[out, "code"] = "out_of_range"
-        found.loc[out, "reason"] = [f"{of:g} is not within {least:g} to {most:g}" for of in number[out]]
+        found.loc[out, "reason"] = [
+            f"{of:g} is not within {least:g} to {most:g}" for of in number[out]
+        ]
     return found
 
 
@@ -68,13 +81,17 @@ def likelihood(outputs: Array, targets: Array) -> Array:
     return -0.5 * (outputs[:, 0].astype(float) - targets) ** 2
 
 
-def fit(features: Any, targets: Array, outputs: int, c: float, balanced: bool) -> tuple[Array, Array]:  # noqa: ARG001
+def fit(
+    features: Any, targets: Array, outputs: int, c: float, balanced: bool
+) -> tuple[Array, Array]:  # noqa: ARG001
     """Return weights (1, width) and bias (1) of ridge regression, numbers scaled to variance one, c the inverse strength as in logistic regression."""
     from sklearn.linear_model import Ridge
 
     mean, scale = targets.mean(), targets.std() or 1.0
     fitted = Ridge(alpha=1 / (2 * c), random_state=0).fit(features, (targets - mean) / scale)
-    return scale * np.asarray(fitted.coef_).reshape(1, -1), np.array([mean + scale * fitted.intercept_])
+    return scale * np.asarray(fitted.coef_).reshape(1, -1), np.array(
+        [mean + scale * fitted.intercept_]
+    )
 
 
 def constant(values: "pd.Series[Any]") -> float:
@@ -96,7 +113,9 @@ def measure(y: list[float], predicted: list[float], labels: list[str]) -> dict[s
 
 def at_chance(targets: Array, outputs: Array) -> bool:
     """Say whether outputs (rows, 1) are no nearer to the targets than their own mean is, of ENOUGH rows at least."""
-    return len(targets) >= ENOUGH and bool(((outputs[:, 0] - targets) ** 2).mean() >= np.var(targets))
+    return len(targets) >= ENOUGH and bool(
+        ((outputs[:, 0] - targets) ** 2).mean() >= np.var(targets)
+    )
 
 
 def confusions(y: "pd.Series[Any]", predicted: "pd.Series[Any]") -> pd.DataFrame:
@@ -105,8 +124,13 @@ def confusions(y: "pd.Series[Any]", predicted: "pd.Series[Any]") -> pd.DataFrame
     ends = [f"{edge:.4g}" for edge in edges]
     between = [f"{low} to {high}" for low, high in pairwise(ends)]
     named = [f"below {ends[0]}", *between, f"{ends[-1]} and more"] if ends else ["all"]
-    names = np.array([f"{i}: {name}" for i, name in enumerate(named, 1)], dtype=object)  # in the order of texts
-    ranges = {side: names[np.searchsorted(edges, of, side="right")] for side, of in (("actual", y), ("predicted", predicted))}
+    names = np.array(
+        [f"{i}: {name}" for i, name in enumerate(named, 1)], dtype=object
+    )  # in the order of texts
+    ranges = {
+        side: names[np.searchsorted(edges, of, side="right")]
+        for side, of in (("actual", y), ("predicted", predicted))
+    }
     return pd.DataFrame(ranges, y.index)
 
 
@@ -123,7 +147,9 @@ def _explained(sums: Array) -> Array:
 
 
 METRICS: dict[str, Metric] = {
-    "r2": Metric("R²", "R²", _tally, value=_explained, rows=lambda sums: sums[0], range=(-np.inf, 1.0)),
+    "r2": Metric(
+        "R²", "R²", _tally, value=_explained, rows=lambda sums: sums[0], range=(-np.inf, 1.0)
+    ),
     "mae": Metric(
         "mean absolute error",
         "error",

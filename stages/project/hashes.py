@@ -28,10 +28,24 @@ def store() -> Store:
     """Read DVC's files of this project: its settings, dvc.lock and data/raw/NAME.dvc."""
     config = configparser.ConfigParser(interpolation=None)
     config.read([".dvc/config", ".dvc/config.local"], "utf-8")
-    of_paths = {f"data/raw/{out['path']}": out.get("md5", "") for file in sorted(Path("data/raw").glob("*.dvc")) for out in read_yaml(file)["outs"]}
-    lock = (read_yaml(Path("dvc.lock"), lineage.MAX_BYTES) or {}) if Path("dvc.lock").exists() else {}
-    of_paths |= {out["path"]: out["md5"] for stage in lock.get("stages", {}).values() for out in stage.get("outs", ())}
-    return Store(tracked.store() / "files/md5", any("remote" in section for section in config.sections()), of_paths)
+    of_paths = {
+        f"data/raw/{out['path']}": out.get("md5", "")
+        for file in sorted(Path("data/raw").glob("*.dvc"))
+        for out in read_yaml(file)["outs"]
+    }
+    lock = (
+        (read_yaml(Path("dvc.lock"), lineage.MAX_BYTES) or {}) if Path("dvc.lock").exists() else {}
+    )
+    of_paths |= {
+        out["path"]: out["md5"]
+        for stage in lock.get("stages", {}).values()
+        for out in stage.get("outs", ())
+    }
+    return Store(
+        tracked.store() / "files/md5",
+        any("remote" in section for section in config.sections()),
+        of_paths,
+    )
 
 
 def of(path: Path) -> tuple[str, frozenset[str]]:
@@ -43,7 +57,9 @@ def of(path: Path) -> tuple[str, frozenset[str]]:
         return md5, frozenset([md5])
     files = sorted(p.relative_to(path).as_posix() for p in path.rglob("*") if p.is_file())
     listed = [{"md5": tracked.md5(path / file), "relpath": file} for file in files]
-    return hashlib.md5(json.dumps(listed, sort_keys=True).encode()).hexdigest() + ".dir", frozenset(file["md5"] for file in listed)  # noqa: S324  (DVC's)
+    return hashlib.md5(json.dumps(listed, sort_keys=True).encode()).hexdigest() + ".dir", frozenset(
+        file["md5"] for file in listed
+    )  # noqa: S324  (DVC's)
 
 
 def listed(cache: Path, md5: str) -> frozenset[str] | None:
@@ -61,12 +77,16 @@ def cached(cache: Path, md5: str) -> tuple[bool, list[str]]:
     inside = listed(cache, md5) if md5.endswith(".dir") else frozenset[str]()
     objects = [path, *(_object(cache, file) for file in sorted(inside or ()))]
     there = [of for of in objects if of.is_file()]
-    damaged = [str(of) for of in there if tracked.md5(of) != of.parent.name + of.name.removesuffix(".dir")]
+    damaged = [
+        str(of) for of in there if tracked.md5(of) != of.parent.name + of.name.removesuffix(".dir")
+    ]
     return len(there) == len(objects) and not damaged, damaged
 
 
 def _object(cache: Path, md5: str) -> Path:
     """Return where the cache keeps a hash, which a tag or a list names that anybody may have written."""
     if not re.fullmatch(r"[0-9a-f]{32}(\.dir)?", md5):
-        raise DataError(f"{extract(md5)}: is no hash of DVC's; look at who wrote the version's tags, or the list in DVC's cache")
+        raise DataError(
+            f"{extract(md5)}: is no hash of DVC's; look at who wrote the version's tags, or the list in DVC's cache"
+        )
     return cache / md5[:2] / md5[2:]

@@ -14,7 +14,10 @@ from stages.contract.settings import read_yaml
 
 MAX_BYTES = 50_000_000  # of dvc.lock: about 30 kB a task
 TIMED = ("/timing.json", "/report.html")
-NONE_YET = ("not a git repository (or any", "ambiguous argument 'HEAD'")  # what git says where there is none, and where nothing was committed
+NONE_YET = (
+    "not a git repository (or any",
+    "ambiguous argument 'HEAD'",
+)  # what git says where there is none, and where nothing was committed
 UPSTREAM = ("validate", "augment", "split", "finetune", "evaluate")
 
 
@@ -31,17 +34,31 @@ class Lineage:
 
 def read(task: str, data: str, base: str) -> Lineage:
     """Read the lineage of a task's candidate from dvc.lock and git; raises ReceiptError where a stage has no entry."""
-    stages = (read_yaml(Path("dvc.lock"), MAX_BYTES) or {}).get("stages", {}) if Path("dvc.lock").exists() else {}
+    stages = (
+        (read_yaml(Path("dvc.lock"), MAX_BYTES) or {}).get("stages", {})
+        if Path("dvc.lock").exists()
+        else {}
+    )
     wanted = [f"{stage}@{task}" for stage in UPSTREAM]
     lacking = [name for name in wanted if name not in stages]
     if lacking:
-        raise ReceiptError(f"dvc.lock: has no entry of {', '.join(lacking)}; run `dvc repro register@{task}`, which runs them first")
-    broken = [name for name in wanted if not isinstance(stages[name], dict) or not {"deps", "outs"} <= stages[name].keys()]
+        raise ReceiptError(
+            f"dvc.lock: has no entry of {', '.join(lacking)}; run `dvc repro register@{task}`, which runs them first"
+        )
+    broken = [
+        name
+        for name in wanted
+        if not isinstance(stages[name], dict) or not {"deps", "outs"} <= stages[name].keys()
+    ]
     if broken:
-        raise ReceiptError(f"dvc.lock: its entry of {broken[0]} is not as DVC writes it; run `dvc repro -f {broken[0]}`")
+        raise ReceiptError(
+            f"dvc.lock: its entry of {broken[0]} is not as DVC writes it; run `dvc repro -f {broken[0]}`"
+        )
     fetched = [name for name in (f"fetch@{data}", f"fetch@{base}") if name in stages]
     lock = {name: _without_timing(stages[name]) for name in [*fetched, *wanted]}
-    hashed = next(dep["md5"] for dep in lock[f"validate@{task}"]["deps"] if dep["path"] == f"data/raw/{data}")
+    hashed = next(
+        dep["md5"] for dep in lock[f"validate@{task}"]["deps"] if dep["path"] == f"data/raw/{data}"
+    )
     return Lineage(lock, lock[f"split@{task}"], receipts.digest(lock), hashed, commit())
 
 
@@ -52,14 +69,20 @@ def commit() -> str:
     """
     try:
         head = _git("rev-parse", "HEAD")
-        changes = _git("status", "--porcelain", "--", "stages", "flows", "dvc.yaml", "params.yaml", "data/raw")
+        changes = _git(
+            "status", "--porcelain", "--", "stages", "flows", "dvc.yaml", "params.yaml", "data/raw"
+        )
     except FileNotFoundError:
         return "no commit"
     except subprocess.TimeoutExpired as error:
         return f"unknown (git: no answer within {error.timeout:g} s)"
     except subprocess.CalledProcessError as error:
         said = error.stderr.strip()
-        return "no commit" if any(words in said for words in NONE_YET) else f"unknown (git: {one_line(said.partition(chr(10))[0], 200)})"
+        return (
+            "no commit"
+            if any(words in said for words in NONE_YET)
+            else f"unknown (git: {one_line(said.partition(chr(10))[0], 200)})"
+        )
     if not re.fullmatch("[0-9a-f]{40,64}", head):
         return f"unknown (git: {one_line(head, 100)})"
     return head if changes == "" else f"{head}+changes"
@@ -73,4 +96,6 @@ def _without_timing(entry: dict[str, Any]) -> dict[str, Any]:
 def _git(*arguments: str) -> str:
     """Return what git says; raises subprocess.CalledProcessError with its words. They name files, in bytes of any kind."""
     how: dict[str, Any] = {"text": True, "errors": "backslashreplace", "timeout": 30, "check": True}
-    return subprocess.run(["git", *arguments], capture_output=True, env=os.environ | {"LC_ALL": "C"}, **how).stdout.strip()
+    return subprocess.run(
+        ["git", *arguments], capture_output=True, env=os.environ | {"LC_ALL": "C"}, **how
+    ).stdout.strip()

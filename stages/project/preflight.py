@@ -32,22 +32,43 @@ def look(params: Params, keys: Collection[str]) -> list[str]:
     require_writable()
     _require_idle()
     mended = mend()
-    folders = {name: Path("data/raw", name) for key in keys for name in (params.tasks[key].base, params.tasks[key].data.source)}
-    require_space(params, sizes(params, keys, {name: walk.walk(folder).size for name, folder in folders.items() if folder.exists()}))
+    folders = {
+        name: Path("data/raw", name)
+        for key in keys
+        for name in (params.tasks[key].base, params.tasks[key].data.source)
+    }
+    require_space(
+        params,
+        sizes(
+            params,
+            keys,
+            {name: walk.walk(folder).size for name, folder in folders.items() if folder.exists()},
+        ),
+    )
     return mended
 
 
-def sizes(params: Params, keys: Collection[str], walked: dict[str, int]) -> dict[str, tuple[int, int]]:
+def sizes(
+    params: Params, keys: Collection[str], walked: dict[str, int]
+) -> dict[str, tuple[int, int]]:
     """Return the bytes of each task's base model and data from those of the sources that are here, 0 for what is not here yet."""
-    return {key: (walked.get(params.tasks[key].base, 0), walked.get(params.tasks[key].data.source, 0)) for key in keys}
+    return {
+        key: (walked.get(params.tasks[key].base, 0), walked.get(params.tasks[key].data.source, 0))
+        for key in keys
+    }
 
 
 def require_space(params: Params, found: dict[str, tuple[int, int]]) -> str:
     """Compare what is free with what the tasks that run at once may need, from the bytes of each task's base model and data; return it in words."""
-    each = sorted((max(0, COPIES * base + 2 * data - _held(key)) for key, (base, data) in found.items()), reverse=True)
+    each = sorted(
+        (max(0, COPIES * base + 2 * data - _held(key)) for key, (base, data) in found.items()),
+        reverse=True,
+    )
     need, free = LEAST + sum(each[: params.flows.side_by_side]), shutil.disk_usage(".").free
     if free < need:
-        raise DataError(f"{Path.cwd()}: {free:,} bytes are free, {need:,} may be needed; make room, or run `dvc gc -w`")
+        raise DataError(
+            f"{Path.cwd()}: {free:,} bytes are free, {need:,} may be needed; make room, or run `dvc gc -w`"
+        )
     return f"{free / 1e9:.1f} GB free, {need / 1e9:.1f} GB may be needed"
 
 
@@ -66,7 +87,9 @@ def require_writable() -> None:
         KEPT.parent.mkdir(parents=True, exist_ok=True)
         (KEPT.parent / "writable").touch()
     except OSError as error:
-        raise DataError(f"{KEPT.parent.resolve()}: {error.strerror}; the project's folder must be one that this user can write to") from None
+        raise DataError(
+            f"{KEPT.parent.resolve()}: {error.strerror}; the project's folder must be one that this user can write to"
+        ) from None
 
 
 def mend() -> list[str]:
@@ -85,14 +108,20 @@ def mend() -> list[str]:
         mended.append(moved)
     if RWLOCK.exists() and not _is_json(RWLOCK):
         RWLOCK.unlink()
-        mended.append(f"{RWLOCK}: could not be read (a kill or a full disk while DVC wrote it); removed")
+        mended.append(
+            f"{RWLOCK}: could not be read (a kill or a full disk while DVC wrote it); removed"
+        )
     return mended
 
 
 def _moved_site() -> str | None:
     """Name this project's own folder for DVC's state where its settings name that of a place the project was moved from; say so."""
     config, here = Path(".dvc/config.local"), Path(".dvc/site").absolute()
-    named = re.search(r"(?m)^(\s*site_cache_dir\s*=\s*)(/.*/\.dvc/site)\s*$", config.read_text("utf-8")) if config.is_file() else None
+    named = (
+        re.search(r"(?m)^(\s*site_cache_dir\s*=\s*)(/.*/\.dvc/site)\s*$", config.read_text("utf-8"))
+        if config.is_file()
+        else None
+    )
     if not named or Path(named[2]) == here or store.home() != Path.cwd():
         return None
     config.write_text(named.string.replace(named[0], f"{named[1]}{here}"), "utf-8")
@@ -110,7 +139,9 @@ def _require_idle() -> None:
 def _restore() -> str:
     size = LOCK.stat().st_size
     if b"<<<<<<<" in LOCK.read_bytes():
-        raise DagError(f"{LOCK}: holds the marks of a merge; take one side (`git checkout --ours {LOCK}`), and what differs is run or replayed")
+        raise DagError(
+            f"{LOCK}: holds the marks of a merge; take one side (`git checkout --ours {LOCK}`), and what differs is run or replayed"
+        )
     if not KEPT.exists():
         raise DagError(
             f"{LOCK}: cannot be read ({size:,} bytes), and no copy is kept; remove it, or `git checkout {LOCK}`: what has run is replayed from DVC's run cache"

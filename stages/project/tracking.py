@@ -11,13 +11,25 @@ from typing import Any
 from stages.contract.errors import DagError, UnreachableError
 from stages.contract.escape import one_line, redact
 
-SILENT = ("Could not connect", "Read timeout", "Connect timeout", "Timeout on reading")  # what stands behind does not answer
+SILENT = (
+    "Could not connect",
+    "Read timeout",
+    "Connect timeout",
+    "Timeout on reading",
+)  # what stands behind does not answer
 
 
 def dvc(*arguments: str, seconds: float | None = None) -> str:
     """Run DVC and return what it writes to stdout; raises DagError with its own words."""
     try:
-        done = subprocess.run(_command(*arguments), capture_output=True, text=True, timeout=seconds, check=False, env=_quiet())
+        done = subprocess.run(
+            _command(*arguments),
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+            check=False,
+            env=_quiet(),
+        )
     except subprocess.TimeoutExpired:
         raise UnreachableError(f"dvc {arguments[0]}: not done within {seconds:g} s") from None
     return _answer(arguments[0], done.returncode, done.stdout, done.stderr)
@@ -30,7 +42,13 @@ def _command(*arguments: str) -> list[str]:
 
 def status(meanwhile: Callable[[], Any]) -> tuple[dict[str, Any], Any]:
     """Return what DVC finds changed (stage or .dvc file -> its own list of reasons), and what was done meanwhile."""
-    with subprocess.Popen(_command("status", "--json"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=_quiet()) as asked:
+    with subprocess.Popen(
+        _command("status", "--json"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=_quiet(),
+    ) as asked:
         done = meanwhile()
         said, wrong = asked.communicate()
     return json.loads(_answer("status", asked.returncode, said, wrong)), done
@@ -42,7 +60,13 @@ def _quiet() -> dict[str, str]:
 
 def _answer(name: str, code: int, said: str, wrong: str) -> str:
     if code:
-        lines = [line.removeprefix("ERROR: ") for line in wrong.splitlines() if line.startswith("ERROR: ")]
+        lines = [
+            line.removeprefix("ERROR: ")
+            for line in wrong.splitlines()
+            if line.startswith("ERROR: ")
+        ]
         kind = UnreachableError if any(words in wrong for words in SILENT) else DagError
-        raise kind(f"dvc {name}: {redact(one_line(' '.join(' '.join(lines or [wrong]).split()), 600))}")
+        raise kind(
+            f"dvc {name}: {redact(one_line(' '.join(' '.join(lines or [wrong]).split()), 600))}"
+        )
     return said

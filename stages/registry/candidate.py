@@ -20,7 +20,13 @@ from stages.registry.registered import Version
 RECORDING = "refit.recording"  # of a run: what is recorded with it, so that a registration that was cut off goes on
 MODEL = "model"
 STAGES = UPSTREAM
-SHOWN = ("confusion.png", "confusion.csv", "report.json", "metrics.json", "predictions.parquet")  # of evaluate
+SHOWN = (
+    "confusion.png",
+    "confusion.csv",
+    "report.json",
+    "metrics.json",
+    "predictions.parquet",
+)  # of evaluate
 
 
 @dataclass(frozen=True)
@@ -54,7 +60,13 @@ class Candidate:
 
 
 def gather(
-    job: Job, folder: Path, sha256: str, sources: tuple[str, str], parts: dict[str, pd.DataFrame], origin: Lineage, metrics: dict[str, Any]
+    job: Job,
+    folder: Path,
+    sha256: str,
+    sources: tuple[str, str],
+    parts: dict[str, pd.DataFrame],
+    origin: Lineage,
+    metrics: dict[str, Any],
 ) -> Candidate:
     """Return the candidate that folder holds (model.json and model/, of this sha256); metrics are its own on the test rows.
 
@@ -63,7 +75,9 @@ def gather(
     data, base = sources
     model = receipts.read_json(folder / "model.json")
     finetuned = "baseline" not in model
-    made_from = {stage: job.provenance(stage) for stage in STAGES if stage != "finetune" or finetuned}
+    made_from = {
+        stage: job.provenance(stage) for stage in STAGES if stage != "finetune" or finetuned
+    }
     receipts.write_json(job.out / "dvc_lock.json", origin.lock)
     return Candidate(
         name=job.key,
@@ -75,10 +89,16 @@ def gather(
         datasets=_datasets(data, origin, parts),
         artifacts={
             "lineage": [job.out / "dvc_lock.json", job.unsigned("validate", "expectations.json")],
-            "evaluate": [*(job.take("evaluate", name) for name in SHOWN), job.unsigned("evaluate", "report.html")],
+            "evaluate": [
+                *(job.take("evaluate", name) for name in SHOWN),
+                job.unsigned("evaluate", "report.html"),
+            ],
             "augment": sorted(job.take("augment", "preview").iterdir()),
             "data_docs": sorted(job.unsigned("validate", "data_docs").iterdir()),
-            "domain": [job.unsigned("validate", "domain.json"), job.unsigned("validate", "profile.json")],
+            "domain": [
+                job.unsigned("validate", "domain.json"),
+                job.unsigned("validate", "profile.json"),
+            ],
         },
         provenance=made_from,
         tags={
@@ -95,19 +115,31 @@ def gather(
 def require_same(job: Job, predictions: pd.DataFrame, test: pd.DataFrame) -> None:
     """Raise ReceiptError where evaluate measured another model, or other test rows, than those that are here."""
     took = job.provenance("evaluate")["inputs"]
-    for what, folder, name in (("another model", f"data/finetune/{job.key}", "model"), ("other test rows", f"data/split/{job.key}", "test.parquet")):
+    for what, folder, name in (
+        ("another model", f"data/finetune/{job.key}", "model"),
+        ("other test rows", f"data/split/{job.key}", "test.parquet"),
+    ):
         here = {path: of for path, of in job.taken.items() if path.startswith(f"{folder}/{name}")}
         if here.items() - took.items():
-            raise ReceiptError(f"data/evaluate/{job.key}: its metrics are of {what} than {folder}/{name} holds; run `dvc repro evaluate@{job.key}`")
+            raise ReceiptError(
+                f"data/evaluate/{job.key}: its metrics are of {what} than {folder}/{name} holds; run `dvc repro evaluate@{job.key}`"
+            )
     if set(predictions["id"]) != set(test["id"]):
-        raise ReceiptError(f"data/evaluate/{job.key}/predictions.parquet: is of other test rows than data/split/{job.key}/test.parquet; evaluate anew")
+        raise ReceiptError(
+            f"data/evaluate/{job.key}/predictions.parquet: is of other test rows than data/split/{job.key}/test.parquet; evaluate anew"
+        )
 
 
 def _datasets(source: str, origin: Lineage, parts: dict[str, pd.DataFrame]) -> list[Dataset]:
     """Return the raw data set and each part of it, under DVC's own hashes."""
     hashed = {out["path"].rpartition("/")[2]: out["md5"] for out in origin.split["outs"]}
-    rows = {name: part.assign(y=part["y"].str.join(" "))[["x", "y"]] for name, part in parts.items()}
-    of_parts = [Dataset(f"{source}_{name}", name, hashed[f"{name}.parquet"], part) for name, part in rows.items()]
+    rows = {
+        name: part.assign(y=part["y"].str.join(" "))[["x", "y"]] for name, part in parts.items()
+    }
+    of_parts = [
+        Dataset(f"{source}_{name}", name, hashed[f"{name}.parquet"], part)
+        for name, part in rows.items()
+    ]
     return [Dataset(source, "raw", origin.data, None), *of_parts]
 
 
@@ -123,11 +155,16 @@ def record(candidate: Candidate) -> Version:
         if found := registered.holding(client, name, candidate.sha256):
             store.require_run(client, found.run_id, f"{name}@{found.number}")
             return found
-        experiment = store.once(lambda: store.require_experiment(client, name), lambda: client.create_experiment(name, store.artifact_location(name)))
+        experiment = store.once(
+            lambda: store.require_experiment(client, name),
+            lambda: client.create_experiment(name, store.artifact_location(name)),
+        )
         with mlflow.start_run(_run(client, experiment, candidate)) as run:
             mlflow.set_tags(candidate.tags)
             mlflow.log_params(flatten(candidate.params))
-            datasets = {of.context: _dataset(of, candidate.tags["refit.data"]) for of in candidate.datasets}
+            datasets = {
+                of.context: _dataset(of, candidate.tags["refit.data"]) for of in candidate.datasets
+            }
             for context, dataset in datasets.items():
                 mlflow.log_input(dataset, context=context)
             client.log_batch(run.info.run_id, metrics=_history(candidate.history))
@@ -137,22 +174,36 @@ def record(candidate: Candidate) -> Version:
                     mlflow.log_artifact(str(path), folder)
             logged = store.once(
                 lambda: _logged(client, experiment, run.info.run_id),
-                lambda: mlflow.initialize_logged_model(MODEL, source_run_id=run.info.run_id, tags=candidate.tags, model_type="refit"),
+                lambda: mlflow.initialize_logged_model(
+                    MODEL, source_run_id=run.info.run_id, tags=candidate.tags, model_type="refit"
+                ),
             )
             client.log_model_artifact(logged.model_id, str(candidate.folder / "model.json"))
             client.log_model_artifacts(logged.model_id, str(candidate.folder / "model"), "model")
             mlflow.finalize_logged_model(logged.model_id, "READY")
-            mlflow.log_metrics(flatten(candidate.metrics), dataset=datasets["test"], model_id=logged.model_id)
-        store.once(lambda: store.if_there(lambda: client.get_registered_model(name)), lambda: client.create_registered_model(name))
+            mlflow.log_metrics(
+                flatten(candidate.metrics), dataset=datasets["test"], model_id=logged.model_id
+            )
+        store.once(
+            lambda: store.if_there(lambda: client.get_registered_model(name)),
+            lambda: client.create_registered_model(name),
+        )
         made = store.once(
             lambda: registered.holding(client, name, candidate.sha256),
             lambda: registered.as_version(
                 client.create_model_version(
-                    name, f"models:/{logged.model_id}", run.info.run_id, tags=candidate.tags | {registered.SHA256: candidate.sha256}, model_id=logged.model_id
+                    name,
+                    f"models:/{logged.model_id}",
+                    run.info.run_id,
+                    tags=candidate.tags | {registered.SHA256: candidate.sha256},
+                    model_id=logged.model_id,
                 )
             ),
         )
-        client.set_logged_model_tags(logged.model_id, {"mlflow.modelVersions": json.dumps([{"name": name, "version": made.number}])})
+        client.set_logged_model_tags(
+            logged.model_id,
+            {"mlflow.modelVersions": json.dumps([{"name": name, "version": made.number}])},
+        )
     return made
 
 
@@ -171,14 +222,22 @@ def _run(client: Any, experiment: str, candidate: Candidate) -> str:
     """Return the id of a new run or, where a registration of the same things was cut off, of the one that it had begun."""
     from mlflow.tracking.context import registry as context
 
-    begun = {RECORDING: receipts.digest([candidate.sha256, candidate.params, candidate.tags, candidate.provenance])}
+    begun = {
+        RECORDING: receipts.digest(
+            [candidate.sha256, candidate.params, candidate.tags, candidate.provenance]
+        )
+    }
 
     def find() -> str | None:
-        found = client.search_runs([experiment], f"tags.`{RECORDING}` = '{begun[RECORDING]}'", max_results=1)
+        found = client.search_runs(
+            [experiment], f"tags.`{RECORDING}` = '{begun[RECORDING]}'", max_results=1
+        )
         return found[0].info.run_id if found else None
 
     def make() -> str:
-        return client.create_run(experiment, tags=context.resolve_tags(begun), run_name=candidate.sha256[:12]).info.run_id
+        return client.create_run(
+            experiment, tags=context.resolve_tags(begun), run_name=candidate.sha256[:12]
+        ).info.run_id
 
     return store.once(find, make)
 
@@ -204,4 +263,9 @@ def _history(history: list[dict[str, float]]) -> list[Any]:
     from mlflow.entities import Metric
 
     now = int(time.time() * 1000)
-    return [Metric(key, float(value), now, int(entry["step"])) for entry in history for key, value in entry.items() if key != "step" and math.isfinite(value)]
+    return [
+        Metric(key, float(value), now, int(entry["step"]))
+        for entry in history
+        for key, value in entry.items()
+        if key != "step" and math.isfinite(value)
+    ]

@@ -40,7 +40,13 @@ class Move:
 
     def document(self) -> dict[str, Any]:
         """Return it as JSON."""
-        return {"from": self.before, "to": self.after, "who": self.who, "when": self.when, "why": self.why}
+        return {
+            "from": self.before,
+            "to": self.after,
+            "who": self.who,
+            "when": self.when,
+            "why": self.why,
+        }
 
 
 @dataclass(frozen=True)
@@ -96,7 +102,12 @@ def decide(verdict: Verdict) -> bool:
             client.set_tag(version.run_id, key, value)
         client.update_model_version(name, number, verdict.description)
         if verdict.outcome == "promote" and champion != version.number:
-            _move(client, name, tags, Move(champion, version.number, _who(), _now(), one_line(verdict.why, 500)))
+            _move(
+                client,
+                name,
+                tags,
+                Move(champion, version.number, _who(), _now(), one_line(verdict.why, 500)),
+            )
     return True
 
 
@@ -113,7 +124,9 @@ def move(version: Version, champion: int | None, why: str, withdraw: bool) -> Mo
         kept = f" (brought back: was withdrawn {version.withdrawn})" if version.withdrawn else ""
         made = Move(champion, version.number, _who(), _now(), one_line(why, 500) + kept)
         if withdraw and champion is not None:
-            client.set_model_version_tag(name, str(champion), registered.WITHDRAWN, f"{made.when} by {made.who}: {made.why}")
+            client.set_model_version_tag(
+                name, str(champion), registered.WITHDRAWN, f"{made.when} by {made.who}: {made.why}"
+            )
         if version.withdrawn:
             client.delete_model_version_tag(name, str(version.number), registered.WITHDRAWN)
         _move(client, name, tags, made)
@@ -140,7 +153,9 @@ def uses(name: str) -> list[Use]:
         made = _uses(name, _tags(client, name))
         rows = {document["rows"]: document["run_id"] for document in made}
         ids = {digest: _ids(client, name, run_id, digest) for digest, run_id in rows.items()}
-    return [Use(document["candidate"], document["against"], ids[document["rows"]]) for document in made]
+    return [
+        Use(document["candidate"], document["against"], ids[document["rows"]]) for document in made
+    ]
 
 
 def _tags(client: Any, name: str) -> dict[str, str]:
@@ -157,7 +172,12 @@ def _synchronised(client: Any, name: str) -> tuple[int | None, dict[str, str]]:
     last = moves[-1].after if moves else None
     if champion == last:
         return champion, model.tags
-    _record_move(client, name, model.tags, Move(last, champion, OUTSIDE, _now(), "found then; made earlier, in MLflow itself"))
+    _record_move(
+        client,
+        name,
+        model.tags,
+        Move(last, champion, OUTSIDE, _now(), "found then; made earlier, in MLflow itself"),
+    )
     return champion, client.get_registered_model(name).tags
 
 
@@ -172,7 +192,10 @@ def _record_move(client: Any, name: str, tags: dict[str, str], made: Move) -> No
 
 
 def _moves(name: str, tags: dict[str, str]) -> list[Move]:
-    return [Move(of["from"], of["to"], of["who"], of["when"], of["why"]) for of in _numbered(name, tags, MOVE, ("from", "to", "who", "when", "why"))]
+    return [
+        Move(of["from"], of["to"], of["who"], of["when"], of["why"])
+        for of in _numbered(name, tags, MOVE, ("from", "to", "who", "when", "why"))
+    ]
 
 
 def _uses(name: str, tags: dict[str, str]) -> list[dict[str, Any]]:
@@ -182,11 +205,17 @@ def _uses(name: str, tags: dict[str, str]) -> list[dict[str, Any]]:
 def _record_use(client: Any, version: Version, tags: dict[str, str], use: Use) -> None:
     """Record a use of test rows, unless the same one stands there: repeating a stage is no new use."""
     ids = json.dumps(sorted(use.rows))
-    document = {"candidate": use.candidate, "against": use.against, "rows": hashlib.sha256(ids.encode()).hexdigest()}
+    document = {
+        "candidate": use.candidate,
+        "against": use.against,
+        "rows": hashlib.sha256(ids.encode()).hexdigest(),
+    }
     if any(document.items() <= of.items() for of in _uses(version.name, tags)):
         return
     client.log_text(version.run_id, ids, f"ledger/{document['rows']}.json")
-    client.set_registered_model_tag(version.name, _next(tags, USE), json.dumps(document | {"run_id": version.run_id}))
+    client.set_registered_model_tag(
+        version.name, _next(tags, USE), json.dumps(document | {"run_id": version.run_id})
+    )
 
 
 def _ids(client: Any, name: str, run_id: str, digest: str) -> frozenset[str]:
@@ -194,13 +223,21 @@ def _ids(client: Any, name: str, run_id: str, digest: str) -> frozenset[str]:
     path = f"ledger/{digest}.json"
     with TemporaryDirectory(prefix="refit-") as into:
         copied = registered.copied(client, run_id, path, into)
-        ids = json.loads(copied.read_bytes()) if copied and receipts.sha256(copied) == digest else None
+        ids = (
+            json.loads(copied.read_bytes())
+            if copied and receipts.sha256(copied) == digest
+            else None
+        )
     if ids is None:
-        raise RegistryError(f"{name}: {path} of run {run_id} is gone or was changed; restore it: it says which test rows were used")
+        raise RegistryError(
+            f"{name}: {path} of run {run_id} is gone or was changed; restore it: it says which test rows were used"
+        )
     return frozenset(ids)
 
 
-def _numbered(name: str, tags: dict[str, str], prefix: str, keys: tuple[str, ...]) -> list[dict[str, Any]]:
+def _numbered(
+    name: str, tags: dict[str, str], prefix: str, keys: tuple[str, ...]
+) -> list[dict[str, Any]]:
     """Return the JSON of the tags with a prefix, in the order of their numbers; a person may have edited them."""
     found = list[dict[str, Any]]()
     for tag in sorted(tag for tag in tags if tag.startswith(prefix)):
@@ -208,12 +245,18 @@ def _numbered(name: str, tags: dict[str, str], prefix: str, keys: tuple[str, ...
             document = json.loads(tags[tag])
             found.append({key: document[key] for key in keys})
         except (ValueError, LookupError, TypeError):
-            raise RegistryError(f"{name}: the model's tag {one_line(tag, 80)} is not what Refit wrote; mend it in MLflow, or remove it") from None
+            raise RegistryError(
+                f"{name}: the model's tag {one_line(tag, 80)} is not what Refit wrote; mend it in MLflow, or remove it"
+            ) from None
     return found
 
 
 def _next(tags: dict[str, str], prefix: str) -> str:
-    numbers = [int(tag.removeprefix(prefix)) for tag in tags if re.fullmatch(re.escape(prefix) + "[0-9]{6}", tag)]
+    numbers = [
+        int(tag.removeprefix(prefix))
+        for tag in tags
+        if re.fullmatch(re.escape(prefix) + "[0-9]{6}", tag)
+    ]
     return f"{prefix}{max(numbers, default=0) + 1:06}"
 
 

@@ -18,7 +18,10 @@ from stages.contract.escape import one_line
 
 SHA256, DATA_MD5, LOCK_SHA256 = "refit.model_sha256", "refit.data_md5", "refit.dvc_lock_sha256"
 AGAINST, OUTCOME, WITHDRAWN = "refit.judged_against", "refit.outcome", "refit.withdrawn"
-DECISION, DECISION_SHA256 = "refit.decision", "refit.decision_sha256"  # where the last decision.json lies, and its bytes
+DECISION, DECISION_SHA256 = (
+    "refit.decision",
+    "refit.decision_sha256",
+)  # where the last decision.json lies, and its bytes
 SHOWN = 100  # models that a message names
 
 
@@ -73,7 +76,11 @@ def download(version: Version, into: Path) -> Path:
     with store.opened() as client:
         at, lost = client.get_model_version_download_uri(version.name, str(version.number)), None
         try:
-            folder = Path(download_artifacts(artifact_uri=f"models:/{version.name}/{version.number}", dst_path=str(into)))
+            folder = Path(
+                download_artifacts(
+                    artifact_uri=f"models:/{version.name}/{version.number}", dst_path=str(into)
+                )
+            )
         except (MlflowException, FileNotFoundError) as error:
             if isinstance(error, MlflowException) and not store.is_absent(error):
                 raise
@@ -96,7 +103,13 @@ def artifact(version: Version, name: str) -> Generator[Path | None]:
 
 def look_up(client: Any, name: str, number: str | None = None) -> Version | None:
     """Return a version by its number or, without one, the champion, if there is such."""
-    found = store.if_there(lambda: client.get_model_version(name, number) if number else client.get_model_version_by_alias(name, store.ALIAS))
+    found = store.if_there(
+        lambda: (
+            client.get_model_version(name, number)
+            if number
+            else client.get_model_version_by_alias(name, store.ALIAS)
+        )
+    )
     return as_version(found) if found else None
 
 
@@ -106,22 +119,30 @@ def require(client: Any, name: str, number: str | None) -> Version:
         return found
     if numbers := [of.number for of in search(client, f"name = '{name}'")]:
         lacking = f"version {number}" if number else f"champion (say {name}@{numbers[-1]})"
-        raise RegistryError(f"{name}: the registry has no {lacking}; it has: {', '.join(map(str, numbers))}")
+        raise RegistryError(
+            f"{name}: the registry has no {lacking}; it has: {', '.join(map(str, numbers))}"
+        )
     require_model(client, name)
-    raise RegistryError(f"{name}: the registry has no version of this model; run `dvc repro register@{name}` first")
+    raise RegistryError(
+        f"{name}: the registry has no version of this model; run `dvc repro register@{name}` first"
+    )
 
 
 def require_model(client: Any, name: str) -> None:
     """Raise RegistryError, which names what there is, where there is no model of a name."""
     if store.if_there(lambda: client.get_registered_model(name)) is None:
         names = [model.name for model in client.search_registered_models(max_results=SHOWN)]
-        raise RegistryError(f"{name}: the registry has no model of this name; it has: {', '.join(names) or 'none'}")
+        raise RegistryError(
+            f"{name}: the registry has no model of this name; it has: {', '.join(names) or 'none'}"
+        )
 
 
 def require_store(name: str) -> None:
     """Raise RegistryError where there is no registry yet."""
     if not store.exists():
-        raise RegistryError(f"{name}: there is no registry here; run `dvc repro register@{name}` first, or set MLFLOW_TRACKING_URI")
+        raise RegistryError(
+            f"{name}: there is no registry here; run `dvc repro register@{name}` first, or set MLFLOW_TRACKING_URI"
+        )
 
 
 def search(client: Any, wanted: str) -> list[Version]:
@@ -143,11 +164,25 @@ def holding(client: Any, name: str, sha256: str) -> Version | None:
 def as_version(found: Any) -> Version:
     """Return a version as MLflow has it."""
     of = found.tags
-    return Version(found.name, int(found.version), found.run_id, of.get(SHA256, ""), of.get(AGAINST, ""), of.get(WITHDRAWN, ""), of)
+    return Version(
+        found.name,
+        int(found.version),
+        found.run_id,
+        of.get(SHA256, ""),
+        of.get(AGAINST, ""),
+        of.get(WITHDRAWN, ""),
+        of,
+    )
 
 
 def copied(client: Any, run_id: str, name: str, into: str) -> Path | None:
     """Return a copy of a file that was logged with a run, if it has one of that name."""
-    held = store.if_there(lambda: client.list_artifacts(run_id, name.rpartition("/")[0] or None)) or []
-    copied = store.if_there(lambda: client.download_artifacts(run_id, name, into)) if name in [of.path for of in held] else None
+    held = (
+        store.if_there(lambda: client.list_artifacts(run_id, name.rpartition("/")[0] or None)) or []
+    )
+    copied = (
+        store.if_there(lambda: client.download_artifacts(run_id, name, into))
+        if name in [of.path for of in held]
+        else None
+    )
     return Path(copied) if copied else None

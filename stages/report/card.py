@@ -15,7 +15,10 @@ from stages.params.register import Card
 
 def summary(decision: dict[str, Any], model: dict[str, Any]) -> str:
     """Return the head of the card as Markdown, every value from data escaped: what the model is, and the decision."""
-    reasons = "\n".join(f"- {_safe(v['gate'])}: **{v['outcome']}**. {_safe(v['reason'])}" for v in decision["verdicts"])
+    reasons = "\n".join(
+        f"- {_safe(v['gate'])}: **{v['outcome']}**. {_safe(v['reason'])}"
+        for v in decision["verdicts"]
+    )
     data = decision["data"]
     return f"""# {_safe(decision["task"])}
 
@@ -41,16 +44,38 @@ class Facts:
     cost: Cost | None
 
 
-def write(decision: dict[str, Any], model: dict[str, Any], report: dict[str, Any], stated: Card, facts: Facts) -> str:
+def write(
+    decision: dict[str, Any],
+    model: dict[str, Any],
+    report: dict[str, Any],
+    stated: Card,
+    facts: Facts,
+) -> str:
     """Return the whole card (after Mitchell et al. 2019): its head, what it is for, its data, the models compared, and where it is weak."""
     candidate = report["models"]["candidate"]
     metric, slices_by = report["metric"], report["metric_of_slices"]
-    models = [(name, _interval(of["intervals"][metric["name"]], 4), f"{of[slices_by]:.4f}") for name, of in report["models"].items()]
+    models = [
+        (name, _interval(of["intervals"][metric["name"]], 4), f"{of[slices_by]:.4f}")
+        for name, of in report["models"].items()
+    ]
     labels = [
-        (name, f"{of['precision']:.3f}", f"{of['recall']:.3f}", _interval(candidate["intervals"]["parts"][name], 3), str(of["support"]))
+        (
+            name,
+            f"{of['precision']:.3f}",
+            f"{of['recall']:.3f}",
+            _interval(candidate["intervals"]["parts"][name], 3),
+            str(of["support"]),
+        )
         for name, of in candidate.get("labels", {}).items()
     ]
-    parts = [(part, str(rows), ", ".join(f"{label} {n}" for label, n in sorted(facts.labels[part].items()))) for part, rows in facts.parts.items()]
+    parts = [
+        (
+            part,
+            str(rows),
+            ", ".join(f"{label} {n}" for label, n in sorted(facts.labels[part].items())),
+        )
+        for part, rows in facts.parts.items()
+    ]
     confidence = f"{candidate['intervals']['confidence']:.0%}"
     return f"""{summary(decision, model)}
 ## Intended use
@@ -87,10 +112,19 @@ def _weak(report: dict[str, Any]) -> str:
     by, calibration = report["metric_of_slices"], report["calibration"]
     of_all = report["models"]["candidate"][by]
     below = [
-        f"{of['column']} {of['slice']}: {by} {_interval(of['of_rows'], 3)} on {of['rows']} rows, {of_all:.3f} on all" for of in report["slices"] if of["weak"]
+        f"{of['column']} {of['slice']}: {by} {_interval(of['of_rows'], 3)} on {of['rows']} rows, {of_all:.3f} on all"
+        for of in report["slices"]
+        if of["weak"]
     ]
-    altered = [f"{robustness.name(of['transform'])}: {report['metric']['title']} drops by {_interval(of['drop'], 3)}" for of in report["robustness"]]
-    lines = [*(below or [f"No slice of the test rows is surely worse than all of them by {by}"]), *altered, *_confidence(calibration)]
+    altered = [
+        f"{robustness.name(of['transform'])}: {report['metric']['title']} drops by {_interval(of['drop'], 3)}"
+        for of in report["robustness"]
+    ]
+    lines = [
+        *(below or [f"No slice of the test rows is surely worse than all of them by {by}"]),
+        *altered,
+        *_confidence(calibration),
+    ]
     return "".join(f"- {_safe(line)}.\n" for line in lines)
 
 
@@ -100,7 +134,9 @@ def _confidence(calibration: dict[str, Any] | None) -> list[str]:
         return []
     plain, scaled = calibration["as_it_is"], calibration["scaled"]
     mended = f"divided by the temperature {scaled['temperature']:.3g}, by {scaled['error']:.3f}"
-    return [f"Its confidence is off by {plain['error']:.3f} on average; {mended if scaled['error'] < plain['error'] else 'no temperature mends that'}"]
+    return [
+        f"Its confidence is off by {plain['error']:.3f} on average; {mended if scaled['error'] < plain['error'] else 'no temperature mends that'}"
+    ]
 
 
 def _price(cost: Cost | None) -> str:
@@ -134,7 +170,16 @@ def _drift(drift: dict[str, Any] | None) -> str:
     """Return how far the data is from that of the version judged against."""
     if drift is None:
         return "There is no earlier version whose data this data could be compared with."
-    rows = [(of["measure"], f"{of['distance']:.3g}", f"{of['limit']:.3g}", "far" if of["far"] else "near", of["seen"]) for of in drift["measures"]]
+    rows = [
+        (
+            of["measure"],
+            f"{of['distance']:.3g}",
+            f"{of['limit']:.3g}",
+            "far" if of["far"] else "near",
+            of["seen"],
+        )
+        for of in drift["measures"]
+    ]
     return f"Its data beside that of {_safe(drift['against'])}:\n\n{_table(('measure', 'distance', 'limit', '', 'seen'), rows)}"
 
 

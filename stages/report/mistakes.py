@@ -13,22 +13,33 @@ SHOWN, MAPPED = 24, 6  # mistakes, and those of which a map says where the model
 DOUBT = [field.name for field in fields(Doubt)][1:]
 
 
-def collect(scorer: Scorer, test: pd.DataFrame, predictions: pd.DataFrame, severity: "pd.Series[float]") -> list[Mistake]:
+def collect(
+    scorer: Scorer, test: pd.DataFrame, predictions: pd.DataFrame, severity: "pd.Series[float]"
+) -> list[Mistake]:
     """Return the model's worst mistakes among the test rows (predictions, severity: same index)."""
     wrong = page.worst(predictions, severity, SHOWN)
     samples, saliency = test.loc[wrong.index], scorer.of_x.saliency
     maps: list[bytes | None] = [None] * len(wrong)
     if saliency and len(wrong):
-        maps[:MAPPED] = saliency.explain(scorer, samples.head(MAPPED), wrong["candidate"].head(MAPPED))
+        maps[:MAPPED] = saliency.explain(
+            scorer, samples.head(MAPPED), wrong["candidate"].head(MAPPED)
+        )
     columns = (wrong["y"], wrong["candidate"], wrong["confidence"], samples["origin"])
-    return [Mistake(*of) for of in zip(_shown(scorer, samples), *(column.tolist() for column in columns), maps, strict=True)]
+    return [
+        Mistake(*of)
+        for of in zip(
+            _shown(scorer, samples), *(column.tolist() for column in columns), maps, strict=True
+        )
+    ]
 
 
 def doubts(scorer: Scorer, issues: list[dict[str, Any]]) -> list[Doubt]:
     """Return the first of the rows whose label may be wrong (as split lists them)."""
     first = issues[:SHOWN]
     shown = _shown(scorer, pd.DataFrame(first, columns=["x"])) if first else []
-    return [Doubt(x, **{name: of[name] for name in DOUBT}) for x, of in zip(shown, first, strict=True)]
+    return [
+        Doubt(x, **{name: of[name] for name in DOUBT}) for x, of in zip(shown, first, strict=True)
+    ]
 
 
 def _shown(scorer: Scorer, samples: pd.DataFrame) -> list[Any]:

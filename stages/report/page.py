@@ -16,7 +16,10 @@ import pandas as pd
 from stages.contract.escape import one_line
 
 TEMPLATE = Path(__file__).with_name("page.html")
-KINDS = {b"\x89PNG\r\n\x1a\n": "png", b"\xff\xd8\xff": "jpeg"}  # how a file begins: what the page shows as a picture
+KINDS = {
+    b"\x89PNG\r\n\x1a\n": "png",
+    b"\xff\xd8\xff": "jpeg",
+}  # how a file begins: what the page shows as a picture
 TEXT = 600  # characters of a text that is shown
 SLICES = 24  # that are shown
 
@@ -94,7 +97,13 @@ def write(path: Path, findings: Findings) -> None:
     """Write the page; equal findings give equal bytes. Raises ValueError for a picture that is neither PNG nor JPEG."""
     import jinja2
 
-    page: Any = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, finalize=_plain, trim_blocks=True, lstrip_blocks=True)
+    page: Any = jinja2.Environment(
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        finalize=_plain,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     page.filters |= {
         "extract": lambda text: one_line(text, TEXT),
         "picture": _address,
@@ -113,7 +122,8 @@ def write(path: Path, findings: Findings) -> None:
         candidate=findings.headlines[candidate],
         baselines={name: findings.headlines[name] for name in baselines},
         intervals=intervals,
-        start=min(floor(10 * min((of["low"] for of in intervals["parts"].values()), default=0)), 9) / 10,  # of the scale of a part's score
+        start=min(floor(10 * min((of["low"] for of in intervals["parts"].values()), default=0)), 9)
+        / 10,  # of the scale of a part's score
         labels=sorted(model.get("labels", {}).items(), key=lambda item: (item[1]["f1"], item[0])),
         alone=findings.cost.get(candidate),
         enough=enough(findings.found["beside"], findings.cost),
@@ -127,7 +137,9 @@ def write(path: Path, findings: Findings) -> None:
     path.write_text(written, encoding="utf-8", newline="\n")
 
 
-def enough(beside: Mapping[str, Mapping[str, Any]], cost: Mapping[str, Mapping[str, float]]) -> str | None:
+def enough(
+    beside: Mapping[str, Mapping[str, Any]], cost: Mapping[str, Mapping[str, float]]
+) -> str | None:
     """Return the smallest baseline that learned something and that the candidate is not shown to beat, if there is one."""
     equal = [name for name, of in beside.items() if not of["lower"] > 0 and cost[name]["megabytes"]]
     return min(equal, key=lambda name: cost[name]["megabytes"], default=None)
@@ -135,20 +147,34 @@ def enough(beside: Mapping[str, Mapping[str, Any]], cost: Mapping[str, Mapping[s
 
 def worst(predictions: pd.DataFrame, severity: "pd.Series[float]", number: int) -> pd.DataFrame:
     """Return the rows (y, candidate, confidence) that are wrong, the worst first, at most `number` of them."""
-    return predictions.loc[severity[severity > 0].sort_values(ascending=False, kind="stable").head(number).index]
+    return predictions.loc[
+        severity[severity > 0].sort_values(ascending=False, kind="stable").head(number).index
+    ]
 
 
 def taken_for(pairs: pd.DataFrame) -> dict[str, tuple[str, int]]:
     """Return for each true label of pairs (actual, predicted) the wrong one that it got most often, and how often; ties go to the first by name."""
     wrong = pairs[pairs["actual"] != pairs["predicted"]]
-    counts = wrong.value_counts(["actual", "predicted"]).rename("rows").reset_index().sort_values(["rows", "predicted"], ascending=[False, True])
+    counts = (
+        wrong.value_counts(["actual", "predicted"])
+        .rename("rows")
+        .reset_index()
+        .sort_values(["rows", "predicted"], ascending=[False, True])
+    )
     most = counts.drop_duplicates("actual").sort_values("actual")
-    return {label: (other, int(rows)) for label, other, rows in most[["actual", "predicted", "rows"]].itertuples(index=False)}
+    return {
+        label: (other, int(rows))
+        for label, other, rows in most[["actual", "predicted", "rows"]].itertuples(index=False)
+    }
 
 
 def _plain(value: object) -> object:
     """Return text whose control and bidi characters are escaped: what the template prints, whatever it is."""
-    return value if not isinstance(value, str) or value.isprintable() else one_line(value, len(value) * 10)
+    return (
+        value
+        if not isinstance(value, str) or value.isprintable()
+        else one_line(value, len(value) * 10)
+    )
 
 
 def _address(picture: bytes) -> str:
@@ -162,11 +188,15 @@ def _call(transform: Mapping[str, Any]) -> str:
     """Return how a transform is made, as one writes a call."""
     settings = dict(transform)
     name = settings.pop("transform", None) or settings["name"].replace("_", " ")
-    settings = settings.pop("arguments", None) or {key: value for key, value in settings.items() if key != "name"}
+    settings = settings.pop("arguments", None) or {
+        key: value for key, value in settings.items() if key != "name"
+    }
     return f"{name} ({', '.join(f'{key} {value}' for key, value in settings.items() if (key, value) != ('p', 1.0))})"
 
 
 def _place(interval: Mapping[str, float], start: float) -> dict[str, str]:
     """Return where an interval lies on a scale from start to 1, in percent of its length."""
-    low, high, value = (100 * (interval[at] - start) / (1 - start) for at in ("low", "high", "value"))
+    low, high, value = (
+        100 * (interval[at] - start) / (1 - start) for at in ("low", "high", "value")
+    )
     return {"low": f"{low:.2f}", "width": f"{high - low:.2f}", "value": f"{value:.2f}"}

@@ -14,7 +14,11 @@ COLOURS = {"train": "#8a94a6", "validation": "#2457a6", "interval": "#b9cdec"}
 def confusion(pairs: pd.DataFrame, labels: list[str], path: Path) -> None:
     """Draw the confusion matrix of pairs (actual, predicted) as PNG: rows are true labels, shades are shares of the row, numbers are counts."""
     labels = [*labels, *sorted({*pairs["actual"], *pairs["predicted"]} - set(labels))]
-    counts = pd.crosstab(pd.Categorical(pairs["actual"], labels), pd.Categorical(pairs["predicted"], labels), dropna=False).to_numpy()
+    counts = pd.crosstab(
+        pd.Categorical(pairs["actual"], labels),
+        pd.Categorical(pairs["predicted"], labels),
+        dropna=False,
+    ).to_numpy()
     shares = counts / counts.sum(axis=1, keepdims=True).clip(min=1)
     size = min(4 + 0.45 * len(labels), 30)
     figure, axes = _figure(1, (size, size))
@@ -29,7 +33,14 @@ def confusion(pairs: pd.DataFrame, labels: list[str], path: Path) -> None:
     if len(labels) <= 30:  # beyond that the numbers cannot be read
         for i in ticks:
             for j in ticks:
-                axes.text(j, i, str(counts[i, j]), ha="center", va="center", color="white" if shares[i, j] > 0.5 else "black")
+                axes.text(
+                    j,
+                    i,
+                    str(counts[i, j]),
+                    ha="center",
+                    va="center",
+                    color="white" if shares[i, j] > 0.5 else "black",
+                )
     path.write_bytes(_png(figure))
 
 
@@ -38,7 +49,9 @@ def scatter(y: "pd.Series[float]", predicted: "pd.Series[float]", path: Path) ->
     figure, axes = _figure(1, (5.5, 5.5))
     ends = [min(y.min(), predicted.min()), max(y.max(), predicted.max())]
     axes.plot(ends, ends, color=COLOURS["train"], linewidth=1, linestyle="--")
-    axes.plot(y, predicted, "o", color=COLOURS["validation"], markersize=4, alpha=0.35, markeredgewidth=0)
+    axes.plot(
+        y, predicted, "o", color=COLOURS["validation"], markersize=4, alpha=0.35, markeredgewidth=0
+    )
     axes.set_xlabel("true")
     axes.set_ylabel("predicted")
     axes.set_title(f"{len(y)} test rows", fontsize="medium")
@@ -52,14 +65,43 @@ def learning_curves(history: list[dict[str, float]], metric: str, title: str, ke
     best = next(entry for entry in epochs if entry["epoch"] == kept)
     figure, (losses, scores) = _figure(2, (9, 3.4))
     dots: dict[str, Any] = {"marker": "o", "markersize": 4}
-    losses.plot([e["epoch"] for e in train], [e["loss"] for e in train], color=COLOURS["train"], label="train", **(dots if len(train) < 8 else {}))
-    losses.plot([e["epoch"] for e in epochs], [e["eval_loss"] for e in epochs], color=COLOURS["validation"], label="validation", **dots)
+    losses.plot(
+        [e["epoch"] for e in train],
+        [e["loss"] for e in train],
+        color=COLOURS["train"],
+        label="train",
+        **(dots if len(train) < 8 else {}),
+    )
+    losses.plot(
+        [e["epoch"] for e in epochs],
+        [e["eval_loss"] for e in epochs],
+        color=COLOURS["validation"],
+        label="validation",
+        **dots,
+    )
     losses.set_title("loss", fontsize="medium")
     losses.set_ylim(bottom=0)
     losses.legend(frameon=False)
-    scores.plot([e["epoch"] for e in epochs], [e[f"eval_{metric}"] for e in epochs], color=COLOURS["validation"], **dots)
-    scores.plot(best["epoch"], best[f"eval_{metric}"], "o", markersize=11, markerfacecolor="none", markeredgecolor="#b3261e", markeredgewidth=1.6)
-    scores.set_title(f"validation {title}: {best[f'eval_{metric}']:.4f} in epoch {kept:g}, which is kept", fontsize="medium", parse_math=False)
+    scores.plot(
+        [e["epoch"] for e in epochs],
+        [e[f"eval_{metric}"] for e in epochs],
+        color=COLOURS["validation"],
+        **dots,
+    )
+    scores.plot(
+        best["epoch"],
+        best[f"eval_{metric}"],
+        "o",
+        markersize=11,
+        markerfacecolor="none",
+        markeredgecolor="#b3261e",
+        markeredgewidth=1.6,
+    )
+    scores.set_title(
+        f"validation {title}: {best[f'eval_{metric}']:.4f} in epoch {kept:g}, which is kept",
+        fontsize="medium",
+        parse_math=False,
+    )
     for axes in (losses, scores):
         axes.set_xlabel("epoch")
         axes.set_xlim(left=0)
@@ -75,9 +117,24 @@ def reliability(calibration: dict[str, dict[str, Any]]) -> bytes:
         lowest = min(value for row in of["bins"] for value in (row["confidence"], row["low"]))
         axes.plot([0, 1], [0, 1], color=COLOURS["train"], linewidth=1, linestyle="--")
         for row in of["bins"]:
-            axes.plot([row["confidence"]] * 2, [row["low"], row["high"]], color=COLOURS["interval"], linewidth=3)
-        axes.plot([row["confidence"] for row in of["bins"]], [row["right"] for row in of["bins"]], "o", color=COLOURS["validation"], markersize=5)
-        axes.set_title(f"{name.replace('_', ' ')}: temperature {of['temperature']:.3g}, error {of['error']:.4f}", fontsize="medium", parse_math=False)
+            axes.plot(
+                [row["confidence"]] * 2,
+                [row["low"], row["high"]],
+                color=COLOURS["interval"],
+                linewidth=3,
+            )
+        axes.plot(
+            [row["confidence"] for row in of["bins"]],
+            [row["right"] for row in of["bins"]],
+            "o",
+            color=COLOURS["validation"],
+            markersize=5,
+        )
+        axes.set_title(
+            f"{name.replace('_', ' ')}: temperature {of['temperature']:.3g}, error {of['error']:.4f}",
+            fontsize="medium",
+            parse_math=False,
+        )
         axes.set_xlabel("confidence")
         axes.set_ylabel("share of rows that are right")
         axes.set_xlim(max(lowest - 0.03, 0), 1.01)

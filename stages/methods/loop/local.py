@@ -15,16 +15,28 @@ from stages.params.finetune import Finetune
 
 MERIT = "eval_merit"  # the one number by which Trainer compares epochs
 PATIENCE = 25  # seconds from a signal to a checkpoint; who sends one often kills after 30
-CLOCK = ("runtime", "per_second", "total_flos")  # differs from run to run, and has no place in a history
+CLOCK = (
+    "runtime",
+    "per_second",
+    "total_flos",
+)  # differs from run to run, and has no place in a history
 
 
-def fit(model: Any, learning: Learning, finetune: Finetune, compute: Compute, work: Path) -> list[dict[str, float]]:
+def fit(
+    model: Any, learning: Learning, finetune: Finetune, compute: Compute, work: Path
+) -> list[dict[str, float]]:
     """Train in place with batches of like length; leave the weights of the epoch that is kept; return the history.
 
     Best is the greatest merit, the earliest on a tie. `work` holds checkpoints, and a training that was stopped or killed goes
     on from the last of them. Raises Stopped when a signal came, a checkpoint later, and ModelError where the first epoch was in vain.
     """
-    from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+    from transformers import (
+        EarlyStoppingCallback,
+        PrinterCallback,
+        Trainer,
+        TrainerCallback,
+        TrainingArguments,
+    )
 
     begun = [learning.begun] if learning.begun else []
     if not len(learning.train):
@@ -40,7 +52,9 @@ def fit(model: Any, learning: Learning, finetune: Finetune, compute: Compute, wo
         num_train_epochs=finetune.epochs,
         per_device_train_batch_size=finetune.batch_size,
         per_device_eval_batch_size=compute.batch_size,
-        train_sampling_strategy="group_by_length" if len(set(learning.train.lengths)) > 1 else "random",
+        train_sampling_strategy="group_by_length"
+        if len(set(learning.train.lengths)) > 1
+        else "random",
         use_cpu=device.find() == "cpu",  # bfloat16 on a CPU must be asked for in so many words
         bf16=device.dtype(compute) == "bfloat16",
         learning_rate=finetune.learning_rate,
@@ -68,7 +82,9 @@ def fit(model: Any, learning: Learning, finetune: Finetune, compute: Compute, wo
         """Alters rows anew for each epoch, and says what validation thinks of it and how long the rest takes."""
 
         def on_train_begin(self, *given: Any, **_: Any) -> None:
-            self.shown = progress.Progress("train", given[1].max_steps - given[1].global_step, "steps")
+            self.shown = progress.Progress(
+                "train", given[1].max_steps - given[1].global_step, "steps"
+            )
 
         def on_epoch_begin(self, *given: Any, **_: Any) -> None:
             learning.train.set_epoch(int(given[1].epoch or 0))
@@ -79,10 +95,16 @@ def fit(model: Any, learning: Learning, finetune: Finetune, compute: Compute, wo
 
         def on_log(self, *_: Any, logs: dict[str, float], **__: Any) -> None:
             if not isfinite(logs.get("loss", 0.0)):
-                raise ModelError("finetune: the loss is not finite; lower learning_rate, or look for a bad row")
+                raise ModelError(
+                    "finetune: the loss is not finite; lower learning_rate, or look for a bad row"
+                )
 
         def on_evaluate(self, *_: Any, metrics: dict[str, float], **__: Any) -> None:
-            shown = (f"{k.removeprefix('eval_')} {v:.4f}" for k, v in metrics.items() if k.startswith("eval_") and not k.endswith(CLOCK))
+            shown = (
+                f"{k.removeprefix('eval_')} {v:.4f}"
+                for k, v in metrics.items()
+                if k.startswith("eval_") and not k.endswith(CLOCK)
+            )
             print(f"epoch {metrics['epoch']:g} of {finetune.epochs}: validation {', '.join(shown)}")
             metrics[MERIT] = merit(metrics, finetune.best_metric, learning.less)
 
@@ -100,13 +122,25 @@ def fit(model: Any, learning: Learning, finetune: Finetune, compute: Compute, wo
         optimizers=(optimizer(model, finetune, learning.head), None),
         compute_loss_func=learning.loss,
         compute_metrics=measure,
-        callbacks=[Epochs(), *([EarlyStoppingCallback(finetune.early_stopping_patience)] if finetune.early_stopping_patience else [])],
+        callbacks=[
+            Epochs(),
+            *(
+                [EarlyStoppingCallback(finetune.early_stopping_patience)]
+                if finetune.early_stopping_patience
+                else []
+            ),
+        ],
     )
     trainer.remove_callback(PrinterCallback)  # a line an epoch is enough
-    with stopping.deferred(PATIENCE, "the same command goes on from the last checkpoint, if one is kept") as wish:
+    with stopping.deferred(
+        PATIENCE, "the same command goes on from the last checkpoint, if one is kept"
+    ) as wish:
         resuming.keep(trainer, checkpoint, wish)
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    history = begun + [{k: v for k, v in entry.items() if not k.endswith((*CLOCK, MERIT))} for entry in trainer.state.log_history]
+    history = begun + [
+        {k: v for k, v in entry.items() if not k.endswith((*CLOCK, MERIT))}
+        for entry in trainer.state.log_history
+    ]
     if begun and kept(history, finetune.best_metric, learning.metric, learning.less) is history[0]:
         model.load_state_dict(at_first)
     return history
@@ -122,6 +156,13 @@ def optimizer(model: Any, finetune: Finetune, head: frozenset[str]) -> Any:
     groups: dict[tuple[float, float], list[Any]] = {}
     for name, of in model.named_parameters():
         if of.requires_grad:
-            rate = finetune.head_learning_rate if any(f".{module}." in f".{name}" for module in head) else finetune.learning_rate
+            rate = (
+                finetune.head_learning_rate
+                if any(f".{module}." in f".{name}" for module in head)
+                else finetune.learning_rate
+            )
             groups.setdefault((rate, finetune.weight_decay if of.ndim > 1 else 0.0), []).append(of)
-    return torch.optim.AdamW([{"params": of, "lr": rate, "weight_decay": decay} for (rate, decay), of in groups.items()], fused=True)
+    return torch.optim.AdamW(
+        [{"params": of, "lr": rate, "weight_decay": decay} for (rate, decay), of in groups.items()],
+        fused=True,
+    )

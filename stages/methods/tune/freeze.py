@@ -8,7 +8,9 @@ from stages.methods import prefix
 from stages.params.finetune import Freeze
 
 
-def prepare(model: Any, new: frozenset[str], learning: Learning, settings: Freeze) -> tuple[Any, Learning]:
+def prepare(
+    model: Any, new: frozenset[str], learning: Learning, settings: Freeze
+) -> tuple[Any, Learning]:
     """Freeze all but the top layers, what stands above them, and what is new; what is frozen is in evaluation mode.
 
     The layers are the longest list of modules in the base model (of a ResNet: its stages); a module that is registered
@@ -16,7 +18,9 @@ def prepare(model: Any, new: frozenset[str], learning: Learning, settings: Freez
     """
     name_of_stack, layers = stack(model)
     if settings.layers > len(layers):
-        raise ModelError(f"finetune.tune.layers: {settings.layers} top layers are to learn, and the base model has {len(layers)}")
+        raise ModelError(
+            f"finetune.tune.layers: {settings.layers} top layers are to learn, and the base model has {len(layers)}"
+        )
     lowest = f"{name_of_stack}.{len(layers) - settings.layers}."
     above = False
     for name, parameter in model.named_parameters():
@@ -30,7 +34,11 @@ def stack(model: Any) -> tuple[str, Any]:
     """Return the name of the longest list of modules of a model, and the list."""
     import torch
 
-    lists = {name: module for name, module in model.named_modules() if isinstance(module, torch.nn.ModuleList)}
+    lists = {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.ModuleList)
+    }
     return max(lists.items(), key=lambda item: len(item[1]), default=("", []))
 
 

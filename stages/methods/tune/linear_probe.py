@@ -7,7 +7,9 @@ from stages.contract.plugins import Learning, Rows
 from stages.params.finetune import LinearProbe
 
 
-def prepare(model: Any, _new: frozenset[str], learning: Learning, _: LinearProbe) -> tuple[Any, Learning]:
+def prepare(
+    model: Any, _new: frozenset[str], learning: Learning, _: LinearProbe
+) -> tuple[Any, Learning]:
     """Freeze everything, and leave no train rows to learn from."""
     model.requires_grad_(False)
     return model, replace(learning, train=Rows([], [], []))

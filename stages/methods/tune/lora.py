@@ -9,21 +9,41 @@ from stages.methods import batchnorm
 from stages.params.finetune import Lora
 
 
-def prepare(model: Any, new: frozenset[str], learning: Learning, settings: Lora) -> tuple[Any, Learning]:
+def prepare(
+    model: Any, new: frozenset[str], learning: Learning, settings: Lora
+) -> tuple[Any, Learning]:
     """Return a peft model around the base model: updates of the targets learn, and the modules that hold what is new."""
     import peft
 
     targets = settings.targets if isinstance(settings.targets, str) else list(settings.targets)
     names = [name for name, _ in model.named_modules()]
-    unknown = [target for target in targets if not any(f".{name}".endswith(f".{target}") for name in names)] if isinstance(targets, list) else []
+    unknown = (
+        [
+            target
+            for target in targets
+            if not any(f".{name}".endswith(f".{target}") for name in names)
+        ]
+        if isinstance(targets, list)
+        else []
+    )
     if unknown:  # peft is content where one of them fits
-        raise ModelError(f"finetune.tune.targets: the base model has no layer {', '.join(map(extract, unknown))}; name linear layers, or say all-linear")
+        raise ModelError(
+            f"finetune.tune.targets: the base model has no layer {', '.join(map(extract, unknown))}; name linear layers, or say all-linear"
+        )
     whole = sorted({name.rpartition(".")[0] for name in new})
-    config = peft.LoraConfig(r=settings.rank, lora_alpha=settings.alpha, lora_dropout=settings.dropout, target_modules=targets, modules_to_save=whole)  # pyright: ignore[reportArgumentType]
+    config = peft.LoraConfig(
+        r=settings.rank,
+        lora_alpha=settings.alpha,
+        lora_dropout=settings.dropout,
+        target_modules=targets,
+        modules_to_save=whole,
+    )  # pyright: ignore[reportArgumentType]
     try:
         learner = peft.get_peft_model(model, config)
     except ValueError as error:
-        raise ModelError(f"finetune.tune.targets: {one_line(error, 300)}; name linear layers of the base model, or all-linear") from error
+        raise ModelError(
+            f"finetune.tune.targets: {one_line(error, 300)}; name linear layers of the base model, or all-linear"
+        ) from error
     batchnorm.hold_frozen(learner)
     return learner, learning
 

@@ -21,8 +21,16 @@ from stages.params.augment import Augment, Transform
 from stages.params.image import Albumentations, ImageModality
 
 COPIES = f"copies{pictures.PACK}"
-FOREIGN = {"read_fn", "reference_images", "metadata_key", "font_path", "image"}  # arguments of transforms that read files, run code or need more than a picture
-PROBE = np.random.default_rng(0).integers(0, 256, (320, 352, 3), dtype=np.uint8)  # on which a transform is tried
+FOREIGN = {
+    "read_fn",
+    "reference_images",
+    "metadata_key",
+    "font_path",
+    "image",
+}  # arguments of transforms that read files, run code or need more than a picture
+PROBE = np.random.default_rng(0).integers(
+    0, 256, (320, 352, 3), dtype=np.uint8
+)  # on which a transform is tried
 
 
 def faults(transforms: tuple[Transform, ...]) -> list[str]:
@@ -43,14 +51,27 @@ def _named(transform: Transform) -> partial[Any]:
     if not isinstance(transform, Albumentations):
         raise AssertionError("params/task.py lets no text's transform in")
     made = getattr(albumentations, transform.transform, None)
-    if not (inspect.isclass(made) and issubclass(made, (albumentations.ImageOnlyTransform, albumentations.DualTransform))):
-        raise ValueError(f"albumentations {albumentations.__version__} has no transform {transform.transform}")
+    if not (
+        inspect.isclass(made)
+        and issubclass(made, (albumentations.ImageOnlyTransform, albumentations.DualTransform))
+    ):
+        raise ValueError(
+            f"albumentations {albumentations.__version__} has no transform {transform.transform}"
+        )
     takes = inspect.signature(made.__init__).parameters
     if FOREIGN & set(takes) or inspect.isabstract(made):
         raise ValueError(f"{transform.transform} needs more than the picture itself")
     if unknown := set(transform.arguments) - set(takes):
-        raise ValueError(f"{transform.transform} has no argument {', '.join(sorted(unknown))}; it takes {', '.join(list(takes)[1:])}")
-    return partial(made, **{name: tuple(value) if isinstance(value, list) else value for name, value in transform.arguments.items()})
+        raise ValueError(
+            f"{transform.transform} has no argument {', '.join(sorted(unknown))}; it takes {', '.join(list(takes)[1:])}"
+        )
+    return partial(
+        made,
+        **{
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in transform.arguments.items()
+        },
+    )
 
 
 def _tried(transform: Transform) -> None:
@@ -68,9 +89,13 @@ def _tried(transform: Transform) -> None:
     try:
         result = albumentations.Compose([altering], seed=0)(image=PROBE)["image"]
     except Exception as error:  # of whatever type a transform raises on a picture of usual size
-        raise ValueError(f"{name}: on a picture of {PROBE.shape[1]} x {PROBE.shape[0]} pixels: {one_line(error, 200)}") from None
+        raise ValueError(
+            f"{name}: on a picture of {PROBE.shape[1]} x {PROBE.shape[0]} pixels: {one_line(error, 200)}"
+        ) from None
     if result.dtype != np.uint8 or result.ndim != 3 or result.shape[2] != 3:
-        raise ValueError(f"{name} makes no picture of 8 bits ({result.dtype}, {result.shape}); a model's numbers are made by its own processor")
+        raise ValueError(
+            f"{name} makes no picture of 8 bits ({result.dtype}, {result.shape}); a model's numbers are made by its own processor"
+        )
 
 
 class Policy(threading.local):
@@ -81,7 +106,9 @@ class Policy(threading.local):
 
         self.augment = augment
         # Untried: filters of warnings are the whole process's, and threads that set them side by side leave them set.
-        self.compose = albumentations.Compose([_named(transform)() for transform in augment.transforms])
+        self.compose = albumentations.Compose(
+            [_named(transform)() for transform in augment.transforms]
+        )
 
     def __reduce__(self) -> tuple[type, tuple[Augment]]:
         return Policy, (self.augment,)
@@ -93,17 +120,34 @@ class Policy(threading.local):
         return self.compose(image=rgb)["image"]
 
 
-def alter(samples: pd.DataFrame, augment: Augment, settings: ImageModality, files: Path, below: str) -> pd.DataFrame:
+def alter(
+    samples: pd.DataFrame, augment: Augment, settings: ImageModality, files: Path, below: str
+) -> pd.DataFrame:
     """Write altered copies of samples as PNG, all into one archive; a draw depends on (seed, id, number) and on nothing else.
 
     A copy that came out equal to its original, or of a size that no original may have, is left out.
     """
-    chosen = samples[[draws.uniform("chosen", augment.seed, i) < augment.share for i in samples["id"]]]
+    chosen = samples[
+        [draws.uniform("chosen", augment.seed, i) < augment.share for i in samples["id"]]
+    ]
     if not augment.transforms or chosen.empty or not augment.copies:
         return samples.iloc[:0]
-    copies = pd.concat([chosen.assign(id=chosen["id"] + f"+{number}", source_id=chosen["id"]) for number in range(1, augment.copies + 1)], ignore_index=True)
-    work = partial(_copy, policy=Policy(augment), seed=augment.seed, limits=reading.limits(settings))
-    altered = progress.follow(pictures.each(list(zip(copies["id"], copies["x"], copies["content"], strict=True)), work), "alter", len(copies), "pictures")
+    copies = pd.concat(
+        [
+            chosen.assign(id=chosen["id"] + f"+{number}", source_id=chosen["id"])
+            for number in range(1, augment.copies + 1)
+        ],
+        ignore_index=True,
+    )
+    work = partial(
+        _copy, policy=Policy(augment), seed=augment.seed, limits=reading.limits(settings)
+    )
+    altered = progress.follow(
+        pictures.each(list(zip(copies["id"], copies["x"], copies["content"], strict=True)), work),
+        "alter",
+        len(copies),
+        "pictures",
+    )
     digests = dict[str, str]()
 
     def named() -> Iterator[tuple[str, bytes]]:
@@ -118,12 +162,19 @@ def alter(samples: pd.DataFrame, augment: Augment, settings: ImageModality, file
     return pd.concat([samples.iloc[:0], copies[copies["content"].notna()]], ignore_index=True)
 
 
-def _copy(sample: tuple[str, str, str], policy: Policy, seed: int, limits: Limits) -> tuple[str, bytes]:
+def _copy(
+    sample: tuple[str, str, str], policy: Policy, seed: int, limits: Limits
+) -> tuple[str, bytes]:
     """Return the copy `id` of the picture x: the hash of its content, and a PNG; raises PictureError where no copy is worth it."""
     name, x, content = sample
     altered = policy(reading.verified(x, content), draws.integer("altered", seed, name))
     (height, width), digest = altered.shape[:2], draws.digest_one(reading.digest(altered))
-    if digest == content or not limits.least_side <= min(width, height) <= max(width, height) <= limits.most_side:
-        raise PictureError("no_copy", "equal to its original, or of a size that no picture may have")
+    if (
+        digest == content
+        or not limits.least_side <= min(width, height) <= max(width, height) <= limits.most_side
+    ):
+        raise PictureError(
+            "no_copy", "equal to its original, or of a size that no picture may have"
+        )
     pictures.write(altered, png := BytesIO())
     return digest, png.getvalue()

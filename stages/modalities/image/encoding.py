@@ -25,9 +25,38 @@ from stages.params.augment import Augment, Transform
 from stages.params.image import ImageModality
 
 KEPT_BYTES = 2**30  # of resized train pictures
-SIDES = (224, 256, 384, 192, 160, 128, 96, 64, 32, 240, 260, 288, 299, 320, 331, 336, 378, 380, 392, 448, 512, 518, 600)  # that published models read
+SIDES = (
+    224,
+    256,
+    384,
+    192,
+    160,
+    128,
+    96,
+    64,
+    32,
+    240,
+    260,
+    288,
+    299,
+    320,
+    331,
+    336,
+    378,
+    380,
+    392,
+    448,
+    512,
+    518,
+    600,
+)  # that published models read
 CLOSE = 0.05  # of normalised values: a level of 255 is .004 to .02
-VIEWS: dict[str, tuple[int, ...]] = {"as_is": (), "mirrored": (-1,), "upside_down": (-2,), "half_turn": (-2, -1)}
+VIEWS: dict[str, tuple[int, ...]] = {
+    "as_is": (),
+    "mirrored": (-1,),
+    "upside_down": (-2,),
+    "half_turn": (-2, -1),
+}
 
 
 def processor(folder: Path) -> Any:
@@ -37,7 +66,9 @@ def processor(folder: Path) -> Any:
 
     logging.set_verbosity_error()  # without torchvision it says that it takes Pillow
     try:
-        return AutoImageProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        return AutoImageProcessor.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
     except Exception as error:  # files of anybody's: errors of any type are raised on them
         raise ModelError(
             f"{folder}: its image processor cannot be loaded ({one_line(error, 300)}); bring the base model's own preprocessor_config.json"
@@ -47,9 +78,18 @@ def processor(folder: Path) -> Any:
 class _Inputs:
     """Rows of pixel_values (crop, crop, 3), uint8, read when they are asked for; collate makes the model's inputs of them."""
 
-    def __init__(self, samples: pd.DataFrame, processor: Any, settings: ImageModality, augment: Augment | None, room: int = 0) -> None:
+    def __init__(
+        self,
+        samples: pd.DataFrame,
+        processor: Any,
+        settings: ImageModality,
+        augment: Augment | None,
+        room: int = 0,
+    ) -> None:
         self.x, self.settings, self.filter = samples["x"].tolist(), settings, _filter(processor)
-        self.content = samples["content"].tolist() if "content" in samples else [None] * len(samples)
+        self.content = (
+            samples["content"].tolist() if "content" in samples else [None] * len(samples)
+        )
         self.ids = samples["id"].tolist() if augment else []
         self.augment, self.policy, self.epoch = augment, Policy(augment) if augment else None, 0
         self.anew = augment is not None
@@ -61,7 +101,9 @@ class _Inputs:
     def __getitem__(self, i: int) -> dict[str, Any]:
         rgb = self._resized(i)
         if self.augment and self.policy:
-            rgb = self.policy(rgb, draws.integer("anew", self.augment.seed, f"{self.ids[i]}:{self.epoch}"))
+            rgb = self.policy(
+                rgb, draws.integer("anew", self.augment.seed, f"{self.ids[i]}:{self.epoch}")
+            )
         return {"pixel_values": _as_tensor(_cropped(rgb, self.settings.crop, self.filter))}
 
     def __getitems__(self, places: Sequence[int]) -> list[dict[str, Any]]:
@@ -99,7 +141,11 @@ def _resized(rgb: Rgb, settings: ImageModality, filter: int = pictures.BILINEAR)
 
 def _with_side(rgb: Rgb, side: int, filter: int) -> Rgb:
     height, width = rgb.shape[:2]
-    size = (side, int(side * height / width)) if width <= height else (int(side * width / height), side)
+    size = (
+        (side, int(side * height / width))
+        if width <= height
+        else (int(side * width / height), side)
+    )
     return rgb if size == (width, height) else pictures.resize(rgb, size, filter)
 
 
@@ -123,28 +169,53 @@ def encode(samples: pd.DataFrame, processor: Any, settings: ImageModality) -> En
     return _Inputs(samples, processor, settings, None)
 
 
-def encode_anew(samples: pd.DataFrame, processor: Any, settings: ImageModality, augment: Augment) -> Encoded:
+def encode_anew(
+    samples: pd.DataFrame, processor: Any, settings: ImageModality, augment: Augment
+) -> Encoded:
     """Return the same for rows that each epoch asks for, altered by the transforms at shorter_side, a draw for each (seed, id, epoch), if augment says so."""
-    return _Inputs(samples, processor, settings, augment if augment.on_the_fly and augment.transforms else None, KEPT_BYTES)
+    return _Inputs(
+        samples,
+        processor,
+        settings,
+        augment if augment.on_the_fly and augment.transforms else None,
+        KEPT_BYTES,
+    )
 
 
-def encode_altered(samples: pd.DataFrame, processor: Any, settings: ImageModality, transform: Transform, seed: int) -> Encoded:
+def encode_altered(
+    samples: pd.DataFrame, processor: Any, settings: ImageModality, transform: Transform, seed: int
+) -> Encoded:
     """Return rows of pixel_values, each picture altered at shorter_side when its row is asked for."""
-    return _Inputs(samples, processor, settings, Augment(seed, 1.0, 0, on_the_fly=True, transforms=(transform,)))
+    return _Inputs(
+        samples,
+        processor,
+        settings,
+        Augment(seed, 1.0, 0, on_the_fly=True, transforms=(transform,)),
+    )
 
 
 def largest(processor: Any, settings: ImageModality, rows: int) -> Encoded:  # noqa: ARG001  (a picture's size is the settings' alone)
     """Return rows of pixel_values (crop, crop, 3) of noise: what the model reads at most."""
     import torch
 
-    noise = np.random.default_rng(0).integers(0, 256, (rows, settings.crop, settings.crop, 3), dtype=np.uint8)
+    noise = np.random.default_rng(0).integers(
+        0, 256, (rows, settings.crop, settings.crop, 3), dtype=np.uint8
+    )
     return [{"pixel_values": torch.from_numpy(of)} for of in noise]
 
 
-def within(settings: ImageModality, passes: Callable[[ImageModality], bool]) -> ImageModality | None:
+def within(
+    settings: ImageModality, passes: Callable[[ImageModality], bool]
+) -> ImageModality | None:
     """Return settings with the crop, of those that models are known to read, which is nearest to theirs and passes; null where none does."""
     for side in sorted(SIDES, key=lambda side: abs(side - settings.crop)):
-        if passes(other := replace(settings, crop=side, shorter_side=max(side, side * settings.shorter_side // settings.crop))):
+        if passes(
+            other := replace(
+                settings,
+                crop=side,
+                shorter_side=max(side, side * settings.shorter_side // settings.crop),
+            )
+        ):
             return other
     return None
 
@@ -155,8 +226,12 @@ def stated(processor: Any, settings: ImageModality) -> Any:
     It is of the base model's own class or, where that class resizes in a way of its own (ConvNeXT, LeViT), of CLIP's. Which one does
     is tried on a picture; raises ModelError where neither does.
     """
-    rgb = np.random.default_rng(0).integers(0, 256, (settings.crop + 8, 2 * settings.crop, 3), dtype=np.uint8)
-    wanted = collate(processor)([{"pixel_values": _as_tensor(seen(rgb, settings, _filter(processor)))}])["pixel_values"]
+    rgb = np.random.default_rng(0).integers(
+        0, 256, (settings.crop + 8, 2 * settings.crop, 3), dtype=np.uint8
+    )
+    wanted = collate(processor)(
+        [{"pixel_values": _as_tensor(seen(rgb, settings, _filter(processor)))}]
+    )["pixel_values"]
     sizes = {
         "do_resize": True, "size": {"shortest_edge": settings.shorter_side},
         "do_center_crop": True, "crop_size": {"height": settings.crop, "width": settings.crop},
@@ -202,7 +277,14 @@ def lengths(encoded: Encoded) -> list[int]:
 
 def views(inputs: dict[str, Any], settings: ImageModality) -> list[dict[str, Any]]:
     """Return the batch mirrored and turned as the settings say."""
-    return [{"pixel_values": inputs["pixel_values"].flip(VIEWS[view]) if VIEWS[view] else inputs["pixel_values"]} for view in settings.views]
+    return [
+        {
+            "pixel_values": inputs["pixel_values"].flip(VIEWS[view])
+            if VIEWS[view]
+            else inputs["pixel_values"]
+        }
+        for view in settings.views
+    ]
 
 
 def collate(processor: Any) -> Callable[[list[dict[str, Any]]], dict[str, Any]]:
@@ -216,9 +298,18 @@ def collate(processor: Any) -> Callable[[list[dict[str, Any]]], dict[str, Any]]:
     affine = _affine(processor)
 
     def stack(rows: list[dict[str, Any]]) -> dict[str, Any]:
-        others = {name: torch.as_tensor([row[name] for row in rows]) for name in rows[0] if name != "pixel_values"}
+        others = {
+            name: torch.as_tensor([row[name] for row in rows])
+            for name in rows[0]
+            if name != "pixel_values"
+        }
         if affine is None:
-            return {"pixel_values": _processed(processor, [row["pixel_values"].numpy() for row in rows]), **others}
+            return {
+                "pixel_values": _processed(
+                    processor, [row["pixel_values"].numpy() for row in rows]
+                ),
+                **others,
+            }
         order, shift, scale = affine
         pixels = torch.stack([row["pixel_values"] for row in rows])
         pixels = ((pixels if order == [0, 1, 2] else pixels[..., order]) - shift) * scale
@@ -241,12 +332,21 @@ def _affine(processor: Any) -> tuple[list[int], Any, Any] | None:
     scale = rise[range(len(order)), order] / 255
     shift = -black[:, 0, 0] / scale
     made = ((torch.from_numpy(noise[0])[..., order] - shift) * scale).permute(2, 0, 1)
-    return (order, shift, scale) if made.shape == seen.shape and torch.allclose(made, seen, atol=1e-4, rtol=1e-4) else None
+    return (
+        (order, shift, scale)
+        if made.shape == seen.shape and torch.allclose(made, seen, atol=1e-4, rtol=1e-4)
+        else None
+    )
 
 
 def _processed(processor: Any, rgbs: Sequence[Rgb]) -> Any:
     """Return pixel_values (rows, channels, height, width) as the processor makes them of pictures of the right size; ModelError where it makes none."""
-    asked: dict[str, Any] = {"do_resize": False, "do_center_crop": False, "input_data_format": "channels_last", "return_tensors": "pt"}
+    asked: dict[str, Any] = {
+        "do_resize": False,
+        "do_center_crop": False,
+        "input_data_format": "channels_last",
+        "return_tensors": "pt",
+    }
     try:
         return processor(images=list(rgbs), **asked)["pixel_values"].float()
     except (ValueError, TypeError, KeyError, AttributeError) as error:

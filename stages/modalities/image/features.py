@@ -11,7 +11,11 @@ from stages.modalities.image.pictures import PictureError
 
 Array = np.ndarray[Any, Any]
 
-SIDE, CELL, ANGLES = 64, 8, 9  # pixels of a reduced picture and of a cell; bins of the unsigned direction
+SIDE, CELL, ANGLES = (
+    64,
+    8,
+    9,
+)  # pixels of a reduced picture and of a cell; bins of the unsigned direction
 
 
 def features(x: "pd.Series[str]") -> Array:
@@ -25,13 +29,27 @@ def features(x: "pd.Series[str]") -> Array:
 def _describe(path: Path) -> Array:
     import cv2
 
-    rgb = np.asarray(cv2.resize(pictures.read(path, pictures.ANY).rgb, (SIDE, SIDE), interpolation=cv2.INTER_AREA))
+    rgb = np.asarray(
+        cv2.resize(
+            pictures.read(path, pictures.ANY).rgb, (SIDE, SIDE), interpolation=cv2.INTER_AREA
+        )
+    )
     down, across = np.gradient(rgb.mean(axis=2))
     bins = (np.arctan2(down, across) % np.pi / np.pi * ANGLES).astype(int).clip(max=ANGLES - 1)
     at = np.arange(SIDE) // CELL * ANGLES
-    cells = np.bincount((at[:, None] * (SIDE // CELL) + at[None, :] + bins).ravel(), np.hypot(down, across).ravel(), (SIDE // CELL) ** 2 * ANGLES)
+    cells = np.bincount(
+        (at[:, None] * (SIDE // CELL) + at[None, :] + bins).ravel(),
+        np.hypot(down, across).ravel(),
+        (SIDE // CELL) ** 2 * ANGLES,
+    )
     grid = cells.reshape(SIDE // CELL, SIDE // CELL, ANGLES)
-    blocks = np.stack([grid[i : i + SIDE // CELL - 1, j : j + SIDE // CELL - 1] for i in (0, 1) for j in (0, 1)], axis=2)
+    blocks = np.stack(
+        [grid[i : i + SIDE // CELL - 1, j : j + SIDE // CELL - 1] for i in (0, 1) for j in (0, 1)],
+        axis=2,
+    )
     blocks = blocks / np.sqrt((blocks**2).sum(axis=(2, 3), keepdims=True) + 1)
-    colours = [np.histogram(rgb[..., channel], bins=32, range=(0, 256), density=True)[0] for channel in range(3)]
+    colours = [
+        np.histogram(rgb[..., channel], bins=32, range=(0, 256), density=True)[0]
+        for channel in range(3)
+    ]
     return np.concatenate([blocks.ravel(), *colours])

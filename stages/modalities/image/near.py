@@ -42,19 +42,38 @@ SIZE = SIDE + 1  # bytes of a fingerprint
 
 COARSE_LIMIT = (0.33, 0.04)  # root mean square of the differences <= constant + share * contrast
 FINE_LIMIT = (0.5, 0.12)
-COARSE_REACH, FINE_REACH = (0.33, 0.12), (0.5, 0.2)  # of pairs that may be near once they are laid upon one another
-SHIFTED_LIMIT = 0.0235  # of what then is left in the coarse cells, as a share of the contrast in fine ones
+COARSE_REACH, FINE_REACH = (
+    (0.33, 0.12),
+    (0.5, 0.2),
+)  # of pairs that may be near once they are laid upon one another
+SHIFTED_LIMIT = (
+    0.0235  # of what then is left in the coarse cells, as a share of the contrast in fine ones
+)
 ALIGNED = 256  # pairs laid upon one another at once
 CHROMA_LIMIT = 3.0
-SHAPE_STEPS, SHAPE_LIMIT = 24, 2  # a doubling of width : height is 24 steps, a copy's rounding at most 2 (6 %)
-SMALL, GROWTH = 128, 3  # where the shorter side is below 128 pixels, cells average less: limits grow as 128 / side, up to 3 times
+SHAPE_STEPS, SHAPE_LIMIT = (
+    24,
+    2,
+)  # a doubling of width : height is 24 steps, a copy's rounding at most 2 (6 %)
+SMALL, GROWTH = (
+    128,
+    3,
+)  # where the shorter side is below 128 pixels, cells average less: limits grow as 128 / side, up to 3 times
 
-TREES, LEAF, NEAREST = 8, 32, 6  # each tree proposes at most 6 pairs a picture, all from its leaf of 32 at most
+TREES, LEAF, NEAREST = (
+    8,
+    32,
+    6,
+)  # each tree proposes at most 6 pairs a picture, all from its leaf of 32 at most
 DIRECTIONS = 8
 ROUNDING = 0.05  # what 32 bits may cost a proposal; what confirms is exact
 HALVED_UP = 0.125  # grey levels: OpenCV rounds a mean of four pixels half up
-YCRCB = np.array([[0.299, 0.587, 0.114, 0], [0.5, -0.419, -0.081, 128], [-0.169, -0.331, 0.5, 128]], np.float32)  # of red, green, blue, 1 (BT.601)
-BLOCKS = np.kron(np.eye(COARSE, dtype=np.float32), np.full((FINE // COARSE, 1), COARSE / FINE, np.float32))
+YCRCB = np.array(
+    [[0.299, 0.587, 0.114, 0], [0.5, -0.419, -0.081, 128], [-0.169, -0.331, 0.5, 128]], np.float32
+)  # of red, green, blue, 1 (BT.601)
+BLOCKS = np.kron(
+    np.eye(COARSE, dtype=np.float32), np.full((FINE // COARSE, 1), COARSE / FINE, np.float32)
+)
 AVERAGE = np.kron(BLOCKS, BLOCKS)  # fine cells to coarse ones
 
 
@@ -75,13 +94,22 @@ def cells(rgb: Bytes) -> Floats:
     for _ in range(halvings):
         (tall, odd_height), (wide, odd_width) = divmod(rgb.shape[0], 2), divmod(rgb.shape[1], 2)
         if odd_height or odd_width:
-            rgb = cast(Bytes, cv2.copyMakeBorder(rgb, 0, odd_height, 0, odd_width, cv2.BORDER_REPLICATE))
-        rgb = cast(Bytes, cv2.resize(rgb, (wide + odd_width, tall + odd_height), interpolation=cv2.INTER_AREA))
+            rgb = cast(
+                Bytes, cv2.copyMakeBorder(rgb, 0, odd_height, 0, odd_width, cv2.BORDER_REPLICATE)
+            )
+        rgb = cast(
+            Bytes,
+            cv2.resize(rgb, (wide + odd_width, tall + odd_height), interpolation=cv2.INTER_AREA),
+        )
     small, tall, wide = rgb.astype(np.float32), height / 2**halvings, width / 2**halvings
     if min(tall, wide) < FINE:  # INTER_AREA averages only where it makes both sides smaller
         tall, wide = max(tall, FINE), max(wide, FINE)
         small = cv2.resize(small, (int(wide), int(tall)), interpolation=cv2.INTER_LINEAR)
-    return cast(Floats, cv2.resize(small, None, fx=FINE / wide, fy=FINE / tall, interpolation=cv2.INTER_AREA) - HALVED_UP * np.float32(halvings))
+    return cast(
+        Floats,
+        cv2.resize(small, None, fx=FINE / wide, fy=FINE / tall, interpolation=cv2.INTER_AREA)
+        - HALVED_UP * np.float32(halvings),
+    )
 
 
 def fingerprint_of(cells: Floats, height: int, width: int) -> Bytes:
@@ -89,7 +117,11 @@ def fingerprint_of(cells: Floats, height: int, width: int) -> Bytes:
     described = cv2.transform(cells, YCRCB)
     colour = cv2.resize(described[:, :, 1:], (COARSE, COARSE), interpolation=cv2.INTER_AREA)
     shape = min(max(128 + SHAPE_STEPS * np.log2(width / height), 0), 255)
-    return np.rint(np.concatenate([described[:, :, 0].ravel(), colour.ravel(), [shape, min(height, width, 255)]])).astype(np.uint8)
+    return np.rint(
+        np.concatenate(
+            [described[:, :, 0].ravel(), colour.ravel(), [shape, min(height, width, 255)]]
+        )
+    ).astype(np.uint8)
 
 
 def pairs(fingerprints: Bytes) -> Rows:
@@ -126,13 +158,19 @@ class _Seen:
 
 def _distinct(fingerprints: Bytes) -> tuple[Rows, Rows]:
     """Return a row of each distinct fingerprint, in an order that only the fingerprints decide, and each row's place there."""
-    digests = np.array([hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in fingerprints], dtype="S16")
+    digests = np.array(
+        [hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in fingerprints],
+        dtype="S16",
+    )
     _, first, member = np.unique(digests, return_index=True, return_inverse=True)
     return first, member
 
 
 def _see(fingerprints: Bytes, first: Rows) -> _Seen:
-    coarse, contrast = np.empty((len(first), COARSE**2), np.float32), np.empty(len(first), np.float32)
+    coarse, contrast = (
+        np.empty((len(first), COARSE**2), np.float32),
+        np.empty(len(first), np.float32),
+    )
     for some in groups.chunks(np.arange(len(first))):
         fine = fingerprints[first[some], LUMA].astype(np.float32)
         coarse[some] = fine @ AVERAGE
@@ -156,13 +194,20 @@ def _propose(seen: _Seen) -> Iterator[Rows]:
         along /= np.maximum(np.linalg.norm(along, axis=1, keepdims=True), 1e-6)
         places = seen.coarse @ along.T
         places -= places.mean(axis=0)
-        places /= 2.001 * max(np.abs(places).max(), 1e-6)  # within a half: added to a part's number, it sorts within the part
+        places /= 2.001 * max(
+            np.abs(places).max(), 1e-6
+        )  # within a half: added to a part's number, it sorts within the part
         order = np.arange(rows)
         for level in range(levels):
             starts, part = _parts(rows, level)
             size = np.bincount(part)[:, None]
-            spread = np.add.reduceat(places**2, starts) / size - (np.add.reduceat(places, starts) / size) ** 2
-            sorts = np.argsort(part + places[np.arange(rows), spread.argmax(axis=1)[part]], kind="stable")
+            spread = (
+                np.add.reduceat(places**2, starts) / size
+                - (np.add.reduceat(places, starts) / size) ** 2
+            )
+            sorts = np.argsort(
+                part + places[np.arange(rows), spread.argmax(axis=1)[part]], kind="stable"
+            )
             order, places = order[sorts], places[sorts]
         yield _nearest(seen, order, _parts(rows, levels)[0])
 
@@ -176,17 +221,26 @@ def _parts(rows: int, level: int) -> tuple[Rows, Rows]:
 def _nearest(seen: _Seen, order: Rows, starts: Rows) -> Rows:
     """Return each row's NEAREST others of its leaf that the coarse limit allows (pairs, 2), the smaller row first."""
     size = int(np.diff(starts, append=len(order)).max())
-    leaves = order[np.minimum(starts[:, None] + np.arange(size), len(order) - 1)]  # a short leaf borrows from the next
-    cells, limit = seen.coarse[leaves], seen.limit(np.arange(len(order)), seen.coarse_contrast, COARSE_REACH)[leaves]
+    leaves = order[
+        np.minimum(starts[:, None] + np.arange(size), len(order) - 1)
+    ]  # a short leaf borrows from the next
+    cells, limit = (
+        seen.coarse[leaves],
+        seen.limit(np.arange(len(order)), seen.coarse_contrast, COARSE_REACH)[leaves],
+    )
     cells -= cells.mean(axis=1, keepdims=True)  # keeps the products small, and 32 bits exact enough
     square = np.square(cells).sum(axis=2)
-    apart = (square[:, :, None] + square[:, None, :] - 2 * cells @ cells.transpose(0, 2, 1)) / COARSE**2
+    apart = (
+        square[:, :, None] + square[:, None, :] - 2 * cells @ cells.transpose(0, 2, 1)
+    ) / COARSE**2
     apart[apart > (np.maximum(limit[:, :, None], limit[:, None, :]) + ROUNDING) ** 2] = np.inf
     apart[leaves[:, :, None] == leaves[:, None, :]] = np.inf
     other = np.argpartition(apart, min(NEAREST, size) - 1, axis=2)[:, :, :NEAREST]
     leaf, place, n = np.nonzero(np.isfinite(np.take_along_axis(apart, other, axis=2)))
     a, b = leaves[leaf, place], leaves[leaf, other[leaf, place, n]]
-    return np.stack(np.divmod(np.unique(np.minimum(a, b) * len(order) + np.maximum(a, b)), len(order)), axis=1)
+    return np.stack(
+        np.divmod(np.unique(np.minimum(a, b) * len(order) + np.maximum(a, b)), len(order)), axis=1
+    )
 
 
 def _confirmed(fingerprints: Bytes, seen: _Seen, candidates: Rows) -> Rows:
@@ -197,9 +251,17 @@ def _confirmed(fingerprints: Bytes, seen: _Seen, candidates: Rows) -> Rows:
     small = seen.small[both].max(axis=0)
     a, b = (fingerprints[seen.row[side]].astype(np.float32) for side in both)
     fine = _apart(a[:, LUMA], b[:, LUMA])
-    like = (_apart(a[:, CHROMA], b[:, CHROMA]) <= CHROMA_LIMIT * small) & (np.abs(a[:, SHAPE] - b[:, SHAPE]) <= SHAPE_LIMIT * small)
-    near = (coarse <= seen.limit(both, seen.coarse_contrast, COARSE_LIMIT)) & (fine <= seen.limit(both, seen.fine_contrast, FINE_LIMIT)) & like
-    shifted = np.flatnonzero(~near & like & (fine <= seen.limit(both, seen.fine_contrast, FINE_REACH)))
+    like = (_apart(a[:, CHROMA], b[:, CHROMA]) <= CHROMA_LIMIT * small) & (
+        np.abs(a[:, SHAPE] - b[:, SHAPE]) <= SHAPE_LIMIT * small
+    )
+    near = (
+        (coarse <= seen.limit(both, seen.coarse_contrast, COARSE_LIMIT))
+        & (fine <= seen.limit(both, seen.fine_contrast, FINE_LIMIT))
+        & like
+    )
+    shifted = np.flatnonzero(
+        ~near & like & (fine <= seen.limit(both, seen.fine_contrast, FINE_REACH))
+    )
     for some in np.split(shifted, range(ALIGNED, len(shifted), ALIGNED)):
         limit = SHIFTED_LIMIT * small[some] * seen.fine_contrast[both[:, some]].min(axis=0)
         near[some] = _left_over(a[some, LUMA], b[some, LUMA]) <= limit

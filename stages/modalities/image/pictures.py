@@ -25,7 +25,17 @@ from typing import Any, BinaryIO, TypeVar, cast
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import BmpImagePlugin, ExifTags, GifImagePlugin, Image, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, UnidentifiedImageError, WebPImagePlugin
+from PIL import (
+    BmpImagePlugin,
+    ExifTags,
+    GifImagePlugin,
+    Image,
+    JpegImagePlugin,
+    PngImagePlugin,
+    TiffImagePlugin,
+    UnidentifiedImageError,
+    WebPImagePlugin,
+)
 
 from stages.contract import stopping
 from stages.contract.escape import extract, one_line
@@ -38,7 +48,12 @@ PLUGINS = (JpegImagePlugin.JpegImageFile, PngImagePlugin.PngImageFile, WebPImage
            BmpImagePlugin.BmpImageFile, TiffImagePlugin.TiffImageFile)  # fmt: skip
 BILINEAR = int(Image.Resampling.BILINEAR)
 FORMATS = [str(plugin.format) for plugin in PLUGINS]  # EPS would start Ghostscript
-PAGED = ("PNG", "WEBP", "GIF", "TIFF")  # the second picture of a JPEG (MPO) is a preview or a gain map, no frame
+PAGED = (
+    "PNG",
+    "WEBP",
+    "GIF",
+    "TIFF",
+)  # the second picture of a JPEG (MPO) is a preview or a gain map, no frame
 PACK = ".zip"  # one file of many pictures, of which FILE.zip/NAME names one: DVC looks at each file whenever it has nothing else to do
 MAX_BYTES = 2**30  # of one file: Pillow reads a whole WEBP into memory before it knows its size
 # What Pillow 13 raises on bad bytes. The first line was met in 190,000 altered files of 33 kinds, the second its source can raise.
@@ -62,9 +77,16 @@ THREADS_REACH = 2  # Pillow and NumPy hold the interpreter for a third of the ti
 BATCH = 8  # pictures handed to a worker at a time
 AHEAD = 3  # batches in flight for each worker
 
-cv2.setNumThreads(1)  # pictures are worked on side by side: threads of OpenCV's own for each of them cost more than they bring
-logging.getLogger("PIL").addHandler(logging.NullHandler())  # its errors are ours to tell; who has set up logging still gets them
-for _handler in ("TIFFSetErrorHandler", "TIFFSetWarningHandler"):  # Pillow's libtiff writes straight to stderr, naming no file
+cv2.setNumThreads(
+    1
+)  # pictures are worked on side by side: threads of OpenCV's own for each of them cost more than they bring
+logging.getLogger("PIL").addHandler(
+    logging.NullHandler()
+)  # its errors are ours to tell; who has set up logging still gets them
+for _handler in (
+    "TIFFSetErrorHandler",
+    "TIFFSetWarningHandler",
+):  # Pillow's libtiff writes straight to stderr, naming no file
     if _set := getattr(ctypes.CDLL(str(Image.core.__file__)), _handler, None):
         _set(None)
 
@@ -119,12 +141,19 @@ def read(path: Path, limits: Limits) -> Picture:
                 rgb = _turned(_rgb(image), image)
                 frames: int = getattr(image, "n_frames", 1) if image.format in PAGED else 1
         except UnidentifiedImageError:
-            raise PictureError("not_a_picture", f"not one of {', '.join(FORMATS)}, or broken in its first bytes") from None
+            raise PictureError(
+                "not_a_picture", f"not one of {', '.join(FORMATS)}, or broken in its first bytes"
+            ) from None
         except Image.DecompressionBombError:
             most = 2 * (Image.MAX_IMAGE_PIXELS or 0)
-            raise PictureError("too_large", f"more than {most:,} pixels, at most {min(most, limits.most_pixels):,} in all") from None
+            raise PictureError(
+                "too_large",
+                f"more than {most:,} pixels, at most {min(most, limits.most_pixels):,} in all",
+            ) from None
         except BAD_BYTES as error:
-            raise PictureError(_code(error), f"{type(error).__name__}: {one_line(error, 120)}") from None
+            raise PictureError(
+                _code(error), f"{type(error).__name__}: {one_line(error, 120)}"
+            ) from None
     rgb.flags.writeable = False
     return Picture(rgb, f"first of {frames:,} frames" if frames > 1 else None)
 
@@ -155,7 +184,9 @@ def pack(named: Iterable[tuple[str, bytes]], path: Path) -> None:
             archive.writestr(zipfile.ZipInfo(name), content)
 
 
-def each(items: Iterable[S], work: Callable[[S], T], workers: int | None = None) -> Iterator[T | PictureError]:
+def each(
+    items: Iterable[S], work: Callable[[S], T], workers: int | None = None
+) -> Iterator[T | PictureError]:
     """Yield, in their order, what work returns for each item (a path, or what names one), or the PictureError that it raised.
 
     workers is at most how many work at once (None: one a core); what is yielded does not depend on it. Up to 2 are
@@ -208,7 +239,9 @@ def _opened(path: Path) -> Generator[BinaryIO]:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     except OSError as error:
-        raise PictureError(*WHERE.get(error.errno or 0, ("unreadable", f"cannot be opened: {error.strerror}"))) from None
+        raise PictureError(
+            *WHERE.get(error.errno or 0, ("unreadable", f"cannot be opened: {error.strerror}"))
+        ) from None
     except ValueError:  # a name with a null character, or one that the file system cannot have
         raise PictureError("missing_file", f"'{extract(path)}' is no name of a file") from None
     try:
@@ -231,7 +264,9 @@ def _packed(path: Path) -> bytes:
     except KeyError:
         raise PictureError("missing_file", f"is not in {extract(path.parent.name)}") from None
     except (OSError, EOFError, zipfile.BadZipFile) as error:
-        raise PictureError("unreadable", f"{extract(path.parent.name)}: {one_line(error, 120)}") from None
+        raise PictureError(
+            "unreadable", f"{extract(path.parent.name)}: {one_line(error, 120)}"
+        ) from None
 
 
 @lru_cache(maxsize=4)
@@ -244,11 +279,17 @@ def _measure(size: tuple[int, int], limits: Limits) -> None:
     """Refuse a picture by the size that its header states, before memory is taken for it."""
     width, height = size
     if min(size) < limits.least_side:
-        raise PictureError("too_small", f"{width:,} x {height:,} pixels, each side at least {limits.least_side:,}")
+        raise PictureError(
+            "too_small", f"{width:,} x {height:,} pixels, each side at least {limits.least_side:,}"
+        )
     if max(size) > limits.most_side:
-        raise PictureError("too_large", f"{width:,} x {height:,} pixels, each side at most {limits.most_side:,}")
+        raise PictureError(
+            "too_large", f"{width:,} x {height:,} pixels, each side at most {limits.most_side:,}"
+        )
     if width * height > limits.most_pixels:
-        raise PictureError("too_large", f"{width:,} x {height:,} pixels, at most {limits.most_pixels:,} in all")
+        raise PictureError(
+            "too_large", f"{width:,} x {height:,} pixels, at most {limits.most_pixels:,} in all"
+        )
 
 
 def _rgb(image: Image.Image) -> Rgb:
@@ -256,7 +297,9 @@ def _rgb(image: Image.Image) -> Rgb:
         return _grey(_eight_bit(image))
     if image.has_transparency_data:
         image = image.convert("RGBA")
-        return np.array(Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB"))
+        return np.array(
+            Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+        )
     if image.mode == "L":
         return _grey(np.asarray(image))
     return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
@@ -274,9 +317,13 @@ def _eight_bit(image: Image.Image) -> Rgb:
     white = 1 if floats else 2 ** min(max(tags.get(TiffImagePlugin.BITSPERSAMPLE, (16,))), 16) - 1
     least, most = values.min(), values.max()
     if not (least >= 0 and most <= white):
-        raise PictureError("unknown_scale", f"values from {least:g} to {most:g}, not 0 to {white:,}")
+        raise PictureError(
+            "unknown_scale", f"values from {least:g} to {most:g}, not 0 to {white:,}"
+        )
     scaled = np.rint(values * (255 / white)).astype(np.uint8)
-    if tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0:  # white is zero; Pillow minds it up to 8 bits
+    if (
+        tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0
+    ):  # white is zero; Pillow minds it up to 8 bits
         scaled = 255 - scaled
     if (hidden := image.info.get("transparency")) is not None:
         scaled = np.where(values == hidden, np.uint8(255), scaled)
@@ -291,7 +338,11 @@ def _turned(rgb: Rgb, image: Image.Image) -> Rgb:
 def _code(error: Exception) -> str:
     if isinstance(error, OSError) and error.errno:
         return "unreadable"
-    return "truncated" if isinstance(error, EOFError) or "truncated" in str(error).lower() else "broken"
+    return (
+        "truncated"
+        if isinstance(error, EOFError) or "truncated" in str(error).lower()
+        else "broken"
+    )
 
 
 class _Silence:

@@ -20,24 +20,40 @@ from stages.params.image import ImageModality
 from stages.params.types import Encoding
 
 DATA = Path("data")
-OPPONENTS = np.array([[1, -1, 0], [0.5, 0.5, -1]], np.float32)  # of red, green, blue: red-green and yellow-blue
+OPPONENTS = np.array(
+    [[1, -1, 0], [0.5, 0.5, -1]], np.float32
+)  # of red, green, blue: red-green and yellow-blue
 LEAST_SIDE, MOST_PIXELS = 8, 100_000_000  # of a picture, whatever params.yaml says
 
 
 def read(files: "pd.Series[Any]", encoding: Encoding) -> pd.DataFrame:  # noqa: ARG001  (a picture has none)
     """Return each file's path; it is opened when it is looked at."""
-    return pd.DataFrame({"x": [_below_data(path) for path in files], "code": None, "reason": None}, index=files.index, dtype=object)
+    return pd.DataFrame(
+        {"x": [_below_data(path) for path in files], "code": None, "reason": None},
+        index=files.index,
+        dtype=object,
+    )
 
 
 def cite(cells: "pd.Series[str]", folder: Path, source: Path) -> pd.DataFrame:
     """Return the path of the file that each cell names, relative to its table; one that is not there, or leaves the source, is bad."""
-    found = pd.DataFrame({"x": cells, "code": None, "reason": None}, index=cells.index, dtype=object)
+    found = pd.DataFrame(
+        {"x": cells, "code": None, "reason": None}, index=cells.index, dtype=object
+    )
     for i, cell in cells.items():
         if not str(cell).strip():
             found.loc[i] = [cell, "empty", "names no picture"]
             continue
-        code, reason = ("outside", "is no path relative to its table") if Path(cell).is_absolute() else _wrong(folder / cell, source)
-        found.loc[i] = [_below_data(folder / cell), None, None] if code is None else [cell, code, f"'{extract(cell)}' {reason}"]
+        code, reason = (
+            ("outside", "is no path relative to its table")
+            if Path(cell).is_absolute()
+            else _wrong(folder / cell, source)
+        )
+        found.loc[i] = (
+            [_below_data(folder / cell), None, None]
+            if code is None
+            else [cell, code, f"'{extract(cell)}' {reason}"]
+        )
     return found
 
 
@@ -45,7 +61,11 @@ def _wrong(path: Path, source: Path) -> tuple[str | None, str | None]:
     if not Path(path.parent).resolve().is_relative_to(source.resolve()):
         return "outside", "leads out of the data set"
     try:
-        return (None, None) if paths.regular(path, source) else ("not_regular", "is not a regular file inside the data set")
+        return (
+            (None, None)
+            if paths.regular(path, source)
+            else ("not_regular", "is not a regular file inside the data set")
+        )
     except (FileNotFoundError, NotADirectoryError):
         return "missing_file", "is not there"
     except OSError as error:
@@ -54,7 +74,11 @@ def _wrong(path: Path, source: Path) -> tuple[str | None, str | None]:
 
 def _below_data(path: Path) -> str:
     """Return a path relative to data/, or the whole path of a file elsewhere."""
-    return path.relative_to(DATA).as_posix() if path.is_relative_to(DATA) else path.absolute().as_posix()
+    return (
+        path.relative_to(DATA).as_posix()
+        if path.is_relative_to(DATA)
+        else path.absolute().as_posix()
+    )
 
 
 def look(x: "pd.Series[str]", settings: ImageModality) -> pd.DataFrame:
@@ -62,9 +86,24 @@ def look(x: "pd.Series[str]", settings: ImageModality) -> pd.DataFrame:
 
     Equal pixels are exact duplicates, however they are encoded.
     """
-    columns = ["code", "reason", "note", "exact", "normal", "fingerprint", "shorter_side", "longer_side", "brightness", "contrast", "colourfulness"]
+    columns = [
+        "code",
+        "reason",
+        "note",
+        "exact",
+        "normal",
+        "fingerprint",
+        "shorter_side",
+        "longer_side",
+        "brightness",
+        "contrast",
+        "colourfulness",
+    ]
     seen = pictures.each([DATA / name for name in x], partial(_describe, limits=limits(settings)))
-    described = [{"code": of.code, "reason": of.reason} if isinstance(of, PictureError) else of for of in progress.follow(seen, "look at", len(x), "pictures")]
+    described = [
+        {"code": of.code, "reason": of.reason} if isinstance(of, PictureError) else of
+        for of in progress.follow(seen, "look at", len(x), "pictures")
+    ]
     found = pd.DataFrame(described, columns=columns, index=x.index, dtype=object)
     return found.where(found.notna(), None).astype(dict.fromkeys(columns[6:], float))
 
@@ -103,7 +142,9 @@ def _colourfulness(cells: "NDArray[np.float32]") -> float:
 
 def alike(looked: pd.DataFrame) -> "pd.Series[Any]":
     """Return a number for each group of exact and confirmed near duplicates (copies of another encoding or size)."""
-    fingerprints = np.stack(looked["fingerprint"].tolist()) if len(looked) else np.empty((0, 1), np.uint8)
+    fingerprints = (
+        np.stack(looked["fingerprint"].tolist()) if len(looked) else np.empty((0, 1), np.uint8)
+    )
     key = groups.linked(len(looked), near.pairs(fingerprints))
     return pd.Series(key, index=looked.index).groupby(looked["normal"]).transform("min")
 
@@ -113,9 +154,18 @@ def expectations(settings: ImageModality) -> list[dict[str, Any]]:
     least, most = settings.sides
     low, high = settings.median_side
     return [
-        {"type": "expect_column_values_to_be_between", "kwargs": {"column": "shorter_side", "min_value": least}},
-        {"type": "expect_column_values_to_be_between", "kwargs": {"column": "longer_side", "max_value": most}},
-        {"type": "expect_column_median_to_be_between", "kwargs": {"column": "shorter_side", "min_value": low, "max_value": high}},
+        {
+            "type": "expect_column_values_to_be_between",
+            "kwargs": {"column": "shorter_side", "min_value": least},
+        },
+        {
+            "type": "expect_column_values_to_be_between",
+            "kwargs": {"column": "longer_side", "max_value": most},
+        },
+        {
+            "type": "expect_column_median_to_be_between",
+            "kwargs": {"column": "shorter_side", "min_value": low, "max_value": high},
+        },
     ]
 
 
@@ -130,16 +180,22 @@ def verified(x: str, content: str | None) -> Rgb:
     try:
         rgb = pictures.read(DATA / x, pictures.ANY).rgb
     except PictureError as error:
-        raise ReceiptError(f"data/{extract(x)}: {error.reason}; it could be read before, run `dvc checkout` or validate anew") from None
+        raise ReceiptError(
+            f"data/{extract(x)}: {error.reason}; it could be read before, run `dvc checkout` or validate anew"
+        ) from None
     if content is not None and draws.digest_one(digest(rgb)) != content:
-        raise ReceiptError(f"data/{extract(x)}: its pixels are not those that validate saw; run `dvc checkout`, or validate anew")
+        raise ReceiptError(
+            f"data/{extract(x)}: its pixels are not those that validate saw; run `dvc checkout`, or validate anew"
+        )
     return rgb
 
 
 def suggest(_: "pd.Series[str]", looked: pd.DataFrame) -> dict[str, Any]:
     """Return the settings that pictures ask for, by those looked at."""
     median, most = int(looked["shorter_side"].median()), int(looked["longer_side"].max())
-    crop = 32 * max(3, min(7, round(median / 32)))  # what ImageNet's models read, 224, unless the pictures are smaller
+    crop = 32 * max(
+        3, min(7, round(median / 32))
+    )  # what ImageNet's models read, 224, unless the pictures are smaller
     return {
         "sides": [max(LEAST_SIDE, int(looked["shorter_side"].min()) // 2), min(65_535, 2 * most)],
         "max_pixels": min(MOST_PIXELS, 4 * most * most),

@@ -20,7 +20,10 @@ def explain(scorer: Any, samples: pd.DataFrame, predicted: "pd.Series[str]") -> 
     rows, labels = scorer.encode(samples), scorer.card["labels"]
     inputs = encoding.collate(scorer.processor)([rows[i] for i in range(len(rows))])["pixel_values"]
     maps = saliency(scorer.model, inputs, [labels.index(label) for label in predicted], SEED)
-    shown = (encoding.seen(reading.verified(x, of), scorer.settings) for x, of in zip(samples["x"], samples["content"], strict=True))
+    shown = (
+        encoding.seen(reading.verified(x, of), scorer.settings)
+        for x, of in zip(samples["x"], samples["content"], strict=True)
+    )
     return [overlay(rgb, looked, SIDE) for rgb, looked in zip(shown, maps, strict=True)]
 
 
@@ -44,12 +47,21 @@ def saliency(model: Any, inputs: Any, targets: Any, seed: int) -> "np.ndarray[An
             for start in range(0, len(inputs), ROWS):
                 pictures = inputs[start : start + ROWS].detach().clone().to(device)
                 wanted = torch.as_tensor(targets[start : start + ROWS], device=device)[:, None]
-                spread = NOISE * (pictures.amax(dim=(1, 2, 3), keepdim=True) - pictures.amin(dim=(1, 2, 3), keepdim=True))
+                spread = NOISE * (
+                    pictures.amax(dim=(1, 2, 3), keepdim=True)
+                    - pictures.amin(dim=(1, 2, 3), keepdim=True)
+                )
                 total = torch.zeros_like(pictures[:, 0])
                 for _ in range(COPIES):
-                    copies = pictures + spread * torch.randn(pictures.shape, generator=noise).to(device)
+                    copies = pictures + spread * torch.randn(pictures.shape, generator=noise).to(
+                        device
+                    )
                     logits = model(pixel_values=copies.requires_grad_()).logits
-                    total += torch.autograd.grad(logits.gather(1, wanted).sum(), copies)[0].abs().amax(dim=1)
+                    total += (
+                        torch.autograd.grad(logits.gather(1, wanted).sum(), copies)[0]
+                        .abs()
+                        .amax(dim=1)
+                    )
                 maps.append(total.cpu().numpy())
     finally:
         for module, training in modes.items():
@@ -66,11 +78,15 @@ def overlay(rgb: "np.ndarray[Any, Any]", map: "np.ndarray[Any, Any]", side: int)
 
     picture = Image.fromarray(rgb)
     picture.thumbnail((side, side), Image.Resampling.LANCZOS)
-    heat = Image.fromarray((map * 255).astype(np.uint8)).resize(picture.size, Image.Resampling.BILINEAR)
+    heat = Image.fromarray((map * 255).astype(np.uint8)).resize(
+        picture.size, Image.Resampling.BILINEAR
+    )
     heat = np.asarray(heat.filter(ImageFilter.GaussianBlur(side / 60)), dtype=float) / 255
     heat = (heat / max(heat.max(), 1e-9))[..., None]
     grey = np.asarray(picture.convert("L").convert("RGB"), dtype=float)
-    laid = grey * (1 - 0.8 * heat) + 255 * mpl.colormaps["inferno"](heat[..., 0])[..., :3] * 0.8 * heat
+    laid = (
+        grey * (1 - 0.8 * heat) + 255 * mpl.colormaps["inferno"](heat[..., 0])[..., :3] * 0.8 * heat
+    )
     file = BytesIO()
     Image.fromarray(laid.astype(np.uint8)).save(file, "PNG")
     return file.getvalue()

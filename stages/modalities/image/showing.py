@@ -16,10 +16,15 @@ SHEET_ROWS = 30  # labels of a contact sheet
 def show(samples: pd.DataFrame, settings: ImageModality) -> list[bytes]:
     """Return the square of each picture that the model sees, as a small JPEG."""
     content = samples["content"] if "content" in samples else [None] * len(samples)
-    return [pictures.thumbnail(encoding.seen(reading.verified(x, of), settings), SIDE) for x, of in zip(samples["x"], content, strict=True)]
+    return [
+        pictures.thumbnail(encoding.seen(reading.verified(x, of), settings), SIDE)
+        for x, of in zip(samples["x"], content, strict=True)
+    ]
 
 
-def preview(originals: pd.DataFrame, copies: pd.DataFrame, files: Path, below: str, into: Path) -> None:
+def preview(
+    originals: pd.DataFrame, copies: pd.DataFrame, files: Path, below: str, into: Path
+) -> None:
     """Write contact_sheet.png: a row a label, each original (bold) beside its copies."""
     import matplotlib
 
@@ -29,15 +34,35 @@ def preview(originals: pd.DataFrame, copies: pd.DataFrame, files: Path, below: s
     cells = dict[str, list[tuple[str, Rgb]]]()
     for (_, original), (_, copy) in zip(originals.iterrows(), copies.iterrows(), strict=True):
         row = cells.setdefault(", ".join(copy["y"]), [])
-        row += [] if any(name == original["id"] for name, _ in row) else [(original["id"], reading.verified(original["x"], original["content"]))]
-        row.append((copy["id"], pictures.read(files / Path(copy["x"]).relative_to(below), pictures.ANY).rgb))
+        row += (
+            []
+            if any(name == original["id"] for name, _ in row)
+            else [(original["id"], reading.verified(original["x"], original["content"]))]
+        )
+        row.append(
+            (
+                copy["id"],
+                pictures.read(files / Path(copy["x"]).relative_to(below), pictures.ANY).rgb,
+            )
+        )
     shown, width = list(cells.items())[:SHEET_ROWS], max(map(len, cells.values()), default=1)
-    figure, axes = plt.subplots(max(1, len(shown)), width, figsize=(1.5 * width + 1, 1.6 * max(1, len(shown))), squeeze=False, layout="constrained")
+    figure, axes = plt.subplots(
+        max(1, len(shown)),
+        width,
+        figsize=(1.5 * width + 1, 1.6 * max(1, len(shown))),
+        squeeze=False,
+        layout="constrained",
+    )
     for at in axes.flat:
         at.set_axis_off()
     for row, (label, pair) in zip(axes, shown, strict=False):
         for at, (name, rgb) in zip(row, pair, strict=False):
             at.imshow(rgb)
-            at.set_title("altered" if "+" in name else extract(label), fontsize="small", fontweight="normal" if "+" in name else "bold", parse_math=False)
+            at.set_title(
+                "altered" if "+" in name else extract(label),
+                fontsize="small",
+                fontweight="normal" if "+" in name else "bold",
+                parse_math=False,
+            )
     figure.savefig(into / "contact_sheet.png", dpi=100, metadata={"Software": None})
     plt.close(figure)

@@ -16,51 +16,95 @@ from stages.params.augment import Augment, Transform
 from stages.params.text import TextModality
 
 VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json")
-SENTENCEPIECE = ("tokenizer.model", "spiece.model", "spm.model", "sentencepiece.bpe.model", "sentencepiece.model")  # Refit does without its library
+SENTENCEPIECE = (
+    "tokenizer.model",
+    "spiece.model",
+    "spm.model",
+    "sentencepiece.bpe.model",
+    "sentencepiece.model",
+)  # Refit does without its library
 UNKNOWN = "\U0001f9ff"  # a nazar amulet
-ENCODED_AT_ONCE = 1000  # rows: what a tokenizer says beside the numbers takes ten times their memory
+ENCODED_AT_ONCE = (
+    1000  # rows: what a tokenizer says beside the numbers takes ten times their memory
+)
 
 
 def processor(folder: Path) -> Any:
     """Load the tokenizer of a model folder; no code of the folder is run. Raises ModelError where it has none."""
     from transformers import AutoTokenizer
 
-    if not any((folder / name).is_file() for name in VOCABULARIES):  # transformers would make one of five tokens
+    if not any(
+        (folder / name).is_file() for name in VOCABULARIES
+    ):  # transformers would make one of five tokens
         if pieces := [name for name in SENTENCEPIECE if (folder / name).is_file()]:
             make = f"AutoTokenizer.from_pretrained('{folder}').save_pretrained('{folder}')"
-            raise ModelError(f"{folder}: its tokenizer is {pieces[0]} (SentencePiece); make a tokenizer.json of it where sentencepiece is installed: {make}")
-        raise ModelError(f"{folder}: has no tokenizer (none of {', '.join(VOCABULARIES)}); bring the base model's own")
+            raise ModelError(
+                f"{folder}: its tokenizer is {pieces[0]} (SentencePiece); make a tokenizer.json of it where sentencepiece is installed: {make}"
+            )
+        raise ModelError(
+            f"{folder}: has no tokenizer (none of {', '.join(VOCABULARIES)}); bring the base model's own"
+        )
     try:
         return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except Exception as error:  # files of anybody's: tokenizers raises no narrower type, and others any
-        raise ModelError(f"{folder}: its tokenizer cannot be loaded ({one_line(error, 300)}); check its files") from error
+    except (
+        Exception
+    ) as error:  # files of anybody's: tokenizers raises no narrower type, and others any
+        raise ModelError(
+            f"{folder}: its tokenizer cannot be loaded ({one_line(error, 300)}); check its files"
+        ) from error
 
 
 def encode(samples: pd.DataFrame, processor: Any, settings: TextModality) -> list[dict[str, Any]]:
     """Return input_ids, attention_mask and what else the tokenizer states for each text, cut to max_tokens, not padded."""
     if settings.max_tokens > processor.model_max_length or processor.pad_token is None:
-        limit = f"reads at most {processor.model_max_length} tokens" if processor.pad_token else "has no padding token"
-        raise ModelError(f"the base model's tokenizer {limit}, and modality.max_tokens is {settings.max_tokens}; lower it, or take another base")
+        limit = (
+            f"reads at most {processor.model_max_length} tokens"
+            if processor.pad_token
+            else "has no padding token"
+        )
+        raise ModelError(
+            f"the base model's tokenizer {limit}, and modality.max_tokens is {settings.max_tokens}; lower it, or take another base"
+        )
     texts, rows = samples["x"].tolist(), list[dict[str, Any]]()
     for start in range(0, len(texts), ENCODED_AT_ONCE):
-        encoded = processor(texts[start : start + ENCODED_AT_ONCE], truncation=True, max_length=settings.max_tokens)
-        rows += [dict(zip(encoded.keys(), row, strict=True)) for row in zip(*encoded.values(), strict=True)]
+        encoded = processor(
+            texts[start : start + ENCODED_AT_ONCE], truncation=True, max_length=settings.max_tokens
+        )
+        rows += [
+            dict(zip(encoded.keys(), row, strict=True))
+            for row in zip(*encoded.values(), strict=True)
+        ]
     return rows
 
 
-def encode_anew(samples: pd.DataFrame, processor: Any, settings: TextModality, augment: Augment) -> list[dict[str, Any]]:  # noqa: ARG001
+def encode_anew(
+    samples: pd.DataFrame, processor: Any, settings: TextModality, augment: Augment
+) -> list[dict[str, Any]]:  # noqa: ARG001
     """Return what encode returns: texts are altered in augment alone."""
     return encode(samples, processor, settings)
 
 
-def encode_altered(samples: pd.DataFrame, processor: Any, settings: TextModality, transform: Transform, seed: int) -> list[dict[str, Any]]:
+def encode_altered(
+    samples: pd.DataFrame, processor: Any, settings: TextModality, transform: Transform, seed: int
+) -> list[dict[str, Any]]:
     """Return what encode returns, of altered texts."""
     return encode(samples.assign(x=altering.worse(samples, transform, seed)), processor, settings)
 
 
 def largest(processor: Any, settings: TextModality, rows: int) -> Encoded:
     """Return a row of max_tokens tokens, and shorter ones, which are padded beside it; a character that hardly any base knows and the last token are in it."""
-    encoded = encode(pd.DataFrame({"x": [f"{UNKNOWN} " * (i > 0) + "a " * max(1, settings.max_tokens >> i) for i in range(rows)]}), processor, settings)
+    encoded = encode(
+        pd.DataFrame(
+            {
+                "x": [
+                    f"{UNKNOWN} " * (i > 0) + "a " * max(1, settings.max_tokens >> i)
+                    for i in range(rows)
+                ]
+            }
+        ),
+        processor,
+        settings,
+    )
     encoded[0]["input_ids"][-1] = max(processor.get_vocab().values())
     return encoded
 
@@ -70,7 +114,9 @@ def within(settings: TextModality, passes: Callable[[TextModality], bool]) -> Te
     least, most = 0, settings.max_tokens + 1
     while most - least > 1:
         middle = (least + most) // 2
-        least, most = (middle, most) if passes(replace(settings, max_tokens=middle)) else (least, middle)
+        least, most = (
+            (middle, most) if passes(replace(settings, max_tokens=middle)) else (least, middle)
+        )
     return replace(settings, max_tokens=least) if least else None
 
 

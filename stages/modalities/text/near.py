@@ -31,9 +31,13 @@ SLACK = 0.2  # below LIMIT, of the share of minima that agree: five standard dev
 NEXT = 3
 REACH = 20_000  # characters of a text that are compared
 CHARACTERS = 2**18  # whose minima are taken at once: they stay in the processor's cache
-COMPARED = 2**16 - 2 * REACH  # characters of pairs that are compared at once: with the last pair no more than 16 bits tell apart
+COMPARED = (
+    2**16 - 2 * REACH
+)  # characters of pairs that are compared at once: with the last pair no more than 16 bits tell apart
 
-FACTORS = np.random.default_rng(0).integers(2**32, size=BANDS * ROWS, dtype=np.uint32) | np.uint32(1)
+FACTORS = np.random.default_rng(0).integers(2**32, size=BANDS * ROWS, dtype=np.uint32) | np.uint32(
+    1
+)
 MIXING = np.uint64(0x9E3779B97F4A7C15)  # the golden ratio's 64 bits, as in splitmix64
 
 
@@ -47,9 +51,15 @@ def pairs(texts: list[str]) -> Rows:
     keys, short = _signatures(said)
 
     def confirm(proposed: Rows) -> Rows:
-        likely = proposed[(short[proposed[:, 0]] == short[proposed[:, 1]]).mean(axis=1) >= LIMIT - SLACK]
+        likely = proposed[
+            (short[proposed[:, 0]] == short[proposed[:, 1]]).mean(axis=1) >= LIMIT - SLACK
+        ]
         lengths = [len(said[a]) + len(said[b]) for a, b in likely.tolist()]
-        index = _side_by_side(lambda span: _jaccard([said[place] for place in likely[span].ravel()]), lengths, COMPARED)
+        index = _side_by_side(
+            lambda span: _jaccard([said[place] for place in likely[span].ravel()]),
+            lengths,
+            COMPARED,
+        )
         return likely[np.concatenate([np.empty(0), *index]) >= LIMIT]
 
     return long[groups.confirmed(len(long), _propose(keys), confirm)]
@@ -57,19 +67,32 @@ def pairs(texts: list[str]) -> Rows:
 
 def _propose(keys: npt.NDArray[np.uint64]) -> Iterator[Rows]:
     """Yield a band's candidate pairs (pairs, 2), the smaller place first: those next to each other, then those farther apart."""
-    bits = np.uint64(keys.shape[1].bit_length())  # give way to the place: one sort of numbers is faster than a stable argsort
+    bits = np.uint64(
+        keys.shape[1].bit_length()
+    )  # give way to the place: one sort of numbers is faster than a stable argsort
     for key in keys:
         both = np.sort(key >> bits << bits | np.arange(len(key), dtype=np.uint64))
-        ordered, order = both >> bits, (both & ((np.uint64(1) << bits) - np.uint64(1))).astype(np.intp)
-        same = [np.flatnonzero(ordered[: len(order) - ahead] == ordered[ahead:]) for ahead in range(1, NEXT + 1)]
-        nearest, *others = [np.stack([order[at], order[at + ahead]], axis=1) for ahead, at in enumerate(same, 1)]
+        ordered, order = (
+            both >> bits,
+            (both & ((np.uint64(1) << bits) - np.uint64(1))).astype(np.intp),
+        )
+        same = [
+            np.flatnonzero(ordered[: len(order) - ahead] == ordered[ahead:])
+            for ahead in range(1, NEXT + 1)
+        ]
+        nearest, *others = [
+            np.stack([order[at], order[at + ahead]], axis=1) for ahead, at in enumerate(same, 1)
+        ]
         yield nearest
         yield np.concatenate(others)
 
 
 def _signatures(texts: list[str]) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint8]]:
     """Return each band's key of each text (BANDS, texts), and the last 8 bits of all its minima (texts, BANDS * ROWS)."""
-    keys, short = np.empty((BANDS, len(texts)), np.uint64), np.empty((len(texts), BANDS * ROWS), np.uint8)
+    keys, short = (
+        np.empty((BANDS, len(texts)), np.uint64),
+        np.empty((len(texts), BANDS * ROWS), np.uint8),
+    )
 
     lengths = np.array([len(text) for text in texts])
     order = np.argsort(lengths, kind="stable")  # those of like length are worked on together
@@ -92,19 +115,28 @@ def _side_by_side(work: Callable[[slice], Any], lengths: npt.ArrayLike, most: in
     """Return what work returns of runs that each hold less than `most` and their longest: everything once, in order."""
     starts = np.flatnonzero(np.diff(np.cumsum(lengths) // most, prepend=-1)).tolist()
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-        return list(pool.map(work, itertools.starmap(slice, itertools.pairwise([*starts, np.size(lengths)]))))
+        return list(
+            pool.map(
+                work, itertools.starmap(slice, itertools.pairwise([*starts, np.size(lengths)]))
+            )
+        )
 
 
 def _jaccard(texts: list[str]) -> npt.NDArray[np.float64]:
     """Return the Jaccard index of the grams of the first and second text, of the third and fourth, and so on."""
     points, own = _points(texts)
-    gram, code = np.zeros(len(points), np.uint64), np.unique(points, return_inverse=True)[1].astype(np.uint64)
+    gram, code = (
+        np.zeros(len(points), np.uint64),
+        np.unique(points, return_inverse=True)[1].astype(np.uint64),
+    )
     for ahead in range(GRAM):
         gram = gram << np.uint64(16) | np.roll(code, -ahead)
     text = np.repeat(np.arange(len(texts)), [len(of) - GRAM + 1 for of in texts])
     named = np.unique(gram[own], return_inverse=True)[1]
     said = np.sort((text >> 1 << 17) | (named << 1) | (text & 1))
-    said = said[np.diff(said, prepend=-1) != 0]  # each gram of a text once; where both texts have it, side by side
+    said = said[
+        np.diff(said, prepend=-1) != 0
+    ]  # each gram of a text once; where both texts have it, side by side
     shared = np.bincount(said[np.diff(said >> 1, prepend=-1) == 0] >> 17, minlength=len(texts) // 2)
     return shared / (np.bincount(said >> 17) - shared)
 
@@ -119,8 +151,12 @@ def _minima(texts: list[str]) -> Hashes:
     hashed *= np.uint32(0x2C1B3C6D)
     hashed ^= hashed >> np.uint32(12)
     grams = np.array([len(text) - GRAM + 1 for text in texts])
-    ends = np.flatnonzero(own)[np.cumsum(grams) - 1]  # where a text's last gram begins: it fills up what a shorter text lacks
-    hashed = hashed[np.minimum(ends - grams + 1 + np.arange(grams.max())[:, None], ends)]  # (most grams, texts)
+    ends = np.flatnonzero(own)[
+        np.cumsum(grams) - 1
+    ]  # where a text's last gram begins: it fills up what a shorter text lacks
+    hashed = hashed[
+        np.minimum(ends - grams + 1 + np.arange(grams.max())[:, None], ends)
+    ]  # (most grams, texts)
     minima, hashes = np.empty((BANDS * ROWS, len(texts)), np.uint32), np.empty_like(hashed)
     for i, factor in enumerate(FACTORS):  # an odd factor orders all 2**32 hashes anew
         np.multiply(hashed, factor, out=hashes)

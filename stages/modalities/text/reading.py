@@ -28,11 +28,15 @@ def read(files: "pd.Series[Any]", encoding: Encoding) -> pd.DataFrame:
     large = size > MAX_BYTES
     found = pd.DataFrame({"x": "", "code": None, "reason": None}, index=files.index, dtype=object)
     found.loc[large, "code"] = "too_long"
-    found.loc[large, "reason"] = [f"{number:,} bytes, at most {MAX_BYTES:,}" for number in size[large]]
+    found.loc[large, "reason"] = [
+        f"{number:,} bytes, at most {MAX_BYTES:,}" for number in size[large]
+    ]
     contents = [path.read_bytes() for path in files[~large]]
     if contents:
         encodings.require(encoding, encodings.recognise(contents), files[~large].iloc[0].parent)
-    found.loc[~large, "x"] = [io.StringIO(_text(content, encoding), newline=None).read() for content in contents]
+    found.loc[~large, "x"] = [
+        io.StringIO(_text(content, encoding), newline=None).read() for content in contents
+    ]
     return found
 
 
@@ -57,7 +61,17 @@ def look(x: "pd.Series[str]", settings: TextModality) -> pd.DataFrame:
     length = x.str.strip().str.len().mask(x.map(characters.is_blank).astype(bool), 0)
     bad = (length < least) | (length > (most := min(most, MOST_CHARACTERS)))
     normal = normalise(x.mask(bad, ""))  # which takes a hundred times the memory of a text
-    found = pd.DataFrame({"code": None, "reason": None, "note": None, "exact": x, "normal": normal, "characters": length.astype(int)}, index=x.index)
+    found = pd.DataFrame(
+        {
+            "code": None,
+            "reason": None,
+            "note": None,
+            "exact": x,
+            "normal": normal,
+            "characters": length.astype(int),
+        },
+        index=x.index,
+    )
     found.loc[bad, "code"] = np.where(length[bad] < least, "too_short", "too_long")
     found.loc[bad, "reason"] = length[bad].astype(str) + f" characters, not {least} to {most}"
     return found
@@ -66,12 +80,18 @@ def look(x: "pd.Series[str]", settings: TextModality) -> pd.DataFrame:
 def alike(looked: pd.DataFrame) -> "pd.Series[Any]":
     """Return a number for each group of texts whose normal forms are equal or confirmed to be near."""
     code, texts = pd.factorize(looked["normal"], sort=True)
-    return pd.Series(groups.linked(len(texts), near.pairs(texts.tolist()))[code], index=looked.index)
+    return pd.Series(
+        groups.linked(len(texts), near.pairs(texts.tolist()))[code], index=looked.index
+    )
 
 
 def normalise(x: "pd.Series[str]") -> "pd.Series[str]":
     """Return texts without differences of case, width, white space (Unicode NFKC) and characters that nobody sees."""
-    return x.map(lambda text: " ".join(unicodedata.normalize("NFKC", characters.visible(str(text))).casefold().split()))
+    return x.map(
+        lambda text: " ".join(
+            unicodedata.normalize("NFKC", characters.visible(str(text))).casefold().split()
+        )
+    )
 
 
 def traits(x: "pd.Series[str]", looked: pd.DataFrame, base: Path) -> pd.DataFrame:
@@ -88,15 +108,24 @@ def traits(x: "pd.Series[str]", looked: pd.DataFrame, base: Path) -> pd.DataFram
     try:
         tokenizer = Tokenizer.from_file(str(base / "tokenizer.json"))
     except Exception as error:  # the library raises no other type
-        raise ModelError(f"{base}/tokenizer.json: {one_line(error, 300)}; bring the base model's own") from error
+        raise ModelError(
+            f"{base}/tokenizer.json: {one_line(error, 300)}; bring the base model's own"
+        ) from error
     tokenizer.no_truncation()
     tokenizer.no_padding()
     unknown = tokenizer.token_to_id(getattr(tokenizer.model, "unk_token", None) or "")
-    ids = [np.array(of.ids or [0]) for of in tokenizer.encode_batch(x.tolist(), add_special_tokens=False)]
+    ids = [
+        np.array(of.ids or [0])
+        for of in tokenizer.encode_batch(x.tolist(), add_special_tokens=False)
+    ]
     return found.assign(
         tokens=[len(of) for of in ids],
-        tokens_unknown=[float((of == unknown).mean()) if unknown is not None else 0.0 for of in ids],
-        tokens_a_word=[len(of) / max(len(text.split()), 1) for of, text in zip(ids, x, strict=True)],
+        tokens_unknown=[
+            float((of == unknown).mean()) if unknown is not None else 0.0 for of in ids
+        ],
+        tokens_a_word=[
+            len(of) / max(len(text.split()), 1) for of, text in zip(ids, x, strict=True)
+        ],
         tokens_rank=[float(np.log1p(of).mean()) for of in ids],
     )
 
@@ -117,8 +146,14 @@ def expectations(settings: TextModality) -> list[dict[str, Any]]:
     least, most = settings.characters
     low, high = settings.median_characters
     return [
-        {"type": "expect_column_values_to_be_between", "kwargs": {"column": "characters", "min_value": least, "max_value": most}},
-        {"type": "expect_column_median_to_be_between", "kwargs": {"column": "characters", "min_value": low, "max_value": high}},
+        {
+            "type": "expect_column_values_to_be_between",
+            "kwargs": {"column": "characters", "min_value": least, "max_value": most},
+        },
+        {
+            "type": "expect_column_median_to_be_between",
+            "kwargs": {"column": "characters", "min_value": low, "max_value": high},
+        },
     ]
 
 
@@ -128,5 +163,7 @@ def suggest(x: "pd.Series[str]", _: pd.DataFrame) -> dict[str, Any]:
     return {
         "characters": [1, min(MOST_CHARACTERS, max(1000, 2 * int(length.max())))],
         "median_characters": [max(1, int(length.median()) // 3), 3 * int(length.median()) + 3],
-        "max_tokens": min(256, 32 * (1 + int(size.quantile(0.98)) // 96)),  # three bytes a token, 2 % of the texts cut
+        "max_tokens": min(
+            256, 32 * (1 + int(size.quantile(0.98)) // 96)
+        ),  # three bytes a token, 2 % of the texts cut
     }

@@ -13,7 +13,12 @@ def show(samples: pd.DataFrame, settings: TextModality) -> list[str]:  # noqa: A
     return samples["x"].tolist()
 
 
-def preview(originals: pd.DataFrame, copies: pd.DataFrame, files: Path, below: str, into: Path) -> None:  # noqa: ARG001  (a text is no file)
+def preview(
+    originals: pd.DataFrame, copies: pd.DataFrame, files: Path, below: str, into: Path
+) -> None:  # noqa: ARG001  (a text is no file)
     """Write pairs.json: originals beside their copies."""
-    pairs = [{"original": a, "altered": b, "y": y} for a, b, y in zip(originals["x"], copies["x"], copies["y"], strict=True)]
+    pairs = [
+        {"original": a, "altered": b, "y": y}
+        for a, b, y in zip(originals["x"], copies["x"], copies["y"], strict=True)
+    ]
     receipts.write_json(into / "pairs.json", pairs)
