@@ -1,6 +1,8 @@
-"""Holds the examples' decisions to their own numbers: what was decided follows from what was measured, and each is promoted.
+"""Check the examples' decisions against their own numbers.
 
-The scores are scikit-learn's, of the predictions that evaluate wrote. No score is asserted: weights differ from machine to machine.
+What was decided must follow from what was measured, and each example must be promoted. The scores
+are scikit-learn's, computed from the predictions that evaluate wrote. No score is asserted, because
+weights differ from machine to machine.
 """
 
 import json
@@ -16,7 +18,10 @@ TASKS = ("questions", "solar_cells")
 
 
 def main() -> None:
-    """Print a line a gate, and exit with 1 where a decision is not supported by its numbers, or does not promote."""
+    """Print a line for each gate; exit with 1 if a decision lacks support or does not promote.
+
+    A decision lacks support if its own numbers do not give it.
+    """
     faults = [f"{task}: {fault}" for task in TASKS for fault in _faults(task)]
     print(
         "\n".join(faults)
@@ -53,8 +58,8 @@ def _faults(task: str) -> list[str]:
 
 
 def _unsupported(predictions: pd.DataFrame, name: str, numbers: dict[str, Any]) -> list[str]:
-    """Return what a comparison with a baseline says that its own predictions and bounds do not."""
-    scores = [_score(predictions, of) for of in ("candidate", name)]
+    """Return where a comparison with a baseline contradicts its own predictions and bounds."""
+    scores = [_score(predictions, column) for column in ("candidate", name)]
     same = np.allclose(
         [*scores, scores[0] - scores[1]],
         [numbers[key] for key in ("candidate", "baseline", "difference")],

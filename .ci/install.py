@@ -1,6 +1,7 @@
-"""Installs what constraints.txt names into the environment that runs this file: torch by pip, the rest by uv, which is ten times faster.
+"""Install what constraints.txt names into the environment that runs this file.
 
-`make setup` runs it. Only the standard library is imported, since nothing else is there yet.
+pip installs torch, and uv, which is ten times faster, installs the rest. `make setup` runs this
+file. It imports only the standard library, because nothing else is installed yet.
 """
 
 import ast
@@ -14,7 +15,7 @@ from pathlib import Path
 from shutil import rmtree
 
 ROOT = Path(__file__).parents[1]
-# pip's options and the variables that say the same to uv, with what uv puts between several values.
+# pip's options, the variables that tell uv the same, and what uv puts between several values.
 OPTIONS = {
     "index-url": ("UV_INDEX_URL", " "),
     "extra-index-url": ("UV_EXTRA_INDEX_URL", " "),
@@ -29,8 +30,9 @@ OPTIONS = {
     "proxy": ("ALL_PROXY", " "),
 }
 PATHS = {"find-links", "constraint", "cert", "client-cert"}
-# What the stages and DVC import. Written as bytecode once, side by side, instead of by the first stage that needs it:
-# all 26,000 files would take 50 s, of which these use a fifth.
+# What the stages and DVC import. It is compiled to bytecode here, once and side by side, rather
+# than by the first stage that needs it. Compiling all 26,000 files would take 50 s; these use a
+# fifth of them.
 USED = (
     "dvc.cli, dvc.commands.repro, great_expectations, mlflow.pyfunc, prefect",
     "torch, transformers.trainer, albumentations, peft, matplotlib.pyplot, sklearn.linear_model",
@@ -38,7 +40,7 @@ USED = (
 
 
 def main() -> None:
-    """Install, or mend what an interrupted set-up left."""
+    """Install everything, or repair what an interrupted set-up left."""
     under_way = Path(sys.prefix, ".installing")
     if under_way.exists():
         for name in forget_damaged(Path(sysconfig.get_path("purelib"))):
@@ -58,7 +60,7 @@ def main() -> None:
 
 
 def pins() -> dict[str, str]:
-    """Return the versions of constraints.txt."""
+    """Return the versions that constraints.txt states, by package."""
     return dict(
         line.split("==")
         for line in (ROOT / "constraints.txt").read_text().splitlines()
@@ -67,7 +69,7 @@ def pins() -> dict[str, str]:
 
 
 def pip(*arguments: str) -> None:
-    """Run `pip install`; exits with its exit code where it fails, after its own message."""
+    """Run `pip install`; if it fails, exit with its exit code, after its own message."""
     done = subprocess.run(
         [
             sys.executable,
@@ -86,13 +88,13 @@ def pip(*arguments: str) -> None:
 
 
 def by_uv(version: str, arguments: tuple[str, ...]) -> str | None:
-    """Install by uv, from where pip would install; return what went wrong, or None."""
+    """Install with uv from where pip would install; return what went wrong, or None."""
     quietly = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
     if subprocess.run(
         [*quietly, "install", f"uv=={version}"], capture_output=True, check=False
     ).returncode:
         return f"uv {version} cannot be installed"
-    said = subprocess.run(
+    settings = subprocess.run(
         [sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=True
     ).stdout
     command = [
@@ -109,7 +111,7 @@ def by_uv(version: str, arguments: tuple[str, ...]) -> str | None:
     done = subprocess.run(
         command,
         cwd=ROOT,
-        env=as_uv_says(said) | os.environ,
+        env=as_uv_says(settings) | os.environ,
         capture_output=True,
         text=True,
         check=False,
@@ -120,7 +122,10 @@ def by_uv(version: str, arguments: tuple[str, ...]) -> str | None:
 
 
 def as_uv_says(configured: str) -> dict[str, str]:
-    """Return the variables that tell uv what `pip config list` says: an option of [install] counts before [global], the environment before both."""
+    """Return the variables that tell uv what `pip config list` says.
+
+    An option of [install] overrides the same one of [global], and the environment overrides both.
+    """
     found = dict[str, list[str]]()
     for where in ("global", "install", ":env:"):
         for line in configured.splitlines():
@@ -131,13 +136,17 @@ def as_uv_says(configured: str) -> dict[str, str]:
                     str(Path(word).expanduser()) if name in PATHS and "://" not in word else word
                     for word in words
                 ]
-    told = {OPTIONS[name][0]: OPTIONS[name][1].join(words) for name, words in found.items()}
-    # pip takes the best version of all indexes; uv by itself only those of the first index that knows the package.
-    return {"UV_INDEX_STRATEGY": "unsafe-best-match"} | told
+    variables = {OPTIONS[name][0]: OPTIONS[name][1].join(words) for name, words in found.items()}
+    # pip takes the best version of all indexes; uv by default looks no further than the first index
+    # that knows the package.
+    return {"UV_INDEX_STRATEGY": "unsafe-best-match"} | variables
 
 
 def forget_damaged(packages: Path) -> list[str]:
-    """Return the packages of which files are missing or cut off, and remove their records, so that they are installed again."""
+    """Remove the records of packages with missing or truncated files, and return their names.
+
+    The packages are then installed again.
+    """
     found = list[str]()
     for folder in sorted(packages.glob("*.dist-info")):
         files = importlib.metadata.Distribution.at(folder).files
@@ -153,7 +162,7 @@ def _is_whole(file: importlib.metadata.PackagePath) -> bool:
 
 
 def compile_used(environment: Mapping[str, str] = os.environ) -> None:
-    """Import what the stages use, so that its bytecode is there, also where the user has Python write none."""
+    """Import what the stages use, to write its bytecode even if the user keeps Python from it."""
     writing = {
         name: value for name, value in environment.items() if name != "PYTHONDONTWRITEBYTECODE"
     }

@@ -1,1 +1,1 @@
-"""Numbers that tests cannot show: each is printed by one command."""
+"""Measure what tests cannot show: one command prints each number."""

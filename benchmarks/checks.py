@@ -1,10 +1,11 @@
-"""Measures the checks of data: near duplicates, wrong labels, leaks, distances of domains, and what validate costs.
+"""Measure the checks of data: near duplicates, wrong labels, leaks, domain distances, validate.
 
 python -m benchmarks.checks near [--rows N] [--templated SHARE]
 python -m benchmarks.checks validate [--rows N] [--templated SHARE]
 python -m benchmarks.checks labels TASK [--share SHARE]      (needs dvc repro split@TASK)
-python -m benchmarks.checks leak FOLDER                      (a folder with train.csv and test.csv: text, category)
-python -m benchmarks.checks alarms | shifts | losses --data FOLDER [--kind texts | pictures]     (needs dvc repro fetch@minilm fetch@mobilenet)
+python -m benchmarks.checks leak FOLDER    (a folder with train.csv and test.csv: text, category)
+python -m benchmarks.checks alarms | shifts | losses --data FOLDER [--kind texts | pictures]
+                                           (needs dvc repro fetch@minilm fetch@mobilenet)
 """
 
 import argparse
@@ -33,12 +34,12 @@ ANY_LENGTH = TextModality(
     "text", characters=(0, 10**9), median_characters=(0, 10**9), max_tokens=512
 )
 WORDS, LETTERS = 20_000, "etaoinshrdlcumwfgypbvk"
-FIRST = 50  # of a list that a person reads
+FIRST = 50  # entries of the list, which a person reads
 BINS = {".7 to .75": (0.7, 0.75), ".75 to .8": (0.75, 0.8), ".8 and more": (0.8, 1.01)}
 
 
 def written(number: int, drawn: np.random.Generator) -> list[str]:
-    """Return texts of 8 to 19 invented words, which are as frequent as Zipf's law says."""
+    """Return texts of 8 to 19 invented words, whose frequencies follow Zipf's law."""
     lengths = drawn.integers(2, 12, WORDS)
     letters = "".join(drawn.choice(list(LETTERS), lengths.sum()))
     ends = np.cumsum(lengths)
@@ -53,7 +54,10 @@ def written(number: int, drawn: np.random.Generator) -> list[str]:
 def planted(
     number: int, drawn: np.random.Generator, templated: float = 0.0
 ) -> tuple[list[str], int]:
-    """Return texts, and how many: the first so many have a copy with one to three other words, which are the next so many."""
+    """Return texts, and a number n: text n + i is a copy of text i, for each i below n.
+
+    A copy has one to three other words.
+    """
     texts = written(number - int(templated * number), drawn)
     copied = len(texts) // 10
     others = iter(" ".join(written(copied, drawn)).split())
@@ -64,14 +68,17 @@ def planted(
             words[place] = next(others)
         copies.append(" ".join(words))
     forms = [
-        f"your code is {code:06d}, it can be used until {code % 24:02d}:00 of the day after tomorrow"
+        (
+            f"your code is {code:06d}, it can be used until {code % 24:02d}:00 of the day after "
+            "tomorrow"
+        )
         for code in range(number - len(texts))
     ]
     return [*texts[:copied], *copies, *texts[copied : len(texts) - copied], *forms], copied
 
 
 def found(texts: list[str], copied: int) -> dict[str, Any]:
-    """Return which copies came into their original's group, by their Jaccard index, and what it cost."""
+    """Return which copies joined their original's group, by their Jaccard index, and the cost."""
     normal = text.reading.normalise(pd.Series(texts))
     began, used = time.perf_counter(), time.process_time()
     code, distinct = pd.factorize(normal, sort=True)
@@ -87,15 +94,18 @@ def found(texts: list[str], copied: int) -> dict[str, Any]:
     together = group[:copied] == group[copied : 2 * copied]
     unconfirmed = sum(jaccard(distinct[a], distinct[b]) < nearness.LIMIT for a, b in pairs.tolist())
     return {
-        "texts": len(texts), **cost, "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10,
-        "recall": {name: share(together, (index >= low) & (index < high)) for name, (low, high) in BINS.items()},
-        "below": {"pairs": int((index < nearness.LIMIT).sum()), "merged": int(together[index < nearness.LIMIT].sum())},
+        "texts": len(texts), **cost,
+        "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10,
+        "recall": {name: share(together, (index >= low) & (index < high))
+                   for name, (low, high) in BINS.items()},
+        "below": {"pairs": int((index < nearness.LIMIT).sum()),
+                  "merged": int(together[index < nearness.LIMIT].sum())},
         "unconfirmed": unconfirmed, "largest_group": int(np.bincount(group).max()),
     }  # fmt: skip
 
 
 def share(together: npt.NDArray[np.bool_], among: npt.NDArray[np.bool_]) -> dict[str, Any]:
-    """Return how many pairs there are, and the share of them that is together."""
+    """Return the number of pairs, and the share of them that is together."""
     return {
         "pairs": int(among.sum()),
         "share": round(float(together[among].mean()), 4) if among.any() else None,
@@ -111,7 +121,7 @@ def jaccard(a: str, b: str) -> float:
 
 
 def near(options: argparse.Namespace) -> None:
-    """Print the recall of planted copies, pairs that should not have been merged, seconds and memory."""
+    """Print the recall of planted copies, the wrongly merged pairs, and the seconds and memory."""
     print(
         json.dumps(
             found(*planted(options.rows, np.random.default_rng(0), options.templated)), indent=2
@@ -120,7 +130,7 @@ def near(options: argparse.Namespace) -> None:
 
 
 def altered(y: "pd.Series[str]", share: float, drawn: np.random.Generator) -> "pd.Series[str]":
-    """Return labels of which a share has become another label, drawn at random."""
+    """Return labels, a share of which was changed to another label, drawn at random."""
     names, wrong = (
         np.array(sorted(y.unique()), dtype=object),
         drawn.choice(len(y), round(share * len(y)), replace=False),
@@ -133,7 +143,7 @@ def altered(y: "pd.Series[str]", share: float, drawn: np.random.Generator) -> "p
 def doubted(
     samples: pd.DataFrame, y: "pd.Series[str]", stated: LabelIssues, share: float
 ) -> dict[str, Any]:
-    """Return how many altered labels of train rows are listed, and how many of the listed ones are altered."""
+    """Return how many altered labels of train rows are listed, and how many listed are altered."""
     given = altered(y, share, np.random.default_rng(0))
     began = time.perf_counter()
     listed, looked = label_issues.find(
@@ -141,8 +151,10 @@ def doubted(
     )
     wrong = listed["id"].isin(samples["id"][given != y])
     return {
-        "rows": len(samples), "altered": int((given != y).sum()), "seconds": round(time.perf_counter() - began, 1), "accuracy": looked["accuracy"],
-        "listed": len(listed), "precision": round(float(wrong.mean()), 3), "recall": round(wrong.sum() / (given != y).sum(), 3),
+        "rows": len(samples), "altered": int((given != y).sum()),
+        "seconds": round(time.perf_counter() - began, 1), "accuracy": looked["accuracy"],
+        "listed": len(listed), "precision": round(float(wrong.mean()), 3),
+        "recall": round(wrong.sum() / (given != y).sum(), 3),
         f"precision_of_the_first_{FIRST}": round(float(wrong[:FIRST].mean()), 2),
     }  # fmt: skip
 
@@ -156,7 +168,7 @@ def labels(options: argparse.Namespace) -> None:
 
 
 def validated(rows: int, templated: float) -> dict[str, Any]:
-    """Return what the stage validate takes for so many texts of two labels."""
+    """Return the time and memory that the stage validate takes for so many texts of two labels."""
     texts, _ = planted(rows, np.random.default_rng(0), templated)
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
@@ -189,7 +201,10 @@ def validate(options: argparse.Namespace) -> None:
 
 
 def leak(options: argparse.Namespace) -> None:
-    """Print macro-F1 on rows that were held out after augmentation, naively and by split, beside untouched rows."""
+    """Print macro-F1 on held-out rows, beside untouched rows.
+
+    Rows are held out after augmentation, naively and by split.
+    """
     columns = {"x": "text", "y": "category"}
     print(
         json.dumps(

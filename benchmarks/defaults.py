@@ -1,12 +1,14 @@
-"""Brings ten public sets as a newcomer does, with `refit add` and `dvc repro` and not one setting changed: does the default win?
+"""Run ten public sets as a newcomer would, and see whether the default wins.
+
+A newcomer runs `refit add` and `dvc repro` and changes not one setting.
 
     python -m benchmarks.defaults run FOLDER [--sets banking77 ...] [--rows 8 64 all]
     python -m benchmarks.defaults noise FOLDER [--draws 20]
     python -m benchmarks.defaults table
 
-The sets lie in ../shared/data. `run` clones the committed project into FOLDER, or goes on there, and adds to docs/measured/defaults.json
-what it has not run yet; `noise` does the same with sentences whose labels are drawn, and keeps nothing; `table` prints what docs/measured.md
-shows.
+The sets lie in ../shared/data. `run` clones the committed project into FOLDER, or continues there,
+and adds to docs/measured/defaults.json what it has not run yet; `noise` does the same with
+sentences whose labels are drawn, and keeps nothing; `table` prints what docs/measured.md shows.
 """
 
 import argparse
@@ -30,7 +32,7 @@ ROOT = Path.cwd()
 DATA = ROOT.parent / "shared/data"
 MEASURED = ROOT / "docs/measured/defaults.json"
 ROWS = ("8", "64", "all")  # a label
-TEST = 5  # one row in so many, where a set states no test part
+TEST = 5  # one row in so many, for a set that states no test part
 MOST = 12_000  # rows of the largest set of texts
 SEED = 0
 
@@ -55,7 +57,7 @@ def sst2() -> Parts:
 
 
 def financial_phrasebank() -> Parts:
-    """Return sentences of financial news, on whose feeling at least half of the annotators agree."""
+    """Return sentences of financial news, on whose sentiment at least half the annotators agree."""
     return _drawn(
         pd.read_csv(DATA / "financial_phrasebank/all-data.csv", names=["y", "x"], header=0)
     )
@@ -76,7 +78,7 @@ def hotel_reviews() -> Parts:
 
 
 def shopping_reviews() -> Parts:
-    """Return Chinese reviews of ten kinds of goods: of what kind is it?"""
+    """Return Chinese reviews of goods; the label is one of ten kinds of goods."""
     with zipfile.ZipFile(DATA / "zh_reviews/online_shopping_10_cats.zip") as archive:
         table = pd.read_csv(
             io.BytesIO(archive.read(archive.namelist()[0])), names=["y", "good", "x"], header=0
@@ -90,17 +92,17 @@ def hymenoptera() -> Parts:
 
 
 def cats_dogs_birds() -> Parts:
-    """Return small photographs of three animals, all that CIFAR-10 has."""
+    """Return small photographs of three animals: all the ones that CIFAR-10 has."""
     return _pictures("cifar10_jpg/cifar10_catdogbird.zip", {"train": "train", "test": "test"})
 
 
 def cifar10() -> Parts:
-    """Return small photographs of ten things, 1,000 of each to learn from."""
+    """Return small photographs of ten things; train has 1,000 of each."""
     return _pictures("cifar10_jpg/cifar10_20k.zip", {"train": "train", "test": "test"})
 
 
 def pneumonia() -> Parts:
-    """Return small X-rays of chests, sound or not."""
+    """Return small X-rays of chests, healthy or not."""
     from PIL import Image
 
     def png(pixels: Any) -> bytes:
@@ -137,14 +139,17 @@ SETS: dict[str, Callable[[], Parts]] = {
 
 
 def noise(seed: int) -> Parts:
-    """Return 500 sentences of films to learn from and 500 to be judged by, each with one of two labels by a throw of a coin."""
+    """Return 500 sentences on films to learn from and 500 to be judged by.
+
+    Each has one of two labels, by a coin toss.
+    """
     rows = sst2()["train"].sample(1000, random_state=seed)
     rows["y"] = np.random.default_rng(seed).choice(["heads", "tails"], len(rows))
     return {"train": rows.iloc[:500], "test": rows.iloc[500:]}
 
 
 def _drawn(table: pd.DataFrame) -> Parts:
-    """Part a table that states no parts."""
+    """Split a table that states no parts."""
     rows = table.dropna().sample(frac=1, random_state=SEED)[["x", "y"]]
     return {"train": rows.iloc[len(rows) // TEST :], "test": rows.iloc[: len(rows) // TEST]}
 
@@ -160,7 +165,10 @@ def _pictures(archive: str, parts: dict[str, str]) -> Parts:
 
 
 def lay_out(parts: Parts, rows: str, folder: Path) -> None:
-    """Write train and test as a person would bring them: a table each, or a folder a label; of train only so many rows a label."""
+    """Write train and test as a person would bring them: a table each, or a folder for each label.
+
+    Of train, keep only so many rows of each label.
+    """
     train = parts["train"].sample(frac=1, random_state=SEED)
     if rows != "all":
         train = train.groupby("y").head(int(rows))
@@ -179,7 +187,7 @@ def lay_out(parts: Parts, rows: str, folder: Path) -> None:
 
 
 def run(project: Path, name: str, rows: str, parts: Parts) -> dict[str, Any]:
-    """Bring a set and reproduce it; return the verdict, the scores and what it took."""
+    """Add a set and reproduce it; return the verdict, the scores and what it took."""
     task, brought = f"{name}_{rows}", project.parent / "brought"
     shutil.rmtree(brought, ignore_errors=True)
     lay_out(parts, rows, brought)
@@ -245,16 +253,22 @@ def _command(project: Path, *command: str) -> str:
 
 
 def table(measured: list[dict[str, Any]]) -> str:
-    """Return the measurements as a Markdown table, a line a run."""
+    """Return the measurements as a Markdown table, with a line for each run."""
     lines = [
-        "| set | rows a label | verdict | macro-F1 (95 %) | accuracy | best cheap baseline | minutes (training) |",
+        (
+            "| set | rows a label | verdict | macro-F1 (95 %) | accuracy | best cheap baseline "
+            "| minutes (training) |"
+        ),
         "|---|---|---|---|---|---|---|",
     ]
     order = [(name, rows) for name in SETS for rows in ROWS]
     for of in sorted(measured, key=lambda of: order.index((of["set"], of["rows"]))):
         if "macro_f1" in of:
             value, low, high = of["macro_f1"]
-            scores = f"{value:.3f} ({low:.3f} to {high:.3f}) | {of['accuracy']:.3f} | {of['best_baseline']} {of['baselines'][of['best_baseline']]:.3f}"
+            scores = (
+                f"{value:.3f} ({low:.3f} to {high:.3f}) | {of['accuracy']:.3f} | "
+                f"{of['best_baseline']} {of['baselines'][of['best_baseline']]:.3f}"
+            )
         else:
             scores = "| |"
         took = (

@@ -1,7 +1,8 @@
-"""Measures the distances of domains: how often they are wrong, what they find, and whether they rank with the loss of F1.
+"""Measure the distances of domains: false alarms, what they find, and how they rank with lost F1.
 
-The sets are read as they were published, out of one folder: banking77/train.csv, multi30k/train.{en,de}.gz, sst2/train.tsv,
-financial_phrasebank/all-data.csv, zh_reviews, cifar10_jpg/cifar10_20k.zip.
+The sets are read as they were published, from one folder: banking77/train.csv,
+multi30k/train.{en,de}.gz, sst2/train.tsv, financial_phrasebank/all-data.csv, zh_reviews,
+cifar10_jpg/cifar10_20k.zip.
 """
 
 import gzip
@@ -50,7 +51,7 @@ Rgb = NDArray[np.uint8]
 
 
 def taken(x: list[str], base: Path, settings: Any) -> tuple[Profile, Seen]:
-    """Return what the checks keep of rows, and all that the base model saw of them."""
+    """Return what the checks keep of rows, and all that the base model computed from them."""
     rows = pd.DataFrame({"x": x, "group": 0})
     of_x = plugins.modality(settings.name)
     held, seen = profiles.take(
@@ -78,16 +79,18 @@ def part(held: Profile, rows: NDArray[np.intp]) -> Profile:
 
 
 def seen_part(seen: Seen, rows: NDArray[np.intp]) -> Seen:
-    """Return what was seen of some of the rows."""
+    """Return what the base model computed from some of the rows."""
     return replace(
         seen, embeddings=seen.embeddings[rows], means=seen.means[rows], squares=seen.squares[rows]
     )
 
 
 def alarms(pool: tuple[Profile, Seen], label: list[str], size: int, draws: int) -> dict[str, float]:
-    """Return the share of draws in which some measure calls another draw of the same pool far: of labels, of rows, of activations, of any.
+    """Return the share of draws in which a measure calls another draw of the same pool far.
 
-    Both the reference (SAMPLE rows, all of the pool's labels) and the new set are drawn anew each time, without a row in common.
+    The shares are those of labels, of rows, of activations, and of any of them. Both the reference
+    (SAMPLE rows, all of the pool's labels) and the new set are drawn anew each time, and have no
+    row in common.
     """
     drawn, (held, seen) = np.random.default_rng(size), pool
     shares = pd.Series(label).value_counts()
@@ -113,18 +116,21 @@ def alarms(pool: tuple[Profile, Seen], label: list[str], size: int, draws: int) 
 
 
 def _activations(reference: Seen, new: Seen, seed: int) -> bool:
-    """Say whether new rows are farther from what BatchNorm kept than draws of the reference are."""
+    """Return whether new rows are farther from BatchNorm's statistics than reference draws are."""
     of_reference = activations.resampled(
         reference, (len(new.embeddings),), np.random.default_rng(seed)
     )
     return distances.of_activations(of_reference, new, RATE).far
 
 
-# ---- what is found ---------------------------------------------------------------------------------------------------
+# ---- what is found -------------------------------------------------------------------------------
 
 
 def found(reference: Profile, shifted: Profile, size: int, draws: int) -> dict[str, float]:
-    """Return for each measure of rows, and for any of them, in which share of draws `size` shifted rows are called far."""
+    """Return the share of draws that are called far, for each measure of rows and for any of them.
+
+    Each draw has `size` shifted rows.
+    """
     drawn = np.random.default_rng(0)
     wrong = dict[str, int]()
     for trial in range(draws):
@@ -141,7 +147,10 @@ def found(reference: Profile, shifted: Profile, size: int, draws: int) -> dict[s
 
 
 def doubled(label: list[str], size: int, draws: int) -> dict[str, float]:
-    """Return for each label the share of draws of `size` rows in which it is found that the label is twice as frequent."""
+    """Return, for each label, the share of draws in which its doubled frequency is found.
+
+    Each draw has `size` rows.
+    """
     shares, drawn = pd.Series(label).value_counts(normalize=True), np.random.default_rng(0)
     told = dict[str, float]()
     for name in shares.index:
@@ -158,7 +167,7 @@ def doubled(label: list[str], size: int, draws: int) -> dict[str, float]:
     return told
 
 
-# ---- distance and loss of F1 -----------------------------------------------------------------------------------------
+# ---- distance and loss of F1 ---------------------------------------------------------------------
 
 
 def losses(
@@ -166,7 +175,10 @@ def losses(
     test: dict[str, tuple[Profile, Seen, list[str]]],
     reference: Profile,
 ) -> pd.DataFrame:
-    """Return a row a test set, the unshifted one first: macro-F1 of a linear model on the base's embeddings, its loss, and each distance."""
+    """Return a row for each test set, the unshifted one first.
+
+    A row has the macro-F1 of a linear model on the base's embeddings, its loss, and each distance.
+    """
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import f1_score
     from sklearn.pipeline import make_pipeline
@@ -195,7 +207,7 @@ def losses(
 
 
 def ranks(table: pd.DataFrame) -> dict[str, float]:
-    """Return Spearman's correlation of each distance with the loss of macro-F1 over the shifted sets."""
+    """Return each distance's Spearman correlation with the loss of macro-F1, over shifted sets."""
     shifted = table.iloc[1:]
     return {
         str(name): float(shifted[name].corr(shifted["loss"], method="spearman"))
@@ -204,7 +216,7 @@ def ranks(table: pd.DataFrame) -> dict[str, float]:
 
 
 def altered(texts: list[str], transform: Any, seed: int) -> list[str]:
-    """Return texts, each altered as augment alters it."""
+    """Return the texts, each altered as augment alters it."""
     augment = Augment(seed=seed, share=1.0, copies=1, on_the_fly=False, transforms=(transform,))
     samples = pd.DataFrame({"id": [str(i) for i in range(len(texts))], "x": texts, "content": ""})
     copies = text.altering.alter(samples, augment, TEXTS, Path(), "").set_index("source_id")["x"]
@@ -257,7 +269,7 @@ SHIFTED_PICTURES: dict[str, Callable[[Rgb], Rgb]] = {
 
 
 def shifted_pictures(files: list[Path], shift: Callable[[Rgb], Rgb], into: Path) -> list[str]:
-    """Write pictures as PNG, each shifted, and return their paths."""
+    """Write pictures as PNG files, each shifted, and return their paths."""
     into.mkdir(parents=True)
     written = [into / f"{i}.png" for i in range(len(files))]
     for file, path in zip(files, written, strict=True):
@@ -265,11 +277,11 @@ def shifted_pictures(files: list[Path], shift: Callable[[Rgb], Rgb], into: Path)
     return [str(path.absolute()) for path in written]
 
 
-# ---- the sets --------------------------------------------------------------------------------------------------------
+# ---- the sets ------------------------------------------------------------------------------------
 
 
 def lines(path: Path) -> list[str]:
-    """Return the lines of a packed text."""
+    """Return the lines of a compressed text."""
     with gzip.open(path, "rt", encoding="utf-8") as file:
         return [line.strip() for line in file if line.strip()]
 
@@ -285,7 +297,11 @@ def table(path: Path, columns: list[Any], **how: Any) -> pd.DataFrame:
 
 
 def pool(data: Path, kind: str, number: int) -> tuple[list[str], list[str]]:
-    """Return rows of one domain, questions of a bank's customers or small pictures, and the labels of a published set, films or those pictures."""
+    """Return rows of one domain, and the labels of a published set.
+
+    The rows are questions of a bank's customers, or small pictures; the labels are those of films,
+    or of the same pictures.
+    """
     if kind == "texts":
         films = table(data / "sst2/train.tsv", [0, 1], sep="\t", header=None, quoting=3)
         return table(data / "banking77/train.csv", ["text", "category"])["x"].sample(
@@ -296,7 +312,7 @@ def pool(data: Path, kind: str, number: int) -> tuple[list[str], list[str]]:
 
 
 def extracted(packed: Path, below: str, number: int) -> list[Path]:
-    """Unpack a draw of the pictures below a folder of a ZIP into the folder for temporary files."""
+    """Unpack some pictures, drawn below a folder of a ZIP, into the folder for temporary files."""
     into = Path(tempfile.gettempdir(), "refit_benchmarks", packed.stem)
     with zipfile.ZipFile(packed) as held:
         names = pd.Series(
@@ -310,7 +326,7 @@ def extracted(packed: Path, below: str, number: int) -> list[Path]:
 
 
 def swaps(data: Path, kind: str, number: int, into: Path) -> dict[str, tuple[list[str], list[str]]]:
-    """Return pairs of a reference and what it is swapped for."""
+    """Return pairs of a reference and what it is swapped for, by name."""
     if kind == "texts":
         bank, _ = pool(data, kind, number // 2)
         films = (
@@ -329,14 +345,18 @@ def swaps(data: Path, kind: str, number: int, into: Path) -> dict[str, tuple[lis
 
 
 def shifted(data: Path, kind: str, number: int, into: Path) -> dict[str, dict[str, pd.DataFrame]]:
-    """Return by the name of a problem: train, unshifted, and the shifted sets."""
+    """Return, by the name of a problem, train, the unshifted set, and the shifted sets."""
     if kind == "texts":
         return {"intents": intents(data, number), "sentiments": sentiments(data, number)}
     return {"animals": animals(data, number, into)}
 
 
 def sentiments(data: Path, number: int) -> dict[str, pd.DataFrame]:
-    """Return sets of x and y, positive or negative: film reviews to learn from and to be judged on, and those that are shifted."""
+    """Return sets of x and y, positive or negative.
+
+    The film reviews of one set are to be learned from, those of another to be judged on; the other
+    sets are shifted.
+    """
     words = {"0": "negative", "1": "positive"}
     films = [
         table(data / f"sst2/{name}.tsv", [0, 1], sep="\t", header=None, quoting=3)
@@ -360,7 +380,10 @@ def sentiments(data: Path, number: int) -> dict[str, pd.DataFrame]:
 
 
 def intents(data: Path, number: int) -> dict[str, pd.DataFrame]:
-    """Return sets of x and y, what a customer of a bank wants (77 labels): to learn from and to be judged on, and those that are shifted."""
+    """Return sets of x and y, what a customer of a bank wants (77 labels).
+
+    One set is to be learned from, one to be judged on; the other sets are shifted.
+    """
     train, test = (
         table(data / f"banking77/{name}.csv", ["text", "category"]).sample(frac=1, random_state=0)
         for name in ("train", "test")
@@ -374,7 +397,10 @@ def intents(data: Path, number: int) -> dict[str, pd.DataFrame]:
 
 
 def animals(data: Path, number: int, into: Path) -> dict[str, pd.DataFrame]:
-    """Return sets of x and y, cat, dog or bird: pictures of 32 pixels to learn from and to be judged on, and those that are shifted."""
+    """Return sets of x and y, pictures of 32 pixels of a cat, dog or bird.
+
+    One set is to be learned from, one to be judged on; the other sets are shifted.
+    """
     with zipfile.ZipFile(data / "cifar10_jpg/cifar10_catdogbird.zip") as held:
         names = pd.Series(sorted(name for name in held.namelist() if name.endswith(".jpg"))).sample(
             frac=1, random_state=0

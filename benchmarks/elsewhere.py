@@ -1,4 +1,4 @@
-"""Runs the real stages in a folder of their own, so that a benchmark leaves the project as it was."""
+"""Run the real stages in a folder of their own, so that a benchmark does not change the project."""
 
 import json
 import os
@@ -19,7 +19,10 @@ ROOT = Path.cwd()
 
 
 def write_params(folder: Path, sources: Any, tasks: Any, flows: Any = None) -> None:
-    """Write the params.yaml of a folder, with this project's own flows unless given, and the profiles that it may name."""
+    """Write the params.yaml of a folder, and the profiles that it may name.
+
+    It has this project's own flows unless others are given.
+    """
     shutil.copytree(ROOT / "data/profiles", folder / "data/profiles", dirs_exist_ok=True)
     YAML().dump(
         {"flows": flows or read_params()["flows"], "sources": sources, "tasks": tasks},
@@ -28,7 +31,10 @@ def write_params(folder: Path, sources: Any, tasks: Any, flows: Any = None) -> N
 
 
 def texts(folder: Path, table: bytes, columns: dict[str, str], **changed: dict[str, Any]) -> None:
-    """Lay out a task `texts` over a table of texts, made of `questions`, with other values in its sections, and a tiny base model."""
+    """Lay out a task `texts` over a table of texts, and a tiny base model.
+
+    The task is `questions` with other values in its sections.
+    """
     (folder / "data/raw/texts").mkdir(parents=True)
     (folder / "data/raw/texts/train.csv").write_bytes(table)
     params = read_params()
@@ -91,21 +97,24 @@ def read_params(folder: Path = ROOT) -> Any:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a process took until its end, its own children included: by the clock, and of cores."""
+    """What a process and its own children took until its end, by the clock and of cores."""
 
     seconds: float
     cpu: float
 
 
 class Failed(subprocess.CalledProcessError):
-    """Says what the process said."""
+    """A failed process, with what it wrote to stderr."""
 
     def __str__(self) -> str:
         return f"{super().__str__()}\n{self.stderr}"
 
 
 def run(folder: Path, module: str, *arguments: str) -> Cost:
-    """Run a module of this project there and return its cost; raises Failed, with what it said, if it fails."""
+    """Run a module of this project in the folder and return its cost.
+
+    Raises Failed, with what the module wrote to stderr, if it fails.
+    """
     command = [sys.executable, "-m", module, *arguments]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     with tempfile.TemporaryFile() as said:
@@ -115,9 +124,8 @@ def run(folder: Path, module: str, *arguments: str) -> Cost:
         )
         _, status, used = os.wait4(process.pid, 0)
         seconds = time.perf_counter() - began
-        process.returncode = os.waitstatus_to_exitcode(
-            status
-        )  # the child is reaped: Popen must not wait for it
+        # The child is reaped: Popen must not wait for it.
+        process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:
             said.seek(0)
             raise Failed(process.returncode, command, stderr=said.read().decode(errors="replace"))
@@ -126,7 +134,7 @@ def run(folder: Path, module: str, *arguments: str) -> Cost:
 
 @contextmanager
 def inside(folder: Path) -> Generator[None]:
-    """Work in a folder, as a stage that is called in this process does."""
+    """Work in a folder, as a stage called in this process does."""
     before = Path.cwd()
     os.chdir(folder)
     try:
@@ -136,5 +144,5 @@ def inside(folder: Path) -> Generator[None]:
 
 
 def read(folder: Path, stage: str, task: str, name: str) -> Any:
-    """Return a JSON file that a stage wrote there."""
+    """Return a JSON file that a stage wrote in the folder."""
     return json.loads((folder / "data" / stage / task / name).read_text())

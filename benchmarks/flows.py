@@ -1,7 +1,7 @@
-"""Measures the flows: what orchestration adds, what a kill at any moment loses, and who may run beside whom.
+"""Measure the flows: the cost of orchestration, what a kill loses, and who may run beside whom.
 
-Each runs a small real project (240 texts, a tiny BERT) in a folder of its own, with servers of its own:
-`overhead | idle | kill | store | beside | sides | all [--tries N] [--seed N]`.
+Each measurement runs a small real project (240 texts, a tiny BERT) in a folder of its own, with
+servers of its own: `overhead | idle | kill | store | beside | sides | all [--tries N] [--seed N]`.
 """
 
 import argparse
@@ -43,8 +43,10 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.sorting import FlowRunSort
 with get_client(sync_client=True) as client:
     found = client.read_flow_runs(sort=FlowRunSort.START_TIME_DESC, limit=200)
-print(json.dumps([{"name": of.name, "state": of.state.name, "type": of.state.type.value, "why": of.state.message,
-                   "seconds": of.total_run_time.total_seconds()} for of in found if of.start_time or of.state.is_final()]))
+print(json.dumps([{"name": of.name, "state": of.state.name, "type": of.state.type.value, \
+"why": of.state.message,
+                   "seconds": of.total_run_time.total_seconds()} for of in found \
+if of.start_time or of.state.is_final()]))
 """
 
 
@@ -60,7 +62,10 @@ def made(folder: Path, *tasks: str, threads: int = 1, side_by_side: int = 2) -> 
 
 @contextmanager
 def served(project: Project) -> Generator[dict[str, str]]:
-    """Start servers for a project as `make up` does; yield what another folder needs to use its Prefect server."""
+    """Start servers for a project as `make up` does.
+
+    Yields what another folder needs to use its Prefect server.
+    """
     ports = [free_port() for _ in range(2)]
     project.run(
         sys.executable, "-m", "flows.servers", "up", f"mlflow={ports[0]}", f"prefect={ports[1]}"
@@ -78,7 +83,7 @@ def seen_at(project: Project) -> dict[str, str]:
 
 
 def free_port() -> int:
-    """Return a port that nobody listens on."""
+    """Return a port on which nobody listens."""
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         return one.getsockname()[1]
@@ -90,7 +95,10 @@ def runs(project: Project, **environment: str) -> list[dict[str, Any]]:
 
 
 def overhead(folder: Path, tries: int) -> dict[str, Any]:
-    """Compare a forced run of one task by `dvc repro` with one as a flow, in turn: what each takes beyond the stages' own processes."""
+    """Compare a forced run of one task by `dvc repro` with one as a flow, in turn.
+
+    What counts is what each takes beyond the stages' own processes.
+    """
     project = made(folder / "project", side_by_side=1)
     project.repro()
     alone, flow, command = list[float](), list[float](), list[float]()
@@ -112,7 +120,7 @@ def overhead(folder: Path, tries: int) -> dict[str, Any]:
 
 
 def own(project: Project, task: str = "tiny") -> float:
-    """Return the seconds that the processes of a task's stages took in their last run, from start to the end of their work."""
+    """Return the seconds that a task's stages took in their last run, from start to end of work."""
     timings = [
         json.loads((project.root / "data" / stage / task / "timing.json").read_text())
         for stage in STAGES
@@ -121,7 +129,7 @@ def own(project: Project, task: str = "tiny") -> float:
 
 
 def idle(folder: Path, tries: int) -> dict[str, Any]:
-    """Take the seconds of a flow over two tasks of which nothing changed."""
+    """Measure the seconds of a flow over two tasks in which nothing changed."""
     project = made(folder / "project", "tiny", "other")
     project.repro()
     with served(project):
@@ -134,7 +142,11 @@ def idle(folder: Path, tries: int) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Killed:
-    """What came of one kill: the moment as a share of an unbroken run, whether it came in time, and what was wrong after the same command again."""
+    """The result of one kill.
+
+    `moment` is a share of an unbroken run, `hit` says whether the kill came in time, and `wrong`
+    lists what was wrong after the same command ran again.
+    """
 
     what: str
     moment: float
@@ -143,9 +155,9 @@ class Killed:
 
 
 def kill(folder: Path, tries: int, seed: int = 7) -> dict[str, Any]:
-    """Kill a run at random moments, give the same command again, and hold what comes out to an unbroken run.
+    """Kill a run at random moments, give the same command again, and compare with an unbroken run.
 
-    A kill that came when the run had ended is no try, and another moment is drawn.
+    A kill that comes after the end of the run does not count, and another moment is drawn.
     """
     fresh = made(folder / "fresh")
     unbroken = fresh.copy(folder / "unbroken")
@@ -215,7 +227,10 @@ def killed(
 
 
 def strike(process: "subprocess.Popen[bytes]", what: str) -> bool:
-    """Kill what is named of a running flow; for a stage or DVC, wait until there is one. Return whether the flow was still running."""
+    """Kill what is named of a running flow; return whether the flow was still running.
+
+    For a stage or DVC, wait until there is one.
+    """
     if what in ("flow", "group"):
         if there := process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL) if what == "group" else process.kill()
@@ -234,7 +249,7 @@ def strike(process: "subprocess.Popen[bytes]", what: str) -> bool:
 
 
 def below(project: Project) -> list[str]:
-    """Return the processes that work in a project's folder, but its servers."""
+    """Return the processes that work in a project's folder, without its servers."""
     found = list[str]()
     for process in psutil.process_iter():
         try:
@@ -257,12 +272,18 @@ def outputs(project: Project, task: str = "tiny") -> dict[str, str]:
 
 def versions(project: Project, task: str = "tiny") -> list[int]:
     """Return the numbers of a model's versions."""
-    code = f"from stages.registry import registered; print([of.number for of in registered.versions({task!r})])"
+    code = (
+        "from stages.registry import registered; "
+        f"print([of.number for of in registered.versions({task!r})])"
+    )
     return json.loads(project.run(sys.executable, "-c", code).stdout.splitlines()[-1])
 
 
 def store(folder: Path, tries: int) -> dict[str, Any]:
-    """Let four processes at once ask an MLflow store that is not there yet, and four flows a Prefect home that is not."""
+    """Let four processes use a missing MLflow store, and four flows a missing Prefect home.
+
+    The processes, and the flows, start at the same time.
+    """
     fresh = made(folder / "fresh")
     fresh.repro()
     ask = (
@@ -308,7 +329,10 @@ def at_once(
 
 
 def beside(folder: Path) -> dict[str, Any]:
-    """Start a run of a deployment beside one that runs, and one by hand; both must be cancelled with a reason, the first unharmed."""
+    """Start a run of a deployment beside a running one, and another by hand.
+
+    Both must be cancelled with a reason, and the first run must be unharmed.
+    """
     project = made(folder / "project")
     with served(project):
         schedule = subprocess.Popen(
@@ -347,7 +371,7 @@ def beside(folder: Path) -> dict[str, Any]:
 
 
 def sides(folder: Path, tries: int) -> dict[str, Any]:
-    """Compare two tasks side by side with the same one after the other, with one thread a task and with two."""
+    """Compare two tasks side by side with the same ones in turn, with one and two threads each."""
     found = dict[str, Any]()
     for threads in (1, 2):
         project = made(folder / f"threads{threads}", "tiny", "other", threads=threads)
@@ -382,7 +406,7 @@ def seconds(run: Any) -> float:
 
 
 def main() -> None:
-    """Print what was measured as JSON."""
+    """Print the measurements as JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "what", choices=("overhead", "idle", "kill", "store", "beside", "sides", "all")

@@ -1,11 +1,11 @@
-"""Measures how the stages' time and memory grow with the rows, and what an idle `dvc repro` costs.
+"""Measure how the stages' time and memory grow with the rows, and what an idle `dvc repro` costs.
 
 python -m benchmarks.growth texts    [--rows 1000 10000 100000 1000000]
 python -m benchmarks.growth pictures [--rows 100 1000 10000 100000]
 python -m benchmarks.growth whole    [--rows 1000 10000 100000] [--kind texts | pictures]
 python -m benchmarks.growth idle     [--rows 1000 20000]
 
-Each adds what it measured to docs/performance/growth.json; `python -m benchmarks.page` draws it.
+Each adds its measurements to docs/performance/growth.json; `python -m benchmarks.page` draws it.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from benchmarks import checks, elsewhere, page
 LABELS = np.array(["left", "right"])
 PREPARING = ("validate", "augment", "split")
 ALL = (*PREPARING, "finetune", "evaluate", "register")
-FROM = 10_000  # rows: below, what a stage costs before its first row hides the growth
+FROM = 10_000  # rows; below it, what a stage costs before its first row hides the growth
 SIDE = 64  # pixels
 LOOSE = {
     "min_rows": 1, "min_rows_per_label": 1, "max_group_fraction": 1.0, "max_bad_fraction": 0.2,
@@ -34,7 +34,10 @@ LOOSE = {
 
 
 def text_project(folder: Path, rows: int) -> None:
-    """Lay out a task `texts` of two labels: words as frequent as Zipf's law says, a tenth of the texts nearly repeated."""
+    """Lay out a task `texts` of two labels, in which a tenth of the texts is nearly repeated.
+
+    The words are as frequent as Zipf's law says.
+    """
     written, _ = checks.planted(rows, np.random.default_rng(0))
     table = pd.DataFrame({"text": written, "label": LABELS[np.arange(rows) % 2]})
     elsewhere.texts(
@@ -43,7 +46,10 @@ def text_project(folder: Path, rows: int) -> None:
 
 
 def picture_project(folder: Path, rows: int) -> None:
-    """Lay out a task `pictures` of two labels: JPEG files of coarse noise, a third of train with a copy."""
+    """Lay out a task `pictures` of two labels: JPEG files of coarse noise.
+
+    A third of train has a copy.
+    """
     drawn = np.random.default_rng(0)
     for i in range(rows):
         below = folder / "data/raw/pictures" / LABELS[i % 2]
@@ -57,7 +63,8 @@ def picture_project(folder: Path, rows: int) -> None:
     task["problem"]["labels"] = None
     folders = [{"path": ".", "part": None}]
     task["data"] = {
-        "source": "pictures", "encoding": "utf-8", "layout": {"name": "folders", "folders": folders, "suffixes": [".jpg"]},
+        "source": "pictures", "encoding": "utf-8",
+        "layout": {"name": "folders", "folders": folders, "suffixes": [".jpg"]},
     }  # fmt: skip
     task["modality"] |= {
         "sides": [SIDE, SIDE],
@@ -76,7 +83,7 @@ PROJECTS = {"texts": text_project, "pictures": picture_project}
 
 
 def stages(kind: str, rows: int, names: Iterable[str]) -> Iterator[dict[str, Any]]:
-    """Yield what each stage takes, run by itself."""
+    """Yield what each stage takes, each run by itself."""
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
         PROJECTS[kind](folder, rows)
@@ -90,9 +97,10 @@ def stages(kind: str, rows: int, names: Iterable[str]) -> Iterator[dict[str, Any
 
 
 def exponents(measured: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the exponent of each stage: the slope of log(seconds of cores) on log(rows), from 10,000 rows up.
+    """Return the exponent of each stage, from 10,000 rows up.
 
-    `beyond_start` is the slope of what a stage takes beyond its start, which is its cost at the smallest size measured.
+    It is the slope of log(seconds of cores) on log(rows). `beyond_start` is the slope of what a
+    stage takes beyond its start, which is its cost at the smallest size measured.
     """
     found = []
     for stage, of in pd.DataFrame(measured).groupby("stage", sort=False):
@@ -106,14 +114,16 @@ def exponents(measured: list[dict[str, Any]]) -> list[dict[str, Any]]:
                 else None
             )
             found.append({
-                "stage": stage, "fitted": round(float(np.polyfit(rows, np.log(large["cpu_seconds"]), 1)[0]), 2),
-                "beyond_start": slope if slope is None else round(slope, 2), "peak_mib": int(large["peak_mib"].iloc[-1]),
+                "stage": stage,
+                "fitted": round(float(np.polyfit(rows, np.log(large["cpu_seconds"]), 1)[0]), 2),
+                "beyond_start": slope if slope is None else round(slope, 2),
+                "peak_mib": int(large["peak_mib"].iloc[-1]),
             })  # fmt: skip
     return found
 
 
 def prepare(options: argparse.Namespace) -> None:
-    """Print and keep what validate, augment and split take, by number of rows."""
+    """Print and keep what validate, augment and split take, by the number of rows."""
     for rows in options.rows:
         for row in stages(options.kind, rows, PREPARING):
             print(row, flush=True)
@@ -122,7 +132,7 @@ def prepare(options: argparse.Namespace) -> None:
 
 
 def keep(name: str, measured: list[dict[str, Any]]) -> None:
-    """Add rows to docs/performance; sizes that were measured before and not now stay."""
+    """Add rows to docs/performance, and keep those of sizes that were measured only before."""
     now = {(row["stage"], row["rows"]) for row in measured}
     before = page.read("growth").get(name, {"stages": []})["stages"]
     rows = [row for row in before if (row["stage"], row["rows"]) not in now] + measured
@@ -130,11 +140,11 @@ def keep(name: str, measured: list[dict[str, Any]]) -> None:
     page.keep("growth", {name: page.machine() | {"stages": rows, "exponents": exponents(rows)}})
 
 
-# ---- the whole DAG, and one with nothing to do -----------------------------------------------------------------------
+# ---- the whole DAG, and one with nothing to do ---------------------------------------------------
 
 
 def with_dvc(folder: Path) -> None:
-    """Make a project of a folder: dvc.yaml over this project's stages."""
+    """Make a project of a folder: a DVC repository with dvc.yaml over this project's stages."""
     for name in ("dvc.yaml", ".gitignore", ".dvcignore"):
         shutil.copy(elsewhere.ROOT / name, folder)
     (folder / "stages").symlink_to(elsewhere.ROOT / "stages")
@@ -142,7 +152,7 @@ def with_dvc(folder: Path) -> None:
 
 
 def whole(options: argparse.Namespace) -> None:
-    """Print and keep what every stage takes with a tiny base model, so that the model hides nothing."""
+    """Print and keep what every stage takes with a base model so tiny that it hides nothing."""
     name = f"whole, {options.kind}"
     for rows in options.rows:
         with tempfile.TemporaryDirectory() as made:
@@ -163,7 +173,8 @@ def whole(options: argparse.Namespace) -> None:
                     folder, "dvc", "repro", "--single-item", f"{stage}@{options.kind}"
                 )
                 peak = elsewhere.read(folder, stage, options.kind, "timing.json")["peak_memory_mib"]
-                row = {"kind": options.kind, "stage": stage, "rows": rows, "seconds": round(cost.seconds, 2),
+                row = {"kind": options.kind, "stage": stage, "rows": rows,
+                       "seconds": round(cost.seconds, 2),
                        "cpu_seconds": round(cost.cpu, 2), "peak_mib": peak}  # fmt: skip
                 print(row, flush=True)
                 keep(name, [row])
@@ -178,12 +189,17 @@ IDLE = """stages:
 """
 COPIES = {
     "a file a copy": "cp -r data/raw/pictures data/augment/pictures",
-    "one file of all": "mkdir data/augment/pictures; tar -cf data/augment/pictures/files.tar data/raw/pictures",
+    "one file of all": (
+        "mkdir data/augment/pictures; tar -cf data/augment/pictures/files.tar data/raw/pictures"
+    ),
 }
 
 
 def idle(options: argparse.Namespace) -> None:
-    """Print and keep what DVC takes for so many small files, as raw data and as an out of a stage, or packed as one."""
+    """Print and keep what DVC takes for many small files.
+
+    The files are raw data, and also the out of a stage, one by one or packed as one file.
+    """
     for rows, (way, command) in itertools.product(options.rows, COPIES.items()):
         with tempfile.TemporaryDirectory() as made:
             folder = Path(made)

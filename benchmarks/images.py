@@ -1,4 +1,4 @@
-"""Measures what pictures cost, which copies are found, and what pretraining brings.
+"""Measure what pictures cost, which copies are found, and what pretraining brings.
 
 python -m benchmarks.images reading    --pictures FOLDER
 python -m benchmarks.images augmenting --pictures FOLDER
@@ -58,7 +58,7 @@ def files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
 
 
-# ---- reading and augmenting, beside a bare loop ----------------------------------------------------------------------
+# ---- reading and augmenting, beside a bare loop --------------------------------------------------
 
 
 def bare(path: Path) -> Image.Image:
@@ -76,7 +76,7 @@ def bare_copy(path: Path, into: Path) -> None:
 
 
 def transforms() -> Any:
-    """Return the transforms of POLICY as albumentations has them, made once a thread."""
+    """Return the transforms of POLICY as albumentations has them, made once for each thread."""
     import albumentations
 
     if not hasattr(MADE, "compose"):
@@ -90,13 +90,13 @@ MADE = threading.local()
 
 
 def in_threads(paths: list[Path], workers: int, work: Callable[[Path], Any]) -> Iterator[Any]:
-    """Work in threads."""
+    """Do the work in threads."""
     with ThreadPoolExecutor(workers) as pool:
         yield from pool.map(work, paths)
 
 
 def in_processes(paths: list[Path], workers: int, work: Callable[[Path], Any]) -> Iterator[Any]:
-    """Work in forked processes, the cheapest ones to start; results stay where they were made."""
+    """Do the work in forked processes, the cheapest to start; results stay where they are made."""
     with get_context("fork").Pool(workers) as pool:
         yield from pool.imap(partial(_finish, work), paths, chunksize=16)
 
@@ -115,16 +115,19 @@ def ways_of_reading(paths: list[Path], workers: int) -> Ways:
         BARE[1]: lambda: in_processes(paths, workers, bare),
         "read": lambda: pictures.each(paths, partial(pictures.read, limits=LIMITS), workers),
         "read and checked": lambda: pictures.each(
-            paths, partial(image.reading._describe, limits=LIMITS), workers
-        ),  # pyright: ignore[reportPrivateUsage]
+            paths,
+            partial(image.reading._describe, limits=LIMITS),  # pyright: ignore[reportPrivateUsage]
+            workers,
+        ),
     }
 
 
 def ways_of_augmenting(paths: list[Path], workers: int, into: Path) -> Ways:
-    """Return ways to write altered copies: a bare loop, and augment's."""
+    """Return ways to write altered copies: a bare loop, and as augment does."""
     looked = image.reading.look(pd.Series([path.absolute().as_posix() for path in paths]), SETTINGS)
     samples = pd.DataFrame({
-        "id": [f"{i:06}" for i in range(len(paths))], "x": [path.absolute().as_posix() for path in paths],
+        "id": [f"{i:06}" for i in range(len(paths))],
+        "x": [path.absolute().as_posix() for path in paths],
         "content": looked["normal"].map(draws.digest_one), "y": [["any"]] * len(paths),
     })  # fmt: skip
     return {
@@ -135,13 +138,13 @@ def ways_of_augmenting(paths: list[Path], workers: int, into: Path) -> Ways:
 
 
 def reading(options: argparse.Namespace) -> None:
-    """Print pictures a second, bare and as validate reads and checks them."""
+    """Print pictures per second, bare and as validate reads and checks them."""
     paths = list(islice(cycle(files(options.pictures)), options.number))
     compare(paths, options.workers, options.rounds, ways_of_reading(paths, options.workers))
 
 
 def augmenting(options: argparse.Namespace) -> None:
-    """Print altered copies a second, by a bare loop and as augment makes them."""
+    """Print altered copies per second, by a bare loop and as augment makes them."""
     paths = list(islice(cycle(files(options.pictures)), options.number))
     with tempfile.TemporaryDirectory() as folder:
         compare(
@@ -155,7 +158,10 @@ def augmenting(options: argparse.Namespace) -> None:
 def rates(
     paths: list[Path], rounds: int, ways: Ways
 ) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
-    """Return each way's pictures a second and seconds of a core a picture, round by round, the ways in turn."""
+    """Return each way's pictures per second and core-seconds per picture, a number for each round.
+
+    The ways take turns.
+    """
     rates: dict[str, list[float]] = {name: [] for name in ways}
     costs: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(rounds):
@@ -169,31 +175,34 @@ def rates(
 
 
 def compare(paths: list[Path], workers: int, rounds: int, ways: Ways) -> None:
-    """Print the rate of each way, in turns of one run, and as a share of the faster bare loop."""
+    """Print the rate of each way, the ways in turn, also as a share of the faster bare loop's."""
     found, costs = rates(paths, rounds, ways)
-    # What else the machine does only slows. Where it does much, the seconds of a core are the fairer number.
+    # Other work of the machine can only slow a way. Under much of it, core-seconds are the fairer
+    # number.
     rate = max(max(found[name]) for name in BARE)
     cost = min(min(costs[name]) for name in BARE)
     print(
-        f"{len(paths):,} pictures, {workers} workers, best of {rounds} rounds; share of bare by the clock, by seconds of a core"
+        f"{len(paths):,} pictures, {workers} workers, best of {rounds} rounds; "
+        "share of bare by the clock, by seconds of a core"
     )
     for name in ways:
+        # Without the children of a fork server, whose seconds are not seen.
         share = (
             f"{cost / min(costs[name]):6.0%}"
             if name in BARE or workers <= pictures.THREADS_REACH
             else "     -"
-        )  # a fork server's children are not seen
+        )
         print(f"{max(found[name]):8,.0f}/s {max(found[name]) / rate:6.0%} {share}  {name}")
 
 
 def seconds_of_cores() -> float:
-    """Return the seconds that cores have worked for this process and for the children that have ended."""
+    """Return the seconds of cores that this process and its ended children have used."""
     return sum(
         sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
     )
 
 
-# ---- near duplicates -------------------------------------------------------------------------------------------------
+# ---- near duplicates -----------------------------------------------------------------------------
 
 
 def decode(source: Path | io.BytesIO) -> Picture:
@@ -242,7 +251,7 @@ COPIES: dict[str, Callable[[Picture], Picture]] = {
 
 @contextmanager
 def measured(name: str) -> Generator[None]:
-    """Print the seconds and the MiB above what the process held before."""
+    """Print the seconds, and the MiB above what the process used before."""
     process, over = psutil.Process(), threading.Event()
     before = peak = process.memory_info().rss
 
@@ -274,7 +283,7 @@ def measured(name: str) -> Generator[None]:
 
 
 def crops(picture: Picture, count: int, rng: np.random.Generator) -> Iterator[Picture]:
-    """Yield crops of 40 to 90 % of both sides, from anywhere."""
+    """Yield crops of 40 to 90 % of both sides, from any place."""
     height, width = picture.shape[:2]
     for share in rng.uniform(0.4, 0.9, count):
         tall, wide = int(height * share), int(width * share)
@@ -283,7 +292,7 @@ def crops(picture: Picture, count: int, rng: np.random.Generator) -> Iterator[Pi
 
 
 def near_duplicates(options: argparse.Namespace) -> None:
-    """Print the share of copies that come into their original's group, merged originals, and the cost of many pictures."""
+    """Print the share of copies grouped with their original, merged originals, and the cost."""
     paths = files(options.pictures)
     originals_of = [decode(path) for path in paths]
     originals = np.array([near.fingerprint(picture) for picture in originals_of])
@@ -328,11 +337,11 @@ def near_duplicates(options: argparse.Namespace) -> None:
         groups.linked(len(many), near.pairs(many))
 
 
-# ---- the real stages -------------------------------------------------------------------------------------------------
+# ---- the real stages -----------------------------------------------------------------------------
 
 
 def memory(options: argparse.Namespace) -> None:
-    """Print the peak memory, in MiB, of validate, augment and split for few and for many pictures."""
+    """Print the peak memory of validate, augment and split, in MiB, for few and many pictures."""
     for number in options.numbers:
         with tempfile.TemporaryDirectory() as folder:
             print(
@@ -342,7 +351,10 @@ def memory(options: argparse.Namespace) -> None:
 
 
 def peaks(folder: Path, number: int, side: int) -> dict[str, float]:
-    """Return the peak memory of each stage, in MiB, for so many pictures of noise; of two labels, a third of train with a copy."""
+    """Return the peak memory of each stage, in MiB, for so many pictures of noise.
+
+    They have two labels, and a third of train has a copy.
+    """
     drawn = np.random.default_rng(0)
     for i in range(number):
         of = folder / "data/raw/noise" / ("left", "right")[i % 2]
@@ -384,9 +396,10 @@ def peaks(folder: Path, number: int, side: int) -> dict[str, float]:
 
 
 def probe(options: argparse.Namespace) -> None:
-    """Print what a linear probe reaches on the pictures in FOLDER/val with the base model's weights, and with random ones.
+    """Print what a linear probe reaches on FOLDER/val, with pretrained weights and random ones.
 
-    FOLDER/train and FOLDER/val hold a folder a label; `refit add` writes the settings, and val is made the test part.
+    The pretrained weights are the base model's. FOLDER/train and FOLDER/val have a folder for each
+    label; `refit add` writes the settings, and val becomes the test part.
     """
     with tempfile.TemporaryDirectory() as folder:
         for name, found in probed(Path(folder), options.pictures, options.base):
@@ -394,7 +407,10 @@ def probe(options: argparse.Namespace) -> None:
 
 
 def probed(folder: Path, given: Path, base: Path) -> Iterator[tuple[str, dict[str, float]]]:
-    """Yield accuracy and macro-F1 on FOLDER/val, and the seconds that finetune worked: with the base model's weights, then with random ones."""
+    """Yield accuracy and macro-F1 on FOLDER/val, and the seconds that finetune worked.
+
+    The base model's weights come first, then random ones.
+    """
     for name in ("dvc.yaml", ".gitignore", ".dvcignore"):
         shutil.copy(elsewhere.ROOT / name, folder)
     elsewhere.run(folder, "dvc", "init", "--quiet", "--no-scm")
@@ -415,7 +431,7 @@ def probed(folder: Path, given: Path, base: Path) -> Iterator[tuple[str, dict[st
 
 
 def judged(folder: Path) -> dict[str, float]:
-    """Return what the base model of params.yaml reaches on the pictures that are split."""
+    """Return what the base model of params.yaml reaches on the pictures that split made."""
     for stage in ("finetune", "evaluate"):
         elsewhere.run(folder, f"stages.{stage}", "probed")
     metrics = elsewhere.read(folder, "evaluate", "probed", "metrics.json")
@@ -429,7 +445,10 @@ def judged(folder: Path) -> dict[str, float]:
 
 
 def randomised(base: Path, folder: Path) -> Path:
-    """Return a folder with a model of the same configuration and processor whose weights are drawn (seed 0)."""
+    """Return a folder with a model of the same configuration and processor, and drawn weights.
+
+    The weights are random, from seed 0.
+    """
     import torch
     from transformers import AutoConfig, AutoModelForImageClassification
 
@@ -443,7 +462,7 @@ def randomised(base: Path, folder: Path) -> Path:
 
 
 def main() -> None:
-    """Run the benchmark that is named."""
+    """Run the named benchmark."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

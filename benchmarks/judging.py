@@ -1,9 +1,9 @@
-"""Measures the gate: how often it promotes an equal model, finds a better one, and how often its intervals hold the truth.
+"""Measure the gate: how often it promotes an equal model, finds a better one, and covers the truth.
 
 python -m benchmarks.judging alarms | power | coverage | methods | weekly [--draws N]
 
-Rows are drawn from a known population: a row's label, and what each of two models says of it. The arithmetic is the gate's own
-(stages/judging/evidence.contrast), on many draws at once.
+Rows are drawn from a known population: a row has a label, and what each of two models says of it.
+The arithmetic is the gate's own (stages/judging/evidence.contrast), on many draws at once.
 """
 
 import argparse
@@ -24,27 +24,27 @@ Array = np.ndarray[Any, Any]
 F1 = METRICS["macro_f1"]
 ALPHA, PLAIN = 0.10, 0.05  # in all; and what a gate without a ledger spends each time
 ACCURACY, DISAGREEMENT = 0.85, 0.08
-BOTH_WRONG = 0.1  # of the rows on which models differ, where there are more than two labels
+BOTH_WRONG = 0.1  # of the rows on which models differ, if there are more than two labels
 FAR = {"gain": 0.6, "disagreement": 0.7, "accuracy": 0.6}
 RARE = (3, 9, 138, 130, 120, 100)  # rows of 500
 WEEKS, RESAMPLES = 52, 1000
-AT_A_TIME = 250  # draws: bounds memory
+AT_A_TIME = 250  # draws, which bounds memory
 
 
 @dataclass(frozen=True)
 class Population:
-    """What two models say of rows: the cells are (y, candidate, baseline), and each has a probability."""
+    """What two models say of rows: each cell (y, candidate, baseline) has a probability."""
 
     cells: Array
     probability: Array
     labels: int
 
     def draw(self, rows: int, draws: int, drawn: np.random.Generator) -> Array:
-        """Return how many rows fall in each cell (draws, cells)."""
+        """Return how many rows fall in each cell, of shape (draws, cells)."""
         return drawn.multinomial(rows, self.probability, size=draws).astype(float)
 
     def draw_by_label(self, rows: tuple[int, ...], draws: int, drawn: np.random.Generator) -> Array:
-        """Return the same, of a test set that has just so many rows of each label."""
+        """Return the same for a test set with exactly so many rows of each label."""
         counts = np.zeros((draws, len(self.probability)))
         for label, number in enumerate(rows):
             of = self.cells[0] == label
@@ -65,9 +65,9 @@ def population(
     disagreement: float = DISAGREEMENT,
     accuracy: float = ACCURACY,
 ) -> Population:
-    """Return models that differ on a share of the rows, the candidate's accuracy being greater by the gain; errors fall on any label.
+    """Return models that differ on a share of the rows, the candidate better by the gain.
 
-    accuracy is the mean of both.
+    The gain is in accuracy; errors fall on any label. `accuracy` is the mean of both models'.
     """
     labels = len(shares)
     y, a, b = cells = np.stack(np.meshgrid(*[np.arange(labels)] * 3, indexing="ij")).reshape(3, -1)
@@ -86,13 +86,19 @@ def population(
 
 
 def said(cells: Array, labels: int) -> tuple[Array, Array]:
-    """Return what a row of each cell adds to the counts of the metric, as the candidate and as the baseline predict it (counts, cells, labels)."""
+    """Return what a row of each cell adds to the counts of the metric, for each of the two models.
+
+    The models are the candidate and the baseline, and each array is (counts, cells, labels).
+    """
     y, candidate, baseline = ((side[:, None] == np.arange(labels)).astype(float) for side in cells)
     return counts_of_f1(y, candidate), counts_of_f1(y, baseline)
 
 
 def estimated(counts: Array, cells: Array, labels: int) -> tuple[Array, Array]:
-    """Return differences in macro-F1 and their standard errors, by the gate's own arithmetic, a part of the draws at a time."""
+    """Return differences in macro-F1 and their standard errors, by the gate's own arithmetic.
+
+    It takes a part of the draws at a time.
+    """
     parts = [
         contrast(counts[i : i + AT_A_TIME], *said(cells, labels), F1)
         for i in range(0, len(counts), AT_A_TIME)
@@ -102,14 +108,14 @@ def estimated(counts: Array, cells: Array, labels: int) -> tuple[Array, Array]:
 
 
 def bounds(counts: Array, of: Population, level: float) -> tuple[Array, Array]:
-    """Return lower and upper bounds, each at the level, as the gate has them."""
+    """Return lower and upper bounds, each at the level, as the gate computes them."""
     difference, spread = estimated(counts, of.cells, of.labels)
     reach = norm.ppf(1 - level) * spread
     return difference - reach, difference + reach
 
 
 def shares(of: Population, counts: Array, level: float) -> dict[str, float]:
-    """Return how often the gate promotes and rejects at a level."""
+    """Return how often the gate promotes and how often it rejects at a level."""
     low, high = bounds(counts, of, level)
     return {
         "promoted": round(float((low > 0).mean()), 4),
@@ -131,7 +137,7 @@ def alarms(draws: int) -> Iterator[dict[str, Any]]:
 
 
 def power(draws: int) -> Iterator[dict[str, Any]]:
-    """Yield how often a gain of two points in macro-F1 is found, by rows and by the use of them."""
+    """Yield how often a gain of two points in macro-F1 is found, by rows and by their use."""
     drawn, of = np.random.default_rng(0), population((1.0,) * 4, 0.02)
     for rows, use in (
         (191, 1),
@@ -153,12 +159,12 @@ def power(draws: int) -> Iterator[dict[str, Any]]:
 
 
 def held(low: Array, high: Array, truth: float) -> float:
-    """Return the share of intervals that hold the truth."""
+    """Return the share of intervals that contain the truth."""
     return round(float(((low <= truth) & (truth <= high)).mean()), 4)
 
 
 def coverage(draws: int) -> Iterator[dict[str, Any]]:
-    """Yield how often two-sided 95 % intervals of the difference in macro-F1 hold the truth."""
+    """Yield how often two-sided 95 % intervals of the difference in macro-F1 contain the truth."""
     drawn = np.random.default_rng(0)
     for labels in (2, 4, 6):
         for gain in (0.0, 0.02):
@@ -189,7 +195,10 @@ def coverage(draws: int) -> Iterator[dict[str, Any]]:
 
 
 def plain(counts: Array, cells: Array, labels: int) -> tuple[Array, Array, Array]:
-    """Return differences, and the influence of each cell (draws, cells) on them as the rows show it, none added; and standard errors."""
+    """Return differences, the influence of each cell on them (draws, cells), and standard errors.
+
+    They are as the rows show them, with none added.
+    """
     candidate, baseline = said(cells, labels)
     f1, _ = contrast(counts, candidate, baseline, F1)
     of_cell = (influence(candidate, counts, F1) - influence(baseline, counts, F1)).mean(axis=2)
@@ -197,7 +206,10 @@ def plain(counts: Array, cells: Array, labels: int) -> tuple[Array, Array, Array
 
 
 def student(counts: Array, of: Population, level: float) -> tuple[Array, Array]:
-    """Return bounds by t without added rows; degrees of freedom from the kurtosis of the influences (Satterthwaite 1946)."""
+    """Return bounds by t without added rows.
+
+    The degrees of freedom come from the kurtosis of the influences (Satterthwaite 1946).
+    """
     difference, of_cell, spread = plain(counts, of.cells, of.labels)
     rows, squared = counts.sum(axis=1), spread**2
     fourth = (counts * of_cell**4).sum(axis=1)
@@ -213,7 +225,10 @@ def unaided(counts: Array, of: Population, level: float) -> tuple[Array, Array]:
 
 
 def resampled(counts: Array, of: Population, level: float) -> dict[str, tuple[Array, Array]]:
-    """Return bounds by three bootstraps: percentile, BCa, and bootstrap-t (Efron & Tibshirani 1993, ch. 12-14)."""
+    """Return bounds by three bootstraps: percentile, BCa, and bootstrap-t.
+
+    They follow Efron & Tibshirani 1993, ch. 12-14.
+    """
     drawn, z = np.random.default_rng(1), norm.ppf(1 - level)
     found = {name: np.empty((2, len(counts))) for name in ("percentile", "BCa", "bootstrap-t")}
     differences, influences, spreads = plain(counts, of.cells, of.labels)
@@ -242,7 +257,10 @@ def resampled(counts: Array, of: Population, level: float) -> dict[str, tuple[Ar
 
 
 def methods(draws: int) -> Iterator[dict[str, Any]]:
-    """Yield, for each way to an interval, how often it promotes at the first level and holds the truth at 95 %."""
+    """Yield how often each way to an interval promotes at the first level, and covers at 95 %.
+
+    To cover is to contain the truth.
+    """
     drawn = np.random.default_rng(0)
     equal, better, apart = (
         population((1.0,) * 4, 0.0),
@@ -276,10 +294,11 @@ def methods(draws: int) -> Iterator[dict[str, Any]]:
 
 
 def retrained(rows: int, drawn: np.random.Generator, fresh_champions: bool) -> tuple[Array, Array]:
-    """Return a year's counts (weeks, cells), and the cells: one test set, each week another candidate that is as good as the champion.
+    """Return a year's counts (weeks, cells), and the cells.
 
-    Of the rows .77 are right for any such model, .07 are wrong, and for .16 it is as a coin falls: so models
-    differ on .08. The champion stays, or with fresh_champions another equal one is drawn each week.
+    There is one test set, and each week another candidate that is as good as the champion. Any such
+    model is right on .77 of the rows and wrong on .07, and on .16 a coin decides; so models differ
+    on .08. The champion stays, or with fresh_champions another equal one is drawn each week.
     """
     labels = 4
     y = drawn.integers(0, labels, rows)
@@ -293,7 +312,7 @@ def retrained(rows: int, drawn: np.random.Generator, fresh_champions: bool) -> t
 
 
 def weekly(draws: int) -> Iterator[dict[str, Any]]:
-    """Yield how many years see a false promotion, after which the year counts as failed."""
+    """Yield how many years see a false promotion; the first one makes the year a failure."""
     spent = np.array([ledger.level(ALPHA, k) for k in range(1, WEEKS + 1)])
     for fresh in (False, True):
         for rows in (191, 1000):

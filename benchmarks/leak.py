@@ -1,4 +1,4 @@
-"""Repeats the leak that stands before a split: copies are made first, and then rows are parted at random."""
+"""Repeat the leak before a split: copies are made first, and then rows are split at random."""
 
 import tempfile
 from pathlib import Path
@@ -15,11 +15,13 @@ text = plugins.modality("text")
 def leaked(
     train: Path, test: Path, columns: dict[str, str], copies: int, words: float
 ) -> dict[str, Any]:
-    """Return macro-F1 of cheap models on TF-IDF, on held-out rows and on the untouched table `test`, for both ways to part.
+    """Return macro-F1 of cheap models on TF-IDF, for both ways to split.
 
-    All rows of `train` get copies with typing errors in a share of their words, by the real stages; then rows are parted
-    at random (naive), or by split (refit), whose test part holds originals alone. Of the untouched rows those are
-    scored once more by themselves that are near to no row of `train`, as split's test part is.
+    They are scored on held-out rows, and on the untouched table `test`. The real stages give all
+    rows of `train` copies with typing errors in a share of their words. Then rows are split at
+    random (naive), or by split (refit), whose test part has only originals. The untouched rows that
+    are near to no row of `train`, as those of split's test part are, are scored once more by
+    themselves.
     """
     with tempfile.TemporaryDirectory() as made:
         folder, rows = Path(made), pd.read_csv(train)
@@ -33,8 +35,10 @@ def leaked(
         }
         elsewhere.texts(
             folder, train.read_bytes(), columns,
-            validate=loose | {"label_distribution": {"name": "declared", "weights": weights, "max_kl": 1.0}},
-            augment={"share": 1.0, "copies": copies, "transforms": [{"name": "keyboard", "words": words, "characters": 0.2}]},
+            validate=loose | {"label_distribution": {"name": "declared", "weights": weights,
+                                                     "max_kl": 1.0}},
+            augment={"share": 1.0, "copies": copies,
+                     "transforms": [{"name": "keyboard", "words": words, "characters": 0.2}]},
             split={"validation": 0.1, "test": 0.2},
         )  # fmt: skip
         for stage in ("validate", "augment", "split"):
@@ -53,7 +57,8 @@ def leaked(
     held = len(shuffled) // 5
     parts = {name: of.assign(y=of["y"].str[0]) for name, of in parts.items()}
     return {
-        "originals": int((augmented["id"] == augmented["source_id"]).sum()), "copies": int((augmented["id"] != augmented["source_id"]).sum()),
+        "originals": int((augmented["id"] == augmented["source_id"]).sum()),
+        "copies": int((augmented["id"] != augmented["source_id"]).sum()),
         "untouched": len(untouched), "untouched_and_new": len(tests["untouched_and_new"]),
         "naive": scores(shuffled.iloc[held:], {"held_out": shuffled.iloc[:held], **tests}),
         "refit": scores(parts["train"], {"held_out": parts["test"], **tests}),
@@ -61,7 +66,7 @@ def leaked(
 
 
 def new(known: "pd.Series[str]", x: "pd.Series[str]") -> "pd.Series[bool]":
-    """Return which texts are near to no known one, and equal to none."""
+    """Return for each text whether it is near to no known one, and equal to none."""
     group = text.reading.alike(
         pd.DataFrame({"normal": text.reading.normalise(pd.concat([known, x], ignore_index=True))})
     )
@@ -69,7 +74,7 @@ def new(known: "pd.Series[str]", x: "pd.Series[str]") -> "pd.Series[bool]":
 
 
 def scores(train: pd.DataFrame, tests: dict[str, pd.DataFrame]) -> dict[str, dict[str, float]]:
-    """Return macro-F1 on each set of rows, of a linear model and of the nearest neighbour."""
+    """Return macro-F1 of a linear model and of the nearest neighbour on each set of rows."""
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.metrics import f1_score
     from sklearn.neighbors import KNeighborsClassifier

@@ -1,6 +1,8 @@
-"""Keeps what speed.py and growth.py measured below docs/performance, and writes its tables into docs/performance.md.
+"""Keep what speed.py and growth.py measure, and write the tables of docs/performance.md.
 
-python -m benchmarks.page   (the tables and the plots anew, from what is kept)
+The measurements lie in docs/performance.
+
+python -m benchmarks.page   (make the tables and the plots anew, from what is kept)
 """
 
 import json
@@ -27,7 +29,7 @@ KINDS = {
 
 
 def machine() -> dict[str, Any]:
-    """Return what was measured where: the processor or the GPU, memory, torch, the commit, and how busy the machine was."""
+    """Return the processor or GPU, memory, torch, commit, and load of the machine that measures."""
     import torch
 
     gpu = torch.cuda.is_available()
@@ -55,7 +57,10 @@ def machine() -> dict[str, Any]:
 def named(of: dict[str, Any]) -> str:
     """Return one sentence that names the machine."""
     flags = f" ({', '.join(of['flags'])})" if of["flags"] else ""
-    return f"{of['processor']}{flags}, {of['cores']} cores, {of['gib']} GiB, torch {of['torch']}, code {of['commit']}, load average {of['load']:g} at the end"
+    return (
+        f"{of['processor']}{flags}, {of['cores']} cores, {of['gib']} GiB, "
+        f"torch {of['torch']}, code {of['commit']}, load average {of['load']:g} at the end"
+    )
 
 
 def read(name: str) -> dict[str, Any]:
@@ -193,7 +198,7 @@ def _plots() -> Any:
 
 
 def _draw_speed() -> None:
-    """Draw the ratios of times as bars: the whole sets where they were measured, else the subsets."""
+    """Draw the ratios of times as bars: those of the subsets if measured, else of a quick run."""
     of = next((read("speed")[kind] for kind in ("subsets", "quick") if kind in read("speed")), None)
     if of is None:
         return

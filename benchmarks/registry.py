@@ -1,7 +1,9 @@
-"""Measures the registry: who wins when two promotions meet, the seconds of rollback, lineage and impact, and a champion made anew.
+"""Measure the registry: meeting promotions, rollback, lineage, impact, and a rebuilt champion.
 
-`races` and `seconds` register tiny models in a folder of their own; `seconds --task TASK SOURCE` asks this project's registry;
-`rebuild --model MODEL` trains a version of it anew in a clean clone.
+It shows who wins when two promotions meet, the seconds of rollback, lineage and impact, and whether
+a champion can be made anew. `races` and `seconds` register tiny models in a folder of their own;
+`seconds --task TASK SOURCE` asks this project's registry; `rebuild --model MODEL` trains a version
+of the model anew in a clean clone.
 """
 
 import argparse
@@ -28,7 +30,7 @@ TEXTS = Path("data/raw/texts")
 
 
 def register(name: str, score: float, folder: Path, **tags: str) -> registered.Version:
-    """Register a model of a few bytes with all that a run holds; a tag holds its score."""
+    """Register a model of a few bytes with all that a run records; a tag has its score."""
     made = folder / f"{name}_{score}"
     (made / "model").mkdir(parents=True, exist_ok=True)
     (made / "model/model.safetensors").write_bytes(b"weights of " + str(score).encode())
@@ -93,7 +95,10 @@ def verdict(
 
 
 def judge(name: str, number: int, meanwhile: Callable[[], object] = lambda: None) -> int:
-    """Judge a version by its score until the champion stands still, as register does; return how often that was. meanwhile is called at first."""
+    """Judge a version by its score until the champion does not change, as register does.
+
+    Returns the number of judgements. `meanwhile` is called in the first one.
+    """
     times = 0
     while True:
         champion, earlier, version = (
@@ -110,7 +115,10 @@ def judge(name: str, number: int, meanwhile: Callable[[], object] = lambda: None
 
 
 def races(tries: int, folder: Path) -> dict[str, Any]:
-    """Let two processes judge two versions at once, each having read the champion before the other decides; half of the models have a champion."""
+    """Let two processes judge two versions at the same time.
+
+    Each reads the champion before the other decides; half of the models have a champion.
+    """
     names = [f"race_{i}" for i in range(tries)]
     for i, name in enumerate(names):
         for score in (0.5, *((0.7, 0.9) if i % 4 < 2 else (0.9, 0.7))):
@@ -142,7 +150,7 @@ def _race(names: list[str], number: int, barrier: Any, ended: Any) -> None:
 
 
 def seconds(folder: Path) -> dict[str, float]:
-    """Return the seconds of each command among 100 versions of a model, imports left out."""
+    """Return the seconds of each command among 100 versions of a model, without imports."""
     TEXTS.mkdir(parents=True)
     for i in range(200):
         (TEXTS / f"{i}.txt").write_text(f"a text {i}")
@@ -160,8 +168,8 @@ def seconds(folder: Path) -> dict[str, float]:
 
 
 def of_task(task: str, source: str) -> dict[str, float]:
-    """Return the seconds of lineage and impact of a task of this project."""
-    registered.versions()  # opens the store, whose schema MLflow looks at once a process
+    """Return the seconds of lineage and impact for a task of this project."""
+    registered.versions()  # opens the store, whose schema MLflow checks once in each process
     return {
         "lineage": _took(lambda: lineage.lineage(task)),
         "impact": _took(lambda: impact.impact(Path("data/raw", source))),
@@ -169,9 +177,10 @@ def of_task(task: str, source: str) -> dict[str, float]:
 
 
 def rebuild(model: str, into: Path) -> dict[str, Any]:
-    """Clone the commit that a version was made at, bring its data back, train anew, and hold the model and its predictions to it.
+    """Train a version anew in a clean clone, and compare the model and its predictions.
 
-    DVC's cache here serves as the clone's remote for what `dvc add` tracks; what fetch brings is fetched.
+    Clones the commit that the version was made at, and brings its data back. DVC's cache here
+    serves as the clone's remote for what `dvc add` tracks; what fetch brings is fetched.
     """
     version, told = versions.find(model), lineage.lineage(model)
     name, clone = version.name, into / "clone"
@@ -228,7 +237,7 @@ def _score(version: registered.Version) -> float:
 
 
 def main() -> None:
-    """Print what was measured as JSON."""
+    """Print the measurements as JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=("races", "seconds", "rebuild"))
     parser.add_argument("--tries", type=int, default=50)

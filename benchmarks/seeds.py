@@ -1,9 +1,9 @@
-"""Fine-tunes a task with several seeds and prints the mean on its test rows, beside the best baseline.
+"""Fine-tune a task with several seeds and print the mean on its test rows, and the best baseline.
 
     python -m benchmarks.seeds TASK [SEED ...] [--dtype float32]
 
-Needs `dvc repro split@TASK` and its base model first. Only the seed, and the arithmetic if asked for, differ from params.yaml; nothing is
-registered.
+Needs `dvc repro split@TASK` and its base model first. Only the seed, and the arithmetic if asked
+for, differ from params.yaml; nothing is registered.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from benchmarks.elsewhere import ROOT
 
 
 def measure(task: str, seed: int, dtype: str | None, folder: Path) -> dict[str, float]:
-    """Fine-tune and evaluate in a folder of its own, on the very split of this project."""
+    """Fine-tune and evaluate in a folder of its own, on this project's own split."""
     (folder / "data").mkdir()
     for shared in ("raw", "augment", "split", "validate"):
         (folder / "data" / shared).symlink_to(ROOT / "data" / shared)
@@ -47,7 +47,7 @@ def measure(task: str, seed: int, dtype: str | None, folder: Path) -> dict[str, 
 
 
 def main() -> None:
-    """Print a line a seed, then the means."""
+    """Print a line for each seed, then the means."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

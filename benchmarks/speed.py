@@ -1,10 +1,12 @@
-"""Measures how fast Refit is beside what one would use without it, and beside what the machine can compute.
+"""Measure how fast Refit is beside what one would use without it, and what the machine can do.
 
-python -m benchmarks.speed            at most 20 minutes; `--quick` at most 5, `--full` whole data sets (an hour and more)
+python -m benchmarks.speed     at most 20 minutes; `--quick` at most 5, `--full` whole data sets
+                               (an hour and more)
 
-Every figure is a ratio within one run: the ways take turns (A B A B), and medians are compared. Trainings are measured on
-two subsets of their data set: the difference gives what a row costs, and the whole set's time is estimated from both.
-Sources that are not below data/raw are fetched; data sets that no package brings are read from --data, if they are there.
+Every figure is a ratio within one run: the ways take turns (A B A B), and medians are compared.
+Trainings are measured on two subsets of their data set: the difference gives what a row costs, and
+from both follows an estimate of the whole set's time. Sources that are not below data/raw are
+fetched; data sets that no package brings are read from --data, if they are there.
 """
 
 import argparse
@@ -37,26 +39,26 @@ from stages.problems.classification import METRICS
 image = plugins.modality("image")
 
 STOCK, BARE = "the stock script", "a bare loop"
-PROBE = {
+PROBE = {  # of `refit add`
     "tune": {"name": "linear_probe"},
     "head": {"name": "probe", "c": [0.01, 0.1, 1.0, 10.0]},
-}  # of `refit add`
+}
 ALL = {"tune": {"name": "full", "embeddings": True}, "learning_rate": 3.0e-4, "schedule": "cosine"}
-TOKENS = 64  # of each text of which arithmetic is measured
-SQUARES = {
+TOKENS = 64  # of each text whose arithmetic is measured
+SQUARES = {  # sides of the matrices whose product is the ceiling
     "cpu": (1024, 2048),
     "cuda": (4096, 8192),
-}  # sides of the matrices whose product is the ceiling
+}
 MINUTES, QUICK_MINUTES = 20, 5
 QUICK_EPOCHS = 2
 
 
-# ---- a figure --------------------------------------------------------------------------------------------------------
+# ---- a figure ------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Figure:
-    """One ratio: what Refit takes over what the other way takes, or a share of a ceiling."""
+    """One ratio: Refit's cost over the other way's, or a share of a ceiling."""
 
     name: str
     against: str
@@ -75,7 +77,7 @@ class Figure:
 
     @property
     def met(self) -> bool | None:
-        """Whether the goal is met; None where there is none."""
+        """Whether the goal is met; None if there is none."""
         return (
             None
             if self.goal is None
@@ -86,7 +88,7 @@ class Figure:
 def figure(
     name: str, against: str, unit: str, refit: list[float], other: list[float], **goal: Any
 ) -> Figure:
-    """Return the ratio of the medians; low and high are the least and the greatest ratio of one round."""
+    """Return the ratio of the medians; low and high are the least and greatest ratio of a round."""
     of_rounds = [a / b for a, b in zip(refit, other, strict=True)]
     ours, theirs = numbers.median(refit), numbers.median(other)
     return Figure(
@@ -103,7 +105,7 @@ def figure(
     )
 
 
-# ---- data sets and trainings -----------------------------------------------------------------------------------------
+# ---- data sets and trainings ---------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -150,7 +152,7 @@ CASES = (
         whole=False,
     ),
 )
-BROUGHT = {  # below --data, the base model, and what `refit add` is told
+BROUGHT = {  # the path below --data, the base model, and the options of `refit add`
     "banking77": ("banking77", "minilm", []),
     "financial_phrasebank": (
         "financial_phrasebank/all-data.csv",
@@ -163,7 +165,7 @@ BROUGHT = {  # below --data, the base model, and what `refit add` is told
 
 @dataclass
 class Bench:
-    """A project in a folder of its own, and where data lies that is not this project's."""
+    """A project in a folder of its own, and the place of data that is not this project's."""
 
     folder: Path
     data: Path
@@ -175,7 +177,7 @@ class Bench:
     """the blocks of params.yaml, as they were before a case changed them"""
 
     def lay_out(self) -> None:
-        """Make the project: no task yet, DVC for `refit add`."""
+        """Make the project: without a task, but with DVC for `refit add`."""
         for name in ("dvc.yaml", ".gitignore", ".dvcignore"):
             shutil.copy(elsewhere.ROOT / name, self.folder)
         elsewhere.run(self.folder, "dvc", "init", "--quiet", "--no-scm")
@@ -184,7 +186,7 @@ class Bench:
         )
 
     def bring(self, source: str) -> None:
-        """Bring a source of params.yaml: this project's own files, if they are here."""
+        """Bring a source of params.yaml, from this project's own files if they are here."""
         there = self.folder / "data/raw" / source
         if there.exists():
             return
@@ -196,7 +198,7 @@ class Bench:
             elsewhere.run(self.folder, "stages.fetch", source)
 
     def there(self, name: str) -> bool:
-        """Tell whether a data set can be had."""
+        """Return whether a data set is available."""
         return name not in BROUGHT or (self.data / BROUGHT[name][0]).exists()
 
     def prepare(self, name: str) -> None:
@@ -223,9 +225,8 @@ class Bench:
             self.folder, "stages.cli", "add", name, str(given.absolute()), "--base", base, *said
         )
         self.tasks[name] = elsewhere.read_params(self.folder)["tasks"][name]
-        for folder in self.tasks[name]["data"]["layout"].get(
-            "folders", []
-        ):  # PyTorch's tutorial tests on val
+        # PyTorch's tutorial tests on val.
+        for folder in self.tasks[name]["data"]["layout"].get("folders", []):
             folder["part"] = {"train": "train", "val": "test"}.get(folder["path"], folder["part"])
         self.write(name, self.tasks[name])
 
@@ -241,14 +242,17 @@ class Bench:
     def write(self, name: str, task: Any) -> None:
         """Write a task into params.yaml beside the others."""
         params = elsewhere.read_params(self.folder)
-        task["validate"]["domain"]["run_base"] = False  # is no part of what is measured
+        task["validate"]["domain"]["run_base"] = False  # this benchmark does not measure it
         self.tasks.setdefault(name, task)
         elsewhere.write_params(
             self.folder, params["sources"], params["tasks"] | {name: task}, params["flows"]
         )
 
     def cut(self, name: str, rows: int | None) -> int:
-        """Leave so many rows of train, labels in like shares, and as large a share of validation; return the number."""
+        """Leave so many rows of train and as large a share of validation; return the number.
+
+        Labels keep their shares.
+        """
         below, whole = self.folder / "data/split" / name, self.parts[name]
         share = 1.0 if rows is None else rows / len(whole["train"])
         kept = {
@@ -266,13 +270,12 @@ class Bench:
         task = self.tasks[case.set]
         fewer = {"epochs": case.epochs} if case.epochs else {}
         changed = PROBE if probe else case.finetune | fewer
-        changed = changed | {
-            "early_stopping_patience": None
-        }  # all epochs run, as the stock script's
+        # All epochs run, as in the stock script.
+        changed = changed | {"early_stopping_patience": None}
         return task | {"base": case.base or task["base"], "finetune": task["finetune"] | changed}
 
     def refit(self, case: Case, probe: bool = False) -> Cost:
-        """Run the stage finetune on what is cut."""
+        """Run the stage finetune on the rows that `cut` left."""
         self.write(case.set, self.settings(case, probe))
         return elsewhere.run(self.folder, "stages.finetune", case.set)
 
@@ -301,7 +304,10 @@ class Bench:
         return elsewhere.run(self.folder, "benchmarks.stock", kind, "spec.json")
 
     def _plain(self, path: Path) -> str:
-        """Write the rows of a part as a script without Refit would have them: each copy of a picture is a file."""
+        """Write the rows of a part as a script without Refit would have them.
+
+        Each copy of a picture is a file.
+        """
         rows = manifest.read(path)[["x", "y"]]
         for pack in {Path("data", x).parent for x in rows["x"] if f"{image.altering.COPIES}/" in x}:
             if not (files := self.folder / pack.with_suffix("")).exists():
@@ -316,7 +322,7 @@ class Bench:
         return str(written)
 
     def ways(self, case: Case) -> dict[str, Callable[[], Cost]]:
-        """Return the ways that take turns on a case."""
+        """Return the ways that take turns on a case, by name."""
         found: dict[str, Callable[[], Cost]] = {
             "refit": partial(self.refit, case), "stock": partial(self.stock, case),
         }  # fmt: skip
@@ -328,7 +334,10 @@ class Bench:
 
 
 def thinned(rows: pd.DataFrame, share: float) -> pd.DataFrame:
-    """Return a share of the originals of each label, at least one, and their copies; ids are hashes, so their order is a draw."""
+    """Return a share of the originals of each label, at least one, and their copies.
+
+    Ids are hashes, so their order is a draw.
+    """
     originals = rows[rows["id"] == rows["source_id"]].sort_values("id")
     label = originals["y"].str.join(" ")
     place, size = label.groupby(label).cumcount(), label.groupby(label).transform("size")
@@ -338,7 +347,7 @@ def thinned(rows: pd.DataFrame, share: float) -> pd.DataFrame:
 
 @dataclass
 class Measured:
-    """What each way of a case took, a list of rounds, at each of its numbers of rows."""
+    """The costs of each way of a case, as a list of rounds for each number of rows."""
 
     case: Case
     whole: int
@@ -348,7 +357,7 @@ class Measured:
     )
 
     def a_row(self, way: str, of: str = "seconds") -> list[float]:
-        """Return the milliseconds that one more row costs, epochs and all, in each round."""
+        """Return the milliseconds that one more row costs, with all epochs, in each round."""
         (few, short), (many, long) = self.costs[way].items()
         return [
             1000 * (getattr(b, of) - getattr(a, of)) / (many - few)
@@ -356,13 +365,13 @@ class Measured:
         ]
 
     def all_rows(self, way: str, of: str = "seconds") -> list[float]:
-        """Return the seconds that the whole set would take, its start included, in each round."""
+        """Return the seconds that the whole set would take, with its start, in each round."""
         few, short = next(iter(self.costs[way].items()))
         more = [row / 1000 * (self.whole - few) for row in self.a_row(way, of)]
         return [getattr(a, of) + b for a, b in zip(short, more, strict=True)]
 
     def figures(self) -> Iterator[Figure]:
-        """Yield what was measured as ratios."""
+        """Yield the measurements as ratios."""
         name = self.case.name
         yield self._figure(
             f"{name}: training, a row", self.a_row, "ms", "refit", "stock", self.case.goal
@@ -399,7 +408,7 @@ class Measured:
 
 
 def train(bench: Bench, measured: Measured) -> None:
-    """Run a round of a case: at each number of rows, each way once."""
+    """Run a round of a case: each way once at each number of rows."""
     case = measured.case
     for rows in case.rows:
         cut = bench.cut(case.set, rows)
@@ -407,11 +416,14 @@ def train(bench: Bench, measured: Measured) -> None:
             measured.costs.setdefault(way, {}).setdefault(cut, []).append(run())
 
 
-# ---- arithmetic ------------------------------------------------------------------------------------------------------
+# ---- arithmetic ----------------------------------------------------------------------------------
 
 
 def ceiling(dtype: str) -> float:
-    """Return the most floating-point operations a second of a product of square matrices, the median of several."""
+    """Return the most floating-point operations per second in a product of square matrices.
+
+    It is the median of several products.
+    """
     import torch
 
     on = "cuda" if torch.cuda.is_available() else "cpu"
@@ -430,10 +442,11 @@ def ceiling(dtype: str) -> float:
 
 
 def flops(config: dict[str, Any], tokens: int, backward: bool) -> float:
-    """Return the floating-point operations of a BERT's layers for one token of a text of so many.
+    """Return the floating-point operations of a BERT's layers for one token of a text.
 
-    Forward 2 N + 4 L s h, where N are the weights of the layers' matrices, L layers of width h, s tokens: the second
-    term is attention's two products. A training step takes three times as many (6 N + 12 L s h).
+    The text has so many tokens. Forward it takes 2 N + 4 L s h, for N weights in the layers'
+    matrices, L layers of width h, and s tokens: the second term is attention's two products. A
+    training step takes three times as many (6 N + 12 L s h).
     """
     layers, width, inner = (
         config[name] for name in ("num_hidden_layers", "hidden_size", "intermediate_size")
@@ -443,7 +456,7 @@ def flops(config: dict[str, Any], tokens: int, backward: bool) -> float:
 
 
 def dtypes() -> list[str]:
-    """Return the types whose arithmetic is worth measuring here: bfloat16 only if the machine has it."""
+    """Return the dtypes worth measuring here: bfloat16 only if the machine computes in it."""
     import torch
 
     has = torch.cuda.is_available() or torch.ops.mkldnn._is_mkldnn_bf16_supported()
@@ -455,7 +468,7 @@ SHARES = {"float32": 0.7, "bfloat16": 0.5}
 
 
 def lay_out_long(bench: Bench) -> None:
-    """Make a task of texts that are all longer than TOKENS, whose labels say nothing."""
+    """Make a task of texts that are all longer than TOKENS, with labels that say nothing."""
     task = elsewhere.read_params()["tasks"]["questions"]
     bench.bring(task["base"])
     words = checks.written(1600, np.random.default_rng(0))
@@ -480,7 +493,8 @@ def lay_out_long(bench: Bench) -> None:
         "median_characters": [1, 10_000],
     }
     task["validate"] |= {
-        "min_rows": 1, "min_rows_per_label": 1, "label_distribution": {"name": "uniform", "max_kl": 0.1},
+        "min_rows": 1, "min_rows_per_label": 1,
+        "label_distribution": {"name": "uniform", "max_kl": 0.1},
     }  # fmt: skip
     task["validate"]["domain"] |= {"profile": "unknown", "run_base": False}
     bench.write("long", task)
@@ -490,7 +504,10 @@ def lay_out_long(bench: Bench) -> None:
 def compute(
     bench: Bench, rates: dict[str, tuple[list[float], list[float]]], types: list[str]
 ) -> None:
-    """Run a round: for each type, the ceiling and what training reaches, both in operations a second."""
+    """Run a round: for each dtype, the ceiling and what training reaches.
+
+    Both are in operations per second.
+    """
     config = json.loads((bench.folder / "data/raw/minilm/config.json").read_text())
     epochs = ARITHMETIC.epochs or 1
     own = bench.tasks["long"]
@@ -513,7 +530,7 @@ def compute(
 
 
 def of_ceiling(rates: dict[str, tuple[list[float], list[float]]]) -> Iterator[Figure]:
-    """Yield each type's share of its ceiling."""
+    """Yield each dtype's share of its ceiling."""
     for dtype, (reached, most) in rates.items():
         name = f"{ARITHMETIC.name}: training in {dtype}, share of the ceiling"
         yield figure(
@@ -521,11 +538,14 @@ def of_ceiling(rates: dict[str, tuple[list[float], list[float]]]) -> Iterator[Fi
         )
 
 
-# ---- pictures, and scoring -------------------------------------------------------------------------------------------
+# ---- pictures, and scoring -----------------------------------------------------------------------
 
 
 def reading(bench: Bench, number: int, rounds: int) -> Iterator[Figure]:
-    """Yield decoding and augmentation beside bare loops with the same number of workers, in pictures a second."""
+    """Yield decoding and augmentation beside bare loops, in pictures per second.
+
+    All have the same number of workers.
+    """
     bench.prepare("solar_cells")
     paths = list(islice(cycle(images.files(bench.folder / "data/raw/elpv")), number))
     workers = len(os.sched_getaffinity(0))
@@ -534,9 +554,8 @@ def reading(bench: Bench, number: int, rounds: int) -> Iterator[Figure]:
             ("decoding", images.ways_of_reading(paths, workers)),
             ("augmentation", images.ways_of_augmenting(paths, workers, Path(into))),
         ):
-            rates = {
-                way: of[1:] for way, of in images.rates(paths, 1 + rounds, ways)[0].items()
-            }  # the first imports
+            # Without the first round, which imports.
+            rates = {way: of[1:] for way, of in images.rates(paths, 1 + rounds, ways)[0].items()}
             bare = max(images.BARE, key=lambda way: numbers.median(rates[way]))
             for way in ways.keys() - set(images.BARE):
                 seconds = {of: [1000 / rate for rate in rates[of]] for of in (way, bare)}
@@ -550,7 +569,10 @@ def reading(bench: Bench, number: int, rounds: int) -> Iterator[Figure]:
 
 
 def scored(bench: Bench, name: str, rows: int, rounds: int) -> Iterator[Figure]:
-    """Yield scoring of test rows by the model that finetune left, beside a plain loop over the same rows, one view each."""
+    """Yield scoring of test rows by finetune's model, beside a plain loop over the same rows.
+
+    Each row has one view.
+    """
     test = bench.parts[name]["test"]
     test = test.iloc[np.arange(rows) % len(test)].reset_index(drop=True)
     with tempfile.TemporaryDirectory() as made:
@@ -585,7 +607,7 @@ def scored(bench: Bench, name: str, rows: int, rounds: int) -> Iterator[Figure]:
                     began = time.perf_counter()
                     run()
                     seconds[way].append(1000 * (time.perf_counter() - began) / rows)
-    seconds = {way: of[1:] for way, of in seconds.items()}  # the first imports
+    seconds = {way: of[1:] for way, of in seconds.items()}  # without the first, which imports
     yield figure(
         f"{name}: scoring {rows:,} rows, loading included",
         BARE,
@@ -595,11 +617,14 @@ def scored(bench: Bench, name: str, rows: int, rounds: int) -> Iterator[Figure]:
     )
 
 
-# ---- whole sets ------------------------------------------------------------------------------------------------------
+# ---- whole sets ----------------------------------------------------------------------------------
 
 
 def whole(bench: Bench, case: Case, rounds: int) -> tuple[list[Figure], list[dict[str, Any]]]:
-    """Train a whole set by each way and evaluate it; return the figures, and macro-F1 on the same test rows."""
+    """Train a whole set by each way and evaluate it; return figures and scores.
+
+    The scores are macro-F1 on the same test rows.
+    """
     case = replace(case, epochs=None)
     bench.prepare(case.set)
     bench.cut(case.set, None)
@@ -639,7 +664,8 @@ def whole(bench: Bench, case: Case, rounds: int) -> tuple[list[Figure], list[dic
             beside = evidence.compare(*tallies, metric, margin=0.0, level=0.025)
             scores.append({
                 "set": case.name, "way": way, "test_rows": len(test), "macro_f1": beside.candidate,
-                "stock_macro_f1": beside.baseline, "difference": beside.difference, "low": beside.lower, "high": beside.upper,
+                "stock_macro_f1": beside.baseline, "difference": beside.difference,
+                "low": beside.lower, "high": beside.upper,
             })  # fmt: skip
     trained = [of.seconds for of in costs["refit"]]
     evaluated = [of.seconds for of in judged[:: len(ways) - 1]]
@@ -656,11 +682,11 @@ def whole(bench: Bench, case: Case, rounds: int) -> tuple[list[Figure], list[dic
     return figures, scores
 
 
-# ---- the run ---------------------------------------------------------------------------------------------------------
+# ---- the run -------------------------------------------------------------------------------------
 
 
 def parts_of(bench: Bench, quick: bool, minutes: float) -> Iterator[Figure]:
-    """Yield all figures on subsets: one round of everything, and more rounds of trainings while there is time."""
+    """Yield all figures on subsets: a round of everything, then trainings while time is left."""
     began = time.monotonic()
     cases = [case for case in CASES if bench.there(case.set)]
     if quick:
@@ -668,7 +694,8 @@ def parts_of(bench: Bench, quick: bool, minutes: float) -> Iterator[Figure]:
     for case in CASES:
         if not bench.there(case.set):
             print(
-                f"left out: {case.name} ({bench.data / BROUGHT[case.set][0]} is not there; say --data)",
+                f"left out: {case.name} ({bench.data / BROUGHT[case.set][0]} is not there; "
+                "say --data)",
                 flush=True,
             )
     measured = list[Measured]()
@@ -705,7 +732,8 @@ def show(figures: list[Figure]) -> None:
             else f"{'>=' if of.at_least else '<='} {of.goal:g} {'met' if of.met else 'MISSED'}"
         )
         cpu = "" if of.by_cpu is None else f"cpu {of.by_cpu:.2f}"
-        print(f"{of.ratio:6.2f}  {of.low:5.2f}-{of.high:<5.2f} {cpu:9} {goal:14} {of.name}: {of.refit:,.4g} {of.unit}, "
+        print(f"{of.ratio:6.2f}  {of.low:5.2f}-{of.high:<5.2f} {cpu:9} {goal:14} {of.name}: "
+              f"{of.refit:,.4g} {of.unit}, "
               f"{of.against} {of.other:,.4g}")  # fmt: skip
 
 

@@ -1,6 +1,10 @@
-"""The scripts that many would write without Refit: transformers' Trainer at its defaults, a probe, and a scoring loop.
+"""The scripts that many would write without Refit: transformers' Trainer, a probe, a scoring loop.
 
-python -m benchmarks.stock texts | pictures | probe SPEC.json   (Spec below; writes the predictions of the test rows)
+The Trainer has its defaults.
+
+python -m benchmarks.stock texts | pictures | probe SPEC.json
+
+SPEC.json states a Spec, below; the script writes the predictions of the test rows.
 """
 
 import json
@@ -15,7 +19,7 @@ import pandas as pd
 
 @dataclass
 class Spec:
-    """What is trained on what; train and test are Parquet files with the columns x and y."""
+    """What is trained, and on what; train and test are Parquet files with the columns x and y."""
 
     base: str
     train: str
@@ -120,7 +124,10 @@ def _arguments(of: Spec) -> Any:
 
 
 def probe(of: Spec) -> list[str]:
-    """Fit scikit-learn's logistic regression to the frozen base model's pooled output, and predict the test rows."""
+    """Fit scikit-learn's logistic regression to the base's pooled output, and predict test rows.
+
+    The base model is frozen.
+    """
     from sklearn.linear_model import LogisticRegression
 
     train, test = _rows(of.train), _rows(of.test)
@@ -151,7 +158,7 @@ def _pooled(of: Spec, x: list[str]) -> "np.ndarray[Any, Any]":
 
 
 def score_texts(folder: Path, x: list[str], max_tokens: int, size: int) -> "np.ndarray[Any, Any]":
-    """Return the logits of a plain loop over texts in the order in which they stand."""
+    """Return the logits of a plain loop over texts, in their own order."""
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
@@ -173,7 +180,7 @@ def score_texts(folder: Path, x: list[str], max_tokens: int, size: int) -> "np.n
 
 
 def score_pictures(folder: Path, x: list[Path], side: int, size: int) -> "np.ndarray[Any, Any]":
-    """Return the logits of a plain loop over pictures, each read with Pillow and resized to a square."""
+    """Return the logits of a plain loop over pictures, each read by Pillow and made a square."""
     import torch
     from PIL import Image
     from transformers import AutoImageProcessor, AutoModelForImageClassification

@@ -1,4 +1,7 @@
-"""Leaves in Prefect what a stage found: its numbers as a table, the decision in words, pictures, and a link to the MLflow run."""
+"""Leave in Prefect what a stage found.
+
+That is its numbers as a table, the decision in words, pictures, and a link to the MLflow run.
+"""
 
 import base64
 from collections.abc import Iterator
@@ -66,18 +69,21 @@ def leave(address: str) -> None:
 
 
 def mlflow_ui() -> str | None:
-    """Return the address of MLflow's pages: that of the tracking server, or of the one that `make up` started here."""
+    """Return the address of MLflow's pages.
+
+    They belong to the tracking server, or to the server that `make up` started here.
+    """
     if address := store.server():
         return escape.address(address)
     return servers.running().get("mlflow", {}).get("url")
 
 
 def _numbers(path: Path) -> Iterator[tuple[str, Any]]:
-    """Yield the numbers of a JSON document by the keys that lead to them."""
+    """Yield the numbers of a JSON document, each with the keys that lead to it."""
     waiting = [(path.stem, receipts.read_json(path))] if path.is_file() else []
     while waiting:
         name, value = waiting.pop(0)
         if isinstance(value, dict):
-            waiting += [(f"{name}.{one_line(key, 60)}", of) for key, of in value.items()]
+            waiting += [(f"{name}.{one_line(key, 60)}", child) for key, child in value.items()]
         elif isinstance(value, int | float) and not isinstance(value, bool):
             yield name, value

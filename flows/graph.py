@@ -1,4 +1,7 @@
-"""Asks DVC for the graph of stages, and what it finds changed: both are written once, in dvc.yaml. The only door to DVC's Python API."""
+"""Ask DVC for the graph of stages, and for what it finds changed.
+
+Both are written once, in dvc.yaml. No other module uses DVC's Python API.
+"""
 
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -12,10 +15,11 @@ from stages.contract.escape import one_line
 
 @dataclass(frozen=True)
 class Dag:
-    """Stage -> the stages it waits for, in an order in which they can run; what DVC finds changed; the .dvc files of imports.
+    """The stages, what DVC finds changed, and the .dvc files of imports.
 
-    changed is stage -> DVC's own list of reasons. A stage behind a changed one is changed only if that will write other bytes.
-    What `dvc add` tracks has no command and is no stage.
+    waits maps each stage to the stages that it waits for, in an order in which they can run.
+    changed maps a stage to DVC's own list of reasons. A stage behind a changed one is changed only
+    if that one will write other bytes. What `dvc add` tracks has no command and is no stage.
     """
 
     waits: dict[str, list[str]]
@@ -24,7 +28,10 @@ class Dag:
 
 
 def ask(root: Path, keys: set[str] | None = None) -> Dag:
-    """Return the DAG of all tasks, or of those with a key; root is the working directory. Raises DagError with DVC's own words."""
+    """Return the DAG of all tasks, or of those with a key; root is the working directory.
+
+    Raises DagError with DVC's own words.
+    """
     with _repo(root) as repo:
         graph = repo.index.graph
         ordered = _ordered(graph, keys)
@@ -35,9 +42,8 @@ def ask(root: Path, keys: set[str] | None = None) -> Dag:
             for stage in ordered
             if stage.cmd
         }
-        with (
-            repo.lock
-        ):  # stage by stage: Repo.status looks for each target anew, five times as long
+        # stage by stage: Repo.status looks for each target anew, which takes five times as long
+        with repo.lock:
             changed = {
                 name: reasons
                 for stage in ordered
@@ -60,12 +66,11 @@ def _repo(root: Path) -> Generator[Any]:
 
 
 def _ordered(graph: Any, keys: set[str] | None) -> list[Any]:
-    """Return the stages of these tasks, and what they wait for, in an order in which they can run."""
+    """Return the stages of these tasks, and what they wait for, in an order that can run."""
     import networkx
 
-    wanted = {
-        stage for stage in graph if keys is None or _key(stage.addressing) in keys
-    }  # an edge points from a stage to one that it depends on
+    # an edge points from a stage to one that it depends on
+    wanted = {stage for stage in graph if keys is None or _key(stage.addressing) in keys}
     wanted |= {before for stage in wanted for before in networkx.descendants(graph, stage)}
     return list(reversed(list(networkx.topological_sort(graph.subgraph(wanted)))))
 

@@ -1,6 +1,7 @@
-"""Runs the DAG once as a Prefect flow: each DVC stage is a task, started when those that it waits for are done.
+"""Run the DAG once as a Prefect flow.
 
-DVC stays the one place where the DAG is written and where it is decided that nothing changed.
+Each DVC stage is a task, which starts when the stages that it waits for are done. DVC remains the
+one place where the DAG is written, and the one that decides that nothing changed.
 """
 
 import argparse
@@ -48,14 +49,19 @@ from stages.project import preflight
 
 WORK = preflight.ALONE
 HELPED_BY_WAITING = (BusyError.exit_code, UnreachableError.exit_code)
-RETRIED = ("fetch", "register")  # what asks servers: another try of the others would fail alike
-SECONDS = 240  # for a server of a run's own to start: Prefect's 20 are too few on a busy machine with a new Prefect home
+RETRIED = ("fetch", "register")  # these ask servers; another try of the others would fail alike
+# for a server of a run's own to start: Prefect's 20 are too few on a busy machine with a new
+# Prefect home
+SECONDS = 240
 NOTHING = "NothingToDo"
 PROMOTED = "Promoted"
 
 
 class StageError(RefitError):
-    """A stage's command failed; its own line says why. exit_code is the command's own, 1 where DVC did not start it."""
+    """A stage's command failed; its own line says why.
+
+    exit_code is the command's own, or 1 if DVC did not start it.
+    """
 
     def __init__(self, line: str, exit_code: int) -> None:
         super().__init__(line)
@@ -63,7 +69,7 @@ class StageError(RefitError):
 
 
 class Desk:
-    """Hands each stage to one of a few DVC processes, and stops all of them when the flow is asked to stop."""
+    """Hands each stage to one of a few DVC processes, and stops all when the flow is asked to."""
 
     def __init__(self, side_by_side: int) -> None:
         self.stopped = 0
@@ -94,7 +100,10 @@ class Desk:
             threading.Thread(target=self._end, daemon=True).start()
 
     def _end(self) -> None:
-        """Ask each stage once, until the desk closes: DVC may still be hashing what one depends on, and start it only then."""
+        """Ask each stage once, until the desk closes.
+
+        DVC may still be hashing what a stage depends on, and start it only then.
+        """
         asked = set[psutil.Process]()
         while not self.closed.wait(0.1):
             for child in [child for dvc in self.all for child in dvc.below() if child not in asked]:
@@ -128,9 +137,9 @@ def _is_worth_another_try(_: object, __: object, state: State[Any]) -> bool:
 
 @task(cache_policy=NO_CACHE, persist_result=False, retry_condition_fn=_is_worth_another_try)
 def run_stage(address: str, desk: Desk, force: bool) -> None:
-    """Reproduce one DVC stage; its output goes line by line into the Prefect log, and what it found becomes artifacts.
+    """Reproduce one DVC stage; log its output line by line, and make artifacts of what it found.
 
-    A source that does not answer when it is fetched anew is left as it was.
+    If a source does not answer when it is fetched anew, it is left as it was.
     """
     log = get_run_logger()
     with (
@@ -161,10 +170,11 @@ def pipeline(
     force: bool = False,
     dry_run: bool = False,
 ) -> State[Any]:
-    """Run the stages of all tasks, or of those named; the failure of one stops only what waits for it.
+    """Run the stages of all tasks, or of those named; a failure stops only what waits for it.
 
-    refresh first brings imported data up to date and fetches the other sources anew; force runs stages that did not
-    change; dry_run only says what would run. What a person must mend fails the run with that line as its reason.
+    refresh first brings imported data up to date and fetches the other sources anew; force runs
+    stages that did not change; dry_run only says what would run. What a person must mend fails the
+    run, with that line as its reason.
     """
     try:
         runner.quiet()
@@ -176,7 +186,10 @@ def pipeline(
 
 
 def ended_by(error: RefitError | OSError) -> State[Any]:
-    """Return the state of a run that this ended: with its line where a person can mend it; raises it where not."""
+    """Return the state of a run that this error ended, with its line if a person can mend it.
+
+    Raises the error if nobody can.
+    """
     if (line := mendable(error)) is None:
         raise error
     return (Cancelled if isinstance(error, BusyError) else Failed)(message=line)
@@ -184,14 +197,20 @@ def ended_by(error: RefitError | OSError) -> State[Any]:
 
 @contextmanager
 def alone() -> Generator[None]:
-    """Keep the project for this run, and end, in Prefect, the last one that had it, if its process could not."""
+    """Keep the project for this run, and end the last run that had it if its process could not.
+
+    The last run is ended in Prefect.
+    """
     with (lock := locks.Lock(WORK, run=str(flow_run.id), parent=flow_run.parent_flow_run_id or "")):
         warn(api.bury(lock.before))
         yield
 
 
 def check(tasks: list[str] | None) -> Params:
-    """Return params.yaml; raise ParamsError if it is wrong or has no such task: before a server is started, and in every run."""
+    """Return params.yaml; raise ParamsError if it is wrong or lacks one of the tasks.
+
+    It is called before a server is started, and in every run.
+    """
     preflight.require_writable()
     params = settings.load()
     if unknown := sorted(set(tasks or ()) - set(params.tasks)):
@@ -220,13 +239,13 @@ def _carry_out(
         states = _run(dag.waits, desk, params, ("",) if force else ("fetch@",) if refresh else ())
     try:
         warn(preflight.mend())
-    except OSError as error:  # a full disk, for one, of which a stage has said more
+    except OSError as error:  # a full disk, for one; a stage has said more of it
         warn([f"dvc.lock was not copied: {error}"])
     return _ended(states, desk)
 
 
 def warn(lines: list[str]) -> None:
-    """Log what was mended."""
+    """Log each line as a warning."""
     for line in lines:
         get_run_logger().warning(one_line(line))
 
@@ -234,7 +253,10 @@ def warn(lines: list[str]) -> None:
 def _run(
     waits: dict[str, list[str]], desk: Desk, params: Params, forced: tuple[str, ...]
 ) -> dict[str, State[Any]]:
-    """Run every stage as a task, as many at once as params.yaml says; return how each ended. Those of a name that starts as in `forced` run in any case."""
+    """Run every stage as a task, as many side by side as params.yaml says; return how each ended.
+
+    Stages whose name starts as in `forced` run in any case.
+    """
     futures: dict[str, PrefectFuture[None]] = {}
     with ThreadPoolTaskRunner[Any](max_workers=params.flows.side_by_side) as threads:
         for address, before in waits.items():
@@ -254,10 +276,13 @@ def _run(
 
 
 def _ended(states: dict[str, State[Any]], desk: Desk) -> State[Any]:
-    """Return the state of the flow from those of its stages."""
+    """Return the state of the flow, given the states of its stages."""
     bad = {address: state for address, state in states.items() if not state.is_completed()}
     if desk.stopped:
-        message = f"stopped by {signal.Signals(desk.stopped).name}; the same run again goes on where this one ended"
+        message = (
+            f"stopped by {signal.Signals(desk.stopped).name}; "
+            "the same run again goes on where this one ended"
+        )
         return (
             Cancelled(message=message)
             if api.is_cancelling(flow_run.id)
@@ -290,7 +315,10 @@ def _ended(states: dict[str, State[Any]], desk: Desk) -> State[Any]:
 
 
 def update(dag: graph.Dag, dvc: Dvc, log: Any) -> None:
-    """Bring what `dvc import-url` and `dvc import` track up to date; raises StageError where that is not there."""
+    """Bring what `dvc import-url` and `dvc import` track up to date.
+
+    Raises StageError if that is not there.
+    """
     for imported in dag.imports:
         with _kept(dvc, log, imported):
             _said(dvc, log, "--wait-for-lock", "update", imported)
@@ -298,19 +326,21 @@ def update(dag: graph.Dag, dvc: Dvc, log: Any) -> None:
 
 @contextmanager
 def _kept(dvc: Dvc, log: Any, address: str) -> Generator[None]:
-    """Bring back, where the block fails, what DVC takes away before it asks a source that then does not answer."""
+    """Bring back, if the block fails, what DVC took away before it asked a silent source."""
     try:
         yield
     except StageError:
-        with suppress(
-            StageError
-        ):  # logged; there was nothing to bring back, and the first reason is the one to tell
+        # it is logged; there was nothing to bring back, and the first reason is the one to report
+        with suppress(StageError):
             _said(dvc, log, "--wait-for-lock", "checkout", address)
         raise
 
 
 def _said(dvc: Dvc, log: Any, *arguments: str) -> bool:
-    """Carry out an order and log each line; return whether a stage changed something. Raises StageError with the stage's own line."""
+    """Carry out an order and log each line; return whether a stage changed something.
+
+    Raises StageError with the stage's own line.
+    """
     last, changed, code = "", True, 1
     for line in dvc.order(*arguments):
         if isinstance(line, int):
@@ -320,8 +350,8 @@ def _said(dvc: Dvc, log: Any, *arguments: str) -> bool:
         log.info(one_line(line))
         if line.startswith(("refit: ", "ERROR: ")) and not last.startswith("refit: "):
             last = one_line(line)
-        if found := re.search(r"exited with (\d+)$", line):
-            code = int(found[1])
+        if match := re.search(r"exited with (\d+)$", line):
+            code = int(match[1])
         changed &= "didn't change, skipping" not in line
     return changed
 
@@ -361,11 +391,12 @@ def _decision(address: str) -> str:
 def once(tasks: list[str], run: Callable[[], State[Any]]) -> None:
     """Carry out a run from the command line, and exit.
 
-    With 0 if it completed, 3 if another runs, 143 if it was stopped, 2 for params, 4 where Prefect's server does not answer, else 1.
+    The exit code is 0 if the run completed, 3 if another runs, 143 if it was stopped, 2 for params,
+    4 if Prefect's server does not answer, else 1.
     """
     runner.quiet()
     ours: dict[Any, Any] = {
-        PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,  # to end them takes a second; api.bury needs none
+        PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,  # ending them takes a second; api.bury needs none
         PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: max(
             SECONDS, get_current_settings().server.ephemeral.startup_timeout_seconds
         ),
@@ -378,7 +409,8 @@ def once(tasks: list[str], run: Callable[[], State[Any]]) -> None:
                 state = run()
         except httpx.HTTPError as error:
             raise UnreachableError(
-                f"Prefect's server went away and was not told how this run ended ({one_line(error, 200)}); what its stages did is kept, "
+                "Prefect's server went away and was not told how this run ended "
+                f"({one_line(error, 200)}); what its stages did is kept, "
                 "and the next run ends this one there and goes on"
             ) from None
     if not state.is_completed():
@@ -390,7 +422,7 @@ def once(tasks: list[str], run: Callable[[], State[Any]]) -> None:
 
 
 def main() -> None:
-    """Run the flow once as the command line says."""
+    """Run the flow once, as the command line says."""
     parser = argparse.ArgumentParser(
         prog="python -m flows.pipeline", description="Run the DAG once as a Prefect flow."
     )
@@ -402,10 +434,16 @@ def main() -> None:
     )
     parser.add_argument("--force", action="store_true", help="run stages that did not change too")
     parser.add_argument("--dry-run", action="store_true", help="only say what would run")
-    of = parser.parse_args()
+    options = parser.parse_args()
     once(
-        of.tasks,
-        lambda: pipeline(of.tasks or None, of.refresh, of.force, of.dry_run, return_state=True),
+        options.tasks,
+        lambda: pipeline(
+            options.tasks or None,
+            options.refresh,
+            options.force,
+            options.dry_run,
+            return_state=True,
+        ),
     )
 
 

@@ -1,7 +1,8 @@
-"""Keeps DVC's command line loaded and gives it one order after another: to start DVC costs a second, each time.
+"""Keep DVC's command line loaded and give it one order after another.
 
-Run as a program, this module is that process: a JSON array a line on stdin is what follows `dvc`; what DVC and the
-stage say comes out on stdout, and then a line with the order's own token and DVC's exit code.
+Starting DVC costs a second, each time. Run as a program, this module is the process that keeps it
+loaded: each line of stdin is a JSON array of what follows `dvc`; what DVC and the stage say comes
+out on stdout, and then a line with the order's own token and DVC's exit code.
 """
 
 import contextlib
@@ -19,19 +20,22 @@ from stages.contract import stopping
 
 
 class Dvc:
-    """One such process; another is started where it was killed."""
+    """One process that keeps DVC loaded; another is started if it was killed."""
 
     def __init__(self) -> None:
         self.process = self._start()
 
     def order(self, *arguments: str) -> Iterator[str | int]:
-        """Carry out `dvc ARGUMENTS`; yield each line that is said, then the exit code (-9 where the process was killed)."""
+        """Carry out `dvc ARGUMENTS`; yield each line that is said, then the exit code.
+
+        The exit code is -9 if the process was killed.
+        """
         if self.process.poll() is not None:
             self.process = self._start()
         token = secrets.token_hex(16)
         assert self.process.stdin
         assert self.process.stdout
-        with contextlib.suppress(BrokenPipeError):  # said below, by the end of its output
+        with contextlib.suppress(BrokenPipeError):  # reported below, by the end of its output
             self.process.stdin.write(json.dumps([token, *arguments]) + "\n")
             self.process.stdin.flush()
         for line in self.process.stdout:
@@ -50,7 +54,7 @@ class Dvc:
             return []
 
     def close(self) -> None:
-        """End the process once its order is carried out."""
+        """End the process after it has carried out its order."""
         assert self.process.stdin
         self.process.stdin.close()
         self.process.wait()
@@ -69,7 +73,10 @@ class Dvc:
 
 
 def _serve() -> None:
-    """Carry out orders until stdin ends; die with the parent, but outlive a signal that means the stage below."""
+    """Carry out orders until stdin ends.
+
+    Die with the parent, but outlive a signal that means the stage below.
+    """
     stopping.with_parent()
     for number in stopping.SIGNALS:
         signal.signal(number, lambda *_: None)  # not SIG_IGN, which the stage would inherit

@@ -1,4 +1,7 @@
-"""Serves the flows on the schedules of params.yaml, one run at a time, or leaves them to a work pool of Prefect's."""
+"""Serve the flows on the schedules of params.yaml, one run at a time.
+
+It can also leave them to a work pool of Prefect's.
+"""
 
 import argparse
 from pathlib import Path
@@ -25,16 +28,17 @@ from stages.contract.escape import one_line
 from stages.params.flows import Flows
 
 FLOWS = {"pipeline": pipeline, "watch": watch}
-TOLD = ("Failed", "Crashed", PROMOTED, DUE)  # states of a run that `notify` is told of
+TOLD = ("Failed", "Crashed", PROMOTED, DUE)  # states of a run that `notify` reports
+# Prefect fills these in
 SUBJECT, BODY = (
     "{{ flow.name }}: {{ flow_run.state.name }}",
     "{{ flow_run.name }}: {{ flow_run.state.message }}",
-)  # filled in by Prefect
+)
 ALONE = ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW)
 
 
 def deployments(of: Flows, pool: bool) -> list[Any]:
-    """Return a deployment of each flow; raises ParamsError where cron is no schedule."""
+    """Return a deployment of each flow; raises ParamsError if cron is no schedule."""
     made = list[Any]()
     for name, ours in FLOWS.items():
         section = getattr(of, name)
@@ -42,25 +46,29 @@ def deployments(of: Flows, pool: bool) -> list[Any]:
             schedules = [Cron(section.cron, timezone=of.timezone)] if section.cron else []
         except ValueError as error:
             raise ParamsError(
-                f"params.yaml: flows.{name}.cron: '{one_line(section.cron, 80)}' is no schedule ({_first(error)}); say five fields, such as 0 3 * * *"
+                f"params.yaml: flows.{name}.cron: '{one_line(section.cron, 80)}' is no schedule "
+                f"({_first(error)}); say five fields, such as 0 3 * * *"
             ) from None
         parameters = {"refresh": of.pipeline.refresh} if name == "pipeline" else {}
         source = flow.from_source(str(Path.cwd()), f"flows/{name}.py:{name}") if pool else ours
         kind = EntrypointType.FILE_PATH if pool else EntrypointType.MODULE_PATH
         made.append(
-            source.to_deployment(
+            source.to_deployment(  # pyright: ignore[reportAttributeAccessIssue]
                 name,
                 schedules=schedules,
                 parameters=parameters,
                 concurrency_limit=ALONE,
                 entrypoint_type=kind,
             )
-        )  # pyright: ignore[reportAttributeAccessIssue]
+        )
     return made
 
 
 def notify(block: str | None) -> None:
-    """Let Prefect tell a block of its of failures, champions and what is due; raises ParamsError where there is no such block."""
+    """Let Prefect send failures, champions and what is due to one of its blocks.
+
+    Raises ParamsError if there is no block of this name.
+    """
     name = f"refit {Path.cwd().name}"
     with get_client(sync_client=True) as client:
         for held in client.read_automations_by_name(name):
@@ -72,14 +80,20 @@ def notify(block: str | None) -> None:
             document = client.read_block_document_by_name(of, kind)
         except ObjectNotFound:
             raise ParamsError(
-                f"params.yaml: flows.notify: Prefect has no block '{block}'; make one (`prefect block create {kind}`), or say null"
+                f"params.yaml: flows.notify: Prefect has no block '{block}'; "
+                f"make one (`prefect block create {kind}`), or say null"
             ) from None
         client.create_automation(AutomationCore(
             name=name,
             trigger=EventTrigger(
                 expect={f"prefect.flow-run.{state}" for state in TOLD},
-                match={"prefect.resource.id": "prefect.flow-run.*"},  # pyright: ignore[reportArgumentType]
-                match_related={"prefect.resource.role": "flow", "prefect.resource.name": [ours.name for ours in FLOWS.values()]},  # pyright: ignore[reportArgumentType]
+                match={  # pyright: ignore[reportArgumentType]
+                    "prefect.resource.id": "prefect.flow-run.*",
+                },
+                match_related={  # pyright: ignore[reportArgumentType]
+                    "prefect.resource.role": "flow",
+                    "prefect.resource.name": [ours.name for ours in FLOWS.values()],
+                },
                 posture=Posture.Reactive,
                 threshold=1,
             ),
@@ -88,7 +102,10 @@ def notify(block: str | None) -> None:
 
 
 def require_pool(name: str) -> None:
-    """Make a pool of processes unless there is a pool of this name; `prefect work-pool create` would ask GitHub for the kinds there are."""
+    """Make a work pool of processes unless there is a pool of this name.
+
+    `prefect work-pool create` would ask GitHub for the kinds of pools.
+    """
     with get_client(sync_client=True) as client:
         try:
             client.read_work_pool(name)
@@ -104,7 +121,10 @@ def _first(error: Exception) -> str:
 
 
 def main() -> None:
-    """Serve until stopped, or leave the deployments to a work pool; what the user can mend is one line and an exit code."""
+    """Serve until stopped, or leave the deployments to a work pool.
+
+    What the user can mend ends as one line and an exit code.
+    """
     parser = argparse.ArgumentParser(
         prog="python -m flows.schedule",
         description="Serve the flows on the schedules of params.yaml.",
@@ -129,7 +149,8 @@ def main() -> None:
         notify(params.flows.notify)
         for name in FLOWS:
             print(
-                f"{name}: {getattr(params.flows, name).cron or 'when it is asked for'} ({params.flows.timezone})",
+                f"{name}: {getattr(params.flows, name).cron or 'when it is asked for'} "
+                f"({params.flows.timezone})",
                 flush=True,
             )
         if of.pool:

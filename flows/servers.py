@@ -1,8 +1,9 @@
-"""Starts MLflow's and Prefect's servers for this project, on this machine alone, and stops them.
+"""Start MLflow's and Prefect's servers for this project, on this machine alone, and stop them.
 
-Measured with their defaults (MLflow 3.17, Prefect 3.8): Prefect answers any page of any site without a password, and
-MLflow runs jobs and reads pickles. So both listen on 127.0.0.1, name the hosts and origins that may ask, and Prefect
-asks for a password, which is drawn here and stands in prefect.toml, where Prefect's own commands read it.
+Measured with their defaults (MLflow 3.17, Prefect 3.8): Prefect answers any page of any site
+without a password, and MLflow runs jobs and reads pickles. So both listen on 127.0.0.1 and name the
+hosts and origins that may ask. Prefect also asks for a password, which is drawn here and written to
+prefect.toml, where Prefect's own commands read it.
 """
 
 import json
@@ -28,15 +29,18 @@ from stages.contract.escape import one_line
 
 HOST = "127.0.0.1"
 STATE = Path("data/.work/servers")
-HOME = Path(".prefect")  # of the server: its database
-CLIENT = Path("prefect.toml")  # read by every command of Prefect's in this folder
+HOME = Path(".prefect")  # of Prefect's server: its database
+CLIENT = Path("prefect.toml")  # every command of Prefect's in this folder reads it
 MADE = "# Written by `make up`, removed by `make down`: holds a password.\n"
 SECONDS = 120.0  # to start: 13 s when nothing else runs
 
 
 @dataclass(frozen=True)
 class Server:
-    """How one server is started: its command, the variables that harden it, and where it says that it is well."""
+    """How to start one server.
+
+    That is its command, the variables that harden it, and where it says that it is well.
+    """
 
     name: str
     port: int
@@ -46,19 +50,27 @@ class Server:
 
     @property
     def url(self) -> str:
-        """Return its address."""
+        """Return the server's address."""
         return f"http://{HOST}:{self.port}"
 
 
 def mlflow(port: int) -> Server:
-    """Return MLflow's server over mlflow.db; a model version is a logged model, or files in MLflow's own folder of artifacts."""
-    sources = rf"^(models:/m-[0-9a-f]{{32}}|(mlflow-artifacts:/|(file://)?{re.escape(str(Path.cwd()))}/mlruns/).*)$"
+    """Return MLflow's server over mlflow.db.
+
+    A model version is a logged model, or files in MLflow's own folder of artifacts.
+    """
+    sources = (
+        r"^(models:/m-[0-9a-f]{32}|"
+        rf"(mlflow-artifacts:/|(file://)?{re.escape(str(Path.cwd()))}/mlruns/).*)$"
+    )
     return Server(
         "mlflow",
         port,
         "/health",
-        ["mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1", "--backend-store-uri", "sqlite:///mlflow.db",
-         "--allowed-hosts", f"localhost:{port},{HOST}:{port}", "--cors-allowed-origins", f"http://{HOST}:{port}"],
+        ["mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1",
+         "--backend-store-uri", "sqlite:///mlflow.db",
+         "--allowed-hosts", f"localhost:{port},{HOST}:{port}",
+         "--cors-allowed-origins", f"http://{HOST}:{port}"],
         {
             "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
             "MLFLOW_CREATE_MODEL_VERSION_SOURCE_VALIDATION_REGEX": sources,
@@ -91,9 +103,10 @@ SERVERS: dict[str, Callable[[int], Server]] = {"mlflow": mlflow, "prefect": pref
 
 
 def up(ports: dict[str, int]) -> list[str]:
-    """Start the named servers unless they run already, wait until all answer, and return a line for each.
+    """Start the named servers unless they run already, and wait until all answer.
 
-    Raises ParamsError where a port is taken, UnreachableError where a server does not answer in time.
+    Returns a line for each. Raises ParamsError if a port is taken, UnreachableError if a server
+    does not answer in time.
     """
     HOME.mkdir(mode=0o700, exist_ok=True)
     lines = list[str]()
@@ -113,13 +126,13 @@ def up(ports: dict[str, int]) -> list[str]:
 def down() -> list[str]:
     """Stop the servers that `up` started, forget their password, and return a line for each."""
     lines = list[str]()
-    for name, of in running().items():
-        process = psutil.Process(of["pid"])
-        os.killpg(of["pid"], signal.SIGTERM)
+    for name, entry in running().items():
+        process = psutil.Process(entry["pid"])
+        os.killpg(entry["pid"], signal.SIGTERM)
         try:
             process.wait(20)
         except psutil.TimeoutExpired:
-            os.killpg(of["pid"], signal.SIGKILL)
+            os.killpg(entry["pid"], signal.SIGKILL)
         lines.append(f"{name}: stopped")
     for record in STATE.glob("*.json"):
         record.unlink()
@@ -129,17 +142,23 @@ def down() -> list[str]:
 
 
 def running() -> dict[str, dict[str, Any]]:
-    """Return name -> url, since, and what names the process, of the servers that `up` started and that live."""
-    found = {
+    """Return url, since, and what names the process, for each server by name.
+
+    The servers are those that `up` started and that are still alive.
+    """
+    records = {
         name: receipts.read_json(record)
         for name in SERVERS
         if (record := STATE / f"{name}.json").is_file()
     }
-    return {name: of for name, of in found.items() if locks.lives(of)}
+    return {name: entry for name, entry in records.items() if locks.lives(entry)}
 
 
 def password() -> str:
-    """Return the user and password for Prefect that prefect.toml holds, or draw them; raises ParamsError where that file is somebody else's."""
+    """Return the user and password for Prefect from prefect.toml, or draw them.
+
+    Raises ParamsError if that file is somebody else's.
+    """
     if not CLIENT.exists():
         return f"refit:{secrets.token_urlsafe(24)}"
     if not (text := CLIENT.read_text("utf-8")).startswith(MADE):
@@ -156,19 +175,23 @@ def _start(server: Server) -> None:
             taken.bind((HOST, server.port))
         except OSError as error:
             raise ParamsError(
-                f"{HOST}:{server.port}: {error.strerror}; name another, such as `make up {server.name.upper()}_PORT={server.port + 1}`"
+                f"{HOST}:{server.port}: {error.strerror}; "
+                f"name another, such as `make up {server.name.upper()}_PORT={server.port + 1}`"
             ) from None
     log = STATE / f"{server.name}.log"
     if server.name == "prefect":
         _tell_clients(server)
-    with (
-        log.open("w") as said,
-        locks.alone(locks.STORE),
-    ):  # two that make MLflow's tables at once break them
+    # two servers that make MLflow's tables at the same time break them
+    with log.open("w") as output, locks.alone(locks.STORE):
         process = subprocess.Popen(
             [str(Path(sys.executable).with_name(server.command[0])), *server.command[1:]],
-            env=os.environ | server.environment, stdin=subprocess.DEVNULL, stdout=said, stderr=said, start_new_session=True, umask=0o077,
-        )  # fmt: skip
+            env=os.environ | server.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+            umask=0o077,
+        )
         record = {
             "url": server.url,
             "since": time.strftime("%Y-%m-%d %H:%M:%S"),
@@ -189,7 +212,8 @@ def _wait(server: Server, process: "subprocess.Popen[bytes]", log: Path) -> None
                 line for line in log.read_text("utf-8", "replace").splitlines() if line.strip()
             ][-1:]
             raise UnreachableError(
-                f"{server.name}: ended with {process.returncode} before it answered; see {log} ({one_line(' '.join(last), 300)})"
+                f"{server.name}: ended with {process.returncode} before it answered; "
+                f"see {log} ({one_line(' '.join(last), 300)})"
             )
         try:
             if requests.get(server.url + server.health, timeout=2, auth=auth).ok:
@@ -203,17 +227,26 @@ def _wait(server: Server, process: "subprocess.Popen[bytes]", log: Path) -> None
 
 
 def _tell_clients(server: Server) -> None:
-    """Write address and password where Prefect's commands in this folder look, readable to its owner alone."""
-    text = f"{MADE}[api]\nurl = {json.dumps(f'{server.url}/api')}\nauth_string = {json.dumps(server.environment['PREFECT_SERVER_API_AUTH_STRING'])}\n"
+    """Write address and password where Prefect's commands in this folder look.
+
+    Only the file's owner can read it.
+    """
+    text = (
+        f"{MADE}[api]\nurl = {json.dumps(f'{server.url}/api')}\nauth_string = "
+        f"{json.dumps(server.environment['PREFECT_SERVER_API_AUTH_STRING'])}\n"
+    )
     CLIENT.unlink(missing_ok=True)
-    with open(
+    with open(  # noqa: PTH123  (a mode from the first byte on)
         os.open(CLIENT, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8"
-    ) as file:  # noqa: PTH123  (a mode from the first byte on)
+    ) as file:
         file.write(text)
 
 
 def main() -> None:
-    """Carry out `up [NAME=PORT...]` or `down`; what the user can mend is one line and an exit code."""
+    """Carry out `up [NAME=PORT...]` or `down`.
+
+    What the user can mend ends as one line and an exit code.
+    """
     runner.quiet()
     what, *ports = sys.argv[1:] or [""]
     with told():
@@ -223,7 +256,7 @@ def main() -> None:
             raise ParamsError(
                 "usage: python -m flows.servers up [mlflow=PORT] [prefect=PORT] | down"
             )
-        named = {name: int(port) for name, port in (of.split("=") for of in ports)}
+        named = {name: int(port) for name, port in (entry.split("=") for entry in ports)}
         for line in up(named or store.PORTS) if what == "up" else down():
             print(line)
 

@@ -1,4 +1,7 @@
-"""Looks whether retraining is due, and runs the DAG only then: data that changed, drift, or a champion that is old."""
+"""Look whether retraining is due, and run the DAG only then.
+
+Retraining is due after data changed or drifted, and if the champion is old.
+"""
 
 import json
 import subprocess
@@ -31,7 +34,7 @@ RAW = "data/raw/"
 
 @dataclass(frozen=True)
 class Found:
-    """What was looked at for a task, and what of it makes retraining due."""
+    """What was looked at for a task, and the part of it that makes retraining due."""
 
     looked: list[str]
     due: list[str]
@@ -39,7 +42,10 @@ class Found:
 
 @flow(name="refit-watch", persist_result=False)
 def watch(tasks: list[str] | None = None) -> State[Any]:
-    """Bring imported data up to date, look at all tasks or those named, and run the DAG for those that are due; say why for each."""
+    """Bring imported data up to date, and run the DAG for the tasks that are due.
+
+    Look at all tasks, or at those named, and say why for each.
+    """
     try:
         runner.quiet()
         params = check(tasks)
@@ -47,7 +53,7 @@ def watch(tasks: list[str] | None = None) -> State[Any]:
         with alone():
             warn(preflight.look(params, keys))
             dag = _refreshed(keys)
-            found = {
+            findings = {
                 key: look.with_options(task_run_name=f"look@{key}")(key, params, dag)
                 for key in params.tasks
                 if key in keys
@@ -56,15 +62,15 @@ def watch(tasks: list[str] | None = None) -> State[Any]:
         return ended_by(error)
     rows = [
         {"task": key, "due": "; ".join(of.due) or "no", "looked at": "; ".join(of.looked)}
-        for key, of in found.items()
+        for key, of in findings.items()
     ]
     create_table_artifact(rows, key="watch", description="Is retraining due?")
-    due = {key: "; ".join(of.due) for key, of in found.items() if of.due}
+    due = {key: "; ".join(of.due) for key, of in findings.items() if of.due}
     if not due:
         return Completed(
             name=NOT_DUE,
             message="not due: "
-            + "; ".join(f"{key}: {', '.join(of.looked)}" for key, of in found.items()),
+            + "; ".join(f"{key}: {', '.join(of.looked)}" for key, of in findings.items()),
         )
     why = "; ".join(f"{key}: {reasons}" for key, reasons in due.items())
     state = pipeline(list(due), return_state=True)
@@ -72,7 +78,10 @@ def watch(tasks: list[str] | None = None) -> State[Any]:
         return Failed(
             message=f"due ({why}), but the run ended as {state.name}: {one_line(state.message)}"
         )
-    then = "data and settings are those of the last candidate, so training again would give the same bytes: bring newly labelled rows"
+    then = (
+        "data and settings are those of the last candidate, "
+        "so training again would give the same bytes: bring newly labelled rows"
+    )
     return Completed(
         name=DUE,
         message=f"due ({why}); {then if state.name == NOTHING else one_line(state.message)}",
@@ -81,16 +90,16 @@ def watch(tasks: list[str] | None = None) -> State[Any]:
 
 @task(cache_policy=NO_CACHE, persist_result=False)
 def look(key: str, params: Params, dag: graph.Dag) -> Found:
-    """Look at a task's data, champion and logged predictions; each line is logged."""
-    found = Found([], [])
+    """Look at a task's data, champion and logged predictions; log each line."""
+    findings = Found([], [])
     for line, is_due in (_data(key, dag), *_champion(key, params.flows.watch)):
-        (found.due if is_due else found.looked).append(line)
+        (findings.due if is_due else findings.looked).append(line)
         get_run_logger().info(f"{key}: {line}{', so retraining is due' if is_due else ''}")
-    return found
+    return findings
 
 
 def _refreshed(keys: set[str]) -> graph.Dag:
-    """Return the DAG once what is imported is up to date."""
+    """Return the DAG after bringing imported data up to date."""
     dag = graph.ask(Path.cwd(), keys)
     if dag.imports:
         with closing(Dvc()) as dvc:
@@ -100,7 +109,10 @@ def _refreshed(keys: set[str]) -> graph.Dag:
 
 
 def _data(key: str, dag: graph.Dag) -> tuple[str, bool]:
-    """Say whether raw data differs from that of the last run; changed settings or code are the pipeline's own to run."""
+    """Say whether raw data differs from that of the last run.
+
+    Changed settings or code are the pipeline's own to run.
+    """
     reasons = [
         reason
         for address, of in dag.changed.items()
@@ -120,39 +132,48 @@ def _data(key: str, dag: graph.Dag) -> tuple[str, bool]:
 
 
 def _champion(key: str, of: Watch) -> list[tuple[str, bool]]:
-    """Say how old the champion is, and how far its data is from that of today and from what it was asked lately."""
+    """Say how old the champion is, and how far its data is from other data.
+
+    The other data are today's, and what the champion was asked lately.
+    """
     history = _refit("history", key)
     if history is None or history["champion"] is None:
         return [("there is no champion yet", True)]
     age = datetime.now(UTC) - datetime.fromisoformat(history["moves"][-1]["when"])
     old = of.max_age_days is not None and age > timedelta(days=of.max_age_days)
     limit = "no limit" if of.max_age_days is None else f"at most {of.max_age_days:g}"
-    said = [(f"the champion is {age / timedelta(days=1):.1f} days old ({limit})", old)]
+    lines = [(f"the champion is {age / timedelta(days=1):.1f} days old ({limit})", old)]
     for what, arguments in {
         "validated data": [],
         "logged predictions": ["--logged", f"{of.logged_days:g}"],
     }.items():
         drift = _refit("drift", key, *arguments)
         if drift is None:
-            said.append(
+            lines.append(
                 (
-                    f"{what}: cannot tell, which is no sign that nothing changed (the log says why)",
+                    f"{what}: cannot tell, which is no sign that nothing changed "
+                    "(the log says why)",
                     False,
                 )
             )
         else:
             far = f" ({', '.join(drift['far'])})" if drift["far"] else ""
-            said.append(
+            lines.append(
                 (
-                    f"{what}: {len(drift['far'])} of {len(drift['measures'])} measures far{far}, at most {of.max_far}",
+                    f"{what}: {len(drift['far'])} of {len(drift['measures'])} measures far{far}, "
+                    f"at most {of.max_far}",
                     len(drift["far"]) > of.max_far,
                 )
             )
-    return said
+    return lines
 
 
 def _refit(*arguments: str) -> Any:
-    """Return what `refit ARGUMENTS --json` answers, null where it refuses (exit code 2, its line is logged); raises StageError where it fails."""
+    """Return what `refit ARGUMENTS --json` answers.
+
+    The result is null if it refuses (exit code 2; its line is logged). Raises StageError if it
+    fails.
+    """
     done = subprocess.run(
         [sys.executable, "-m", "stages.cli", *arguments, "--json"],
         capture_output=True,

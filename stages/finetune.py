@@ -1,6 +1,7 @@
-"""Fine-tunes the base model on train and keeps the epoch that validation likes best; test is never read here."""
+"""Fine-tunes the base model on train; validation chooses the epoch, and test is never read."""
 
-from dataclasses import asdict, replace
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from math import isfinite
 from typing import Any
 
@@ -8,8 +9,12 @@ import pandas as pd
 
 from stages.contract import manifest, plugins, receipts, runner
 from stages.contract.errors import ModelError
+from stages.contract.plugins import Learning, Rows
+from stages.contract.plugins import Modality as Modules
+from stages.contract.plugins import Problem as Rules
 from stages.contract.runner import Job
 from stages.models import device, linear, loading
+from stages.models.saved import Base, Saved
 from stages.params.augment import Augment
 from stages.params.compute import Compute
 from stages.params.finetune import Finetune, ProbeHead
@@ -26,139 +31,186 @@ def finetune(
     compute: Compute,
     finetune: Finetune,
 ) -> str:
-    """Write the model (safetensors), what it is (model.json), its history and its validation metrics."""
-    import torch
+    """Write the model (safetensors), model.json, its history and its validation metrics."""
     import transformers
 
     device.set_up(compute)
     transformers.set_seed(finetune.seed)
     job.facts.update(device.described(compute))
-    of_x, of_y = plugins.modality(modality.name), plugins.problem(problem.name)
-    parts = {
-        name: manifest.read(job.take("split", f"{name}.parquet"))
-        for name in ("train", "validation")
-    }
+    train, validation = (
+        manifest.read(job.take("split", f"{name}.parquet")) for name in ("train", "validation")
+    )
     folder, base_sha256 = job.raw(base)
-    labels = plugins.labels(of_y, of_y.values(parts["train"]["y"]))
+    start = _start(folder, modality, problem, train, compute, finetune)
+    encode = _encoder(start, modality)
+    unaltered = replace(augment, on_the_fly=False)
+    rows = encode(train, augment), encode(validation, unaltered)
+    learning, begun = _learning(job, start, *rows, finetune), None
+    tune = plugins.tune(finetune.tune.name)
+    with device.arithmetic(compute):
+        if isinstance(finetune.head, ProbeHead):
+            originals = encode(train[train["id"] == train["source_id"]], unaltered)
+            c, balanced = finetune.head.c, finetune.objective.balanced
+            model, new = start.model, start.new
+            begun = linear.begin(start.of_y, model, new, originals, learning, c, balanced)
+            learning = replace(learning, begun=begun.measured)
+        learner, learning = tune.prepare(start.model, start.new, learning, finetune.tune)
+    if begun and not len(learning.train):
+        learning.require(begun.outputs, begun.targets)
+    loop = plugins.loop(finetune.loop.name)
+    history = loop.fit(learner, learning, finetune, compute, job.resumable())
 
+    if not all(isfinite(value) for entry in history for value in entry.values()):
+        raise ModelError(
+            f"tasks.{job.key}.finetune: the loss is not finite; "
+            "lower learning_rate, or look for a bad row"
+        )
+    best = plugins.kept(history, finetune.best_metric, learning.metric, learning.less)
+    learned = tune.finish(learner)
+    if begun and best["epoch"] == 0:  # nothing is left to be chosen on validation
+        begun.learn_both(learned)
+    _write(job, start, learned, modality, Base(base, base_sha256))
+    _write_history(job, history, best, learning.metric)
+    title = start.of_y.METRICS[learning.metric].title
+    score = best[f"eval_{learning.metric}"]
+    return f"{_chosen(history, best, finetune)}, is kept: validation {title} {score:.4f}"
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a training begins with; new names parameters that the base model has no weights for."""
+
+    of_x: Modules
+    of_y: Rules
+    problem: str
+    model: Any
+    new: frozenset[str]
+    processor: Any
+    labels: list[str]
+
+
+def _start(
+    folder: Any,
+    modality: Modality,
+    problem: Problem,
+    train: pd.DataFrame,
+    compute: Compute,
+    finetune: Finetune,
+) -> Start:
+    """Load the base model with a new head for the labels of train."""
+    import torch
+
+    of_x, of_y = plugins.modality(modality.name), plugins.problem(problem.name)
+    labels = plugins.labels(of_y, of_y.values(train["y"]))
     model, new = loading.load(of_y, folder, modality.name, labels, new_head=True)
     model = model.to(memory_format=getattr(torch, compute.memory_format))
     _set_layers(model, finetune)
-    processor, tune = of_x.encoding.processor(folder), plugins.tune(finetune.tune.name)
+    processor = of_x.encoding.processor(folder)
+    return Start(of_x, of_y, problem.name, model, new, processor, labels)
 
-    def encode(rows: pd.DataFrame, augment: Augment) -> plugins.Rows:
-        encoded = of_x.encoding.encode_anew(rows, processor, modality, augment)
-        return plugins.Rows(
-            encoded, of_y.targets(rows["y"], labels), of_x.encoding.lengths(encoded)
-        )
+
+def _set_layers(model: Any, finetune: Finetune) -> None:
+    """Set the dropout and the momentum of batch normalisation; null keeps the model's own."""
+    import torch
+
+    norm = torch.nn.modules.batchnorm._BatchNorm  # pyright: ignore[reportPrivateUsage]
+    for layer in model.modules():
+        if finetune.dropout is not None and isinstance(layer, torch.nn.Dropout):
+            layer.p = finetune.dropout
+        if finetune.batchnorm_momentum is not None and isinstance(layer, norm):
+            layer.momentum = finetune.batchnorm_momentum
+
+
+def _encoder(start: Start, modality: Modality) -> Callable[[pd.DataFrame, Augment], Rows]:
+    """Return what encodes manifest rows with their targets."""
+    encoding, of_y = start.of_x.encoding, start.of_y
+
+    def encode(rows: pd.DataFrame, augment: Augment) -> Rows:
+        encoded = encoding.encode_anew(rows, start.processor, modality, augment)
+        return Rows(encoded, of_y.targets(rows["y"], start.labels), encoding.lengths(encoded))
+
+    return encode
+
+
+def _learning(
+    job: Job, start: Start, train: Rows, validation: Rows, finetune: Finetune
+) -> Learning:
+    """Return what the loop learns from, and by what it is measured and stopped."""
+    of_y, labels = start.of_y, start.labels
+    objective = plugins.objective(finetune.objective.name)
 
     def measure(outputs: Any, targets: Any) -> dict[str, float]:
-        measured = of_y.measure(
-            of_y.truth(targets, labels), of_y.decode(outputs, labels)["predicted"].tolist(), labels
-        )
+        predicted = of_y.decode(outputs, labels)["predicted"].tolist()
+        measured = of_y.measure(of_y.truth(targets, labels), predicted, labels)
         return {name: measured[name] for name in of_y.HEADLINES}
 
     def require(outputs: Any, targets: Any) -> None:
         if of_y.at_chance(targets, outputs):
             raise ModelError(
-                f"tasks.{job.key}.finetune: validation is no better than chance, so nothing was learned; look at a few rows and their labels, "
+                f"tasks.{job.key}.finetune: validation is no better than chance, "
+                "so nothing was learned; look at a few rows and their labels, "
                 "see whether the base model can read them, or try another learning_rate"
             )
 
-    unaltered, metric = replace(augment, on_the_fly=False), plugins.deciding(of_y, None)
-    learning = plugins.Learning(
-        train=(train := encode(parts["train"], augment)),
-        validation=encode(parts["validation"], unaltered),
-        collate=of_x.encoding.collate(processor),
-        loss=plugins.objective(finetune.objective.name).loss(
-            finetune.objective, model, list(train.targets)
-        ),
+    return Learning(
+        train=train,
+        validation=validation,
+        collate=start.of_x.encoding.collate(start.processor),
+        loss=objective.loss(finetune.objective, start.model, list(train.targets)),
         measure=measure,
-        metric=metric,
-        less=frozenset(name for name, of in of_y.METRICS.items() if of.less),
+        metric=plugins.deciding(of_y, None),
+        less=frozenset(name for name, metric in of_y.METRICS.items() if metric.less),
         require=require,
-        head=frozenset(name.rpartition(".")[0] for name in new),
-    )
-    begun = None
-    with device.arithmetic(compute):
-        if isinstance(finetune.head, ProbeHead):
-            originals = parts["train"][parts["train"]["id"] == parts["train"]["source_id"]]
-            begun = linear.begin(
-                of_y,
-                model,
-                new,
-                encode(originals, unaltered),
-                learning,
-                finetune.head.c,
-                finetune.objective.balanced,
-            )
-            learning = replace(learning, begun=begun.measured)
-        learner, learning = tune.prepare(model, new, learning, finetune.tune)
-    if begun and not len(learning.train):
-        require(begun.outputs, begun.targets)
-    history = plugins.loop(finetune.loop.name).fit(
-        learner, learning, finetune, compute, job.resumable()
+        head=frozenset(name.rpartition(".")[0] for name in start.new),
     )
 
-    if not all(isfinite(value) for entry in history for value in entry.values()):
-        raise ModelError(
-            f"tasks.{job.key}.finetune: the loss is not finite; lower learning_rate, or look for a bad row"
-        )
-    epochs = [entry for entry in history if "eval_loss" in entry]
-    best, learned = (
-        plugins.kept(history, finetune.best_metric, metric, learning.less),
-        tune.finish(learner),
-    )
-    if begun and best["epoch"] == 0:  # nothing is left to be chosen on validation
-        begun.learn_both(learned)
+
+def _write(job: Job, start: Start, learned: Any, modality: Modality, base: Base) -> None:
+    """Write the model with its processor, and model.json."""
     loading.plain(learned).save_pretrained(job.hand_on("model"))
-    of_x.encoding.stated(processor, modality).save_pretrained(job.out / "model")
-    receipts.write_json(job.hand_on("model.json"), {
-        "task": job.key,
-        "modality": asdict(modality),
-        "problem": problem.name,
-        "labels": labels,
-        "base": {"source": base, "sha256": base_sha256},
-        "sha256": receipts.digest(receipts.files(job.out, ["model"])),
-    })  # fmt: skip
+    processor = start.of_x.encoding.stated(start.processor, modality)
+    processor.save_pretrained(job.out / "model")
+    described = Saved(
+        task=job.key,
+        modality=asdict(modality),
+        problem=start.problem,
+        labels=start.labels,
+        base=base,
+        sha256=receipts.digest(receipts.files(job.out, ["model"])),
+    )
+    described.write(job.hand_on("model.json"))
+
+
+def _write_history(
+    job: Job, history: list[dict[str, float]], best: dict[str, float], metric: str
+) -> None:
+    """Write the history, epochs for DVC to plot, and the metrics of the epoch that is kept."""
     receipts.write_json(job.hand_on("history.json"), history)
-    shown = [
-        epoch | {"score": epoch[f"eval_{metric}"]} for epoch in epochs
-    ]  # `dvc plots` draws nothing where the first or last row lacks y
-    receipts.write_json(job.out / "epochs.json", shown)
+    # `dvc plots` draws nothing if the first or the last entry lacks y.
+    epochs = [epoch | {"score": epoch[f"eval_{metric}"]} for epoch in _epochs(history)]
+    receipts.write_json(job.out / "epochs.json", epochs)
     metrics = {
         name.removeprefix("eval_"): value
         for name, value in best.items()
         if name.startswith("eval_")
-    } | {"best_epoch": best["epoch"]}
-    receipts.write_json(job.hand_on("metrics.json"), metrics)
+    }
+    receipts.write_json(job.hand_on("metrics.json"), metrics | {"best_epoch": best["epoch"]})
+
+
+def _epochs(history: list[dict[str, float]]) -> list[dict[str, float]]:
+    return [entry for entry in history if "eval_loss" in entry]
+
+
+def _chosen(history: list[dict[str, float]], best: dict[str, float], finetune: Finetune) -> str:
+    """Say which epoch is kept, and why."""
+    epochs = _epochs(history)
     if best["epoch"] == 0:
-        chosen = "the head that a linear model gives" + (
-            f", which none of {len(epochs) - 1} epochs is better than" if epochs[1:] else ""
-        )
-    else:
-        by = (
-            "the last"
-            if finetune.best_metric == "last"
-            else f"the best by validation {finetune.best_metric}"
-        )
-        chosen = f"of {int(epochs[-1]['epoch'])} epochs {by}, {best['epoch']:g}"
-    return (
-        f"{chosen}, is kept: validation {of_y.METRICS[metric].title} {best[f'eval_{metric}']:.4f}"
-    )
-
-
-def _set_layers(model: Any, finetune: Finetune) -> None:
-    """Set the dropout and the momentum of batch normalisation that params.yaml states; null keeps the model's own."""
-    import torch
-
-    for layer in model.modules():
-        if finetune.dropout is not None and isinstance(layer, torch.nn.Dropout):
-            layer.p = finetune.dropout
-        if finetune.batchnorm_momentum is not None and isinstance(
-            layer, torch.nn.modules.batchnorm._BatchNorm
-        ):  # pyright: ignore[reportPrivateUsage]
-            layer.momentum = finetune.batchnorm_momentum
+        tried = f", which none of {len(epochs) - 1} epochs is better than" if epochs[1:] else ""
+        return f"the head that a linear model gives{tried}"
+    by = f"the best by validation {finetune.best_metric}"
+    if finetune.best_metric == "last":
+        by = "the last"
+    return f"of {int(epochs[-1]['epoch'])} epochs {by}, {best['epoch']:g}"
 
 
 if __name__ == "__main__":

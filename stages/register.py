@@ -1,7 +1,7 @@
-"""Registers the candidate, judges it against the champion on the same test rows, and promotes it only if it is better."""
+"""Registers the candidate, judges it against the champion, and promotes it only if it is better."""
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -12,8 +12,13 @@ from stages.contract import manifest, plugins, receipts, runner
 from stages.contract.errors import ModelError, RegistryError
 from stages.contract.runner import Job
 from stages.domain import profiles, survey
-from stages.judging import cost, gates, ledger
-from stages.models import scoring
+from stages.judging import cost, gates, ledger, report
+from stages.judging.decision import Candidate, Decision, Drift, Lineage
+from stages.judging.decision import Data as Judged
+from stages.judging.report import Report
+from stages.judging.verdict import Evidence, Verdict, together
+from stages.models import saved, scoring
+from stages.models.saved import Saved
 from stages.params.compute import Compute
 from stages.params.data import Data
 from stages.params.problems import Problem
@@ -22,17 +27,20 @@ from stages.project import lineage
 from stages.registry import candidate, decisions, registered
 from stages.report import card
 
+SIGNED = ("decision.json", "model_card.md", "dvc_lock.json")  # what MLflow keeps of a decision
+
 
 @dataclass(frozen=True)
 class Opponent:
-    """Whom a candidate is judged against, by its name and its predictions of the test rows; the cheap baselines where there is no version.
+    """Whom a candidate is judged against; the cheap baselines if there is no version.
 
-    damaged says why a version that should have been asked cannot be.
+    predicted are its values of the test rows (by id); damaged says why a version that should have
+    been asked cannot be.
     """
 
     name: str
     version: registered.Version | None
-    predicted: "pd.Series[str] | None"
+    predicted: "pd.Series[Any] | None"
     damaged: str | None
 
 
@@ -42,120 +50,78 @@ BASELINES = Opponent("baselines", None, None, None)
 def register(
     job: Job, problem: Problem, base: str, data: Data, compute: Compute, register: Register
 ) -> str:
-    """Write the decision and the model card, and record both, the model and its lineage in MLflow."""
+    """Write the decision and the model card; record both, the model and its lineage in MLflow."""
     budget = next((gate for gate in register.gates if isinstance(gate, Budget)), None)
     meter = cost.Meter() if budget else None
     parts = {name: manifest.read(job.take("split", f"{name}.parquet")) for name in manifest.PARTS}
-    model, folder = (
-        receipts.read_json(job.take("finetune", "model.json")),
-        job.take("finetune", "model").parent,
-    )
-    metrics, report = (
-        receipts.read_json(job.take("evaluate", name)) for name in ("metrics.json", "report.json")
-    )
+    model = saved.read(job.take("finetune", "model.json"))
+    folder = job.take("finetune", "model").parent
+    measured = report.read(job.take("evaluate", "report.json"))
+    metrics = receipts.read_json(job.take("evaluate", "metrics.json"))
     predictions = manifest.read_table(job.take("evaluate", "predictions.parquet"))
-    of_y, origin, sha256 = (
-        plugins.problem(problem.name),
-        lineage.read(job.key, data.source, base),
-        scoring.identity(folder),
-    )
-    labels = sorted({*model["labels"], *plugins.labels(of_y, of_y.values(parts["test"]["y"]))})
-    candidate.require_same(job, predictions, parts["test"])
-    made = candidate.record(
-        candidate.gather(job, folder, sha256, (data.source, base), parts, origin, metrics)
-    )
-    price = (
-        meter.measure(folder, parts["test"].head(budget.rows), compute)
-        if budget and meter
-        else None
-    )
-    borne = {name: Counter(of_y.borne(of_y.values(part["y"]))) for name, part in parts.items()}
-    facts = card.Facts(
-        borne, {name: len(part) for name, part in parts.items()}, _farthest(job), price
-    )
+    test, origin = parts["test"], lineage.read(job.key, data.source, base)
+    sha256 = scoring.identity(folder)
+    candidate.require_same(job, predictions, test)
+    sources = (data.source, base)
+    gathered = candidate.gather(job, folder, sha256, sources, parts, origin, metrics)
+    made = candidate.record(gathered)
+    price = None
+    if budget and meter:
+        price = meter.measure(folder, test.head(budget.rows), compute)
+    facts = _facts(job, problem, parts, price)
 
     while True:  # until the registry stood still while the candidate was judged
-        champion, version = (
-            registered.champion(job.key),
-            registered.version(job.key, str(made.number)),
-        )
-        opponent = _opponent(job, champion, sha256, parts["test"], compute)
-        opponents = [opponent.name] if opponent.version else list(metrics["baselines"])
-        use = ledger.Use(
-            sha256,
-            opponent.version.sha256 if opponent.version else opponent.name,
-            frozenset(predictions["id"]),
-        )
-        number = ledger.number(use, uses := decisions.uses(job.key))
-        metric, ranges = (
-            of_y.METRICS[report["metric"]["name"]],
-            {name: of.range for name, of in of_y.METRICS.items()},
-        )
-        evidence = gates.Evidence(
-            _beside(predictions, opponent),
-            metrics,
-            report,
-            price,
-            opponents,
-            labels,
-            metric,
-            ranges,
-            number,
-        )
+        champion, uses = registered.champion(job.key), decisions.uses(job.key)
+        version = registered.version(job.key, str(made.number))
+        opponent = _opponent(job, champion, sha256, test, compute)
+        rival = opponent.version.sha256 if opponent.version else opponent.name
+        use = ledger.Use(sha256, rival, frozenset(predictions["id"]))
+        shown = _evidence(problem, model.labels, test, predictions, measured, opponent)
+        evidence = replace(shown, cost=price, use=ledger.number(use, uses))
         verdicts = [gates.judge(gate, evidence) for gate in register.gates] + _withdrawn(version)
-        outcome = gates.together(verdicts)
-        decision = {
-            "task": job.key,
-            "outcome": outcome,
-            "against": opponent.name,
-            "damaged": opponent.damaged,
-            "candidate": {
-                "version": version.number,
-                "run_id": version.run_id,
-                "model_sha256": sha256,
-            },
-            "data": {"source": data.source, "md5": origin.data, "test_rows": len(predictions)},
-            "lineage": {"git_commit": origin.commit, "dvc_lock_sha256": origin.lock_sha256},
-            "verdicts": verdicts,
-            "drift": _drift(job, opponent.version),
-        }
-        receipts.write_json(job.out / "decision.json", decision)
-        (job.out / "model_card.md").write_text(
-            card.write(decision, model, report, register.card, facts), "utf-8"
+        decision = Decision(
+            task=job.key,
+            outcome=together(verdicts),
+            against=opponent.name,
+            damaged=opponent.damaged,
+            candidate=Candidate(version.number, version.run_id, sha256),
+            data=Judged(data.source, origin.data, len(predictions)),
+            lineage=Lineage(origin.commit, origin.lock_sha256),
+            verdicts=verdicts,
+            drift=_drift(job, opponent.version),
         )
-        if decisions.decide(
-            decisions.Verdict(
-                version=version,
-                champion=champion.number if champion else None,
-                earlier=len(uses),
-                outcome=outcome,
-                against=opponent.name,
-                why=f"register: it beats {opponent.name}",
-                use=use,
-                description=card.summary(decision, model),
-                artifacts=[
-                    job.out / name for name in ("decision.json", "model_card.md", "dvc_lock.json")
-                ],
-                metrics=_metrics(decision),
-            )
-        ):
+        decision.write(job.out / "decision.json")
+        text = card.write(decision, model, measured, register.card, facts)
+        (job.out / "model_card.md").write_text(text, "utf-8")
+        if _decide(job, decision, version, champion, len(uses), use, model):
             break
-    damage = (
-        f"{opponent.damaged}, so it was judged against the cheap baselines; "
-        if opponent.damaged
-        else ""
-    )
-    return f"version {version.number}: {outcome}; {damage}" + "; ".join(
-        v["reason"] for v in verdicts
-    )
+    return f"version {version.number}: {decision.outcome}; {_damage(decision)}{decision.reasons()}"
+
+
+def _facts(
+    job: Job, problem: Problem, parts: dict[str, pd.DataFrame], price: cost.Cost | None
+) -> card.Facts:
+    """Return what the card says beside decision and report."""
+    of_y = plugins.problem(problem.name)
+    borne = {name: Counter(of_y.borne(of_y.values(part["y"]))) for name, part in parts.items()}
+    rows = {name: len(part) for name, part in parts.items()}
+    measures = receipts.read_json(job.unsigned("validate", "domain.json"))["measures"]
+    far = [
+        f"{one['measure']} {one['distance']:.3g}, "
+        f"at most {one['limit']:.3g} by chance ({one['seen']})"
+        for one in measures
+        if one["far"]
+    ]
+    return card.Facts(borne, rows, far, price)
 
 
 def _opponent(
     job: Job, champion: registered.Version | None, sha256: str, test: pd.DataFrame, compute: Compute
 ) -> Opponent:
-    """Return the champion, scored anew on these rows, or the cheap baselines where there is none or its bytes are lost.
+    """Return the champion, scored anew on these rows.
 
-    A candidate that is the champion already is judged again against whom it was judged then, so that repeating this
+    Without one, or if its bytes are lost, the cheap baselines take its place. A candidate that is
+    the champion already is judged again against whom it was judged then, so that repeating this
     stage repeats its decision.
     """
     if champion is None:
@@ -168,68 +134,99 @@ def _opponent(
     try:
         version = registered.version(job.key, number)
         with TemporaryDirectory(dir=job.work) as folder:
-            scored = scoring.predict(
-                registered.download(version, Path(folder)), test, compute, sha256=version.sha256
-            )
+            downloaded = registered.download(version, Path(folder))
+            scored = scoring.predict(downloaded, test, compute, sha256=version.sha256)
     except (ModelError, RegistryError) as error:
         return Opponent("baselines", None, None, f"version_{number} cannot be asked ({error})")
-    return Opponent(
-        f"version_{number}",
-        version,
-        pd.Series(scored["predicted"].to_numpy(), index=test["id"]),
-        None,
+    predicted = pd.Series(scored["predicted"].to_numpy(), index=test["id"])
+    return Opponent(f"version_{number}", version, predicted, None)
+
+
+def _evidence(
+    problem: Problem,
+    labels: list[str],
+    test: pd.DataFrame,
+    predictions: pd.DataFrame,
+    measured: Report,
+    opponent: Opponent,
+) -> Evidence:
+    """Return what the gates judge by: the predictions beside those of the opponent."""
+    of_y = plugins.problem(problem.name)
+    if opponent.predicted is not None:
+        column = predictions["id"].map(opponent.predicted)
+        predictions = predictions.assign(**{opponent.name: column})
+    return Evidence(
+        predictions=predictions,
+        report=measured,
+        cost=None,
+        against=[opponent.name] if opponent.version else list(measured.beside),
+        labels=sorted({*labels, *plugins.labels(of_y, of_y.values(test["y"]))}),
+        metrics=of_y.METRICS,
     )
 
 
-def _beside(predictions: pd.DataFrame, opponent: Opponent) -> pd.DataFrame:
-    """Return predictions with a column for the opponent, unless it is the baselines, which have theirs."""
-    return (
-        predictions
-        if opponent.predicted is None
-        else predictions.assign(**{opponent.name: predictions["id"].map(opponent.predicted)})
-    )
-
-
-def _withdrawn(version: registered.Version) -> list[gates.Verdict]:
+def _withdrawn(version: registered.Version) -> list[Verdict]:
     """Return the rejection of a version that was withdrawn, however good it is."""
     if not version.withdrawn:
         return []
-    reason = f"version {version.number} was withdrawn {version.withdrawn}; only `refit promote` brings it back"
+    reason = (
+        f"version {version.number} was withdrawn {version.withdrawn}; "
+        "only `refit promote` brings it back"
+    )
     return [{"gate": "not_withdrawn", "outcome": "reject", "reason": reason}]
 
 
-def _drift(job: Job, opponent: registered.Version | None) -> dict[str, Any] | None:
-    """Return how far this data is from that of the version judged against, by the profiles of both; null where that is none, or left none."""
+def _drift(job: Job, opponent: registered.Version | None) -> Drift | None:
+    """Return how far this data is from that of the version judged against, by their profiles.
+
+    Null if there is no version, or if it left no profile.
+    """
     if opponent is None:
         return None
     with registered.artifact(opponent, "domain/profile.json") as logged:
         if logged is None:
             return None
         reference = profiles.read(logged)
-    new, settings = (
-        profiles.read(job.unsigned("validate", "profile.json")),
-        job.provenance("validate")["params"]["validate"]["domain"],
-    )
+    new = profiles.read(job.unsigned("validate", "profile.json"))
+    settings = job.provenance("validate")["params"]["validate"]["domain"]
     measures = survey.drift(reference, new, settings["false_alarms"], settings["seed"])
-    return {"against": f"version_{opponent.number}", "measures": [of.document() for of in measures]}
+    return Drift(f"version_{opponent.number}", [measure.document() for measure in measures])
 
 
-def _farthest(job: Job) -> list[str]:
-    """Return what validate found to be far from what the base model was pretrained on."""
-    measures = receipts.read_json(job.unsigned("validate", "domain.json"))["measures"]
-    return [
-        f"{of['measure']} {of['distance']:.3g}, at most {of['limit']:.3g} by chance ({of['seen']})"
-        for of in measures
-        if of["far"]
-    ]
+def _decide(
+    job: Job,
+    decision: Decision,
+    version: registered.Version,
+    champion: registered.Version | None,
+    earlier: int,
+    use: ledger.Use,
+    model: Saved,
+) -> bool:
+    """Record the decision, and move the alias if it promotes.
+
+    False if the registry moved meanwhile: then judge anew.
+    """
+    measures = decision.drift.measures if decision.drift else []
+    return decisions.decide(
+        decisions.Verdict(
+            version=version,
+            champion=champion.number if champion else None,
+            earlier=earlier,
+            outcome=decision.outcome,
+            against=decision.against,
+            why=f"register: it beats {decision.against}",
+            use=use,
+            description=card.summary(decision, model),
+            artifacts=[job.out / name for name in SIGNED],
+            metrics={f"drift_{one['measure']}": one["distance"] for one in measures},
+        )
+    )
 
 
-def _metrics(decision: dict[str, Any]) -> dict[str, float]:
-    """Return the distances as MLflow shows them."""
-    return {
-        f"drift_{of['measure']}": of["distance"]
-        for of in (decision["drift"] or {"measures": []})["measures"]
-    }
+def _damage(decision: Decision) -> str:
+    if not decision.damaged:
+        return ""
+    return f"{decision.damaged}, so it was judged against the cheap baselines; "
 
 
 if __name__ == "__main__":

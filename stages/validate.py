@@ -1,5 +1,6 @@
-"""Validates a data set: bad rows are set aside, and a bad set stops here with all that is wrong with it."""
+"""Validates a data set: sets bad rows aside, and stops a bad set with all that is wrong with it."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,11 @@ import pandas as pd
 from stages.checks import data_docs, duplicates, expectations, quarantine, spelling, trial
 from stages.contract import draws, manifest, plugins, receipts, runner
 from stages.contract.errors import DataError, ParamsError
+from stages.contract.plugins import Modality as Modules
+from stages.contract.plugins import Problem as Rules
 from stages.contract.runner import Job
 from stages.domain import profiles, survey
+from stages.domain.survey import Survey
 from stages.params.compute import Compute
 from stages.params.data import Data
 from stages.params.problems import Problem
@@ -26,111 +30,150 @@ def validate(
     compute: Compute,
     validate: Validate,
 ) -> str:
-    """Write the manifest of the good rows, the quarantine of the bad ones, what every expectation observed, and how far the domain is."""
+    """Write the manifest of the good rows and the quarantine of the bad ones.
+
+    Also what each expectation observed, and how far the data is from the base model's domain.
+    """
     of_x, of_y = plugins.modality(modality.name), plugins.problem(problem.name)
     if faults := expectations.faults(validate):
         raise ParamsError(f"params.yaml: tasks.{job.key}.{'; '.join(faults)}")
-
     folder, _ = job.raw(data.source)
     rows = plugins.layout(data.layout.name).read(folder, data.layout, data.encoding, of_x)
-    junk = rows["code"] == "junk"
-    skipped, rows = rows.loc[junk, "origin"].tolist(), rows[~junk].reset_index(drop=True)
+    sifted = _sift(rows, of_x, of_y, modality, problem)
+    quarantine.write(sifted.bad, job.out / "quarantine.csv")
+    most = validate.max_bad_fraction
+    if sifted.good.empty:
+        bad = _most_of(sifted.bad, sifted.rows, most)
+        raise DataError(f"data/raw/{data.source}: not one good row is left; {bad}")
+
+    samples = _identified(sifted, of_x)
+    findings = duplicates.summarise(samples) | _notes(sifted, samples)
+    receipts.write_json(job.out / "findings.json", findings)
+    values = of_y.values(samples["y"])
+    label = of_y.borne(values)
+    labels = sorted({*label.unique(), *(getattr(problem, "labels", None) or {}).values()})
+    of, settings, model = (of_x, of_y), (modality, compute), job.raw(base)[0]
+    surveyed = survey.survey(samples, label, sifted.looked, of, model, settings, validate, labels)
+    profiles.write(surveyed.own, job.out / "profile.json")
+    domain = {"profile": validate.domain.profile, **surveyed.document()}
+    receipts.write_json(job.out / "domain.json", domain)
+
+    shares = _shares(sifted, samples, findings, surveyed)
+    numbers = sifted.looked.select_dtypes("number")
+    frames = expectations.tables(
+        samples, values, label, numbers, labels, shares, surveyed, validate
+    )
+    own = of_x.reading.expectations(modality)
+    results = expectations.run(expectations.suites(validate, labels, own, surveyed), frames)
+    verdicts = expectations.verdicts(results)
+    receipts.write_json(job.out / "expectations.json", verdicts)
+    data_docs.write(results, job.out / "data_docs")
+    more = _explained(sifted, samples, findings, shares, surveyed, validate, base)
+    wrong = expectations.failures(verdicts, severe=True, more=more) + spelling.clashes(labels)
+    if wrong:
+        raise DataError(
+            f"data/raw/{data.source}: {len(wrong)} thing(s) wrong: {'; '.join(wrong)}; "
+            f"mend the data or tasks.{job.key}.validate"
+        )
+    trial.require(Path("data/raw", base), of_x, of_y, modality)
+    manifest.write(samples, job.hand_on("manifest.parquet"))
+    warned = expectations.failures(verdicts, severe=False, more=more)
+    met = f"{len(verdicts) - len(warned)} expectations met"
+    notes = [*filter(None, [surveyed.reads()]), *(f"not met: {line}" for line in warned)]
+    return f"{_summary(sifted, samples, findings, labels)}, {met}{''.join(f'; {n}' for n in notes)}"
+
+
+@dataclass(frozen=True)
+class Sifted:
+    """The rows of a data set: good ones, what was seen of them (same index), bad ones, junk.
+
+    rows counts good and bad ones.
+    """
+
+    good: pd.DataFrame
+    looked: pd.DataFrame
+    bad: pd.DataFrame
+    junk: list[str]
+    rows: int
+
+
+def _sift(
+    rows: pd.DataFrame, of_x: Modules, of_y: Rules, modality: Modality, problem: Problem
+) -> Sifted:
+    """Part good rows from bad ones: y and x must be fit, and equal x must not have two y."""
+    is_junk = rows["code"] == "junk"
+    junk, rows = rows.loc[is_junk, "origin"].tolist(), rows[~is_junk].reset_index(drop=True)
     rows = _set_aside(rows, of_y.read(rows["y"], problem).rename(columns={"y": "label"}))
     looked = of_x.reading.look(rows.loc[rows["code"].isna(), "x"], modality)
     rows = _set_aside(rows, looked[["code", "reason"]])
     good = rows[rows["code"].isna()].drop(columns="y").rename(columns={"label": "y"})
     conflict = duplicates.conflicting(good, looked.loc[good.index, "normal"]) & of_y.CONFLICTS
-    rows.loc[conflict.index[conflict], ["code", "reason"]] = [
-        "conflicting_labels",
-        "the same content stands with another label",
-    ]
+    why = ["conflicting_labels", "the same content stands with another label"]
+    rows.loc[conflict.index[conflict], ["code", "reason"]] = why
     looked = looked.loc[good.index][~conflict].reset_index(drop=True)
     good = good[~conflict].reset_index(drop=True)
+    return Sifted(good, looked, rows[rows["code"].notna()], junk, len(rows))
 
-    bad = rows[rows["code"].notna()]
-    quarantine.write(bad, job.out / "quarantine.csv")
-    if good.empty:
-        raise DataError(
-            f"data/raw/{data.source}: not one good row is left; {_most_of(bad, len(rows), validate.max_bad_fraction)}"
-        )
 
-    good["id"] = duplicates.identify(looked["exact"], good["y"])
-    samples = good.assign(
-        source_id=good["id"],
+def _set_aside(rows: pd.DataFrame, looked: pd.DataFrame) -> pd.DataFrame:
+    """Add the columns of looked (same index) to rows; code and reason only if there were none."""
+    columns = ["code", "reason"]
+    rows = rows.join(looked.drop(columns=columns))
+    rows[columns] = rows[columns].combine_first(looked[columns])
+    return rows
+
+
+def _identified(sifted: Sifted, of_x: Modules) -> pd.DataFrame:
+    """Return the good rows with the columns of the manifest."""
+    good, looked = sifted.good, sifted.looked
+    ids = duplicates.identify(looked["exact"], good["y"])
+    return good.assign(
+        id=ids,
+        source_id=ids,
         content=draws.digest(looked["normal"]),
-        group=duplicates.group(good["id"], of_x.reading.alike(looked)),
+        group=duplicates.group(ids, of_x.reading.alike(looked)),
+        context=None,
+        query=None,
     )
-    samples = samples.assign(context=None, query=None)
-    findings = duplicates.summarise(samples)
-    noted = looked["note"].notna()
-    notes = [
-        f"{origin}: {note}"
-        for origin, note in zip(
-            samples.loc[noted, "origin"], looked.loc[noted, "note"], strict=True
-        )
-    ]
-    receipts.write_json(job.out / "findings.json", findings | {"notes": notes, "skipped": skipped})
-    values = of_y.values(samples["y"])
-    label = of_y.borne(values)
-    labels = sorted({*label.unique(), *(getattr(problem, "labels", None) or {}).values()})
-    largest = findings["largest"]["rows"] if findings["largest"]["rows"] > 1 else 0
-    shares = {"quarantined": len(bad) / len(rows), "largest_group": largest / len(samples)}
-    surveyed = survey.survey(
-        samples,
-        label,
-        looked,
-        (of_x, of_y),
-        job.raw(base)[0],
-        (modality, compute),
-        validate,
-        labels,
-    )
-    profiles.write(surveyed.own, job.out / "profile.json")
-    receipts.write_json(
-        job.out / "domain.json", {"profile": validate.domain.profile, **surveyed.document()}
-    )
-    shares["unknown_tokens"] = surveyed.unknown_tokens()
-    frames = expectations.tables(
-        samples, values, label, looked.select_dtypes("number"), labels, shares, surveyed, validate
-    )
-    results = expectations.run(
-        expectations.suites(validate, labels, of_x.reading.expectations(modality), surveyed), frames
-    )
-    verdicts = expectations.verdicts(results)
-    receipts.write_json(job.out / "expectations.json", verdicts)
-    data_docs.write(results, job.out / "data_docs")
-    more = {
-        "quarantined": _most_of(bad, len(rows), validate.max_bad_fraction),
+
+
+def _notes(sifted: Sifted, samples: pd.DataFrame) -> dict[str, list[str]]:
+    """Return what a person should know of single rows, and the junk that was skipped."""
+    noted = sifted.looked["note"].notna()
+    pairs = zip(samples.loc[noted, "origin"], sifted.looked.loc[noted, "note"], strict=True)
+    return {"notes": [f"{origin}: {note}" for origin, note in pairs], "skipped": sifted.junk}
+
+
+def _shares(
+    sifted: Sifted, samples: pd.DataFrame, findings: dict[str, Any], surveyed: Survey
+) -> dict[str, float]:
+    largest = findings["largest"]["rows"]
+    return {
+        "quarantined": len(sifted.bad) / sifted.rows,
+        "largest_group": (largest if largest > 1 else 0) / len(samples),
+        "unknown_tokens": surveyed.unknown_tokens(),
+    }
+
+
+def _explained(
+    sifted: Sifted,
+    samples: pd.DataFrame,
+    findings: dict[str, Any],
+    shares: dict[str, float],
+    surveyed: Survey,
+    validate: Validate,
+    base: str,
+) -> dict[str, str]:
+    """Return, for some columns of expectations, the sentence that a failure adds."""
+    return {
+        "quarantined": _most_of(sifted.bad, sifted.rows, validate.max_bad_fraction),
         "largest_group": _largest(findings["largest"], len(samples), validate.max_group_fraction),
-        "unknown_tokens": f"{base} does not know {shares['unknown_tokens']:.0%} of the tokens of these texts; take a base model of their language",
+        "unknown_tokens": (
+            f"{base} does not know {shares['unknown_tokens']:.0%} of the tokens of these texts; "
+            "take a base model of their language"
+        ),
         "over_limit": surveyed.far(),
     }
-    wrong = expectations.failures(verdicts, severe=True, more=more) + spelling.clashes(labels)
-    if wrong:
-        raise DataError(
-            f"data/raw/{data.source}: {len(wrong)} thing(s) wrong: {'; '.join(wrong)}; mend the data or tasks.{job.key}.validate"
-        )
-    trial.require(Path("data/raw", base), of_x, of_y, modality)
-    warned = [
-        f"not met: {line}" for line in expectations.failures(verdicts, severe=False, more=more)
-    ]
-
-    manifest.write(samples, job.hand_on("manifest.parquet"))
-    repeated = len(samples) - samples["group"].nunique()
-    mixed = len(findings["near_duplicates_with_different_labels"])
-    skips = f", {len(skipped):,} junk files skipped" if skipped else ""
-    of_rows = f"{len(samples):,} rows{f' of {len(labels)} labels' if labels else ''}, {repeated:,} repeat another"
-    of_rows += f" ({mixed} groups of several labels)" if mixed else ""
-    of_rows += f", {len(notes):,} have a note" if notes else ""
-    told = "".join(f"; {line}" for line in [*filter(None, [surveyed.reads()]), *warned])
-    return f"{of_rows}{skips}, {len(bad):,} in quarantine, {len(verdicts) - len(warned)} expectations met{told}"
-
-
-def _set_aside(rows: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
-    """Add what was found to rows (same index): new columns as they are, code and reason where there was none."""
-    rows = rows.join(found.drop(columns=["code", "reason"]))
-    rows[["code", "reason"]] = rows[["code", "reason"]].combine_first(found[["code", "reason"]])
-    return rows
 
 
 def _most_of(bad: pd.DataFrame, total: int, ceiling: float) -> str:
@@ -139,11 +182,29 @@ def _most_of(bad: pd.DataFrame, total: int, ceiling: float) -> str:
         return f"none of {total} rows is bad"
     codes = ", ".join(f"{n} {code}" for code, n in bad["code"].value_counts().items())
     first = bad.iloc[0]
-    return f"{len(bad)} of {total} rows are bad ({codes}; first {first['origin']}: {first['reason']}), at most {ceiling:.1%} may be"
+    return (
+        f"{len(bad)} of {total} rows are bad "
+        f"({codes}; first {first['origin']}: {first['reason']}), at most {ceiling:.1%} may be"
+    )
 
 
 def _largest(largest: dict[str, Any], total: int, ceiling: float) -> str:
-    return f"{largest['rows']} of {total} rows are alike (first {largest['origins'][0]}), at most {ceiling:.1%} may be"
+    rows, first = largest["rows"], largest["origins"][0]
+    return f"{rows} of {total} rows are alike (first {first}), at most {ceiling:.1%} may be"
+
+
+def _summary(
+    sifted: Sifted, samples: pd.DataFrame, findings: dict[str, Any], labels: list[str]
+) -> str:
+    """Return how many rows and labels there are, and what was found among them."""
+    repeated = len(samples) - samples["group"].nunique()
+    mixed, notes = len(findings["near_duplicates_with_different_labels"]), len(findings["notes"])
+    line = f"{len(samples):,} rows{f' of {len(labels)} labels' if labels else ''}"
+    line += f", {repeated:,} repeat another"
+    line += f" ({mixed} groups of several labels)" if mixed else ""
+    line += f", {notes:,} have a note" if notes else ""
+    line += f", {len(sifted.junk):,} junk files skipped" if sifted.junk else ""
+    return f"{line}, {len(sifted.bad):,} in quarantine"
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
-"""A small real project: the repo's own DAG over a table made here and a base model with random weights.
+"""A small real project: the repo's own DAG over a table made here, and a random base model.
 
-What many tests start from is made once a run and copied: a project in which nothing has run, and one in which `dvc repro` ran.
+Many tests start from one of two projects, which are made once in a run and copied: one in which
+nothing has run, and one in which `dvc repro` ran.
 """
 
 import copy
@@ -39,35 +40,39 @@ COPIED = (
     "data/README.md",
     "data/profiles",
 )
-COMMANDS = {"dvc": "dvc", "refit": "stages.cli"}  # and their modules
+COMMANDS = {"dvc": "dvc", "refit": "stages.cli"}  # command -> module
 WORDS = {
     "praise": "good great fine lovely superb excellent pleasant perfect".split(),
     "blame": "bad poor awful dull broken terrible useless rotten".split(),
     "ask": "why when where how who which whose what".split(),
 }
-FILLERS = "the a room meal phone screen river train ticket answer was is and very quite rather today again here".split()
+FILLERS = (
+    "the a room meal phone screen river train ticket answer was is and very quite "
+    "rather today again here"
+).split()
 
 
-# Files of the longest tests, longest first, so that no worker waits for the other at the end; --dist loadfile gives them out in this order.
-LONGEST = ("flow", "pipeline", "extending", "registry", "image", "benchmarks", "habits", "resuming", "add", "architecture", "evaluation", "formats", "domain",
+# Files of the longest tests, longest first, so that no worker waits for the other at the end;
+# --dist loadfile hands them out in this order.
+LONGEST = ("flow", "pipeline", "extending", "registry", "image", "benchmarks", "habits", "resuming",
+           "add", "architecture", "evaluation", "formats", "domain",
            "near_pictures", "judging", "bad_inputs", "staleness", "predict")  # fmt: skip
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the longest files first; within a file the order stays."""
+    """Put the longest files first; the order within a file stays."""
     place = {f"test_{name}": i for i, name in enumerate(LONGEST)}
     items.sort(key=lambda item: place.get(item.path.stem, len(place)))
 
 
-hypothesis.settings.register_profile(
-    "refit", derandomize=True, database=None, deadline=None
-)  # every run draws the same
+# Every run draws the same examples.
+hypothesis.settings.register_profile("refit", derandomize=True, database=None, deadline=None)
 hypothesis.settings.load_profile("refit")
 
 
 @pytest.fixture(autouse=True)
 def store_unnamed() -> Iterator[None]:
-    """Forget the store that a test's process was given: a process of the product has one folder."""
+    """Forget the store that a test gave to its process: a process of the product has one folder."""
     before = os.environ.get("MLFLOW_TRACKING_URI")
     yield
     os.environ.pop("MLFLOW_TRACKING_URI", None) if before is None else os.environ.update(
@@ -77,7 +82,10 @@ def store_unnamed() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def quiet() -> Iterator[None]:
-    """Give the tests what the runner gives a stage: no telemetry, no hub, no spinning threads; and on every machine the same shell to DVC."""
+    """Give the tests what the runner gives a stage, and DVC the same shell on every machine.
+
+    The runner gives it no telemetry, no hub, and no spinning threads.
+    """
     os.environ.update(
         QUIET
         | {"DVC_NO_ANALYTICS": "1", "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "SHELL": "/bin/sh"}
@@ -91,7 +99,7 @@ def quiet() -> Iterator[None]:
 
 @cache
 def warm() -> subprocess.Popen[str]:
-    """Start the process that DVC, refit and stages are forked from."""
+    """Start the process from which DVC, refit and stages are forked."""
     return subprocess.Popen(
         [sys.executable, ROOT / "tests/warm.py"],
         stdin=subprocess.PIPE,
@@ -101,7 +109,7 @@ def warm() -> subprocess.Popen[str]:
 
 
 def rows(number: int = 240, seed: int = 1) -> list[dict[str, str]]:
-    """Return texts whose label is told by one word among fillers: a tiny model can learn them."""
+    """Return texts whose label follows from one word among fillers: a tiny model can learn them."""
     draw = random.Random(seed)
     made = []
     for i in range(number):
@@ -113,7 +121,7 @@ def rows(number: int = 240, seed: int = 1) -> list[dict[str, str]]:
 
 
 def write_texts(folder: Path, number: int = 90) -> Path:
-    """Write rows as a folder a label, a file a text, and return the folder."""
+    """Write rows as a folder for each label and a file for each text, and return the folder."""
     for i, row in enumerate(rows(number)):
         path = folder / row["label"] / f"{i}.txt"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -174,7 +182,10 @@ class Project:
     def run(
         self, *command: str, ok: bool = True, **environment: str
     ) -> subprocess.CompletedProcess[str]:
-        """Run a command in the project; by default it must succeed. DVC, refit and stages are forked from a process that holds the libraries."""
+        """Run a command in the project; by default it must succeed.
+
+        DVC, refit and stages are forked from a process that has imported the libraries.
+        """
         words = [Path(command[0]).name, *command[1:]]
         if words[0] in COMMANDS:
             done = self._fork(command, COMMANDS[words[0]], words[1:], environment)
@@ -232,7 +243,10 @@ class Project:
         return self.run("dvc", "repro", *targets, ok=ok, **environment)
 
     def ran(self, *targets: str) -> set[str]:
-        """Run dvc repro and return the stages whose command was run (not those replayed from the run cache)."""
+        """Run dvc repro and return the stages whose command ran.
+
+        Stages replayed from the run cache do not count.
+        """
         output = self.repro(*targets, "--no-run-cache").stdout
         return {
             line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")
@@ -249,42 +263,46 @@ class Project:
     def stage(
         self, name: str, key: str = "tiny", ok: bool = True, **environment: str
     ) -> subprocess.CompletedProcess[str]:
-        """Run one stage by hand; DVC takes note of raw data that was changed, as `dvc repro` has it."""
+        """Run one stage by hand; as in `dvc repro`, DVC takes note of changed raw data."""
         for stated in (self.root / "data/raw").glob("*.dvc"):
             folder = stated.with_suffix("")
             paths = [] if name == "register" else [folder, *folder.rglob("*")]
+            # A pipe would hang DVC.
             if any(path.lstat().st_mtime > stated.stat().st_mtime for path in paths) and not any(
                 path.is_fifo() for path in paths
-            ):  # which would hang DVC
+            ):
                 self.run("dvc", "add", "-q", f"data/raw/{folder.name}", ok=False)
         return self.run(sys.executable, "-m", f"stages.{name}", key, ok=ok, **environment)
 
     def through(self, *stages: str, key: str = "tiny", **environment: str) -> "Project":
-        """Run stages by hand, all of a task unless named, and let DVC take note: what `dvc repro` does, in a fifth of its time."""
+        """Run stages by hand, by default all of a task, and let DVC take note.
+
+        That is what `dvc repro` does, in a fifth of its time.
+        """
+        # register is last, because it reads dvc.lock.
         for some in (
             [of for of in stages or STAGES if of != "register"],
             [of for of in stages or STAGES if of == "register"],
-        ):  # which reads dvc.lock
+        ):
             for stage in some:
                 self.stage(stage, key, **environment)
             if some:
                 self.run("dvc", "commit", "-q", "-f", *(f"{stage}@{key}" for stage in some))
-        for kept in (self.root / ".dvc/cache/runs").glob(
-            "*/*"
-        ):  # `dvc repro` keeps no run of register, whose outs are not cached
+        # `dvc repro` keeps no run of register, whose outs are not cached.
+        for kept in (self.root / ".dvc/cache/runs").glob("*/*"):
             if any(f"data/register/{key}" in run.read_text() for run in kept.iterdir()):
                 shutil.rmtree(kept)
         return self
 
     def copy(self, root: Path) -> "Project":
-        """Return a copy that knows nothing of the place it was copied from, which DVC writes down."""
+        """Return a copy without the path it was copied from, which DVC writes down."""
         shutil.copytree(self.root, root, symlinks=True)
         config = root / ".dvc/config.local"
         config.write_text(config.read_text().replace(str(self.root), str(root)))
         return Project(root)
 
     def forget(self, *stages: str) -> "Project":
-        """Take back what stages of `tiny` wrote, and the registry, as if they had not run."""
+        """Remove what stages of `tiny` wrote, and the registry, as if they had not run."""
         for stage in stages:
             shutil.rmtree(self.root / "data" / stage)
         path, yaml = self.root / "dvc.lock", YAML()
@@ -297,7 +315,7 @@ class Project:
         return self
 
 
-LEARNS: dict[str, Any] = {  # what learns a tiny task in a second
+LEARNS: dict[str, Any] = {  # settings that learn a tiny task in a second
     "epochs": 3,
     "batch_size": 8,
     "learning_rate": 0.01,
@@ -323,18 +341,14 @@ def block(source: str = "reviews", files: list[dict[str, Any]] | None = None) ->
         },
     }
     task["problem"]["labels"] = None
-    task["compute"] |= {
-        "threads": 1,
-        "dtype": "float32",
-        "batch_size": 32,
-    }  # the same arithmetic on every machine
+    # The same arithmetic on every machine.
+    task["compute"] |= {"threads": 1, "dtype": "float32", "batch_size": 32}
     task["validate"] |= {"min_rows": 20, "min_rows_per_label": 5, "max_bad_fraction": 0.15}
     task["validate"]["label_distribution"] = {"name": "uniform", "max_kl": 0.5}
     task["validate"]["domain"] |= {"profile": "unknown", "run_base": False}
     task["split"] |= {"validation": 0.2, "test": 0.3}
-    task["finetune"] |= copy.deepcopy(
-        LEARNS
-    )  # two tasks that share a list would be written with an anchor
+    # If two tasks shared a list, it would be written with an anchor.
+    task["finetune"] |= copy.deepcopy(LEARNS)
     task["evaluate"] |= {"baselines": [{"name": "majority"}], "cost_rows": None}
     task["register"]["gates"][1]["least"] = 0.5
     return task
@@ -375,7 +389,10 @@ def make_project(root: Path, base: Path, tasks: dict[str, Any] | None = None) ->
 
 
 def once(factory: pytest.TempPathFactory, name: str, build: Callable[[Path], object]) -> Path:
-    """Return the folder that build makes: one worker of a run makes it, the others wait. (pytest-xdist's own recipe)"""
+    """Return the folder that build makes: one worker of a run makes it, and the others wait.
+
+    This is pytest-xdist's own recipe.
+    """
     shared = (
         factory.getbasetemp().parent
         if "PYTEST_XDIST_WORKER" in os.environ
@@ -392,23 +409,26 @@ def once(factory: pytest.TempPathFactory, name: str, build: Callable[[Path], obj
 
 @pytest.fixture(scope="session")
 def fresh(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> Project:
-    """The project in which nothing has run; to be copied."""
+    """The project in which nothing has run, for tests to copy."""
     return Project(once(tmp_path_factory, "fresh", lambda root: make_project(root, tiny_base)))
 
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory, fresh: Project) -> Project:
-    """The project in which every stage has run once; to be copied."""
+    """The project in which every stage has run once, for tests to copy."""
     return Project(once(tmp_path_factory, "finished", lambda root: fresh.copy(root).through()))
 
 
 @pytest.fixture
 def project(tmp_path: Path, fresh: Project) -> Project:
-    """A project of one's own in which nothing has run."""
+    """A test's own project in which nothing has run."""
     return fresh.copy(tmp_path / "project")
 
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory, finished: Project) -> Project:
-    """A project in which every stage has run once. Tests of a module share it and leave it as they found it."""
+    """A project in which every stage has run once.
+
+    The tests of a module share it and leave it as they found it.
+    """
     return finished.copy(tmp_path_factory.mktemp("done") / "project")

@@ -1,4 +1,7 @@
-"""refit add: data of any shape becomes a tracked source and a complete block, or one line says why not."""
+"""refit add: data of any shape becomes a tracked source and a complete block.
+
+If it does not, one line says why.
+"""
 
 import contextlib
 import gzip
@@ -58,7 +61,10 @@ def add(
 
 
 def state(project: Project) -> dict[str, Any]:
-    """Return what an add may change, ignored by git or not: params.yaml, dvc.lock, and the names below data/raw and data/fetch."""
+    """Return what an add may change, whether git ignores it or not.
+
+    That is params.yaml, dvc.lock, and the names below data/raw and data/fetch.
+    """
     names = [
         p.relative_to(project.root).as_posix()
         for of in ("raw", "fetch")
@@ -72,7 +78,7 @@ def state(project: Project) -> dict[str, Any]:
 
 
 def line_of(failed: subprocess.CompletedProcess[str], code: int = 2) -> str:
-    """Return the one line of a command that refused."""
+    """Return the one line of a command that refuses."""
     assert failed.returncode == code, failed.stdout + failed.stderr
     assert len(failed.stderr.splitlines()) == 1, failed.stderr
     assert failed.stderr.startswith("refit: ")
@@ -80,7 +86,10 @@ def line_of(failed: subprocess.CompletedProcess[str], code: int = 2) -> str:
 
 
 def refused(project: Project, *arguments: str) -> str:
-    """Return the line of an add that refuses, called in this process: every command of ours tells it as `told` does."""
+    """Return the line of an add that refuses, called in this process.
+
+    Every command of ours reports the error as `told` does.
+    """
     with contextlib.chdir(project.root):
         error = CliRunner().invoke(cli.app, ["add", *arguments]).exception
     assert isinstance(error, RefitError), error
@@ -104,11 +113,12 @@ def test_the_block_is_complete_every_line_of_it_says_what_it_is_and_json_says_th
     text = (project.root / "params.yaml").read_text()
     assert text.startswith(f"# mine\n{FLOWS}sources: {{}}\n\ntasks:  # none yet\n  mine:\n")
     block = text[text.index("  mine:\n") + 8 :].splitlines()
+    # Weights, and a margin.
     of_data = [
         line
         for line in block
         if line.strip().startswith(('"praise"', '"blame"', '"ask"', '"probe_logistic"'))
-    ]  # weights, and a margin
+    ]
     assert [line for line in block if "  # " not in line] == of_data and len(of_data) == 4
     assert settings.load(project.root / "params.yaml").tasks["mine"].data.layout.name == "folders"
     written = YAML(typ="safe").load(text)["tasks"]["mine"]
@@ -209,9 +219,8 @@ def test_chinese_in_gbk_is_recognised_and_the_block_and_a_line_say_so(
     ).stdout
     assert "read as gb18030, which is what it looks like; tasks.mine.data.encoding says so" in said
     assert settings.load(project.root / "params.yaml").tasks["mine"].data.encoding == "gb18030"
-    project.params(
-        lambda p: p["tasks"]["mine"]["validate"].update(max_unknown_tokens=None)
-    )  # the tiny base reads no Chinese
+    # The tiny base reads no Chinese.
+    project.params(lambda p: p["tasks"]["mine"]["validate"].update(max_unknown_tokens=None))
     assert "30 rows of 2 labels" in project.stage("validate", "mine").stdout
 
 
@@ -233,7 +242,7 @@ def test_columns_are_told_by_what_they_hold_or_by_the_user(
 
 
 def odd(folder: Path, what: str) -> Path:
-    """Make what no one should bring."""
+    """Make something that nobody should bring."""
     match what:
         case "a pipe":
             os.mkfifo(write_texts(folder) / "praise/pipe.txt")
@@ -436,9 +445,8 @@ def test_a_block_is_put_in_and_every_other_byte_stays(
     second = command._write("tasks", "second", task)
     newline = "\r\n" if what == "windows" else "\n"
     assert path.read_bytes().decode() == once.replace(first, f"{first}{newline}{second}")
-    path.write_bytes(
-        path.read_bytes().rstrip()
-    )  # and where a block ends the file without a newline
+    # Also after a block that ends the file without a newline.
+    path.write_bytes(path.read_bytes().rstrip())
     command._write("tasks", "third", task)
     assert list(settings.load().tasks) == ["first", "second", "third"]
 
@@ -499,9 +507,8 @@ def test_an_interrupted_add_leaves_nothing(
     before = state(project)
     monkeypatch.chdir(project.root)
     for broken in ("require_space", "walk"):  # before the copy, and after the base model was copied
-        monkeypatch.setattr(
-            command.tracking, "dvc", interrupted
-        )  # a Ctrl-C that comes at this moment each time
+        # A Ctrl-C that comes at this moment each time.
+        monkeypatch.setattr(command.tracking, "dvc", interrupted)
         with pytest.raises(KeyboardInterrupt):
             command.add(
                 "mine",
@@ -649,7 +656,7 @@ def test_an_address_that_never_answers_is_told_within_seconds(
 
 @pytest.mark.slow
 def test_a_bucket_is_imported(project: Project, tmp_path: Path) -> None:
-    """A real S3 server (moto), the real dvc-s3."""
+    """The S3 server (moto) and dvc-s3 are real."""
     import boto3
     from moto.server import ThreadedMotoServer
 
@@ -728,7 +735,10 @@ def test_a_data_set_and_a_base_model_of_a_hub_are_added_at_their_commit(
 def test_labels_of_any_kind_survive_dvc_s_own_writing_of_params(
     project: Project, tmp_path: Path
 ) -> None:
-    """`dvc exp run -S` writes all of params.yaml anew; in a flow mapping a label such as `refund?` would break it."""
+    """`dvc exp run -S` writes all of params.yaml anew.
+
+    In a flow mapping a label such as `refund?` would break it.
+    """
     from dvc.utils.serialize import modify_yaml
 
     labels = [
@@ -761,9 +771,8 @@ def test_labels_of_any_kind_survive_dvc_s_own_writing_of_params(
     assert set(after.validate.label_distribution.weights) == set(labels)  # pyright: ignore
     assert after.validate == before.validate
     assert after.finetune.learning_rate == 1e-5
-    add(
-        project, "other", str(tmp_path / "a.csv"), "--base", "tiny_bert"
-    )  # and the next block finds its place
+    # The next block finds its place, too.
+    add(project, "other", str(tmp_path / "a.csv"), "--base", "tiny_bert")
 
 
 CHINESE = [
@@ -778,7 +787,7 @@ CHINESE = [
 def test_texts_in_another_script_choose_e5_and_what_alters_them(
     project: Project, tmp_path: Path
 ) -> None:
-    """It is written as a source and not fetched: `dvc repro` does that."""
+    """e5 is written as a source and not fetched: `dvc repro` does that."""
     write_csv(tmp_path / "in/reviews.csv", CHINESE)
     said = json.loads(add(project, "mine", str(tmp_path / "in"), "--json").stdout)
     params = settings.load(project.root / "params.yaml")
@@ -805,7 +814,8 @@ def test_a_base_that_was_named_stays_and_what_it_cannot_read_is_said_and_stops_v
     refused = project.stage("validate", "mine", ok=False)
     assert refused.returncode == 2
     assert re.search(
-        r"tiny_bert does not know \d\d% of the tokens of these texts; take a base model of their language",
+        r"tiny_bert does not know \d\d% of the tokens of these texts; "
+        r"take a base model of their language",
         refused.stderr,
     )
     project.params(lambda p: p["tasks"]["mine"]["validate"].update(max_unknown_tokens=None))
@@ -839,7 +849,7 @@ def test_a_base_that_was_named_stays_and_what_it_cannot_read_is_said_and_stops_v
 def test_what_learns_depends_on_the_rows(
     kind: str, facts: tuple[int, float], tune: str, changed: dict[str, Any]
 ) -> None:
-    """Of two labels."""
+    """The data have two labels."""
     start = settings.read_yaml(STARTERS[kind])
     defaults.apply(start, defaults.Facts(2 * facts[0], facts[0], facts[1]), named=False)
     assert start["finetune"]["tune"]["name"] == tune
@@ -852,7 +862,7 @@ def test_what_learns_depends_on_the_rows(
 def test_a_training_that_takes_too_long_learns_less(
     project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As every training does where none may take a second; a base of one layer has no top layers to be told from."""
+    """Every training does if none may take a second; a base of one layer has no top layers."""
     from stages.commands import add as command
 
     write_csv(tmp_path / "in/reviews.csv", rows(90))

@@ -1,4 +1,4 @@
-"""Two facts that must agree are compared: dvc.yaml and the code, params and plug-ins, README and what runs."""
+"""Compare facts that must agree: dvc.yaml and code, params and plug-ins, README and runs."""
 
 import ast
 import inspect
@@ -28,7 +28,8 @@ from tests.conftest import ROOT, Project, rows, write_csv, write_texts
 
 DAG: dict[str, Any] = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
 TASK = settings.load(ROOT / "params.yaml").tasks["questions"]
-KINDS = {  # folder of plug-ins -> the type that names them, how dvc.yaml names the file, its Protocol
+# Folder of plug-ins -> the type that names them, how dvc.yaml names the file, its Protocol.
+KINDS = {
     "sources": (Source, "origin", "item.origin.name", plugins.Source),
     "formats": (Source, "format", "item.format.name", plugins.Format),
     "layouts": (Data, "layout", "item.data.layout.name", plugins.Layout),
@@ -37,7 +38,7 @@ KINDS = {  # folder of plug-ins -> the type that names them, how dvc.yaml names 
     "methods/objective": (Finetune, "objective", "item.finetune.objective.name", plugins.Objective),
     "methods/loop": (Finetune, "loop", "item.finetune.loop.name", plugins.Loop),
 }
-PARTS = {  # of a modality, which is a folder: stages/modalities/NAME/PART.py -> its Protocol
+PARTS = {  # parts of a modality, which is a folder: stages/modalities/NAME/PART.py -> its Protocol
     "reading": plugins.Reading,
     "altering": plugins.Altering,
     "encoding": plugins.Encoder,
@@ -63,7 +64,7 @@ def module_path(name: str) -> Path | None:
 
 
 def imported(path: Path) -> Iterator[Path]:
-    """Yield the files of ours that a file imports, wherever in it the import stands."""
+    """Yield the files of ours that a file imports, anywhere in it."""
     for node in ast.walk(ast.parse(path.read_text())):
         names = []
         if isinstance(node, ast.ImportFrom) and node.module:
@@ -76,7 +77,10 @@ def imported(path: Path) -> Iterator[Path]:
 
 
 def own(stage: str) -> set[Path]:
-    """Return a stage's file, those that it imports, and theirs; plug-ins are found by name and are not among them."""
+    """Return a stage's file, those that it imports, and theirs.
+
+    Plug-ins are found by name and are not among them.
+    """
     seen, waiting = set[Path](), [ROOT / f"stages/{stage}.py"]
     while waiting:
         path = waiting.pop()
@@ -88,7 +92,10 @@ def own(stage: str) -> set[Path]:
 
 @cache
 def needed(stage: str) -> frozenset[str]:
-    """Return the code that a stage depends on: its imports, theirs, and the plug-ins that any of them finds by name."""
+    """Return the code that a stage depends on.
+
+    That is its imports, theirs, and the plug-ins that any of them finds by name.
+    """
     seen: set[Path] = set()
     found: set[str] = set()
     waiting = [ROOT / f"stages/{stage}.py"]
@@ -98,9 +105,8 @@ def needed(stage: str) -> frozenset[str]:
             continue
         seen.add(path)
         found.add(str(path.relative_to(ROOT)))
-        if (
-            page := path.with_suffix(".html")
-        ).is_file():  # a template is read by the module of its name
+        # The module of its name reads a template.
+        if (page := path.with_suffix(".html")).is_file():
             found.add(str(page.relative_to(ROOT)))
         waiting += [below for below in imported(path) if "modalities" not in below.parts]
         for finder in re.findall(r"plugins\.(\w+)\(", path.read_text()):
@@ -127,7 +133,10 @@ def needed(stage: str) -> frozenset[str]:
 
 @pytest.mark.parametrize("stage", DAG)
 def test_the_code_deps_of_a_stage_cover_what_it_imports(stage: str) -> None:
-    """A room may be one dep: more than the stage imports can never go stale. finetune names files, for training in vain costs hours."""
+    """A room may be one dep: more than the stage imports can never go stale.
+
+    finetune names files, because a needless training costs hours.
+    """
     deps = {d for d in DAG[stage]["do"]["deps"] if d.startswith("stages/")}
     covered = {
         name: {d for d in deps if name == d or name.startswith(f"{d}/")} for name in needed(stage)
@@ -154,14 +163,15 @@ def test_no_source_is_fetched_that_no_task_uses() -> None:
     }
 
 
-OPENS = {
-    "x",
-    "samples",
-}  # x may name a file: a function of a modality that is given x, or rows with it, may open the file
+# x may name a file: a function of a modality that takes x, or rows with it, may open the file.
+OPENS = {"x", "samples"}
 
 
 def opened(stage: str) -> set[str]:
-    """Return the data that a stage reads without taking it: the files that x names, of originals and of their copies."""
+    """Return the data that a stage reads without declaring it.
+
+    That is the files that x names, of originals and of their copies.
+    """
     functions = {
         name: of
         for part in PARTS.values()
@@ -175,10 +185,8 @@ def opened(stage: str) -> set[str]:
         for path in own(stage)
         for name in re.findall(rf"\.(?:{'|'.join(PARTS)})\.(\w+)\(", path.read_text())
     }
-    originals, copies = (
-        bool(called & opening),
-        "encode_anew" in called,
-    )  # of train rows, and copies are among them
+    # encode_anew takes train rows, and copies are among them.
+    originals, copies = bool(called & opening), "encode_anew" in called
     return ({"data/raw/${item.data.source}"} if originals else set()) | (
         {"data/augment/${key}/files"} if copies else set()
     )
@@ -307,9 +315,9 @@ def test_a_plug_in_offers_what_its_protocol_says(name: str, protocol: Any) -> No
 def test_packages_hold_no_code_so_that_importing_one_is_no_hidden_dep() -> None:
     for path in (ROOT / "stages").rglob("__init__.py"):
         body = ast.parse(path.read_text()).body
-        if (
-            path.parent == ROOT / "stages"
-        ):  # who started the process must be asked before libraries are imported; no output depends on it
+        # The process that started this one must be known before libraries are imported; no output
+        # depends on it.
+        if path.parent == ROOT / "stages":
             assert [ast.unparse(node) for node in body[1:]] == [
                 "import os",
                 "PARENT = os.getppid()",
@@ -337,7 +345,10 @@ def room(path: Path) -> tuple[int, str]:
 
 
 def test_imports_go_one_way() -> None:
-    """Rooms import downwards, without a circle; no story imports a story, and stages never import flows."""
+    """Rooms import downwards, without a circle.
+
+    No story imports a story, and stages never import flows.
+    """
     stories, between = {ROOT / f"stages/{stage}.py" for stage in DAG}, set[tuple[str, str]]()
     for path in (ROOT / "stages").rglob("*.py"):
         below = set(imported(path)) - {path}
@@ -353,7 +364,10 @@ def test_imports_go_one_way() -> None:
 
 
 def test_no_plug_in_imports_another() -> None:
-    """DVC watches those that a task names, and nothing that they would borrow from a neighbour; the files of a modality, and layouts, help one another."""
+    """DVC watches those that a task names, and nothing that they would borrow from a neighbour.
+
+    The files of a modality, and layouts, help one another.
+    """
     found = {
         folder: set(ROOT.glob(f"stages/{folder}/*.py"))
         for folder in (*KINDS, "modalities/text", "modalities/image")
@@ -388,7 +402,10 @@ def test_contract_and_stories_import_no_heavy_library_when_they_start() -> None:
         "albumentations",
         "matplotlib",
     )
-    code = f"import sys, importlib; [importlib.import_module(m) for m in {modules}]; print([h for h in {heavy} if h in sys.modules])"
+    code = (
+        f"import sys, importlib; [importlib.import_module(m) for m in {modules}]; "
+        f"print([h for h in {heavy} if h in sys.modules])"
+    )
     from_python = subprocess.run(
         ["python", "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
@@ -402,7 +419,7 @@ def test_every_section_of_a_task_is_read_by_a_stage() -> None:
 
 
 def test_the_flow_s_graph_is_dvc_s_graph(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    """DVC draws its own graph (`dvc dag --mermaid`); ours, which the flow runs, must hold the same edges."""
+    """DVC draws its graph (`dvc dag --mermaid`); ours, which the flow runs, has the same edges."""
     drawn = project.run("dvc", "dag", "--mermaid").stdout
     names = dict(re.findall(r'(node\d+)\["([^"]+)"\]', drawn))
     theirs = {
@@ -431,7 +448,10 @@ def readme_commands() -> list[str]:
 
 @pytest.mark.parametrize("command", readme_commands())
 def test_a_command_of_the_readme_exists(command: str) -> None:
-    """make's are looked up in the Makefile (CI runs repro and test for real); those of DVC are run in the next test."""
+    """make's commands are looked up in the Makefile (CI runs repro and test for real).
+
+    The next test runs those of DVC.
+    """
     if command.startswith("make "):
         target = command.split()[1]
         assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.M), command
@@ -443,9 +463,10 @@ def test_a_command_of_the_readme_exists(command: str) -> None:
 
 @pytest.mark.slow
 def test_commands_of_the_readme_run(finished: Project, tmp_path: Path) -> None:
-    """In the order of the page, as a newcomer types them; the name of a task and its data are those of this project.
+    """They run in the order of the page, as a newcomer types them.
 
-    A folder of texts becomes a judged candidate with two of them. What the first `dvc repro` does is what made `finished`.
+    The name of a task and its data are this project's. A folder of texts becomes a judged candidate
+    with two of them. What the first `dvc repro` does has made `finished`.
     """
     project = finished.copy(tmp_path / "project")
     write_texts(tmp_path / "reviews", 240)

@@ -1,4 +1,4 @@
-"""Thirty architectures: of each Refit and transformers' own pipeline say the same, or one line refuses it."""
+"""Thirty architectures: Refit and transformers' pipeline agree on each, or one line refuses it."""
 
 import json
 from dataclasses import replace
@@ -35,45 +35,75 @@ SMALL: dict[str, Any] = {
 }
 VISION = {"image_size": 64, "patch_size": 16}
 FOUR: dict[str, Any] = {"hidden_sizes": [8, 16, 24, 32], "depths": [1, 1, 1, 1]}
-PICTURES: dict[str, tuple[str, dict[str, Any], str]] = {  # configuration, its arguments, image processor
+# Architecture -> configuration, its arguments, image processor.
+PICTURES: dict[str, tuple[str, dict[str, Any], str]] = {
     "vit": ("ViTConfig", VISION | SMALL, "ViTImageProcessor"),
     "deit": ("DeiTConfig", VISION | SMALL, "DeiTImageProcessor"),
-    "beit": ("BeitConfig", VISION | SMALL | {"out_indices": [1], "use_relative_position_bias": True}, "BeitImageProcessor"),
-    "data2vec": ("Data2VecVisionConfig", VISION | SMALL | {"out_indices": [1]}, "BeitImageProcessor"),
+    "beit": ("BeitConfig",
+             VISION | SMALL | {"out_indices": [1], "use_relative_position_bias": True},
+             "BeitImageProcessor"),
+    "data2vec": ("Data2VecVisionConfig", VISION | SMALL | {"out_indices": [1]},
+                 "BeitImageProcessor"),
     "vit_msn": ("ViTMSNConfig", VISION | SMALL, "ViTImageProcessor"),
-    "dinov2": ("Dinov2Config", VISION | {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}, "BitImageProcessor"),
-    "clip": ("CLIPConfig", {"text_config": {"vocab_size": 99, **SMALL}, "vision_config": VISION | SMALL, "projection_dim": 16}, "CLIPImageProcessor"),
-    "siglip": ("SiglipConfig", {"text_config": {"vocab_size": 99, **SMALL}, "vision_config": VISION | SMALL}, "SiglipImageProcessor"),
-    "swin": ("SwinConfig", {"image_size": 64, "embed_dim": 16, "depths": [1, 1], "num_heads": [2, 2], "window_size": 4}, "ViTImageProcessor"),
-    "swinv2": ("Swinv2Config", {"image_size": 64, "embed_dim": 16, "depths": [1, 1], "num_heads": [2, 2], "window_size": 4}, "ViTImageProcessor"),
+    "dinov2": ("Dinov2Config",
+               VISION | {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2},
+               "BitImageProcessor"),
+    "clip": ("CLIPConfig", {"text_config": {"vocab_size": 99, **SMALL},
+                            "vision_config": VISION | SMALL, "projection_dim": 16},
+             "CLIPImageProcessor"),
+    "siglip": ("SiglipConfig", {"text_config": {"vocab_size": 99, **SMALL},
+                                "vision_config": VISION | SMALL}, "SiglipImageProcessor"),
+    "swin": ("SwinConfig", {"image_size": 64, "embed_dim": 16, "depths": [1, 1],
+                            "num_heads": [2, 2], "window_size": 4}, "ViTImageProcessor"),
+    "swinv2": ("Swinv2Config", {"image_size": 64, "embed_dim": 16, "depths": [1, 1],
+                                "num_heads": [2, 2], "window_size": 4}, "ViTImageProcessor"),
     "convnext": ("ConvNextConfig", FOUR, "ConvNextImageProcessor"),
     "convnextv2": ("ConvNextV2Config", FOUR, "ConvNextImageProcessor"),
-    "resnet": ("ResNetConfig", {"embedding_size": 8, "hidden_sizes": [8, 16], "depths": [1, 1]}, "ConvNextImageProcessor"),
-    "regnet": ("RegNetConfig", {"embedding_size": 8, "hidden_sizes": [8, 16], "depths": [1, 1], "groups_width": 4}, "ConvNextImageProcessor"),
-    "bit": ("BitConfig", {"embedding_size": 32, "hidden_sizes": [32, 64], "depths": [1, 1], "num_groups": 4}, "BitImageProcessor"),
-    "mobilenet_v1": ("MobileNetV1Config", {"depth_multiplier": 0.25, "image_size": 64}, "MobileNetV1ImageProcessor"),
-    "mobilenet_v2": ("MobileNetV2Config", {"depth_multiplier": 0.35, "image_size": 64}, "MobileNetV2ImageProcessor"),
-    "mobilevit": ("MobileViTConfig", {"hidden_sizes": [16, 20, 24], "neck_hidden_sizes": [8, 8, 16, 16, 20, 24, 32], "num_attention_heads": 2},
+    "resnet": ("ResNetConfig", {"embedding_size": 8, "hidden_sizes": [8, 16], "depths": [1, 1]},
+               "ConvNextImageProcessor"),
+    "regnet": ("RegNetConfig",
+               {"embedding_size": 8, "hidden_sizes": [8, 16], "depths": [1, 1], "groups_width": 4},
+               "ConvNextImageProcessor"),
+    "bit": ("BitConfig",
+            {"embedding_size": 32, "hidden_sizes": [32, 64], "depths": [1, 1], "num_groups": 4},
+            "BitImageProcessor"),
+    "mobilenet_v1": ("MobileNetV1Config", {"depth_multiplier": 0.25, "image_size": 64},
+                     "MobileNetV1ImageProcessor"),
+    "mobilenet_v2": ("MobileNetV2Config", {"depth_multiplier": 0.35, "image_size": 64},
+                     "MobileNetV2ImageProcessor"),
+    "mobilevit": ("MobileViTConfig",
+                  {"hidden_sizes": [16, 20, 24], "neck_hidden_sizes": [8, 8, 16, 16, 20, 24, 32],
+                   "num_attention_heads": 2},
                   "MobileViTImageProcessor"),
     "mobilevitv2": ("MobileViTV2Config", {"width_multiplier": 0.25}, "MobileViTImageProcessor"),
-    "efficientnet": ("EfficientNetConfig", {"width_coefficient": 0.25, "depth_coefficient": 0.2, "hidden_dim": 320}, "EfficientNetImageProcessor"),
-    "levit": ("LevitConfig", {"image_size": 64, "hidden_sizes": [16, 24, 32], "num_attention_heads": [2, 2, 2], "depths": [1, 1, 1], "key_dim": [8, 8, 8]},
+    "efficientnet": ("EfficientNetConfig",
+                     {"width_coefficient": 0.25, "depth_coefficient": 0.2, "hidden_dim": 320},
+                     "EfficientNetImageProcessor"),
+    "levit": ("LevitConfig",
+              {"image_size": 64, "hidden_sizes": [16, 24, 32], "num_attention_heads": [2, 2, 2],
+               "depths": [1, 1, 1], "key_dim": [8, 8, 8]},
               "LevitImageProcessor"),
     "poolformer": ("PoolFormerConfig", FOUR, "PoolFormerImageProcessor"),
-    "pvt": ("PvtConfig", FOUR | {"image_size": 64, "num_attention_heads": [1, 1, 1, 1]}, "PvtImageProcessor"),
-    "focalnet": ("FocalNetConfig", {"image_size": 64, "embed_dim": 8, "depths": [1, 1, 1, 1]}, "BitImageProcessor"),
-    "hiera": ("HieraConfig", {"image_size": [64, 64], "embed_dim": 8, "depths": [1, 1, 1, 1], "num_heads": [1, 1, 1, 1]}, "BitImageProcessor"),
-    "swiftformer": ("SwiftFormerConfig", {"image_size": 64, "depths": [1, 1, 1, 1], "embed_dims": [8, 16, 24, 32]}, "ViTImageProcessor"),
-    "imagegpt": ("ImageGPTConfig", {"n_embd": 32, "n_layer": 2, "n_head": 2}, "ImageGPTImageProcessor"),
+    "pvt": ("PvtConfig", FOUR | {"image_size": 64, "num_attention_heads": [1, 1, 1, 1]},
+            "PvtImageProcessor"),
+    "focalnet": ("FocalNetConfig", {"image_size": 64, "embed_dim": 8, "depths": [1, 1, 1, 1]},
+                 "BitImageProcessor"),
+    "hiera": ("HieraConfig", {"image_size": [64, 64], "embed_dim": 8, "depths": [1, 1, 1, 1],
+                              "num_heads": [1, 1, 1, 1]}, "BitImageProcessor"),
+    "swiftformer": ("SwiftFormerConfig",
+                    {"image_size": 64, "depths": [1, 1, 1, 1], "embed_dims": [8, 16, 24, 32]},
+                    "ViTImageProcessor"),
+    "imagegpt": ("ImageGPTConfig", {"n_embd": 32, "n_layer": 2, "n_head": 2},
+                 "ImageGPTImageProcessor"),
 }  # fmt: skip
-MAPPED = (
+MAPPED = (  # the ones whose saliency is looked at, after scoring
     "beit",
     "data2vec",
     "clip",
     "swin",
     "levit",
     "mobilevit",
-)  # where saliency is looked at, after scoring
+)
 TEXTS: dict[str, tuple[str, dict[str, Any]]] = {
     "bert": ("BertConfig", SMALL),
     "roberta": ("RobertaConfig", SMALL | {"pad_token_id": 0}),
@@ -94,10 +124,8 @@ TEXTS: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
     "mpnet": ("MPNetConfig", SMALL | {"pad_token_id": 0}),
-    "xlnet": (
-        "XLNetConfig",
-        {"d_model": 32, "n_layer": 2, "n_head": 2, "d_inner": 64},
-    ),  # reads the last token: padded on the left alone
+    # Reads the last token: padded on the left alone.
+    "xlnet": ("XLNetConfig", {"d_model": 32, "n_layer": 2, "n_head": 2, "d_inner": 64}),
     "gpt2": ("GPT2Config", {"n_embd": 32, "n_layer": 2, "n_head": 2, "pad_token_id": 0}),
     "llama": ("LlamaConfig", SMALL | {"pad_token_id": 0}),
 }
@@ -106,7 +134,10 @@ SIZES = ImageModality("image", (1, 1000), 10**6, (1, 1000), 72, 64, ("as_is",))
 
 
 def save(base: Path, folder: Path, modality: Any, of_x: Any) -> scoring.Scorer:
-    """Return what finetune leaves of a base model, its head at random and its outputs far apart, as predict loads it."""
+    """Return what finetune leaves of a base model, as predict loads it.
+
+    Its head is random and its outputs lie far apart.
+    """
     torch.manual_seed(0)
     model, _ = classification.load(base, modality.name, ["a", "b", "c"], new_head=True)
     with torch.no_grad():
@@ -173,8 +204,8 @@ def test_a_vision_model_says_what_transformers_says_or_is_refused_in_one_line(
     assert_agree(
         scorer,
         pd.DataFrame({"x": [path.as_posix() for path in paths]}),
-        asked([Image.open(path) for path in paths]),
-    )  # pyright: ignore[reportArgumentType]
+        asked([Image.open(path) for path in paths]),  # pyright: ignore[reportArgumentType]
+    )
     encoded = scorer.encode(pd.DataFrame({"x": [path.as_posix() for path in paths]}))
     for i, path in enumerate(paths):  # a small random model may hardly feel what it sees
         seen = image.encoding.collate(scorer.processor)([encoded[i]])["pixel_values"]
@@ -241,7 +272,10 @@ def test_settings_that_a_base_does_not_take_are_one_line_with_those_that_it_take
     )
     with pytest.raises(
         ModelError,
-        match=r"cannot be trained with modality.shorter_side: 72, modality.crop: 64 .*; .*modality.crop: 224 would do",
+        match=(
+            r"cannot be trained with modality.shorter_side: 72, modality.crop: 64 .*; "
+            r".*modality.crop: 224 would do"
+        ),
     ):
         trial.require(tmp_path / "vit", image, classification, SIZES)
     assert trial.fitting(tmp_path / "vit", image, classification, SIZES) == replace(
@@ -260,6 +294,9 @@ def test_settings_that_a_base_does_not_take_are_one_line_with_those_that_it_take
     )
     with pytest.raises(
         ModelError,
-        match=r"cannot be trained with modality.max_tokens: 514 \(IndexError.*\); modality.max_tokens: 512 would do",
+        match=(
+            r"cannot be trained with modality.max_tokens: 514 \(IndexError.*\); "
+            r"modality.max_tokens: 512 would do"
+        ),
     ):
         trial.require(base, text, classification, TextModality("text", (1, 9999), (1, 9999), 514))

@@ -1,4 +1,4 @@
-"""Bad inputs, met by the real DAG: one line that names the place, and nothing left behind."""
+"""Bad inputs, met by the real DAG: one line names the place, and nothing is left behind."""
 
 import csv
 import json
@@ -19,7 +19,7 @@ Table = list[dict[str, str]]
 
 @pytest.fixture
 def split_project(done: Project, tmp_path: Path) -> Project:
-    """A project of one's own in which the stages before finetune have run."""
+    """A test's own project in which the stages before finetune have run."""
     return done.copy(tmp_path / "project").forget("finetune", "evaluate", "register")
 
 
@@ -33,7 +33,7 @@ def line_of(failed: subprocess.CompletedProcess[str]) -> str:
 
 
 def is_clean(project: Project, stage: str) -> None:
-    """Require no outputs of the stage, no entry of it in dvc.lock, and no registered version."""
+    """Require no outputs of the stage, no entry for it in dvc.lock, and no registered version."""
     left = [p for p in (project.root / "data" / stage / "tiny").rglob("*") if p.is_file()]
     assert left == []
     lock = project.root / "dvc.lock"
@@ -141,7 +141,8 @@ def test_junk_in_a_folder_a_label_is_no_bad_row_and_a_label_without_a_text_is_na
 ) -> None:
     folder = write_texts(project.root / "data/raw/folders", 90)
     project.params(lambda p: p["tasks"]["tiny"]["data"].update(
-        source="folders", layout={"name": "folders", "folders": [{"path": ".", "part": None}], "suffixes": [".txt"]}
+        source="folders",
+        layout={"name": "folders", "folders": [{"path": ".", "part": None}], "suffixes": [".txt"]}
     ))  # fmt: skip
     for i in range(30):  # far more than bad rows may be
         (folder / f"ask/._{i}.txt").write_bytes(b"\xff")

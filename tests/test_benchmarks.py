@@ -1,4 +1,4 @@
-"""Benchmarks at a size that a test can wait for: what they claim must hold there too."""
+"""Benchmarks at a size that a test can wait for: what they claim must be true there, too."""
 
 import json
 import zipfile
@@ -14,9 +14,8 @@ from tests.conftest import ROOT, rows, write_csv
 from tests.test_formats import brought, converted  # noqa: F401  (fixtures)
 
 pytestmark = pytest.mark.slow
-HYMENOPTERA = (
-    ROOT.parent / "shared/data/hymenoptera/hymenoptera_256.zip"
-)  # its licence forbids a copy in this repo
+# Its licence forbids a copy in this repo.
+HYMENOPTERA = ROOT.parent / "shared/data/hymenoptera/hymenoptera_256.zip"
 
 
 def test_memory_of_validate_augment_and_split_hardly_grows_with_the_number_of_pictures(
@@ -32,7 +31,10 @@ def test_memory_of_validate_augment_and_split_hardly_grows_with_the_number_of_pi
     reason="the photographs of ants and bees are not here, and may not be copied into the project",
 )
 def test_a_linear_probe_gains_from_pretraining(tmp_path: Path, converted: dict[str, Path]) -> None:  # noqa: F811
-    """As docs/own_data.md adds ants and bees, on a part of them: the same model with random weights stays near chance."""
+    """As docs/own_data.md adds ants and bees, on a part of them.
+
+    The same model with random weights stays near chance.
+    """
     with zipfile.ZipFile(HYMENOPTERA) as archive:
         for part, number in (("train", 40), ("val", 25)):
             for label in ("ants", "bees"):
@@ -67,7 +69,7 @@ def test_labels_that_are_noise_are_learned_only_where_copies_leak(tmp_path: Path
     )
 
     naive, refit = (found[name]["nearest_neighbour"] for name in ("naive", "refit"))
-    assert naive["held_out"] > 0.8  # a copy of it stands in train
+    assert naive["held_out"] > 0.8  # a copy of it is in train
     assert naive["untouched"] < 0.5
     assert refit["held_out"] < 0.5
 
@@ -104,14 +106,16 @@ def test_a_case_trains_both_ways_on_the_same_rows_and_its_model_scores_them(
 def test_a_row_and_the_whole_set_are_told_from_two_sizes() -> None:
     measured = speed.Measured(speed.Case("any", "any", (100, 300)), whole=1100)
     measured.costs = {
+        # 5 s and 10 ms a row; 6 s and 10 ms.
         "refit": {
             100: [Cost(6, 6), Cost(7, 7)],
             300: [Cost(8, 8), Cost(9, 9)],
-        },  # 5 s and 10 ms a row; 6 s and 10 ms
+        },
+        # 4 s and 40 ms a row.
         "stock": {
             100: [Cost(8, 8), Cost(8, 8)],
             300: [Cost(16, 12), Cost(16, 12)],
-        },  # 4 s and 40 ms a row
+        },
     }
     row, whole = measured.figures()
     assert (row.refit, row.other, row.ratio, row.by_cpu, row.met) == (10, 40, 0.25, 0.5, True)

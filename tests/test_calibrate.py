@@ -1,4 +1,7 @@
-"""refit calibrate: what is fastest on this machine is measured with the task's own model and rows, and written where params.yaml says it."""
+"""refit calibrate: measure what is fastest on this machine, with the task's own model and rows.
+
+The result is written where params.yaml says it.
+"""
 
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -46,7 +49,10 @@ def test_every_choice_is_timed_and_the_fastest_is_written_and_nothing_else(
 
 STYLES = (
     "{threads: 1, dtype: float32, memory_format: contiguous_format, batch_size: 32}  # as it was",
-    "\n      threads: 1   # a comment\n      dtype: float32\n      memory_format: contiguous_format\n      batch_size: 32",
+    (
+        "\n      threads: 1   # a comment\n      dtype: float32\n"
+        "      memory_format: contiguous_format\n      batch_size: 32"
+    ),
 )
 
 

@@ -1,4 +1,7 @@
-"""Situations that people met elsewhere, made anew: each ends right, or in one line that names the cause and what to do."""
+"""Situations that people met elsewhere, made anew.
+
+Each ends well, or in one line that names the cause and what to do.
+"""
 
 import contextlib
 import gzip
@@ -65,7 +68,7 @@ from tests.test_add import add, line_of
 image = plugins.modality("image")
 text = plugins.modality("text")
 
-# ---- tables --------------------------------------------------------------------------------------------------------------
+# ---- tables --------------------------------------------------------------------------------------
 
 
 def task(**layout: Any) -> Task:
@@ -121,7 +124,10 @@ def test_a_header_that_looks_like_several_columns_is_not_taken_for_the_text(
 def test_a_first_line_that_is_a_text_is_no_name_of_a_column(tmp_path: Path) -> None:
     with pytest.raises(
         TableError,
-        match="the only column is called 'my card is lost again', which looks like a text; put a line with a name above it",
+        match=(
+            "the only column is called 'my card is lost again', which looks like a text; "
+            "put a line with a name above it"
+        ),
     ):
         new_rows.reading(
             write(tmp_path / "new.csv", "my card is lost again\nand so is yours\n"),
@@ -241,15 +247,17 @@ def test_numbers_in_two_forms_are_refused_and_several_labels_are_learned_as_such
     said = add(project, "several", str(tmp_path / "several.csv"), "--base", "tiny_bert").stdout
     assert "read: texts of column 'text', labels of column 'label' of several.csv" in said
     assert (
-        "chosen: 45 of 90 labels look like several, parted by a comma (such as a,b): any number of labels is learned a row"
-        in said
+        "chosen: 45 of 90 labels look like several, parted by a comma (such as a,b): "
+        "any number of labels is learned a row" in said
     )
 
 
 ALTERING: list[Transform] = [
     *(RandomWord("random_word", action, 0.3) for action in ("crop", "delete", "swap")),
-    *(RandomCharacter("random_character", action, 0.3, 0.3) for action in ("insert", "substitute", "swap", "delete")),
-    Keyboard("keyboard", 0.3, 0.3), Ocr("ocr", 0.3, 0.3), SplitWord("split_word", 0.3), Case("case", "upper"),
+    *(RandomCharacter("random_character", action, 0.3, 0.3)
+      for action in ("insert", "substitute", "swap", "delete")),
+    Keyboard("keyboard", 0.3, 0.3), Ocr("ocr", 0.3, 0.3), SplitWord("split_word", 0.3),
+    Case("case", "upper"),
 ]  # fmt: skip
 
 
@@ -289,7 +297,7 @@ def test_a_text_that_cannot_be_altered_has_no_copy_and_stays_as_it_is(
     )
 
 
-# ---- pictures ------------------------------------------------------------------------------------------------------------
+# ---- pictures ------------------------------------------------------------------------------------
 
 
 def paint(path: Path, side: int = 40, kind: str | None = None) -> None:
@@ -356,7 +364,7 @@ def test_a_transform_that_leaves_no_picture_of_8_bits_is_refused(
 
 
 def test_caps_hold_whatever_params_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each cap is lowered, so that the inputs that reach it are small."""
+    """Each cap is lowered, so that small inputs reach it."""
     monkeypatch.setattr(image.reading, "MOST_PIXELS", 10_000)
     paint(tmp_path / "large.png", 101)
     paint(tmp_path / "small.png", 7)
@@ -386,7 +394,7 @@ def test_caps_hold_whatever_params_say(tmp_path: Path, monkeypatch: pytest.Monke
     ].tolist() == ["no_label", None]
 
 
-# ---- base models ---------------------------------------------------------------------------------------------------------
+# ---- base models ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("key", ["_attn_implementation", "attn_implementation"])
@@ -411,7 +419,10 @@ def test_a_tokenizer_of_sentencepiece_alone_is_said_with_what_makes_one_of_it(
     (tmp_path / "base/tokenizer.json").rename(tmp_path / "base/spm.model")
     with pytest.raises(
         ModelError,
-        match=r"its tokenizer is spm.model \(SentencePiece\); make a tokenizer.json of it where sentencepiece is installed",
+        match=(
+            r"its tokenizer is spm.model \(SentencePiece\); "
+            r"make a tokenizer.json of it where sentencepiece is installed"
+        ),
     ):
         text.encoding.processor(tmp_path / "base")
 
@@ -445,7 +456,10 @@ def test_the_trial_holds_a_tokenizer_to_its_own_limit(tmp_path: Path) -> None:
     (base / "tokenizer_config.json").write_text(json.dumps(settings))
     with pytest.raises(
         ModelError,
-        match=r"reads at most 8 tokens, and modality.max_tokens is 16.*modality.max_tokens: 8 would do",
+        match=(
+            r"reads at most 8 tokens, and modality.max_tokens is 16.*"
+            r"modality.max_tokens: 8 would do"
+        ),
     ):
         trial.require(base, text, classification, TextModality("text", (1, 99), (1, 99), 16))
 
@@ -482,7 +496,7 @@ def test_embeddings_that_a_base_has_not_cannot_stay() -> None:
 
 
 def test_a_head_of_several_new_layers_begins_at_random(tmp_path: Path, tiny_base: Path) -> None:
-    """RoBERTa's has a layer of its own before its outputs: nothing pretrained reaches them."""
+    """RoBERTa's head has a layer of its own before its outputs: nothing pretrained reaches them."""
     base = write_base(tmp_path / "base")
     size = json.loads((base / "config.json").read_text())["vocab_size"]
     shape = {
@@ -508,7 +522,7 @@ def test_a_head_of_several_new_layers_begins_at_random(tmp_path: Path, tiny_base
 
 
 def test_the_head_that_a_base_brings_keeps_all_but_its_outputs(tmp_path: Path) -> None:
-    """Of as many labels as are to be told now: they are others."""
+    """The head has as many labels as the task, but they are others."""
     base = write_base(tmp_path / "base")
     size = json.loads((base / "config.json").read_text())["vocab_size"]
     small: dict[str, Any] = {
@@ -526,7 +540,7 @@ def test_the_head_that_a_base_brings_keeps_all_but_its_outputs(tmp_path: Path) -
     assert not torch.equal(loaded.classifier.out_proj.weight, made.classifier.out_proj.weight)
 
 
-# ---- what is written -----------------------------------------------------------------------------------------------------
+# ---- what is written -----------------------------------------------------------------------------
 
 
 def test_a_label_ends_no_page_and_true_is_no_number() -> None:
@@ -535,12 +549,12 @@ def test_a_label_ends_no_page_and_true_is_no_number() -> None:
     assert gates._number(1) is True
 
 
-# ---- MLflow, git and DVC -------------------------------------------------------------------------------------------------
+# ---- MLflow, git and DVC -------------------------------------------------------------------------
 
 
 @pytest.fixture
 def moved(finished: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
-    """A project that is not where it was made, with a champion; it is the current folder."""
+    """A project that was moved from where it was made, with a champion, as the current folder."""
     project = finished.copy(tmp_path / "moved here")
     write_csv(project.root / "new.csv", rows(30, seed=9))
     monkeypatch.chdir(project.root)
@@ -583,8 +597,8 @@ def test_artifacts_that_are_gone_are_said_with_the_place_they_are_looked_for(
     said = moved.run("refit", "predict", "tiny", "new.csv", ok=False)
     assert said.returncode == 2
     assert (
-        f"refit: tiny@1: the registry has lost its artifacts (nothing lies at {moved.root}/mlruns/1/models/"
-        in said.stderr
+        "refit: tiny@1: the registry has lost its artifacts (nothing lies at "
+        f"{moved.root}/mlruns/1/models/" in said.stderr
     )
 
 
@@ -700,7 +714,8 @@ def test_where_git_refuses_the_commit_is_unknown_and_says_why(
     assert len(lineage.commit().removesuffix("+changes")) == 40
     git = write(
         tmp_path / "bin/git",
-        "#!/bin/sh\necho \"fatal: detected dubious ownership in repository at '$PWD'\" >&2\nexit 128\n",
+        "#!/bin/sh\necho \"fatal: detected dubious ownership in repository at '$PWD'\" >&2\n"
+        "exit 128\n",
     )
     git.chmod(0o755)
     monkeypatch.setenv("PATH", f"{git.parent}{os.pathsep}{os.environ['PATH']}")
@@ -741,7 +756,7 @@ def test_a_cache_that_is_shared_or_linked_to_is_dvc_s_own(
 
 
 def flip(path: Path) -> None:
-    """Flip a bit of an object of DVC's cache, which stays read-only."""
+    """Flip a bit of an object in DVC's cache, which stays read-only."""
     mode, content = path.stat().st_mode, bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.chmod(0o644)
@@ -762,8 +777,8 @@ def test_a_flipped_bit_in_dvc_s_cache_is_found_before_it_is_learned_from(
     said = project.repro("validate@tiny", ok=False)
     assert said.returncode == 255
     assert (
-        f"refit: data/raw/{name}: its bytes are not those that data/raw/{Path(name).parts[0]}.dvc tracks"
-        in said.stderr
+        f"refit: data/raw/{name}: its bytes are not those that "
+        f"data/raw/{Path(name).parts[0]}.dvc tracks" in said.stderr
     )
 
 

@@ -1,4 +1,4 @@
-"""The contract: settings, manifest, receipts, escapes, and the runner that every stage goes through."""
+"""The contract: settings, manifest, receipts, escapes, and the runner of every stage."""
 
 import os
 import random
@@ -70,8 +70,14 @@ def test_all_mistakes_are_told_at_once_each_with_its_path(tmp_path: Path) -> Non
         "tasks.questions.finetune.learning_rte: is not a known key",
         'tasks.questions.finetune.epochs: Input should be a valid integer, got "four"',
         "tasks.questions.finetune.learning_rate: Input should be a finite number, got NaN",
-        "tasks.questions.finetune.tune: name grow is not one of 'full', 'linear_probe', 'freeze', 'lora'",
-        "tasks.questions.augment.transforms.0.words: Input should be less than or equal to 1, got 1.5",
+        (
+            "tasks.questions.finetune.tune: name grow is not one of 'full', 'linear_probe', "
+            "'freeze', 'lora'"
+        ),
+        (
+            "tasks.questions.augment.transforms.0.words: Input should be less than or equal to "
+            "1, got 1.5"
+        ),
         "tasks.questions.data.layout.files.0.path: must be a relative path without '..'",
         "tasks.questions.evaluate.baselines.0: needs a `name`",
         "tasks.questions.split.seed: is missing",
@@ -100,8 +106,8 @@ def test_a_metric_that_the_problem_does_not_have_is_named_with_those_that_it_has
     wrong = document()
     wrong["tasks"]["questions"]["evaluate"]["metric"] = "weighted_f1"
     assert (
-        "tasks.questions: evaluate.metric: the problem classification has no weighted_f1; it has macro_f1, accuracy"
-        in refused(tmp_path, wrong)
+        "tasks.questions: evaluate.metric: the problem classification has no weighted_f1; "
+        "it has macro_f1, accuracy" in refused(tmp_path, wrong)
     )
     wrong["tasks"]["questions"]["evaluate"]["metric"] = "bleu"
     wrong["tasks"]["questions"]["finetune"]["best_metric"] = "f1"
@@ -110,8 +116,8 @@ def test_a_metric_that_the_problem_does_not_have_is_named_with_those_that_it_has
         "evaluate.metric: the problem classification has no bleu; it has macro_f1, accuracy" in said
     )
     assert (
-        "finetune.best_metric: the problem classification has no f1; it has macro_f1, accuracy, weighted_f1, loss, last"
-        in said
+        "finetune.best_metric: the problem classification has no f1; "
+        "it has macro_f1, accuracy, weighted_f1, loss, last" in said
     )
 
 
@@ -277,7 +283,10 @@ def test_what_nobody_signed_is_refused(signed: tuple[Path, dict[str, str]]) -> N
 
 
 def handed_on(folder: Path, **files: str) -> Job:
-    """Return the job of a stage that reads what another has written here and signed: files (name -> content)."""
+    """Return the job of a stage that reads what another wrote here and signed.
+
+    `files` maps each name to its content.
+    """
     folder.mkdir(parents=True)
     for name, content in files.items():
         (folder / name).write_text(content)
@@ -438,7 +447,8 @@ def test_a_second_run_of_a_stage_is_refused_with_one_line(tmp_path: Path) -> Non
 def test_a_stage_dies_with_its_killed_parent(tmp_path: Path) -> None:
     command, where = script(tmp_path, "time.sleep(60)")
     (tmp_path / "parent.py").write_text(
-        f"import subprocess\nchild = subprocess.Popen({command!r})\nprint(child.pid, flush=True)\nchild.wait()\n"
+        f"import subprocess\nchild = subprocess.Popen({command!r})\n"
+        "print(child.pid, flush=True)\nchild.wait()\n"
     )
     with subprocess.Popen([sys.executable, "parent.py"], stdout=subprocess.PIPE, **where) as parent:
         assert parent.stdout
@@ -466,8 +476,8 @@ def test_a_stage_that_refuses_leaves_no_outputs_and_keeps_what_it_found(tmp_path
     done = subprocess.run(command, capture_output=True, timeout=30, check=False, **where)
     assert done.returncode == 2
     assert (
-        done.stderr
-        == "refit: train.csv:1: is\\nwrong; what was found is in data/.work/validate/tiny/refused/\n"
+        done.stderr == "refit: train.csv:1: is\\nwrong; what was found is in "
+        "data/.work/validate/tiny/refused/\n"
     )
     assert not (tmp_path / "data/validate").exists()
     assert (tmp_path / "data/.work/validate/tiny/refused/quarantine.csv").read_text() == "found"
@@ -510,7 +520,7 @@ def test_a_stage_that_is_stopped_says_so_in_one_line_and_takes_away_what_it_had_
 def test_what_the_system_refuses_and_a_user_can_mend_is_one_line_and_a_mistake_of_ours_is_not(
     tmp_path: Path,
 ) -> None:
-    """/dev/full is a disk without room; its error names no file."""
+    """/dev/full is a full disk; its error names no file."""
     for body, code, says in (
         (
             'open("/dev/full", "w").write("x" * 100_000)',
@@ -534,14 +544,20 @@ def test_what_the_system_refuses_and_a_user_can_mend_is_one_line_and_a_mistake_o
 
 @namespaces
 def test_a_full_disk_is_named_even_where_a_library_says_something_else(tmp_path: Path) -> None:
-    body = 'import os; os.system("head -c 9000000 /dev/zero 2> /dev/null > data/.work/fill"); raise RuntimeError("unexpected pos 64 vs 0")'
+    body = (
+        'import os; os.system("head -c 9000000 /dev/zero 2> /dev/null > data/.work/fill"); '
+        'raise RuntimeError("unexpected pos 64 vs 0")'
+    )
     command, where = script(tmp_path, body)
     (tmp_path / "data/.work").mkdir(parents=True)
     small = f"mount -t tmpfs -o size=2m none data/.work && exec {' '.join(command)}"
     done = subprocess.run(
         [*PRIVATE, "bash", "-c", small], capture_output=True, timeout=30, check=False, **where
     )
-    said = f"refit: {tmp_path}/data/.work/validate/tiny: No space left on device; choose another path, or make room\n"
+    said = (
+        f"refit: {tmp_path}/data/.work/validate/tiny: No space left on device; "
+        "choose another path, or make room\n"
+    )
     assert (done.returncode, done.stderr) == (2, said)
 
 
@@ -574,7 +590,7 @@ def test_a_key_is_letters_digits_and_underscores(
 
 @contextmanager
 def listening(answer: bytes | None) -> Iterator[int]:
-    """Yield the port of a socket that accepts, and answers every request with these bytes, or never."""
+    """Yield the port of a socket that accepts, and gives each request this answer or none."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         accepted: list[socket.socket] = []
 
@@ -764,7 +780,7 @@ def test_user_and_password_leave_the_address_for_variables_that_no_library_print
         "MLFLOW_TRACKING_USERNAME": user,
         "MLFLOW_TRACKING_PASSWORD": password,
     }
-    if " " not in address:  # of which a text says no end
+    if " " not in address:  # a text does not say where such an address ends
         assert escape.redact(f"GET {address} failed") == f"GET {without} failed"
     monkeypatch.setattr(
         os,

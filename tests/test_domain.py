@@ -1,4 +1,4 @@
-"""How far data lies from a reference: limits that hold at their rate, shifts that are found, labels of pretraining, drift."""
+"""How far data lies from a reference: limits with their rate, shifts, pretraining labels, drift."""
 
 import dataclasses
 import json
@@ -52,7 +52,7 @@ def far(reference: Profile, new: Profile, rate: float = RATE) -> set[str]:
 
 
 def test_rows_of_the_same_domain_are_far_as_often_as_said() -> None:
-    """At a rate that few draws can show; the rate of every day is measured by `python -m benchmarks.domain`."""
+    """Few draws can show this rate; `python -m benchmarks.domain` measures the usual one."""
     drawn = [bool(far(made(100, 2 * i), made(100, 2 * i + 1), rate=0.9)) for i in range(10)]
     assert 1 <= sum(drawn) <= 6  # of 10 at 30 %: a chance of 3 % for fewer and of 1 % for more
 
@@ -162,8 +162,9 @@ def drawn_pictures(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 
 def test_activations_are_nearest_to_the_statistics_that_were_kept_of_them(
-    tiny_resnet: Path, drawn_pictures: list[str]
-) -> None:  # noqa: F811
+    tiny_resnet: Path,  # noqa: F811
+    drawn_pictures: list[str],
+) -> None:
     seen = see(tiny_resnet, drawn_pictures, 60)
     assert (
         seen.means.shape == seen.squares.shape == (60, sum(seen.layers))
@@ -173,18 +174,18 @@ def test_activations_are_nearest_to_the_statistics_that_were_kept_of_them(
     kept = dataclasses.replace(seen, kept=own)
     every = np.full((1, 60), 1 / 60, np.float32)
     assert np.allclose(activations.divergence(kept, every), 0, atol=1e-4)
-    assert (
-        activations.divergence(seen, every).min() > 0.01
-    )  # the model's own are those of nothing: mean 0, variance 1
+    # The model's own statistics are those of no data: mean 0, variance 1.
+    assert activations.divergence(seen, every).min() > 0.01
     reds = np.where(np.arange(60) % 2 == 0, 1 / 30, 0).astype(np.float32)[None]
     of_draws = activations.resampled(kept, (30,), np.random.default_rng(0))
     assert activations.divergence(kept, reds).mean() > of_draws["30"][-1]
 
 
 def test_each_layer_of_batchnorm_is_compared_with_its_own_statistics(
-    tiny_resnet: Path, drawn_pictures: list[str]
-) -> None:  # noqa: F811
-    """A shortcut runs after the layers that it goes around, and stands before them in the model."""
+    tiny_resnet: Path,  # noqa: F811
+    drawn_pictures: list[str],
+) -> None:
+    """A shortcut runs after the layers that it bypasses, but comes before them in the model."""
     from transformers import AutoModelForImageClassification
 
     seen = see(tiny_resnet, drawn_pictures, 8)
@@ -213,7 +214,7 @@ def test_a_profile_that_is_none_is_refused(tmp_path: Path) -> None:
         profiles.read(tmp_path / "another.json")
 
 
-# ---- validate --------------------------------------------------------------------------------------------------------
+# ---- validate ------------------------------------------------------------------------------------
 
 
 def with_settings(project: Project, **changed: Any) -> Callable[..., Any]:
@@ -285,9 +286,8 @@ def test_labels_are_compared_with_the_classes_of_pretraining_that_they_cover(
 def test_another_language_is_called_out_and_stops_the_run_where_that_is_critical(
     project: Project,
 ) -> None:
-    project.params(
-        lambda p: p["tasks"]["tiny"]["validate"].update(max_unknown_tokens=None)
-    )  # which would stop it anyhow
+    # That would stop the run anyhow.
+    project.params(lambda p: p["tasks"]["tiny"]["validate"].update(max_unknown_tokens=None))
     stage = with_settings(project, domain={"profile": "minilm"})
     stage("validate")
     assert not any(of["far"] for of in told(project)["measures"] if of["measure"] == "script")
@@ -303,7 +303,7 @@ def test_another_language_is_called_out_and_stops_the_run_where_that_is_critical
     )
 
 
-# ---- drift -----------------------------------------------------------------------------------------------------------
+# ---- drift ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.slow

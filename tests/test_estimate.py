@@ -1,4 +1,4 @@
-"""About how long a task takes: by its last run where that was alike, else by a measurement."""
+"""About how long a task takes: by its last run if that was alike, else by a measurement."""
 
 import json
 from dataclasses import replace
@@ -21,7 +21,7 @@ def epochs(number: int) -> Task:
 
 
 def ran(root: Path, rows: int, epochs: int, tune: str = "full") -> None:
-    """Write what a run leaves of its time: a second before each stage's work, 10 of work, 100 of training."""
+    """Write a run's timings: a second before each stage's work, 10 of work, 100 of training."""
     for stage in estimate.STAGES:
         folder = root / "data" / stage / "questions"
         folder.mkdir(parents=True)

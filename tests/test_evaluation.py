@@ -1,4 +1,7 @@
-"""evaluate in full: confidence, slices, rows made worse, cost, cheap models; and that one of them can be registered and serve."""
+"""evaluate in full: confidence, slices, rows made worse, cost, and cheap models.
+
+A cheap model can also be registered and serve.
+"""
 
 import json
 from concurrent.futures import ProcessPoolExecutor
@@ -26,8 +29,9 @@ from stages.contract import manifest, plugins, receipts, settings
 from stages.contract.errors import ModelError, ParamsError, ReceiptError
 from stages.contract.runner import Job
 from stages.evaluate import _write_confusion
-from stages.judging import calibration, cost, robustness, slices, statistics
+from stages.judging import calibration, cost, evidence, robustness, slices, statistics
 from stages.models import cheap, scoring
+from stages.models.saved import Base, Saved
 from stages.params.compute import Compute
 from stages.params.evaluate import Alterations, Slicing
 from stages.params.image import Albumentations, HogLogistic, ImageModality
@@ -59,7 +63,7 @@ EVERY = [
 def drawn(
     rows: int, sharper: float, seed: int = 0
 ) -> tuple["np.ndarray[Any, Any]", "np.ndarray[Any, Any]"]:
-    """Return logits of four labels, and targets that are drawn as the logits over `sharper` say."""
+    """Return logits of four labels, and targets drawn by the logits over `sharper`."""
     draw = np.random.default_rng(seed)
     logits = draw.normal(size=(rows, 4)) * 2
     probability = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
@@ -75,24 +79,22 @@ def test_the_temperature_is_by_how_much_a_model_is_too_sure(sharper: float) -> N
     before, after = (
         calibration.examine(confidence(logits / t), right, t, 10, 0.05) for t in (1.0, found)
     )
-    assert after["error"] < 0.02
-    assert sharper == 1.0 or before["error"] > 5 * after["error"]
+    assert after.error < 0.02
+    assert sharper == 1.0 or before.error > 5 * after.error
 
 
 def test_bins_hold_all_rows_and_their_error_is_the_gate_s() -> None:
     logits, targets = drawn(500, 3.0)
     right = pd.Series(logits.argmax(axis=1) == targets)
     found = calibration.examine(confidence(logits), right, 1.0, 10, 0.05)
-    assert [of["rows"] for of in found["bins"]] == [50] * 10
-    assert found["error"] == pytest.approx(
-        np.mean([abs(of["confidence"] - of["right"]) for of in found["bins"]])
+    assert [of.rows for of in found.bins] == [50] * 10
+    assert found.error == pytest.approx(
+        np.mean([abs(of.confidence - of.right) for of in found.bins])
     )
     wilson = binomtest(
         int(right[statistics.in_bins(confidence(logits), 10) == 0].sum()), 50
     ).proportion_ci(0.95, method="wilson")
-    assert (found["bins"][0]["low"], found["bins"][0]["high"]) == pytest.approx(
-        (wilson.low, wilson.high)
-    )
+    assert (found.bins[0].low, found.bins[0].high) == pytest.approx((wilson.low, wilson.high))
 
 
 def confidence(logits: "np.ndarray[Any, Any]") -> "pd.Series[float]":
@@ -117,11 +119,8 @@ def test_numbers_are_sliced_in_ranges_and_words_by_value() -> None:
         ]
     )
     found = slices.columns(pd.DataFrame({"characters": np.arange(40) ** 2}), meta, CUTS)
-    assert found.columns.tolist() == [
-        "characters",
-        "meta.stars",
-        "meta.shop",
-    ]  # a link has too many values, a gap none
+    # A link has too many values, a gap none.
+    assert found.columns.tolist() == ["characters", "meta.stars", "meta.shop"]
     assert found["meta.stars"].value_counts().to_dict() == {
         "0 to 9": 10,
         "10 to 19": 10,
@@ -154,13 +153,13 @@ def test_the_weakest_slice_stands_first_with_an_interval_that_allows_for_all() -
         0.95,
     )
     far = part == "far"
-    assert [(of["slice"], of["rows"], of["of_rows"]["value"]) for of in found] == [
+    assert [(of.slice, of.rows, of.interval.value) for of in found] == [
         ("far", 40, 0.75),
         ("near", 80, 1.0),
     ]
-    assert found[0]["score"] == pytest.approx(f1_score(y[far], predicted[far], average="macro"))
+    assert found[0].score == pytest.approx(f1_score(y[far], predicted[far], average="macro"))
     wilson = binomtest(30, 40).proportion_ci(0.975, method="wilson")  # two slices share .05
-    assert (found[0]["of_rows"]["low"], found[0]["of_rows"]["high"]) == pytest.approx(
+    assert (found[0].interval.low, found[0].interval.high) == pytest.approx(
         (wilson.low, wilson.high)
     )
     some = slices.measure(
@@ -172,7 +171,7 @@ def test_the_weakest_slice_stands_first_with_an_interval_that_allows_for_all() -
         Slicing(4, 3, 41, 100),
         0.95,
     )
-    assert [of["slice"] for of in some] == ["near"]
+    assert [of.slice for of in some] == ["near"]
 
 
 def test_the_metric_that_params_names_decides_from_the_report_to_the_registry(
@@ -182,7 +181,8 @@ def test_the_metric_that_params_names_decides_from_the_report_to_the_registry(
     project.params(lambda p: p["tasks"]["tiny"]["evaluate"].update(metric="accuracy"))
     said = project.through("evaluate", "register").root / "data"
     metrics, report, decision = (receipts.read_json(said / name) for name in (
-        "evaluate/tiny/metrics.json", "evaluate/tiny/report.json", "register/tiny/decision.json"))  # fmt: skip
+        "evaluate/tiny/metrics.json", "evaluate/tiny/report.json",
+        "register/tiny/decision.json"))  # fmt: skip
     rows = pd.read_parquet(said / "evaluate/tiny/predictions.parquet")
     (name, baseline), *_ = metrics["baselines"].items()
     assert baseline == {"accuracy": pytest.approx((rows["y"] == rows[name]).mean())}
@@ -215,17 +215,16 @@ def test_an_alteration_that_the_tokenizer_undoes_costs_nothing_and_typos_cost_mu
     y, predicted = test["y"].str[0], scorer.decode(scoring.score(scorer, test), test)["predicted"]
     worse = Alterations(7, 1000, (Case("case", "upper"), Keyboard("keyboard", 1.0, 1.0)))
     upper, typos = robustness.measure(scorer, test, y, F1, worse, 0.05)
-    assert upper["transform"] == {"name": "case", "to": "upper"}
-    assert (upper["rows"], upper["drop"]["value"], upper["as_it_is"]) == (
+    assert upper.transform == {"name": "case", "to": "upper"}
+    assert (upper.rows, upper.drop.value, upper.as_it_is) == (
         len(test),
         0.0,
         pytest.approx(f1_score(y, predicted, average="macro")),
     )
     assert (
-        typos["drop"]["value"] == pytest.approx(typos["as_it_is"] - typos["altered"])
-        and typos["drop"]["value"] > 0.1
+        typos.drop.value == pytest.approx(typos.as_it_is - typos.altered) and typos.drop.value > 0.1
     )
-    assert typos["drop"]["low"] < typos["drop"]["value"] < typos["drop"]["high"]
+    assert typos.drop.low < typos.drop.value < typos.drop.high
     order = test.sample(frac=1, random_state=1)
     assert robustness.measure(scorer, order, y[order.index], F1, worse, 0.05) == [upper, typos]
     few = Alterations(7, 20, worse.transforms)
@@ -270,9 +269,8 @@ def _metered(folder: Path, samples: pd.DataFrame) -> cost.Cost:
 
 def test_cost_is_that_of_a_process_of_its_own(done: Project) -> None:
     folder = done.root / "data/finetune/tiny"
-    with ProcessPoolExecutor(
-        1, get_context("forkserver")
-    ) as stage:  # a process in which nothing has begun, as a stage is
+    # Like a stage's, this process starts with nothing.
+    with ProcessPoolExecutor(1, get_context("forkserver")) as stage:
         found = stage.submit(
             _metered, folder, TEXTS.head(30).rename(columns={"text": "x"})
         ).result()
@@ -328,15 +326,14 @@ def check_saved(
     cheap.save(
         fitted,
         folder,
-        {
-            "task": "tiny",
-            "modality": {
-                "name": "text",
-                "characters": [1, 9],
-                "median_characters": [1, 9],
-                "max_tokens": 9,
-            },
-        },
+        Saved(
+            "tiny",
+            {"name": "text", "characters": [1, 9], "median_characters": [1, 9], "max_tokens": 9},
+            "classification",
+            [],
+            Base("base", "0"),
+            "",
+        ),
     )
     assert sorted(path.name for path in folder.rglob("*") if path.is_file()) == [
         "model.json",
@@ -366,27 +363,31 @@ def test_the_smallest_model_that_is_not_shown_to_be_worse_is_enough() -> None:
         "small": {"megabytes": 1.0},
         "large": {"megabytes": 90.0},
     }
-    assert (
-        page.enough(
-            {"majority": {"lower": -1}, "small": {"lower": 0.01}, "large": {"lower": -0.01}}, price
-        )
-        == "large"
-    )
-    assert page.enough({"small": {"lower": 0.0}, "large": {"lower": -0.01}}, price) == "small"
-    assert page.enough({"majority": {"lower": -1}, "small": {"lower": 0.01}}, price) is None
-    assert page.enough({"small": {"lower": float("nan")}}, price) == "small"
+    rows = pd.Series(list("ab") * 20)
+    tally = F1.tally(rows, rows, ["a", "b"])
+    same = evidence.compare(tally, tally, F1, margin=0, level=0.05)
+
+    def enough(**lower: float) -> str | None:
+        return page.enough({name: replace(same, lower=of) for name, of in lower.items()}, price)
+
+    assert enough(majority=-1, small=0.01, large=-0.01) == "large"
+    assert enough(small=0.0, large=-0.01) == "small"
+    assert enough(majority=-1, small=0.01) is None
+    assert enough(small=float("nan")) == "small"
 
 
 @pytest.fixture(scope="module")
 def judged(tmp_path_factory: pytest.TempPathFactory, finished: Project) -> Project:
-    """A project whose `tiny` is judged beside three cheap models, its cost measured."""
+    """A project whose `tiny` is judged beside three cheap models, with its cost measured."""
     project = finished.copy(tmp_path_factory.mktemp("judged") / "project")
 
     def change(document: Any) -> None:
         task = document["tasks"]["tiny"]
         task["evaluate"] |= {"baselines": CHEAP, "cost_rows": 20}
-        task["register"]["gates"] += [{"name": "budget", "rows": 20, "latency_p95_ms": 500, "peak_memory_mib": 3000, "megabytes": 50},
-                                      {"name": "slices", "least": 0.0}, {"name": "robustness", "most": 1.0}]  # fmt: skip
+        task["register"]["gates"] += [{"name": "budget", "rows": 20, "latency_p95_ms": 500,
+                                       "peak_memory_mib": 3000, "megabytes": 50},
+                                      {"name": "slices", "least": 0.0},
+                                      {"name": "robustness", "most": 1.0}]  # fmt: skip
 
     project.params(change)
     return project.through("evaluate", "register")
@@ -626,9 +627,8 @@ def test_equal_runs_of_evaluate_give_equal_bytes_but_for_seconds(
 ) -> None:
     project = judged.copy(tmp_path / "project")
     before = receipts.read_json(project.root / "data/evaluate/tiny/receipt.json")
-    project.params(
-        lambda p: p["tasks"]["tiny"]["evaluate"].update(cost_rows=None)
-    )  # a process of its own, which writes seconds alone
+    # The cost comes from a process of its own, which writes seconds alone.
+    project.params(lambda p: p["tasks"]["tiny"]["evaluate"].update(cost_rows=None))
     project.stage("evaluate")
     assert (
         receipts.read_json(project.root / "data/evaluate/tiny/receipt.json") == before

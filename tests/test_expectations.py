@@ -1,4 +1,4 @@
-"""What a data set must satisfy: the user's own expectations, their severity, and Data Docs that open offline."""
+"""Users' expectations of a data set, their severity, and Data Docs that open offline."""
 
 import json
 import re
@@ -19,8 +19,11 @@ from tests.conftest import Project, write_csv
 from tests.test_bad_inputs import line_of
 
 VALIDATE = Validate(
-    max_bad_fraction=0.0, min_rows=4, min_rows_per_label=2, max_label_ratio=2.0, max_group_fraction=0.5, max_unknown_tokens=0.2,
-    label_distribution=Uniform("uniform", max_kl=0.1), domain=Domain("unknown", run_base=False, sample=100, false_alarms=0.03, severity="warning", seed=7),
+    max_bad_fraction=0.0, min_rows=4, min_rows_per_label=2, max_label_ratio=2.0,
+    max_group_fraction=0.5, max_unknown_tokens=0.2,
+    label_distribution=Uniform("uniform", max_kl=0.1),
+    domain=Domain("unknown", run_base=False, sample=100, false_alarms=0.03, severity="warning",
+                  seed=7),
     expectations=(),
 )  # fmt: skip
 HOSTILE = "<script>document.title='run'</script><b>&</b>"

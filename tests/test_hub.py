@@ -1,4 +1,4 @@
-"""A source from a hub: the real huggingface_hub against a server here that is shaped like one, no network."""
+"""A source from a hub: the real huggingface_hub against a local server like it, no network."""
 
 import hashlib
 import json
@@ -31,7 +31,7 @@ ODD = ("../../../home/a.csv", "/tmp/a.csv", "a\nb.csv", "source.json")
 
 @dataclass
 class Shelf:
-    """What the server holds, how it misbehaves, and what it was asked."""
+    """What the server has, how it misbehaves, and what it was asked."""
 
     port: int = 0
     files: dict[str, bytes] = field(default_factory=dict[str, bytes])
@@ -79,9 +79,8 @@ def handler(shelf: Shelf) -> type[BaseHTTPRequestHandler]:
                 self.answer(
                     200, json.dumps(shelf.listing()).encode(), {"Content-Type": "application/json"}
                 )
-            elif kind == "resolve" and "lfs" in shelf.stated(
-                name, b""
-            ):  # the hub sends large files elsewhere, to another host
+            # The hub sends large files elsewhere, to another host.
+            elif kind == "resolve" and "lfs" in shelf.stated(name, b""):
                 self.answer(
                     302,
                     b"",
@@ -91,9 +90,8 @@ def handler(shelf: Shelf) -> type[BaseHTTPRequestHandler]:
                 self.answer(200, shelf.alter(shelf.files[name]), {})
 
         def answer(self, status: int, body: bytes, headers: dict[str, str]) -> None:
-            if (
-                shelf.slow in self.path
-            ):  # a drop now and then keeps every timeout of a library from striking
+            # A drop now and then keeps every timeout of a library from striking.
+            if shelf.slow in self.path:
                 self.wfile.write(b"HTTP/1.1 200 OK\r\n")
                 for _ in range(100):
                     time.sleep(0.2)
@@ -119,7 +117,7 @@ class Server(ThreadingHTTPServer):
 
 @pytest.fixture
 def shelf(monkeypatch: pytest.MonkeyPatch) -> Iterator[Shelf]:
-    """Serve a shelf, to a stage that the runner gives what it gives it and nothing of this machine's own."""
+    """Serve a shelf to a stage that has the runner's environment and nothing of this machine's."""
     for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_TOKEN", "HF_HUB_DOWNLOAD_TIMEOUT"):
         monkeypatch.delenv(name, raising=False)
     held = Shelf()
@@ -133,7 +131,7 @@ def shelf(monkeypatch: pytest.MonkeyPatch) -> Iterator[Shelf]:
 def fetch(
     folder: Path, shelf: Shelf, environment: dict[str, str] | None = None, **change: Any
 ) -> subprocess.CompletedProcess[str]:
-    """Run the stage in a folder that holds nothing but params.yaml."""
+    """Run the stage in a folder with nothing but params.yaml."""
     origin = {
         "name": "hub",
         "kind": "dataset",
@@ -166,7 +164,7 @@ def fetch(
 
 
 def refused(folder: Path, done: subprocess.CompletedProcess[str], code: int) -> str:
-    """Return the line of a stage that refused and left nothing: no file, no half of one, no cache."""
+    """Return the line of a stage that refuses and leaves nothing: no file, no half, no cache."""
     line = one_line(done)
     assert done.returncode == code, line
     assert "secret" not in line
@@ -298,7 +296,10 @@ def test_a_file_with_one_byte_flipped_is_refused(name: str, tmp_path: Path, shel
         (
             dict.fromkeys(ODD, b"a"),
             {},
-            "../../../home/a.csv, /tmp/a.csv, a\\nb.csv, source.json is no name for a file of a source",
+            (
+                "../../../home/a.csv, /tmp/a.csv, a\\nb.csv, source.json is no name for a file "
+                "of a source"
+            ),
         ),
         (TABLE, {"repo": "org/to--y"}, "check `repo` and HF_ENDPOINT"),
     ],
@@ -347,7 +348,10 @@ def test_a_branch_is_no_revision(tmp_path: Path, shelf: Shelf) -> None:
         (
             {"api": (404, "RevisionNotFound")},
             2,
-            "the hub answers 404 (because of\\nRevisionNotFound); check `repo`, `kind` and `revision`",
+            (
+                "the hub answers 404 (because of\\nRevisionNotFound); "
+                "check `repo`, `kind` and `revision`"
+            ),
         ),
         ({"api": (503, "")}, 4, "try again later"),
         ({"api": (200, "")}, 2, "or this is none"),

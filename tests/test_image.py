@@ -1,4 +1,7 @@
-"""Pictures: read by content, looked at once, altered alike by any number of workers, trained on, judged, predicted for."""
+"""Pictures: read by content, looked at once, altered, trained on, judged, predicted for.
+
+Any number of workers alters them alike.
+"""
 
 import hashlib
 import inspect
@@ -41,7 +44,7 @@ LIGHT = Albumentations("albumentations", "RandomBrightnessContrast", {"p": 1.0})
 
 
 def draw_picture(label: str, number: int) -> np.ndarray[Any, Any]:
-    """Return a noisy picture whose main colour tells its label; no two look alike."""
+    """Return a noisy picture whose main colour gives its label; no two look alike."""
     draw = np.random.default_rng(
         hashlib.sha256(f"{label}{number}".encode()).digest()[0] + 256 * number
     )
@@ -55,7 +58,7 @@ def draw_picture(label: str, number: int) -> np.ndarray[Any, Any]:
 def write_pictures(
     folder: Path, number: int = 60, labels: tuple[str, ...] = ("red", "blue")
 ) -> Path:
-    """Write a folder a label, a PNG a picture."""
+    """Write a folder for each label and a PNG for each picture."""
     for label in labels:
         (folder / label).mkdir(parents=True, exist_ok=True)
         for i in range(number):
@@ -113,7 +116,10 @@ def block() -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def tiny_resnet(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with a real, tiny ResNet (random weights, seed 0), of 1,000 classes, and its image processor."""
+    """Return a folder with a real, tiny ResNet of 1,000 classes, and its image processor.
+
+    Its weights are random, from seed 0.
+    """
     import torch
     from transformers import ResNetConfig, ResNetForImageClassification
 
@@ -167,7 +173,7 @@ def read(project: Project, name: str) -> Any:
     return json.loads((project.root / name).read_text())
 
 
-# ---- the whole -------------------------------------------------------------------------------------------------------
+# ---- the whole -----------------------------------------------------------------------------------
 
 
 def test_pictures_go_from_a_folder_to_a_registered_champion(done: Project) -> None:
@@ -256,7 +262,8 @@ def test_refit_predict_labels_a_folder_of_pictures_and_says_what_is_bad(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("tune", [
-    {"name": "linear_probe"}, {"name": "freeze", "layers": 1}, {"name": "lora", "rank": 4, "alpha": 8.0, "dropout": 0.0, "targets": ["convolution"]},
+    {"name": "linear_probe"}, {"name": "freeze", "layers": 1},
+    {"name": "lora", "rank": 4, "alpha": 8.0, "dropout": 0.0, "targets": ["convolution"]},
 ])  # fmt: skip
 def test_every_way_to_tune_learns_from_pictures(
     done: Project, tmp_path: Path, tune: dict[str, Any]
@@ -272,7 +279,7 @@ def test_every_way_to_tune_learns_from_pictures(
     assert read(project, "data/evaluate/tiny/metrics.json")["macro_f1"] > 0.8
 
 
-# ---- bad input -------------------------------------------------------------------------------------------------------
+# ---- bad input -----------------------------------------------------------------------------------
 
 
 def test_a_bad_picture_costs_one_row_and_junk_none(project: Project) -> None:
@@ -315,9 +322,12 @@ def test_a_bad_picture_costs_one_row_and_junk_none(project: Project) -> None:
 @pytest.mark.parametrize(("harm", "words"), [
     (lambda folder: (folder / "green").mkdir(), ("folder(s) without a file: green",)),
     (lambda folder: write_pictures(folder, 2, ("green",)), ("green", "2", "5")),
-    (lambda folder: (folder / "red").rename(folder / "Blue "), ("'Blue '", "'blue'", "look like one")),
-    (lambda folder: [(folder / f"red/{i}.png").write_bytes(b"") for i in range(40)], ("40 of 120 rows are bad", "20.0%")),
-    (lambda folder: [shutil.copy(folder / "red/0.png", folder / f"red/copy{i}.png") for i in range(20)], ("21 of 140 rows are alike", "5.0%")),
+    (lambda folder: (folder / "red").rename(folder / "Blue "),
+     ("'Blue '", "'blue'", "look like one")),
+    (lambda folder: [(folder / f"red/{i}.png").write_bytes(b"") for i in range(40)],
+     ("40 of 120 rows are bad", "20.0%")),
+    (lambda folder: [shutil.copy(folder / "red/0.png", folder / f"red/copy{i}.png")
+                     for i in range(20)], ("21 of 140 rows are alike", "5.0%")),
 ])  # fmt: skip
 def test_a_bad_set_stops_in_validate_and_says_what_where_and_how_many(
     project: Project, harm: Any, words: tuple[str, ...]
@@ -340,9 +350,8 @@ def test_copies_of_another_size_or_encoding_come_into_one_group_and_conflicts_ar
     )
     cv2.imwrite(str(folder / "red/lossy.jpg"), rgb[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 90])
     pictures.write(rgb[:, ::-1].copy(), folder / "red/mirrored.png")
-    pictures.write(
-        draw_picture("blue", 0), folder / "red/equal.png"
-    )  # equal content, another label: both go
+    # Equal content, another label: both go.
+    pictures.write(draw_picture("blue", 0), folder / "red/equal.png")
     cv2.imwrite(
         str(folder / "red/near.jpg"),
         draw_picture("blue", 1)[..., ::-1],
@@ -402,7 +411,8 @@ def test_a_table_that_lists_files_is_read(tmp_path: Path, tiny_resnet: Path) -> 
     )
     task = block()
     task["data"]["layout"] = {
-        "name": "table", "files": [{"path": "list.txt", "part": None, "rows": None}], "columns": {"x": "file", "y": "label"},
+        "name": "table", "files": [{"path": "list.txt", "part": None, "rows": None}],
+        "columns": {"x": "file", "y": "label"},
         "dialect": {"delimiter": "spaces", "header": ["file", "label"]},
     }  # fmt: skip
     project = make_project(root, tiny_resnet, {"tiny": task})
@@ -431,7 +441,7 @@ def test_a_picture_that_is_another_than_validate_saw_stops_training(
     assert f"{row['x']}: its pixels are not those that validate saw" in failed.stderr
 
 
-# ---- the modality's own ----------------------------------------------------------------------------------------------
+# ---- the modality's own --------------------------------------------------------------------------
 
 
 WRONG = (
@@ -484,7 +494,7 @@ def test_every_transform_of_albumentations_is_taken_or_refused_in_one_line() -> 
 def test_policies_that_threads_make_side_by_side_leave_the_filters_of_warnings_as_they_were() -> (
     None
 ):
-    """Or the next warning of any library would end the training."""
+    """Otherwise the next warning of any library would end the training."""
     augment = Augment(
         7,
         1.0,
@@ -622,7 +632,8 @@ def test_a_mirrored_copy_is_mirrored_and_an_unchanged_one_left_out(tmp_path: Pat
         image.reading.read(pd.Series(sorted(tmp_path.rglob("*.png"))), "utf-8")["x"], SETTINGS
     )
     samples = pd.DataFrame({
-        "id": [f"{i:04}" for i in range(len(looked))], "x": [p.as_posix() for p in sorted(tmp_path.rglob("*.png"))],
+        "id": [f"{i:04}" for i in range(len(looked))],
+        "x": [p.as_posix() for p in sorted(tmp_path.rglob("*.png"))],
         "y": [["red"]] * len(looked), "content": draws.digest(looked["normal"]),
     })  # fmt: skip
     samples = samples.assign(
@@ -717,7 +728,10 @@ def test_what_systems_leave_in_a_folder_is_junk() -> None:
 
 
 def test_each_transform_of_a_policy_draws_for_itself() -> None:
-    """A picture of four different corners tells which of three transforms were applied: all eight combinations come, each as often as chance has it."""
+    """A picture of four different corners shows which of three transforms were applied.
+
+    All eight combinations occur, each as often as chance has it.
+    """
     corners = np.zeros((2, 2, 3), np.uint8)
     corners[..., 0] = [[10, 20], [30, 40]]
     half = {"p": 0.5}
@@ -737,7 +751,6 @@ def test_each_transform_of_a_policy_draws_for_itself() -> None:
         policy(corners, draws.integer("anew", 7, str(i)))[..., 0].tobytes() for i in range(1600)
     )
     assert len(seen) == 8
-    assert all(
-        140 < number < 260 for number in seen.values()
-    )  # of 1,600 draws 200 are expected, with a deviation of 13
+    # Of 1,600 draws 200 are expected, with a deviation of 13.
+    assert all(140 < number < 260 for number in seen.values())
     assert (policy(corners, 5) == policy(corners, 5)).all()

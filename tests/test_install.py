@@ -1,4 +1,4 @@
-"""`make setup`: uv installs from where pip would, and what an interrupted set-up left is found."""
+"""`make setup`: uv installs from where pip would; what an interrupted set-up left is found."""
 
 import importlib.metadata
 import importlib.util

@@ -1,4 +1,7 @@
-"""Judging: equal models are not promoted, better ones are, and every number is the one that scikit-learn and scipy give."""
+"""Judging: equal models are not promoted, better ones are, and every number is right.
+
+It is the one that scikit-learn and scipy give.
+"""
 
 import json
 import math
@@ -17,6 +20,22 @@ from benchmarks import judging
 from stages.contract.metrics import Metric
 from stages.judging import evidence, gates, ledger, statistics
 from stages.judging.cost import Cost
+from stages.judging.decision import Candidate, Data, Decision, Drift, Lineage
+from stages.judging.evidence import Interval
+from stages.judging.report import (
+    Alteration,
+    Bin,
+    Confidence,
+    Deciding,
+    LabelScores,
+    Model,
+    Report,
+    Slice,
+)
+from stages.judging.report import Calibration as Calibrated
+from stages.judging.verdict import Evidence
+from stages.judging.verdict import together as together_of
+from stages.models.saved import Base, Saved
 from stages.params.register import (
     BeatsBaseline,
     Budget,
@@ -34,12 +53,16 @@ from tests.conftest import ROOT
 LABELS = ["a", "b", "c", "d"]
 GATE = BeatsBaseline(name="beats_baseline", margin=0.0, margins={}, alpha=0.1)
 LEVEL = ledger.level(0.1, 1)
-F1 = classification.METRICS["macro_f1"]
+METRICS = classification.METRICS
+F1 = METRICS["macro_f1"]
 FLOOR = Floor(name="floor", metric="macro_f1", least=0.5)
 
 
 def scored(rows: int, seed: int, **accuracy: float) -> pd.DataFrame:
-    """Return y and predictions of models that are right independently with a given probability; labels are 4:3:2:1."""
+    """Return y and predictions of models that are right independently, each with its probability.
+
+    Labels are 4:3:2:1.
+    """
     draw = np.random.default_rng(seed)
     y = draw.choice(LABELS, rows, p=[0.4, 0.3, 0.2, 0.1])
     found = {"y": y}
@@ -55,9 +78,31 @@ def judge(
     use: int = 1,
     **found: Any,
 ) -> dict[str, Any]:
-    """Answer a gate on predictions; found are more of the evidence (gates.Evidence)."""
-    return gates.judge(gate, gates.Evidence(**({"predictions": predictions, "metrics": {}, "report": {}, "cost": None, "against": list(against),
-                                                "labels": LABELS, "metric": F1, "use": use} | found)))  # fmt: skip
+    """Answer a gate on predictions; `found` is more of the report, or the rest of the evidence."""
+    more = {name: found.pop(name) for name in ("cost", "labels") if name in found}
+    shown = {"labels": LABELS, "cost": None} | more
+    return gates.judge(
+        gate,
+        Evidence(
+            predictions, reported(**found), against=list(against), metrics=METRICS, use=use, **shown
+        ),
+    )
+
+
+def reported(**found: Any) -> Report:
+    """Return a report of no row, in which some things were found; scores are the candidate's."""
+    scores = found.pop("scores", {})
+    blank = {
+        "metric": Deciding("macro_f1", "macro-F1", "F1", less=False),
+        "metric_of_slices": "accuracy",
+        "confidence": 0.95,
+        "models": {"candidate": Model(0, scores, {}, {}, {})},
+        "beside": {},
+        "calibration": None,
+        "slices": [],
+        "robustness": [],
+    }
+    return Report(**(blank | found))
 
 
 def compare(
@@ -68,7 +113,10 @@ def compare(
 
 
 def test_equal_models_are_promoted_at_most_as_often_as_the_level_says() -> None:
-    """A/A: 200 test sets, two models of equal skill; the gate may be wrong as often as its level says (here up to 3 standard errors more)."""
+    """A/A: 200 test sets, two models of equal skill.
+
+    The gate may be wrong as often as its level says (here up to 3 standard errors more).
+    """
     outcomes = pd.Series(
         [judge(scored(300, seed, candidate=0.8, champion=0.8))["outcome"] for seed in range(200)]
     )
@@ -92,7 +140,7 @@ def test_the_benchmark_measures_what_the_gate_computes() -> None:
 
 
 def test_alarms_power_and_coverage_are_as_wanted() -> None:
-    """docs/measured.md at a smaller size: limits are those wanted, plus 3 standard errors of 1,000 draws."""
+    """docs/measured.md at a smaller size: its limits, plus 3 standard errors of 1,000 draws."""
     for line in judging.alarms(1000):
         assert line["promoted"] <= 0.075 + 3 * math.sqrt(0.075 * 0.925 / 1000), line
     found = next(line for line in judging.power(1000) if (line["rows"], line["use"]) == (1000, 1))
@@ -106,7 +154,7 @@ def test_alarms_power_and_coverage_are_as_wanted() -> None:
             ), line
 
 
-def test_a_year_of_equal_retrains_promotes_one_in_a_tenth_of_years_and_in_most_without_a_ledger() -> (
+def test_a_year_of_equal_retrains_promotes_one_in_a_tenth_of_years_and_in_most_without_a_ledger() -> (  # noqa: E501
     None
 ):
     found = [line for line in judging.weekly(200) if line["rows"] == 191]
@@ -126,7 +174,7 @@ def test_the_same_predictions_are_never_promoted() -> None:
 
 @pytest.mark.parametrize("wrong", ["other", "majority"])
 def test_a_handful_of_rows_is_never_enough(wrong: str) -> None:
-    """Three right rows of as many labels: without the added rows the standard error would be near 0."""
+    """Three right rows of as many labels: without added rows the standard error would be near 0."""
     rows = pd.DataFrame(
         {
             "y": list("abc"),
@@ -149,7 +197,11 @@ def test_a_clearly_better_model_is_promoted_and_a_clearly_worse_one_rejected() -
 
 
 def test_a_model_of_noise_is_not_promoted_for_being_better_than_models_of_noise() -> None:
-    """Met on labels by a throw of a coin: it is right in 53 % of 500 rows, the cheap models, by chance, in 43 %, and one says one label alone."""
+    """It was met on labels of a coin toss.
+
+    The model is right in 53 % of 500 rows, the cheap models, by chance, in 43 %, and one predicts a
+    single label.
+    """
     draw = np.random.default_rng(0)
     y = draw.choice(["heads", "tails"], 500)
     other = np.where(y == "heads", "tails", "heads")
@@ -264,16 +316,16 @@ EACH, CALIBRATED = EachLabel("each_label", 0.5), Calibration("calibration", 10, 
     "value", [float("nan"), float("inf"), -float("inf"), 1.0001, -0.1, "0.9", None]
 )
 def test_a_metric_that_is_no_share_is_refused_by_the_floor(value: Any) -> None:
-    verdict = judge(ROWS, FLOOR, metrics={"macro_f1": value})
+    verdict = judge(ROWS, FLOOR, scores={"macro_f1": value})
     assert verdict["outcome"] == "reject" and "no number from 0 to 1" in verdict["reason"]
-    assert judge(ROWS, FLOOR) == judge(ROWS, FLOOR, metrics={"macro_f1": None})
+    assert judge(ROWS, FLOOR) == judge(ROWS, FLOOR, scores={"macro_f1": None})
 
 
 @pytest.mark.parametrize(
     ("value", "outcome"), [(0.4999, "reject"), (0.5, "promote"), (1.0, "promote"), (1, "promote")]
 )
 def test_a_metric_must_reach_the_floor(value: float, outcome: str) -> None:
-    assert judge(ROWS, FLOOR, metrics={"macro_f1": value})["outcome"] == outcome
+    assert judge(ROWS, FLOOR, scores={"macro_f1": value})["outcome"] == outcome
 
 
 def test_each_label_must_reach_its_f1() -> None:
@@ -324,13 +376,8 @@ def test_fewer_rows_than_bins_are_refused() -> None:
     assert "cannot fill 10 bins" in judge(ROWS.iloc[:9], CALIBRATED)["reason"]
 
 
-def sliced(value: Any, high: Any) -> dict[str, Any]:
-    return {
-        "column": "meta.shop",
-        "slice": "north",
-        "rows": 40,
-        "of_rows": {"value": value, "low": 0.1, "high": high},
-    }
+def sliced(value: Any, high: Any) -> Slice:
+    return Slice("meta.shop", "north", 40, 0.5, Interval(value, 0.1, high), weak=False)
 
 
 @pytest.mark.parametrize(
@@ -348,17 +395,17 @@ def test_every_slice_must_reach_the_accuracy_or_miss_it_by_chance(
     verdict = judge(
         ROWS,
         Slices("slices", 0.8),
-        report={"slices": [sliced(*share) for share in shares], "metric_of_slices": "accuracy"},
+        slices=[sliced(*share) for share in shares],
     )
     assert verdict["outcome"] == outcome
     assert (
-        f"meta.shop north (40 rows): accuracy {shares[-1 if outcome != 'inconclusive' else 1][0]:.4f}"
-        in verdict["reason"]
+        "meta.shop north (40 rows): accuracy "
+        f"{shares[-1 if outcome != 'inconclusive' else 1][0]:.4f}" in verdict["reason"]
     )
 
 
-def altered(as_it_is: Any, altered: Any) -> dict[str, Any]:
-    return {"transform": {"name": "keyboard"}, "as_it_is": as_it_is, "altered": altered, "rows": 10}
+def altered(as_it_is: Any, altered: Any) -> Alteration:
+    return Alteration({"name": "keyboard"}, 10, as_it_is, altered, Interval(0.1, 0.0, 0.2))
 
 
 @pytest.mark.parametrize(
@@ -369,20 +416,18 @@ def test_no_alteration_may_cost_more_than_is_allowed(after: float, outcome: str)
     verdict = judge(
         ROWS,
         Robustness("robustness", 0.2),
-        report={"robustness": [altered(0.9, 0.89), altered(0.9, after)]},
+        robustness=[altered(0.9, 0.89), altered(0.9, after)],
     )
     assert verdict["outcome"] == outcome and "macro-F1 drops by" in verdict["reason"]
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 1.0001, -0.1, "0.9", None])
 def test_evidence_that_is_no_share_is_refused(value: Any) -> None:
-    for report in ({"slices": [sliced(value, 0.9)]}, {"slices": [sliced(0.9, value)]}):
-        verdict = judge(ROWS, Slices("slices", 0.0), report=report)
+    for odd in (sliced(value, 0.9), sliced(0.9, value)):
+        verdict = judge(ROWS, Slices("slices", 0.0), slices=[odd])
         assert verdict["outcome"] == "reject" and "no number from 0 to 1" in verdict["reason"]
     for pair in ((value, 0.9), (0.9, value)):
-        verdict = judge(
-            ROWS, Robustness("robustness", 1.0), report={"robustness": [altered(*pair)]}
-        )
+        verdict = judge(ROWS, Robustness("robustness", 1.0), robustness=[altered(*pair)])
         assert verdict["outcome"] == "reject" and "no number from 0 to 1" in verdict["reason"]
 
 
@@ -392,8 +437,7 @@ def test_evidence_that_is_no_share_is_refused(value: Any) -> None:
     ids=lambda gate: gate.name,
 )
 def test_a_gate_without_its_evidence_is_no_promotion(gate: Any) -> None:
-    for report in ({}, {gate.name: []}, {gate.name: None}):
-        assert judge(ROWS, gate, report=report)["outcome"] == "reject"
+    assert judge(ROWS, gate)["outcome"] == "reject"
 
 
 PRICE = Cost(20, 5.0, 10.0, 200.0, 800.0, 0.0, 90.0)
@@ -454,7 +498,7 @@ def test_a_baseline_may_have_a_margin_of_its_own() -> None:
     ],
 )
 def test_every_gate_must_say_promote(outcomes: list[str], together: str) -> None:
-    assert gates.together([{"outcome": o} for o in outcomes]) == together
+    assert together_of([{"outcome": o} for o in outcomes]) == together
 
 
 def test_nobody_to_beat_is_no_promotion() -> None:
@@ -465,7 +509,7 @@ def test_nobody_to_beat_is_no_promotion() -> None:
 @pytest.mark.parametrize("gate", [GATE, FLOOR, EACH, CALIBRATED], ids=lambda gate: gate.name)
 def test_an_empty_test_set_is_no_promotion(gate: Any) -> None:
     for empty in (ROWS.iloc[:0], pd.DataFrame()):
-        verdict = judge(empty, gate, metrics={"macro_f1": 1.0})
+        verdict = judge(empty, gate, scores={"macro_f1": 1.0})
         assert verdict["outcome"] == "reject" and "no test rows" in verdict["reason"]
 
 
@@ -525,14 +569,15 @@ def test_the_bounds_are_near_those_of_a_plain_bootstrap_over_rows() -> None:
 
 
 def test_the_metric_that_is_named_decides() -> None:
-    """Accuracy is a mean over rows alone: no label is short of rows, and none makes most of the uncertainty."""
-    rows, accuracy = (
-        scored(500, 1, candidate=0.95, champion=0.7),
-        classification.METRICS["accuracy"],
-    )
+    """Accuracy is a mean over rows alone.
+
+    No label is short of rows, and none makes most of the uncertainty.
+    """
+    rows = scored(500, 1, candidate=0.95, champion=0.7)
     rows = rows[rows["y"] != "d"]
     assert judge(rows)["outcome"] == "reject", "no row bears d, so its F1 is unknown"
-    verdict = judge(rows, metric=accuracy)
+    by_accuracy = Deciding("accuracy", "accuracy", "accuracy", less=False)
+    verdict = judge(rows, metric=by_accuracy)
     right = [(rows["y"] == rows[name]).mean() for name in ("candidate", "champion")]
     found = verdict["against"]["champion"]
     assert (found["candidate"], found["baseline"]) == pytest.approx(right)
@@ -551,7 +596,7 @@ def test_the_metric_that_is_named_decides() -> None:
 
 
 def near(found: Any, kept: Any) -> bool:
-    """Say whether documents say the same, numbers but for the rounding in which processors differ."""
+    """Return whether documents agree, numbers within the rounding that differs by processor."""
     if isinstance(kept, dict):
         return found.keys() >= kept.keys() and all(near(found[key], of) for key, of in kept.items())
     return (
@@ -565,7 +610,10 @@ def near(found: Any, kept: Any) -> bool:
     "name", ["questions", "solar_cells", "hymenoptera", "pneumonia", "financial_phrasebank"]
 )
 def test_the_numbers_are_those_of_the_closed_formulas_that_were_before(name: str) -> None:
-    """tests/judged holds predictions of five sets, and what report.json and decision.json said of them when macro-F1 was all that could decide."""
+    """tests/judged has predictions of five sets, and what the old report and decision said of them.
+
+    report.json and decision.json are from the time when macro-F1 was all that could decide.
+    """
     kept = json.loads((ROOT / f"tests/judged/{name}.json").read_text("utf-8"))
     labels = kept["labels"]
     rows = pd.DataFrame(kept["rows"]).map(lambda code: labels[code] if code >= 0 else "another")
@@ -593,7 +641,10 @@ def test_the_numbers_are_those_of_the_closed_formulas_that_were_before(name: str
 
 
 def test_a_metric_of_which_only_the_value_is_known_has_the_same_bounds() -> None:
-    """Its gradient is taken in small steps; without a share of rows its interval is the delta method's."""
+    """Its gradient is taken in small steps.
+
+    Without a share of rows its interval is the delta method's.
+    """
     rows = scored(400, 3, candidate=0.8, champion=0.7)
     ratio = F1.value
     plain = replace(F1, value=lambda sums: ratio(sums), share=None)
@@ -636,58 +687,36 @@ def test_a_card_escapes_what_comes_from_data() -> None:
     predictions = pd.DataFrame({"y": y, "candidate": y, "majority": "plain"})
     verdict = judge(predictions, against=("majority",), labels=evil)
     shown = evidence.intervals(F1.tally(y, y, evil), F1, alpha=0.05)
-    interval = {
-        "macro_f1": asdict(shown.score),
-        "parts": asdict(shown)["parts"],
-        "confidence": 0.95,
-    }
-    models = {
-        name: classification.measure(y.tolist(), predictions[name].tolist(), evil)
-        | {"intervals": interval}
-        for name in ("candidate", "majority")
-    }
-    worse = {"value": 0.5, "low": 0.4, "high": 0.6}
-    report = {
-        "metric": {"name": "macro_f1", "title": "macro-F1", "part": "F1"},
-        "metric_of_slices": "accuracy",
-        "models": models,
-        "calibration": {"as_it_is": {"error": 0.1}, "scaled": {"error": 0.05, "temperature": 2.0}},
-        "slices": [
-            {"column": evil[0], "slice": evil[1], "rows": 20, "of_rows": worse, "weak": True}
-        ],
-        "robustness": [{"transform": {"name": evil[3]}, "drop": worse}],
-    }
+    models = dict[str, Model]()
+    for name in ("candidate", "majority"):
+        scores = classification.measure(y.tolist(), predictions[name].tolist(), evil)
+        labels = {label: LabelScores(**of) for label, of in scores.pop("labels").items()}
+        rows = scores.pop("rows")
+        models[name] = Model(rows, scores, labels, {"macro_f1": shown.score}, shown.parts)
+    worse, bins = Interval(0.5, 0.4, 0.6), [Bin(20, 0.9, 0.8, 0.7, 0.9)]
+    report = reported(
+        models=models,
+        calibration=Calibrated(Confidence(1.0, 0.1, bins), Confidence(2.0, 0.05, bins)),
+        slices=[Slice(evil[0], evil[1], 20, 0.5, worse, weak=True)],
+        robustness=[Alteration({"name": evil[3]}, 9, 0.9, 0.4, worse)],
+    )
     stated, facts = (
         Card(intended_use=evil[4], limits=evil[0]),
         card.Facts({evil[2]: Counter(y)}, {evil[2]: len(y)}, [evil[0]], None),
     )
-    model = {
-        "modality": {"name": "text"},
-        "problem": "classification",
-        "base": {"source": "tiny"},
-        "sha256": "0" * 64,
-    }
-    decision = {
-        "task": "tiny",
-        "outcome": verdict["outcome"],
-        "against": "baselines",
-        "damaged": "version_1 <b>",
-        "verdicts": [verdict],
-        "drift": {
-            "against": "version_1",
-            "measures": [
-                {
-                    "measure": "script",
-                    "distance": 0.5,
-                    "limit": 0.1,
-                    "far": True,
-                    "seen": "<b>LATIN</b>",
-                }
-            ],
-        },
-        "candidate": {"model_sha256": "0" * 64},
-        "data": {"source": "s", "md5": "0", "test_rows": 60},
-    }
+    model = Saved("tiny", {"name": "text"}, "classification", [], Base("base", "0"), "0" * 64)
+    measure = {"measure": "script", "distance": 0.5, "limit": 0.1, "far": True}
+    decision = Decision(
+        task="tiny",
+        outcome=verdict["outcome"],
+        against="baselines",
+        damaged="version_1 <b>",
+        candidate=Candidate(1, "0", "0" * 64),
+        data=Data("s", "0", 60),
+        lineage=Lineage("0", "0"),
+        verdicts=[verdict],
+        drift=Drift("version_1", [measure | {"seen": "<b>LATIN</b>"}]),
+    )
     written = card.write(decision, model, report, stated, facts)
     assert "<img" not in written
     assert "`code`" not in written
@@ -695,8 +724,9 @@ def test_a_card_escapes_what_comes_from_data() -> None:
     assert "\n# heading" not in written and "two\nlines" not in written
     tables = [line for line in written.splitlines() if line.startswith("|")]
     widths = [len(re.findall(r"(?<!\\)\|", line)) - 1 for line in tables]
-    assert widths == [3] * 3 + [5] * 3 + [3] * 4 + [5] * (
-        2 + len(evil)
-    )  # data, drift, models, labels
+    # Data, drift, models, labels.
+    assert widths == [3] * 3 + [5] * 3 + [3] * 4 + [5] * (2 + len(evil))
     assert "<b>" not in written
-    assert "| measure |" not in card.write(decision | {"drift": None}, model, report, stated, facts)
+    assert "| measure |" not in card.write(
+        replace(decision, drift=None), model, report, stated, facts
+    )

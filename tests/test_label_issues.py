@@ -1,4 +1,7 @@
-"""Labels that may be wrong: altered ones are found, nothing held out and no duplicate has a say, and dropping touches train alone."""
+"""Labels that may be wrong: altered ones are found, and dropping touches train alone.
+
+Nothing held out and no duplicate has a say.
+"""
 
 import json
 from dataclasses import replace
@@ -22,7 +25,7 @@ SETTINGS = LabelIssues(
 
 
 def samples(texts: list[str]) -> pd.DataFrame:
-    """Return originals, each in a group of its own."""
+    """Return originals, each in its own group."""
     ids = [f"row{i:04d}" for i in range(len(texts))]
     return pd.DataFrame(
         {
@@ -36,7 +39,7 @@ def samples(texts: list[str]) -> pd.DataFrame:
 
 
 def made(number: int = 300) -> tuple[pd.DataFrame, "pd.Series[str]", "pd.Series[str]"]:
-    """Return samples whose words tell their label, parts, a fifth of them held out, and labels."""
+    """Return samples whose words give their label, parts, a fifth of them held out, and labels."""
     table = rows(number)
     part = pd.Series(["train" if i % 5 else "test" for i in range(number)])
     return samples([row["text"] for row in table]), part, pd.Series([row["label"] for row in table])
@@ -78,9 +81,8 @@ def test_counting_once_gives_what_counting_in_each_fold_would(
     model: TfidfLogistic | TfidfCharacters,
 ) -> None:
     found, part, y = made()
-    found.loc[found.index % 50 == 3, "x"] += (
-        " " + found["id"]
-    )  # a word that no other row says: a fold may not know it
+    # A word in no other row, which a fold may not know.
+    found.loc[found.index % 50 == 3, "x"] += " " + found["id"]
     settings = replace(SETTINGS, model=model)
     rows = label_issues._drawn(found.assign(part=part, label=y), settings)
     labels = sorted(y.unique())
@@ -91,9 +93,8 @@ def test_counting_once_gives_what_counting_in_each_fold_would(
             loss="log_loss", alpha=1 / (model.c * known.sum()), random_state=settings.seed
         )
         fitted = cheap.untrained(model, classifier).fit(rows["x"][known], rows["label"][known])
-        np.testing.assert_allclose(
-            once[asked], fitted.predict_proba(rows["x"][asked]), rtol=1e-9
-        )  # sums in another order
+        # The sums are in another order.
+        np.testing.assert_allclose(once[asked], fitted.predict_proba(rows["x"][asked]), rtol=1e-9)
 
 
 def test_a_held_out_label_is_judged_and_says_nothing_of_a_train_row() -> None:
@@ -111,7 +112,7 @@ def test_a_held_out_label_is_judged_and_says_nothing_of_a_train_row() -> None:
 
 
 def test_duplicates_do_not_vouch_for_one_another() -> None:
-    """Twenty copies of a wrongly labelled text: had some been learned from, they would make the others right."""
+    """Twenty copies of a wrongly labelled text: learning from some would make the others right."""
     found, _, y = made()
     text = " ".join(["unheard", "of", *found["x"][1].split()])
     copies = samples([text] * 20).assign(id=[f"copy{i:02d}" for i in range(20)], group="copy00")
@@ -160,7 +161,7 @@ def test_where_nothing_can_be_judged_nothing_is_listed(change: dict[str, Any]) -
 
 
 def test_at_most_half_of_a_label_is_listed() -> None:
-    """A label that is drawn at random is believed of none of its rows."""
+    """A label drawn at random is believed of none of its rows."""
     found, part, y = made()
     y[y.index % 7 == 1] = "noise"
     listed, _ = label_issues.find(found, pd.Series("train", index=part.index), y, SETTINGS)

@@ -1,4 +1,4 @@
-"""The ledger: who shares rows shares uses, a repetition is none, and all levels together are at most alpha."""
+"""The ledger: shared rows share uses, a repetition is none, and all levels sum to at most alpha."""
 
 from itertools import accumulate
 
@@ -75,5 +75,6 @@ def test_fresh_rows_are_asked_for_before_the_next_decision_would_need_twice_as_m
         )
     assert (
         spending(ALPHA, 3).advice
-        == "3 decisions have used these test rows, and 17% of alpha is left: label fresh test rows before the next"
+        == "3 decisions have used these test rows, and 17% of alpha is left: "
+        "label fresh test rows before the next"
     )

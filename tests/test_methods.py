@@ -1,4 +1,7 @@
-"""What learns and how: each setting of finetune changes what it says, on a real model small enough to train in a second."""
+"""What learns and how: each setting of finetune changes the result of a real model.
+
+The model is small enough to train in a second.
+"""
 
 import tempfile
 from dataclasses import replace
@@ -62,7 +65,7 @@ def bert(layers: int = 3) -> tuple[Any, frozenset[str]]:
 
 
 def learn(objective: CrossEntropy = FINETUNE.objective) -> Learning:
-    """Return 24 rows of three labels, not equally many of each, and of two lengths."""
+    """Return 24 rows of three labels, in unequal numbers, and of two lengths."""
     import torch
 
     encoded = [
@@ -102,16 +105,15 @@ def learn(objective: CrossEntropy = FINETUNE.objective) -> Learning:
 
 
 def fitted(folder: Path, **change: Any) -> tuple[dict[str, Any], list[dict[str, float]]]:
-    """Return the weights and the history of a model that has learned with the settings changed."""
+    """Return the weights and history of a model that learned with the settings changed."""
     from transformers import set_seed
 
     finetune: Finetune = replace(FINETUNE, **change)
     model, new = bert(1)
     set_seed(0)
     learner, learning = full.prepare(model, new, learn(finetune.objective), Full("full", True))
-    history = local.fit(
-        learner, learning, finetune, COMPUTE, Path(tempfile.mkdtemp(dir=folder))
-    )  # or it would go on from the last one's end
+    # In a folder of its own, or it would go on from the last one's end.
+    history = local.fit(learner, learning, finetune, COMPUTE, Path(tempfile.mkdtemp(dir=folder)))
     return {name: value.clone() for name, value in learner.state_dict().items()}, history
 
 
@@ -144,7 +146,7 @@ def test_gradients_are_clipped_to_their_norm_and_decay_shrinks_weights(tmp_path:
 
 
 def test_training_stops_early_after_so_many_epochs_without_a_better_one(tmp_path: Path) -> None:
-    """The metric here never gets better than at first, and with steps of no size neither does the loss."""
+    """The metric here never improves, and with steps of no size neither does the loss."""
     epochs = [
         entry["epoch"]
         for entry in fitted(
@@ -213,7 +215,10 @@ def test_momentum_and_dropout_reach_every_layer_and_null_keeps_the_model_s_own(
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
 def test_balanced_class_weights_are_torch_s_and_count_every_label_alike(smoothing: float) -> None:
-    """torch divides by the weights of a batch's rows, we by its rows: over all train rows, whose mean weight is 1, the two are equal."""
+    """torch divides by the weights of a batch's rows, we by the number of its rows.
+
+    Over all train rows, whose mean weight is 1, the two are equal.
+    """
     import torch
     from transformers.modeling_outputs import SequenceClassifierOutput
 
@@ -247,7 +252,7 @@ def test_balanced_class_weights_are_torch_s_and_count_every_label_alike(smoothin
 
 
 def test_a_head_is_solved_on_what_reaches_it_and_is_what_scikit_learn_says() -> None:
-    """The logits are those of scikit-learn's pipeline with the C that makes validation likeliest."""
+    """The logits are scikit-learn's, by a pipeline with the C that makes validation likeliest."""
     import torch
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import log_loss
@@ -301,7 +306,7 @@ def test_a_head_is_solved_on_what_reaches_it_and_is_what_scikit_learn_says() -> 
 
 
 def test_of_many_rows_validation_chooses_the_strength(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The rows here count as many."""
+    """The rows here are taken for many."""
     monkeypatch.setattr(linear, "FEW", 0)
     chosen = set[float]()
     for seed in range(20):
@@ -326,7 +331,10 @@ def test_of_many_rows_validation_chooses_the_strength(monkeypatch: pytest.Monkey
 
 
 def test_of_few_rows_all_choose_the_strength() -> None:
-    """Validation alone, six rows whose labels are turned round, would choose the one that learns next to nothing."""
+    """Validation alone would choose the strength that learns next to nothing.
+
+    It has six rows, whose labels are swapped.
+    """
     chosen = list[float]()
     for seed in range(20):
         drawn = np.random.default_rng(seed)
@@ -339,9 +347,8 @@ def test_of_few_rows_all_choose_the_strength() -> None:
             )
         )
     assert chosen.count(0.1) > 15
-    one = np.append(
-        y[known], 2
-    )  # a label of one row cannot be learned and asked: validation chooses
+    # A label of one row cannot be both learned and asked: validation chooses.
+    one = np.append(y[known], 2)
     assert (
         linear.choose(
             classification,
@@ -416,7 +423,7 @@ def test_a_training_that_learned_nothing_in_its_first_epoch_or_has_no_finite_los
 def test_chance_is_told_from_little_where_rows_are_enough(
     learned: float, rows: int, stopped: bool
 ) -> None:
-    """Of sure guesses that follow uneven labels: by chance one in six draws passes."""
+    """The guesses are sure and follow uneven labels: by chance one in six draws passes."""
     found = list[bool]()
     for seed in range(40):
         drawn = np.random.default_rng(seed)
@@ -517,14 +524,19 @@ def test_a_bert_that_sees_the_mean_is_saved_as_a_plain_one_that_says_the_same(
         ({"README.md": "#Mean Pooling - take the mask into account"}, True),
         (
             {
-                "README.md": "(1): Pooling({'pooling_mode_cls_token': False, 'pooling_mode_mean_tokens': True})"
+                "README.md": (
+                    "(1): Pooling({'pooling_mode_cls_token': False, "
+                    "'pooling_mode_mean_tokens': True})"
+                )
             },
             True,
         ),
         (
             {
                 "README.md": "mean pooling",
-                "1_Pooling/config.json": '{"pooling_mode_cls_token": true, "pooling_mode_mean_tokens": false}',
+                "1_Pooling/config.json": (
+                    '{"pooling_mode_cls_token": true, "pooling_mode_mean_tokens": false}'
+                ),
             },
             False,
         ),
@@ -554,7 +566,7 @@ def test_freeze_lets_the_top_layers_learn_and_what_stands_above_them() -> None:
 
 
 def frozen(folder: Path) -> tuple[Any, Any]:
-    """Return what learned, and the model made whole again, of a BERT of three layers whose top one learns."""
+    """Return what learned, and the whole model, of a BERT of three layers whose top one learns."""
     from transformers import set_seed
 
     model, new = bert(3)
@@ -562,7 +574,7 @@ def frozen(folder: Path) -> tuple[Any, Any]:
     learner, learning = freeze.prepare(model, new, learn(), Freeze("freeze", 1))
     for module in model.modules():
         if module.__class__.__name__ == "Dropout":
-            module.p = 0.0  # what learns would draw anew
+            module.p = 0.0  # otherwise what learns would draw anew
     local.fit(learner, learning, FINETUNE, COMPUTE, folder)
     return learner, freeze.finish(learner)
 
@@ -613,9 +625,8 @@ def test_rows_that_are_altered_anew_and_models_with_a_way_around_run_whole_at_ea
         model, new = bert(3)
         if around:
             first = list[Any]()
-            model.bert.encoder.layer[
-                0
-            ].output.LayerNorm.weight.data *= -5  # what goes around is not what the embeddings say
+            # What goes around then differs from what the embeddings say.
+            model.bert.encoder.layer[0].output.LayerNorm.weight.data *= -5
             model.bert.encoder.layer[0].register_forward_hook(
                 lambda *given, first=first: first.append(given[2])
             )
@@ -689,7 +700,10 @@ def test_a_step_that_does_not_fit_into_memory_is_refused_with_the_batch_that_fit
     monkeypatch.setattr(device, "free_memory", lambda: fixed + 10 * held)
     with pytest.raises(
         ModelError,
-        match=r"finetune.batch_size: a step of 1,000 rows takes 0\.\d GiB or more, and 0\.0 GiB are free; at most (9|10) rows fit",
+        match=(
+            r"finetune.batch_size: a step of 1,000 rows takes 0\.\d GiB or more, "
+            r"and 0\.0 GiB are free; at most (9|10) rows fit"
+        ),
     ):
         memory.require(model, learning, 1000, COMPUTE)
     monkeypatch.setattr(device, "free_memory", lambda: fixed)
@@ -736,9 +750,8 @@ def test_the_last_epoch_is_kept_where_it_is_asked_for_whatever_validation_says(
 
     last, best = kept("last"), kept("macro_f1")
     assert any(not of.equal(best[name]) for name, of in last.items())
-    undisturbed, history = fitted(
-        tmp_path, epochs=3
-    )  # of a metric that stays the same the least loss, the last here, is kept
+    # If the metric stays the same, the least loss is kept, which is the last here.
+    undisturbed, history = fitted(tmp_path, epochs=3)
     assert [entry["epoch"] for entry in history if "eval_loss" in entry][-1] == 3
     assert all(of.equal(undisturbed[name]) for name, of in last.items())
     with pytest.raises(ValueError, match="early_stopping_patience"):
@@ -776,7 +789,7 @@ def test_batches_hold_as_many_tokens_as_a_batch_of_the_longest_rows() -> None:
 
 
 @pytest.mark.parametrize("frozen", [False, True])
-def test_a_strided_depthwise_convolution_hands_its_gradient_down_in_float32_and_a_frozen_one_stays_in_bfloat16(
+def test_a_strided_depthwise_convolution_hands_its_gradient_down_in_float32_and_a_frozen_one_stays_in_bfloat16(  # noqa: E501
     monkeypatch: pytest.MonkeyPatch,
     frozen: bool,
 ) -> None:

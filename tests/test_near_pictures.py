@@ -1,4 +1,4 @@
-"""Copies come into one group, other pictures never do, however alike a set's pictures are."""
+"""Copies join one group, and other pictures never do, even if a set's pictures are alike."""
 
 import io
 import time
@@ -22,7 +22,7 @@ Picture = npt.NDArray[np.uint8]
 
 
 def crops() -> list[Picture]:
-    """Return 2 x 12 pieces of photographs, about 200 pixels a side."""
+    """Return 2 x 12 pieces of photographs, with sides of about 200 pixels."""
     rng = np.random.default_rng(0)
     found = []
     for photograph in load_sample_images().images:
@@ -34,7 +34,10 @@ def crops() -> list[Picture]:
 
 
 def cell(number: int, side: int = 300) -> Picture:
-    """Return a solar cell: bright, the same wires as on every other, a shade of its own and at times a crack."""
+    """Return a solar cell: bright, with a shade of its own and sometimes a crack.
+
+    It has the same wires as every other.
+    """
     rng = np.random.default_rng(number)
     y, x = np.mgrid[0:side, 0:side] / side
     grey = 150 + 50 * np.sin(np.pi * x) * np.sin(np.pi * y)
@@ -104,7 +107,7 @@ def test_a_copy_comes_into_its_original_s_group_and_nothing_else_does(name: str,
 
 
 def test_a_copy_that_is_a_pixel_off_is_laid_upon_its_original() -> None:
-    """As half the copies are that leave out pixels; without it 58 % of these are found."""
+    """Half of the copies that leave out pixels are so; without alignment 58 % of them are found."""
     originals, copies = (
         [np.ascontiguousarray(picture[some, some]) for picture in crops()]
         for some in (slice(None, -1), slice(1, None))
@@ -142,7 +145,7 @@ def test_a_mirrored_turned_cut_recoloured_or_squashed_picture_is_another() -> No
 
 
 def test_fine_print_tells_pages_apart() -> None:
-    """In 8 x 8 cells all pages are the same grey: only the finer comparison sees that their lines differ."""
+    """In 8 x 8 cells all pages are the same grey; only the finer comparison tells lines apart."""
     pages = []
     for number in range(20):
         ink = np.random.default_rng(number).integers(0, 2, (16, 16))
@@ -235,14 +238,17 @@ def test_a_group_is_what_confirmed_pairs_reach(drawn: tuple[int, list[tuple[int,
 
 
 def slow_groups(shown: npt.NDArray[np.uint8]) -> npt.NDArray[np.intp]:
-    """Return the groups of all pairs that are confirmed, each compared."""
+    """Return the groups of all confirmed pairs, after comparing each pair."""
     seen = near._see(shown, np.arange(len(shown)))
     every = np.stack(np.triu_indices(len(shown), 1), axis=1)
     return groups.linked(len(shown), near._confirmed(shown, seen, every))
 
 
 def drifting(rows: int) -> npt.NDArray[np.uint8]:
-    """Return fingerprints of which neighbours are near and ends are not, in clusters and apart, some equal."""
+    """Return fingerprints of which neighbours are near and ends are not.
+
+    They lie in clusters and apart, and some are equal.
+    """
     rng = np.random.default_rng(1)
     starts = np.array([near.fingerprint(picture) for picture in crops()])[
         rng.integers(24, size=rows)
@@ -273,7 +279,7 @@ def test_every_pair_is_confirmed() -> None:
 
 
 def test_thousands_of_pictures_that_look_alike_stay_cheap() -> None:
-    """5,000 nearly blank pictures have 12 million pairs; a tree proposes 6 a picture at most."""
+    """5,000 nearly blank pictures have 12 million pairs; a tree proposes at most 6 per picture."""
     shown = np.random.default_rng(0).normal(240, 0.3, (5000, near.SIZE)).round().astype(np.uint8)
     shown[:, near.SHAPE], shown[:, near.SIDE] = 128, 255
     shown[4000:] = shown[:1000]

@@ -1,4 +1,4 @@
-"""Texts that say nearly the same come into one group, others never do, however many are alike."""
+"""Texts that say nearly the same join one group, and others never do, however many are alike."""
 
 import time
 
@@ -61,7 +61,10 @@ def test_odd_texts_are_like_themselves_alone(odd: str) -> None:
 
 
 def test_templates_cost_no_more_than_other_texts() -> None:
-    """All are near one another: comparing every pair would take 32 million comparisons, some minutes."""
+    """All are near one another: to compare every pair would take some minutes.
+
+    There are 32 million pairs.
+    """
     codes = np.random.default_rng(0).permutation(10**6)[:8_000]
     began = time.process_time()
     assert (
@@ -69,7 +72,10 @@ def test_templates_cost_no_more_than_other_texts() -> None:
             set(
                 alike(
                     *(
-                        f"your code is {code:06}, it can be used until midnight of the day after tomorrow"
+                        (
+                            f"your code is {code:06}, it can be used until midnight of the day "
+                            "after tomorrow"
+                        )
                         for code in codes
                     )
                 )

@@ -1,4 +1,7 @@
-"""No traceback for anything outside Refit: damaged or odd parts, drawn at random, end right, in quarantine, or in one line."""
+"""No traceback for anything outside Refit, damaged or odd.
+
+Parts drawn at random end well, in quarantine, or in one line.
+"""
 
 import json
 import shutil
@@ -31,7 +34,7 @@ image = plugins.modality("image")
 text = plugins.modality("text")
 
 pytestmark = pytest.mark.slow
-EXAMPLES = {
+EXAMPLES = {  # 500 in all
     "text": 150,
     "picture": 110,
     "base": 60,
@@ -39,7 +42,7 @@ EXAMPLES = {
     "dvc": 60,
     "mlflow": 20,
     "git": 20,
-}  # 500 in all
+}
 STRANGE = st.sampled_from(["../../x", "a/b", "\0", "x" * 5000, "</script>", "$(touch PWNED)"])
 NUMBERS = st.one_of(st.integers(-(2**70), 2**70), st.floats())
 SMALL = st.dictionaries(st.text(max_size=5), NUMBERS, max_size=3)
@@ -75,7 +78,7 @@ def drawn(kind: str) -> Any:
 
 @st.composite
 def damaged(draw: st.DrawFn, whole: bytes) -> bytes:
-    """Return bytes with some of them cut, changed, put in or taken twice."""
+    """Return bytes of which some are cut, changed, inserted or repeated."""
     found = bytearray(whole)
     for _ in range(draw(st.integers(1, 4))):
         at, size = draw(st.integers(0, max(len(found) - 1, 0))), draw(st.integers(1, 30))
@@ -101,7 +104,7 @@ def damaged(draw: st.DrawFn, whole: bytes) -> bytes:
 
 
 def ends_well(work: Any) -> None:
-    """Do it: what it raises must be one line for a user."""
+    """Do the work: if it raises, the error must be one line for a user."""
     try:
         work()
     except (RefitError, OSError) as error:
@@ -297,7 +300,7 @@ def test_an_odd_git(
 
 
 def test_the_parts_whole_end_right(parts: Path, tmp_path: Path) -> None:
-    """What the tests above damage is whole before."""
+    """What the tests above damage is whole at first."""
     for name, content in tables(tmp_path).items():
         folder = tmp_path / name.replace(".", "_")
         folder.mkdir()

@@ -26,7 +26,9 @@ FILES = {
 }
 METADATA = {
     "toy-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: toy\nVersion: 1.0\n",
-    "toy-1.0.dist-info/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    "toy-1.0.dist-info/WHEEL": (
+        "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+    ),
 }
 NOWHERE = {
     "PIP_INDEX_URL": "http://127.0.0.1:9/simple",
@@ -37,7 +39,10 @@ NOWHERE = {
 
 
 def pack(folder: Path, files: dict[str, Any]) -> Path:
-    """Write a real wheel into a folder of its own: name -> content; a symbolic link is (target,)."""
+    """Write a real wheel into a folder of its own.
+
+    `files` maps each name to its content; a symbolic link is (target,).
+    """
     path = folder / "wheels" / "toy-1.0-py3-none-any.whl"
     path.parent.mkdir()
     held = {n: c.encode() if isinstance(c, str) else c for n, c in (files | METADATA).items()}
@@ -72,7 +77,7 @@ def fetch(
     kind: dict[str, Any] | None = None,
     **change: Any,
 ) -> Any:
-    """Run the stage in a folder that holds nothing but params.yaml."""
+    """Run the stage in a folder with nothing but params.yaml."""
     origin = {
         "name": "package",
         "requirement": "toy==1.0",
@@ -103,7 +108,7 @@ def fetch(
 
 
 def one_line(done: Any) -> str:
-    """Return the one line of a stage that refused; it says nothing else and leaves nothing."""
+    """Return the one line of a stage that refuses; it says nothing else and leaves nothing."""
     assert done.returncode
     assert done.stderr.startswith("refit: ") and done.stderr.count("\n") == 1, done.stderr
     assert done.stdout == ""
@@ -187,7 +192,8 @@ def test_a_pattern_that_fits_nothing_is_named_as_an_absent_member_is(
 
 
 EVIL: dict[str, Any] = {
-    "toy/data/../../../evil": "x", "toy/data/link": ("/etc/passwd",), "toy/data/folder/": "", "toy/data//double": "x", "toy/data/./dot": "x",
+    "toy/data/../../../evil": "x", "toy/data/link": ("/etc/passwd",), "toy/data/folder/": "",
+    "toy/data//double": "x", "toy/data/./dot": "x",
     "/evil": "x", "../evil": "x", "toy/data/bell\a": "x",
 }  # fmt: skip
 

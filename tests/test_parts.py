@@ -1,4 +1,4 @@
-"""Parts: what may be said of every manifest, said with hypothesis."""
+"""Parts: what is true of every manifest, checked with hypothesis."""
 
 import pandas as pd
 import pytest
@@ -11,7 +11,7 @@ from stages.contract.manifest import PARTS
 from stages.params.augment import Split
 
 LABELS = ("a", "b", "c")
-FAST = settings(  # examples are small as they are: shrinking takes a minute
+FAST = settings(  # examples are small anyway, and shrinking takes a minute
     max_examples=25,
     deadline=None,
     derandomize=True,
@@ -40,7 +40,10 @@ SETTINGS = st.builds(
 def manifest(
     groups: list[tuple[str, int, int, str | None]], given_parts: bool = True
 ) -> pd.DataFrame:
-    """Return rows for (label, originals, copies of each, given part of the first original), and enough of every class in every part."""
+    """Return rows for each group, and enough of every class in every part.
+
+    A group is (label, originals, copies of each, given part of the first original).
+    """
     rows = []
     used = {part for *_, part in groups if part} if given_parts else set()
     enough = [
@@ -185,9 +188,8 @@ def test_a_part_that_a_class_would_lack_is_filled_and_the_group_is_named() -> No
 
 
 def test_a_class_with_too_few_groups_is_refused_by_its_name() -> None:
-    samples = manifest(
-        [("rare\n", 3, 2, None), ("rare\n", 1, 0, None)]
-    )  # two groups for three parts
+    # Two groups for three parts.
+    samples = manifest([("rare\n", 3, 2, None), ("rare\n", 1, 0, None)])
     with pytest.raises(DataError, match=r"parts: \w+ has no row of rare\\n"):
         part(samples, Split(seed=3, validation=0.2, test=0.2))
 

@@ -1,4 +1,7 @@
-"""One reader of pictures: every format and mode gives the pixels a person sees, every bad file costs one row."""
+"""One reader of pictures: every format and mode gives the pixels that a person sees.
+
+Every bad file costs one row.
+"""
 
 import io
 import os
@@ -27,16 +30,18 @@ from tests.conftest import ROOT
 
 LIMITS = Limits(least_side=8, most_side=1000, most_pixels=500_000)
 HEIGHT, WIDTH = 24, 40
-CORNERS = np.array(
+CORNERS = np.array(  # red, green; blue, yellow
     [[(200, 30, 40), (40, 180, 60)], [(30, 60, 210), (230, 220, 50)]], np.uint8
-)  # red, green; blue, yellow
+)
 RGB = CORNERS.repeat(HEIGHT // 2, 0).repeat(WIDTH // 2, 1)
 GREY = np.tile(np.linspace(0, 255, WIDTH).round().astype(np.uint8), (HEIGHT, 1))
 RAMP = np.tile(np.linspace(0, 65535, WIDTH).round().astype(np.uint16), (HEIGHT, 1))
 COLOUR = Image.fromarray(RGB)
-TURNED = {  # EXIF orientation -> what NumPy makes of the stored picture; written apart from the table under test
+# EXIF orientation -> what NumPy makes of the stored picture, independent of the table under test.
+TURNED = {
     1: RGB, 2: np.fliplr(RGB), 3: np.rot90(RGB, 2), 4: np.flipud(RGB),
-    5: np.fliplr(np.rot90(RGB, -1)), 6: np.rot90(RGB, -1), 7: np.fliplr(np.rot90(RGB, 1)), 8: np.rot90(RGB, 1),
+    5: np.fliplr(np.rot90(RGB, -1)), 6: np.rot90(RGB, -1), 7: np.fliplr(np.rot90(RGB, 1)),
+    8: np.rot90(RGB, 1),
 }  # fmt: skip
 
 
@@ -78,7 +83,8 @@ def tiff(
 ) -> bytes:
     """Return a TIFF of one strip, which Pillow itself may be unable to write."""
     data = data or grey.tobytes()
-    tags = [(256, grey.shape[1]), (257, grey.shape[0]), (258, bits), (259, 1), (262, photometric), (273, 8), (277, 1), (278, grey.shape[0]), (279, len(data)),
+    tags = [(256, grey.shape[1]), (257, grey.shape[0]), (258, bits), (259, 1), (262, photometric),
+            (273, 8), (277, 1), (278, grey.shape[0]), (279, len(data)),
             (339, kind)]  # fmt: skip
     directory = (
         struct.pack("<H", len(tags))
@@ -97,9 +103,8 @@ ALPHA = np.tile(np.linspace(0, 255, WIDTH).round().astype(np.uint8), (HEIGHT, 1)
 PALETTE = COLOUR.quantize(4, dither=Image.Dither.NONE)
 SEEN_THROUGH = int(np.asarray(PALETTE)[0, 0])  # the palette's number of the red corner
 HOLED = np.where((RGB[0, 0] == RGB).all(2)[..., None], np.uint8(255), RGB)
-CMYK = Image.fromarray(
-    np.dstack([255 - RGB, np.zeros((HEIGHT, WIDTH), np.uint8)]), "CMYK"
-)  # K = 0: R = 255 - C
+# K = 0: R = 255 - C.
+CMYK = Image.fromarray(np.dstack([255 - RGB, np.zeros((HEIGHT, WIDTH), np.uint8)]), "CMYK")
 LAB = ImageCms.profileToProfile(
     COLOUR, ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"), outputMode="LAB"
 )
@@ -109,7 +114,8 @@ PACKED12 = b"".join(
     bytes([a >> 4, (a & 15) << 4 | b >> 8, b & 255]) for a, b in TWELVE.reshape(-1, 2).tolist()
 )
 
-# What is stored, what a person sees, and by how many of 255 levels they may differ (0 where nothing is lost).
+# What is stored, what a person sees, and by how many of 255 levels they may differ (0 if nothing is
+# lost).
 KNOWN: dict[str, tuple[bytes, Any, int]] = {
     "jpeg": (encoded(COLOUR, "JPEG", quality=95, subsampling=0), RGB, 12),
     "jpeg grey": (encoded(Image.fromarray(GREY), "JPEG", quality=95), three(GREY), 6),
@@ -117,16 +123,22 @@ KNOWN: dict[str, tuple[bytes, Any, int]] = {
     "png": (encoded(COLOUR, "PNG"), RGB, 0),
     "png grey": (encoded(Image.fromarray(GREY), "PNG"), three(GREY), 0),
     "png 16-bit grey": (encoded(Image.fromarray(RAMP), "PNG"), three(np.rint(RAMP / 257)), 0),
-    "png 16-bit grey, white is transparent": (png(WIDTH, HEIGHT, chunk(b"tRNS", b"\0\0"), depth=16, rows=ROWS16),
-                                              three(np.where(RAMP == 0, 255, np.rint(RAMP / 257))), 0),
+    "png 16-bit grey, white is transparent": (
+        png(WIDTH, HEIGHT, chunk(b"tRNS", b"\0\0"), depth=16, rows=ROWS16),
+        three(np.where(RAMP == 0, 255, np.rint(RAMP / 257))), 0),
     "png 1-bit": (encoded(Image.fromarray(GREY > 127), "PNG"), three((GREY > 127) * 255), 0),
     "png palette": (encoded(PALETTE, "PNG"), RGB, 0),
-    "png palette, one colour transparent": (encoded(PALETTE, "PNG", transparency=SEEN_THROUGH), HOLED, 0),
-    "png rgb, one colour transparent": (encoded(COLOUR, "PNG", transparency=tuple(RGB[0, 0].tolist())), HOLED, 0),
-    "png rgba": (encoded(Image.fromarray(np.dstack([RGB, ALPHA])), "PNG"), lay_on_white(RGB, ALPHA), 1),
-    "png grey and alpha": (encoded(Image.fromarray(np.dstack([GREY, ALPHA])), "PNG"), lay_on_white(three(GREY), ALPHA), 1),
+    "png palette, one colour transparent": (encoded(PALETTE, "PNG", transparency=SEEN_THROUGH),
+                                            HOLED, 0),
+    "png rgb, one colour transparent": (
+        encoded(COLOUR, "PNG", transparency=tuple(RGB[0, 0].tolist())), HOLED, 0),
+    "png rgba": (encoded(Image.fromarray(np.dstack([RGB, ALPHA])), "PNG"),
+                 lay_on_white(RGB, ALPHA), 1),
+    "png grey and alpha": (encoded(Image.fromarray(np.dstack([GREY, ALPHA])), "PNG"),
+                           lay_on_white(three(GREY), ALPHA), 1),
     "webp lossless": (encoded(COLOUR, "WEBP", lossless=True), RGB, 0),
-    "webp rgba": (encoded(Image.fromarray(np.dstack([RGB, ALPHA])), "WEBP", lossless=True, exact=True), lay_on_white(RGB, ALPHA), 1),
+    "webp rgba": (encoded(Image.fromarray(np.dstack([RGB, ALPHA])), "WEBP", lossless=True,
+                          exact=True), lay_on_white(RGB, ALPHA), 1),
     "gif": (encoded(PALETTE, "GIF"), RGB, 0),
     "gif, one colour transparent": (encoded(PALETTE, "GIF", transparency=SEEN_THROUGH), HOLED, 0),
     "bmp": (encoded(COLOUR, "BMP"), RGB, 0),
@@ -134,18 +146,25 @@ KNOWN: dict[str, tuple[bytes, Any, int]] = {
     "bmp palette": (encoded(PALETTE, "BMP"), RGB, 0),
     "tiff": (encoded(COLOUR, "TIFF"), RGB, 0),
     "tiff lzw": (encoded(COLOUR, "TIFF", compression="tiff_lzw"), RGB, 0),
-    "tiff group 4": (encoded(Image.fromarray(GREY > 127), "TIFF", compression="group4"), three((GREY > 127) * 255), 0),
+    "tiff group 4": (encoded(Image.fromarray(GREY > 127), "TIFF", compression="group4"),
+                     three((GREY > 127) * 255), 0),
     "tiff palette": (encoded(PALETTE, "TIFF"), RGB, 0),
-    "tiff rgba": (encoded(Image.fromarray(np.dstack([RGB, ALPHA])), "TIFF"), lay_on_white(RGB, ALPHA), 1),
+    "tiff rgba": (encoded(Image.fromarray(np.dstack([RGB, ALPHA])), "TIFF"),
+                  lay_on_white(RGB, ALPHA), 1),
     "tiff cmyk": (encoded(CMYK, "TIFF"), RGB, 0),
     "tiff ycbcr": (encoded(COLOUR.convert("YCbCr"), "TIFF"), RGB, 2),
     "tiff lab": (encoded(LAB, "TIFF"), RGB, 8),
     "tiff 16-bit": (encoded(Image.fromarray(RAMP), "TIFF"), three(np.rint(RAMP / 257)), 0),
-    "tiff 16-bit, big-endian": (encoded(Image.frombytes("I;16B", (WIDTH, HEIGHT), RAMP.astype(">u2").tobytes()), "TIFF"), three(np.rint(RAMP / 257)), 0),
-    "tiff 16-bit, white is zero": (tiff(RAMP, 16, photometric=0), three(np.rint(255 - RAMP / 257)), 1),
+    "tiff 16-bit, big-endian": (
+        encoded(Image.frombytes("I;16B", (WIDTH, HEIGHT), RAMP.astype(">u2").tobytes()), "TIFF"),
+        three(np.rint(RAMP / 257)), 0),
+    "tiff 16-bit, white is zero": (tiff(RAMP, 16, photometric=0),
+                                   three(np.rint(255 - RAMP / 257)), 1),
     "tiff 12-bit": (tiff(TWELVE, 12, data=PACKED12), three(np.rint(TWELVE / 4095 * 255)), 0),
-    "tiff 32-bit whole numbers": (tiff(RAMP.astype(np.int32), 32, kind=2), three(np.rint(RAMP / 257)), 0),
-    "tiff floats": (tiff((RAMP / 65535).astype(np.float32), 32, kind=3), three(np.rint(RAMP / 257)), 0),
+    "tiff 32-bit whole numbers": (tiff(RAMP.astype(np.int32), 32, kind=2),
+                                  three(np.rint(RAMP / 257)), 0),
+    "tiff floats": (tiff((RAMP / 65535).astype(np.float32), 32, kind=3),
+                    three(np.rint(RAMP / 257)), 0),
 }  # fmt: skip
 FRAMES = [COLOUR, COLOUR.rotate(180), COLOUR.transpose(Image.Transpose.FLIP_LEFT_RIGHT)]
 ANIMATED = {
@@ -174,9 +193,8 @@ def refusal(path: Path, limits: Limits = LIMITS) -> PictureError:
 @pytest.mark.parametrize("name", KNOWN)
 def test_a_picture_has_the_pixels_that_a_person_sees(name: str, write: Callable[..., Path]) -> None:
     data, seen, tolerance = KNOWN[name]
-    picture = pictures.read(
-        write(data), LIMITS
-    )  # every file is named .jpg: the content says what it is
+    # Every file is named .jpg: the content says what it is.
+    picture = pictures.read(write(data), LIMITS)
     assert (picture.rgb.shape, picture.rgb.dtype, picture.note) == (
         (HEIGHT, WIDTH, 3),
         np.uint8,
@@ -188,7 +206,7 @@ def test_a_picture_has_the_pixels_that_a_person_sees(name: str, write: Callable[
 
 
 def test_a_16_bit_ramp_keeps_its_mean(write: Callable[..., Path]) -> None:
-    """Pillow 13's convert("RGB") cuts at 255, and gives a mean of 252."""
+    """Pillow 13's convert("RGB") clips at 255, which gives a mean of 252."""
     assert pictures.read(write(KNOWN["png 16-bit grey"][0]), LIMITS).rgb.mean() == pytest.approx(
         127.5, abs=0.5
     )
@@ -229,9 +247,8 @@ def test_a_preview_in_a_jpeg_is_no_frame(write: Callable[..., Path]) -> None:
         write(encoded(COLOUR, "MPO", save_all=True, append_images=[FRAMES[1]], quality=95)), LIMITS
     )
     assert picture.note is None
-    assert (
-        np.abs(picture.rgb.astype(int) - RGB).mean() <= 5
-    )  # colours at the edges are shared by two pixels
+    # Two pixels share the colours at the edges.
+    assert np.abs(picture.rgb.astype(int) - RGB).mean() <= 5
 
 
 NO_PICTURE = {
@@ -259,10 +276,12 @@ def test_no_other_plug_in_of_pillow_is_ever_loaded(tmp_path: Path) -> None:
     for number, data in enumerate([*NO_PICTURE.values(), KNOWN["tiff"][0]]):
         (tmp_path / f"{number}.eps").write_bytes(data)
     code = (
-        "import sys; from functools import partial; from pathlib import Path; from stages.modalities.image import pictures\n"
+        "import sys; from functools import partial; from pathlib import Path; "
+        "from stages.modalities.image import pictures\n"
         "work = partial(pictures.read, limits=pictures.Limits(8, 99, 9999))\n"
         "found = list(pictures.each(sorted(Path(sys.argv[1]).iterdir()), work, 1))\n"
-        "print(len(found), [m for m in ('Eps', 'Psd', 'Pdf', 'Ico', 'Jpeg2K') if f'PIL.{m}ImagePlugin' in sys.modules])"
+        "print(len(found), [m for m in ('Eps', 'Psd', 'Pdf', 'Ico', 'Jpeg2K') "
+        "if f'PIL.{m}ImagePlugin' in sys.modules])"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, tmp_path], cwd=ROOT, capture_output=True, text=True, check=True
@@ -387,9 +406,11 @@ def test_a_header_that_claims_too_much_is_refused_before_memory_is_taken(
     name: str, write: Callable[..., Path]
 ) -> None:
     code = (
-        "import resource, sys; from pathlib import Path; from stages.modalities.image import pictures\n"
+        "import resource, sys; from pathlib import Path; "
+        "from stages.modalities.image import pictures\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
-        f"try: pictures.read(Path({str(write(BOMBS[name]))!r}), pictures.Limits(8, 20_000, 50_000_000))\n"
+        f"try: pictures.read(Path({str(write(BOMBS[name]))!r}), "
+        "pictures.Limits(8, 20_000, 50_000_000))\n"
         "except pictures.PictureError as error: print(error.code)\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000)"
     )
@@ -408,7 +429,10 @@ def test_a_header_that_claims_too_much_is_refused_before_memory_is_taken(
     "name", ["jpeg", "png", "webp lossless", "gif", "bmp", "tiff", "tiff lzw", "tiff group 4"]
 )
 def test_a_file_that_was_cut_is_refused_or_whole(name: str, write: Callable[..., Path]) -> None:
-    """A cut behind the last pixel (a check sum, an end mark) loses nothing; any other is refused, never read as grey."""
+    """A cut behind the last pixel (a check sum, an end mark) loses nothing.
+
+    Any other cut is refused, never read as grey.
+    """
     data = KNOWN[name][0]
     whole = pictures.read(write(data), LIMITS).rgb
     refused = 0
@@ -425,7 +449,10 @@ def test_a_file_that_was_cut_is_refused_or_whole(name: str, write: Callable[...,
 def test_broken_bytes_cost_a_row_and_say_nothing(
     write: Callable[..., Path], capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """1,500 altered files; BAD_BYTES comes of 120,000 and more. A bug of ours must not pass as a bad file."""
+    """1,500 altered files; BAD_BYTES comes from 120,000 and more.
+
+    A bug of ours must not pass as a bad file.
+    """
     exif = encoded(COLOUR, "JPEG", exif=orientation(6))
     originals = [
         *(data for data, _, _ in KNOWN.values()),
@@ -484,7 +511,7 @@ def test_warnings_of_pillow_are_left_as_they_were_for_others(write: Callable[...
 
 
 def shade(path: Path, sleep: float) -> tuple[str, int]:
-    """Return the name and the grey of a picture; those of even grey take longer."""
+    """Return the name and the grey of a picture; an even grey takes longer."""
     grey = int(pictures.read(path, LIMITS).rgb[0, 0, 0])
     time.sleep(sleep * (grey % 2))
     return path.name, grey
@@ -535,7 +562,8 @@ def test_worker_processes_end_with_a_parent_that_is_killed(
         "import itertools, os; from pathlib import Path; from functools import partial\n"
         "from stages.modalities.image import pictures; from tests.test_pictures import shade\n"
         "if __name__ == '__main__':\n"
-        f"    for _ in pictures.each(itertools.repeat(Path({str(write(KNOWN['png'][0]))!r})), partial(shade, sleep=0), 3): print('read', flush=True)"
+        f"    for _ in pictures.each(itertools.repeat(Path({str(write(KNOWN['png'][0]))!r})), "
+        "partial(shade, sleep=0), 3): print('read', flush=True)"
     )
     script = tmp_path / "script.py"
     script.write_text(code)

@@ -12,8 +12,10 @@ from stages.commands.status import STAGES
 from tests.conftest import Project, rows, write_csv
 
 EQUAL = (
-    "validate/tiny/manifest.parquet", "augment/tiny/manifest.parquet", "split/tiny/train.parquet", "split/tiny/test.parquet",
-    "finetune/tiny/metrics.json", "finetune/tiny/history.json", "finetune/tiny/model/model.safetensors", "evaluate/tiny/metrics.json",
+    "validate/tiny/manifest.parquet", "augment/tiny/manifest.parquet", "split/tiny/train.parquet",
+    "split/tiny/test.parquet",
+    "finetune/tiny/metrics.json", "finetune/tiny/history.json",
+    "finetune/tiny/model/model.safetensors", "evaluate/tiny/metrics.json",
     "evaluate/tiny/predictions.parquet", "evaluate/tiny/confusion.png",
 )  # fmt: skip
 
@@ -40,7 +42,10 @@ def test_a_first_model_that_beats_the_cheap_baselines_becomes_champion(done: Pro
 def test_dvc_runs_every_stage_anew_and_it_makes_the_same_bytes(
     done: Project, project: Project
 ) -> None:
-    """Each in a process that starts with nothing; what other tests start from was made in processes that had the libraries."""
+    """Each stage runs in a process that starts with nothing.
+
+    What other tests start from was made in processes that had imported the libraries.
+    """
     output = project.repro().stdout
     assert [
         line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")
@@ -76,7 +81,10 @@ def test_the_run_tells_what_the_champion_was_made_from(done: Project) -> None:
 
 
 def measured_on_validation() -> float:
-    """Return the macro-F1 of the saved model of `tiny` on its validation rows, in the project of the current folder."""
+    """Return the macro-F1 of the saved model of `tiny` on its validation rows.
+
+    The project is the current folder.
+    """
     from stages.contract import manifest, settings
     from stages.models import scoring
     from stages.problems import classification
@@ -92,7 +100,7 @@ def measured_on_validation() -> float:
 def test_validation_metrics_are_those_of_the_saved_model_on_the_validation_rows(
     done: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Trainer may batch validation by length; a metric that trusts the order of rows would be chance."""
+    """Trainer may batch validation by length; a metric that trusts its order would be chance."""
     monkeypatch.chdir(done.root)
     assert load(done, "finetune/tiny/metrics.json")["macro_f1"] == pytest.approx(
         measured_on_validation(), abs=1e-9
@@ -131,7 +139,10 @@ def test_repeating_register_repeats_its_decision_and_makes_no_second_version(don
 def test_a_copy_that_became_equal_to_a_held_out_row_is_dropped_and_counted(
     project: Project,
 ) -> None:
-    """Each text stands in both orders of its two words, and every copy swaps them: it says what another row says."""
+    """Each text occurs in both orders of its two words, and every copy swaps them.
+
+    So each copy says what another row says.
+    """
     words = {label: [f"{label}{c}" for c in "abcdefg"] for label in ("good", "bad", "fair")}
     pairs = [(a, b, label) for label, of in words.items() for a in of for b in of if a != b]
     path = project.root / "data/raw/reviews/train.csv"
@@ -168,7 +179,10 @@ def test_a_copy_that_became_equal_to_a_held_out_row_is_dropped_and_counted(
 def test_a_worse_candidate_is_judged_against_the_champion_and_going_back_judges_anew(
     done: Project, tmp_path: Path
 ) -> None:
-    """The champion is scored anew on today's rows, and DVC's run cache must not replay an old decision."""
+    """The champion is scored anew on today's rows.
+
+    DVC's run cache must not replay an old decision.
+    """
     project = done.copy(tmp_path / "project")
     project.params(
         lambda p: p["tasks"]["tiny"]["finetune"].update(
@@ -201,7 +215,7 @@ def test_a_worse_candidate_is_judged_against_the_champion_and_going_back_judges_
     assert (decision["candidate"]["version"], decision["verdicts"][0]["use"]) == (1, 1)
 
 
-def test_a_champion_whose_files_were_written_over_is_not_loaded_and_the_candidate_meets_the_cheap_baselines(
+def test_a_champion_whose_files_were_written_over_is_not_loaded_and_the_candidate_meets_the_cheap_baselines(  # noqa: E501
     done: Project, tmp_path: Path
 ) -> None:
     project = done.copy(tmp_path / "project")
@@ -238,7 +252,7 @@ def test_a_flipped_bit_stops_at_the_next_stage(done: Project) -> None:
 
 
 LORA = {"name": "lora", "rank": 4, "alpha": 8.0, "dropout": 0.0, "targets": ["query", "value"]}
-MOVED = {  # what of a BERT moves, by the beginnings of its names; the head is not of it
+MOVED = {  # what moves in a BERT, by the beginnings of its names; the head is not among them
     "linear_probe": ({"name": "linear_probe"}, ()),
     "full": (
         {"name": "full", "embeddings": False},
@@ -265,9 +279,9 @@ MOVED = {  # what of a BERT moves, by the beginnings of its names; the head is n
 def test_tune_moves_what_it_says_and_nothing_else(
     done: Project, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And the saved model is a plain one, whose validation metrics are those that were measured while it learned.
+    """The saved model is a plain one, too, with the validation metrics measured while it learned.
 
-    A head that is kept as it began learns from validation too: it is the very baseline that stands beside it.
+    A head that stays as it began learns from validation too: it is the baseline itself.
     """
     from safetensors.torch import load_file
 
@@ -303,7 +317,7 @@ def test_parts_that_the_data_set_gives_are_honoured_and_repeats_are_dropped_from
     project: Project,
 ) -> None:
     table = rows(240)
-    test = [*rows(60, seed=2), table[0]]  # one official test row stands in train too
+    test = [*rows(60, seed=2), table[0]]  # one official test row is in train too
     write_csv(project.root / "data/raw/reviews/test.csv", test)
     files = [
         {"path": "train.csv", "part": "train", "rows": None},
@@ -347,7 +361,8 @@ def test_a_withdrawn_version_is_refused_however_good_it_is_until_a_person_promot
     ]
     assert (
         decision["verdicts"][-1]["reason"]
-        == "version 1 was withdrawn 2026-01-01 by a person: it swears; only `refit promote` brings it back"
+        == "version 1 was withdrawn 2026-01-01 by a person: it swears; "
+        "only `refit promote` brings it back"
     )
     assert "champion" not in client(project).get_registered_model("tiny").aliases
 
@@ -355,7 +370,7 @@ def test_a_withdrawn_version_is_refused_however_good_it_is_until_a_person_promot
 def test_a_base_model_that_lacks_weights_or_a_tokenizer_is_refused(
     done: Project, tmp_path: Path
 ) -> None:
-    """transformers would fill both in without a word: random weights, a tokenizer of five tokens."""
+    """transformers would silently add both: random weights, and a tokenizer of five tokens."""
     from safetensors.torch import load_file, save_file
 
     project = done.copy(tmp_path / "project")

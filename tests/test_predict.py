@@ -1,4 +1,7 @@
-"""refit predict: every kind of input, one row for a bad row, the model's bytes verified, nothing written over."""
+"""refit predict: every kind of input, a row for each bad one, verified bytes, nothing overwritten.
+
+The bytes are the model's.
+"""
 
 import gzip
 import json
@@ -66,7 +69,7 @@ def predicted(source: Path, model: str = FOLDER, column: str | None = None) -> p
 
 
 def write(path: Path, texts: list[str]) -> Path:
-    """Write texts as a column `text`, as the file's name says."""
+    """Write texts as a column `text`, in the format of the file's name."""
     kind = path.name.lower().removesuffix(".gz").rpartition(".")[2]
     if kind == "parquet":
         pd.DataFrame({"text": texts}).to_parquet(path)
@@ -145,7 +148,7 @@ def test_rows_are_encoded_a_window_at_a_time_with_the_same_answers(
     assert done == [7, 7, 7, 7, 7, 5]
 
 
-# ---- rows ------------------------------------------------------------------------------------------------------------
+# ---- rows ----------------------------------------------------------------------------------------
 
 
 def test_a_bad_row_costs_one_row_and_says_why(tmp_path: Path) -> None:
@@ -170,7 +173,8 @@ def test_a_bad_row_costs_one_row_and_says_why(tmp_path: Path) -> None:
     assert run(tmp_path / "a.csv", force=True).bad == 5
 
     (tmp_path / "a.jsonl").write_text(
-        '{"text": "a good room"}\n{"text": null}\n[]\n{"text": ["a"]}\n{"no": "text"}\n{"text": "a\\ud800b"}\n'
+        '{"text": "a good room"}\n{"text": null}\n[]\n{"text": ["a"]}\n{"no": "text"}\n'
+        '{"text": "a\\ud800b"}\n'
     )
     assert codes(predicted(tmp_path / "a.jsonl")) == [
         None,
@@ -195,7 +199,10 @@ def test_a_file_of_bad_rows_alone_gives_rows_without_predictions(tmp_path: Path)
 def test_the_settings_of_the_model_hold_and_not_those_of_today(
     tmp_path: Path, here: Project
 ) -> None:
-    """A registered model is what it was: a limit that params.yaml has since changed does not move its predictions."""
+    """A registered model is what it was.
+
+    A limit that params.yaml has since changed does not move its predictions.
+    """
     kept = (here.root / "params.yaml").read_bytes()
     here.params(lambda p: p["tasks"]["tiny"]["modality"].update(characters=[500, 600]))
     try:
@@ -204,7 +211,7 @@ def test_the_settings_of_the_model_hold_and_not_those_of_today(
         (here.root / "params.yaml").write_bytes(kept)
 
 
-# ---- columns ---------------------------------------------------------------------------------------------------------
+# ---- columns -------------------------------------------------------------------------------------
 
 
 def test_the_column_is_the_named_one_else_the_task_s_own_else_the_only_one(tmp_path: Path) -> None:
@@ -256,7 +263,7 @@ def test_a_column_that_cannot_be_told_names_those_found(
         run(tmp_path / name, column=column)
 
 
-# ---- what is written -------------------------------------------------------------------------------------------------
+# ---- what is written -----------------------------------------------------------------------------
 
 
 def test_jsonl_holds_what_parquet_holds_with_meta_as_an_object(tmp_path: Path) -> None:
@@ -313,9 +320,8 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_beside_it(tmp_path: 
     source, out = write(tmp_path / "a.csv", TEXTS), tmp_path / "out.jsonl"
     out.write_text("mine")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(
-        resource.RLIMIT_FSIZE, (1000, limits[1])
-    )  # as a full disk does, the system refuses after some bytes
+    # As with a full disk, the system refuses after some bytes.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
     try:
         with pytest.raises(DataError, match="cannot be written .File too large."):
             run(source, out=out, force=True)
@@ -374,7 +380,7 @@ def test_what_is_kept_says_when_and_by_which_model_and_no_two_are_one(
     assert len(list(kept.glob("2???????T??????Z-??????.parquet"))) == 2 == len(list(kept.iterdir()))
 
 
-# ---- what is not there, and what is damaged --------------------------------------------------------------------------
+# ---- what is not there, and what is damaged ------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -485,7 +491,10 @@ def test_a_registered_model_that_is_damaged_is_refused(
     try:
         with pytest.raises(
             ModelError,
-            match="the model's bytes are not those that were registered|the registry has lost its artifacts",
+            match=(
+                "the model's bytes are not those that were registered|the registry has "
+                "lost its artifacts"
+            ),
         ):
             run(write(tmp_path / "a.csv", TEXTS), "tiny")
     finally:

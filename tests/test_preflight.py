@@ -1,4 +1,7 @@
-"""What stands in DVC's way is found before it runs: a cut dvc.lock, a full disk, a folder that cannot be written to, a pipe among the data."""
+"""Obstacles to DVC are found before it runs.
+
+They are a cut dvc.lock, a full disk, a folder that cannot be written to, and a pipe among the data.
+"""
 
 import json
 import os
@@ -61,7 +64,10 @@ def test_a_damaged_lock_file_without_a_copy_or_in_the_midst_of_a_merge_is_a_pers
     Path("dvc.lock").write_text("")
     with pytest.raises(
         DagError,
-        match=r"dvc.lock: cannot be read \(0 bytes\), and no copy is kept; remove it, or `git checkout dvc.lock`",
+        match=(
+            r"dvc.lock: cannot be read \(0 bytes\), and no copy is kept; "
+            r"remove it, or `git checkout dvc.lock`"
+        ),
     ):
         preflight.mend()
     Path("dvc.lock").write_text(WHOLE)
@@ -84,7 +90,10 @@ def test_a_list_of_locks_that_dvc_cannot_read_is_removed(here: Path, text: str, 
 
 
 def test_the_holder_of_a_lock_is_named_and_remembered(here: Path) -> None:
-    taken = "from stages.contract.locks import Lock\nwith Lock(Path('held'), run='r1'): print(1, flush=True); time.sleep(60)"
+    taken = (
+        "from stages.contract.locks import Lock\n"
+        "with Lock(Path('held'), run='r1'): print(1, flush=True); time.sleep(60)"
+    )
     holder = f"import time; from pathlib import Path; {taken}"
     with subprocess.Popen(
         [sys.executable, "-c", holder],
@@ -95,16 +104,18 @@ def test_the_holder_of_a_lock_is_named_and_remembered(here: Path) -> None:
         with (
             pytest.raises(
                 BusyError,
-                match=rf"held/lock: process {process.pid} on \S+ holds it since \S+ \(-c\); wait for it, or stop it",
+                match=(
+                    rf"held/lock: process {process.pid} on \S+ holds it since \S+ \(-c\); "
+                    r"wait for it, or stop it"
+                ),
             ),
             locks.Lock(Path("held")),
         ):
             pass
         assert locks.lives(locks.process(process.pid))
         process.kill()
-        os.waitid(
-            os.P_PID, process.pid, os.WEXITED | os.WNOWAIT
-        )  # dead, but not taken from the table of processes
+        # Dead, but not taken from the table of processes.
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
         with (lock := locks.Lock(Path("held"))):
             assert lock.before["run"] == "r1"
             assert not locks.lives(lock.before)
@@ -119,9 +130,10 @@ def test_the_holder_of_a_lock_is_named_and_remembered(here: Path) -> None:
 
 @namespaces
 def test_a_second_run_in_another_namespace_of_processes_sees_the_lock(here: Path) -> None:
-    """DVC's own lock is the number of a process, which another container takes for a dead one."""
+    """DVC's own lock is the number of a process, which is a dead one to another container."""
     other = ["unshare", "--map-root-user", "--pid", "--fork", "--mount-proc", sys.executable, "-c",
-             "from pathlib import Path; from stages.contract.locks import Lock\nwith Lock(Path('held')): print('in')"]  # fmt: skip
+             "from pathlib import Path; from stages.contract.locks import Lock\n"
+             "with Lock(Path('held')): print('in')"]  # fmt: skip
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     with locks.Lock(Path("held")):
         done = subprocess.run(other, env=environment, capture_output=True, text=True, check=False)
@@ -137,7 +149,10 @@ def small(project: Project, size: str, *command: str) -> subprocess.CompletedPro
     """Run a command in a copy of the project on a disk of that size."""
     disk = project.root.parent / "disk"
     disk.mkdir()
-    script = f'mount -t tmpfs -o size={size} none "{disk}" && cp -a "{project.root}/." "{disk}" && cd "{disk}" && exec "$@"'
+    script = (
+        f'mount -t tmpfs -o size={size} none "{disk}" && '
+        f'cp -a "{project.root}/." "{disk}" && cd "{disk}" && exec "$@"'
+    )
     return project.run(*PRIVATE, "sh", "-c", script, "sh", *command, ok=False)
 
 
@@ -158,7 +173,10 @@ def test_a_disk_without_room_is_named_with_its_bytes_before_dvc_starts(project: 
 def test_a_disk_that_is_full_is_said_of_the_registry_without_its_statement(
     project: Project,
 ) -> None:
-    code = "from stages.registry import registered\nfrom stages.contract.errors import told\nwith told(): registered.champion('nobody')"
+    code = (
+        "from stages.registry import registered\nfrom stages.contract.errors import told\n"
+        "with told(): registered.champion('nobody')"
+    )
     done = small(
         project,
         "60m",
@@ -172,19 +190,23 @@ def test_a_disk_that_is_full_is_said_of_the_registry_without_its_statement(
     )
     assert done.returncode == 4, done.stderr
     assert done.stderr.splitlines()[-1].endswith(
-        "mlflow.db: (sqlite3.OperationalError) database or disk is full; see that it is up, and repeat"
+        "mlflow.db: (sqlite3.OperationalError) database or disk is full; "
+        "see that it is up, and repeat"
     )
 
 
 @namespaces
 def test_a_folder_that_cannot_be_written_to_is_named(project: Project) -> None:
     root = project.root
-    script = f'mount --bind "{root}" "{root}" && mount -o remount,bind,ro "{root}" && cd "{root}" && exec "$@"'
+    script = (
+        f'mount --bind "{root}" "{root}" && mount -o remount,bind,ro "{root}" && '
+        f'cd "{root}" && exec "$@"'
+    )
     done = project.run(*PRIVATE, "sh", "-c", script, "sh", *PREFLIGHT, ok=False)
     assert (done.returncode, done.stdout) == (2, "")
     assert (
-        done.stderr
-        == f"refit: {root}/data/.work: Read-only file system; the project's folder must be one that this user can write to\n"
+        done.stderr == f"refit: {root}/data/.work: Read-only file system; "
+        "the project's folder must be one that this user can write to\n"
     )
 
 
@@ -238,7 +260,7 @@ def test_a_name_in_params_yaml_runs_nothing_in_the_shell_of_a_bare_dvc_repro(
 
 
 def test_a_command_has_the_project_for_itself_until_it_ends(project: Project) -> None:
-    """In two containers of one host too: flock knows no containers."""
+    """This is so in two containers of one host, too: flock knows no containers."""
     with subprocess.Popen([*PREFLIGHT, "sleep", "60"], cwd=project.root, env=os.environ) as first:
         lock = project.root / "data/.work/flow/lock"
         for _ in range(600):
@@ -272,6 +294,9 @@ def test_a_project_that_was_moved_keeps_dvc_s_state_in_its_own_folder(
     config = Path(".dvc/config.local")
     config.write_text("[core]\n    site_cache_dir = /somewhere/else/.dvc/site\n")
     assert preflight.mend() == [
-        f"{config}: named /somewhere/else/.dvc/site, from where the project was moved; names {project.root}/.dvc/site now"
+        (
+            f"{config}: named /somewhere/else/.dvc/site, from where the project was moved; "
+            f"names {project.root}/.dvc/site now"
+        )
     ]
     assert preflight.mend() == []

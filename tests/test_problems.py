@@ -1,4 +1,7 @@
-"""Regression and multi-label classification: run whole on small real tables, held to scikit-learn, and counted."""
+"""Regression and multi-label classification, on small real tables, checked against scikit-learn.
+
+Both run whole, and are counted.
+"""
 
 import json
 import re
@@ -43,7 +46,7 @@ ADDED = {"multi_label": "MultiLabel", "regression": "Regression"}
 
 
 def rated() -> list[dict[str, str]]:
-    """Return texts and a number that one word of each tells, give or take a tenth."""
+    """Return texts and a number that one word of each gives, plus or minus a tenth."""
     return [
         {"text": row["text"], "label": f"{STARS[row['label']] + 0.1 * (i % 3 - 1):g}"}
         for i, row in enumerate(rows(240))
@@ -51,7 +54,7 @@ def rated() -> list[dict[str, str]]:
 
 
 def tagged() -> list[dict[str, str]]:
-    """Return texts of one or two subjects, or of none, and which they are as a JSON list."""
+    """Return texts of one or two subjects, or of none, and the subjects as a JSON list."""
     made, draw = list[dict[str, str]](), np.random.default_rng(0)
     for row in rows(240):
         kinds = sorted(kind for kind in WORDS if draw.random() < 0.4)
@@ -62,7 +65,7 @@ def tagged() -> list[dict[str, str]]:
 
 
 def task(source: str, name: str) -> dict[str, Any]:
-    """Return a task of a problem: the block of the tests, and what `refit add` would change in it."""
+    """Return a task of a problem: the tests' block with what `refit add` would change in it."""
     made = block(source)
     made["finetune"] |= {"objective": {"name": "standard"}, "epochs": 12}
     made["label_issues"]["model"] = None
@@ -88,7 +91,7 @@ def task(source: str, name: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> Project:
-    """A project with a task of each problem, in which every stage has run once."""
+    """A project with a task for each problem, in which every stage has run once."""
     tasks = {"stars": task("stars", "regression"), "topics": task("topics", "multi_label")}
     project = make_project(tmp_path_factory.mktemp("problems") / "project", tiny_base, tasks)
     data = {"stars": [*rated(), {"text": "no rating at all", "label": "good"}], "topics": tagged()}
@@ -108,7 +111,7 @@ def predictions(project: Project, key: str) -> pd.DataFrame:
     return pd.read_parquet(project.root / f"data/evaluate/{key}/predictions.parquet")
 
 
-# ---- run whole -------------------------------------------------------------------------------------------------------
+# ---- run whole -----------------------------------------------------------------------------------
 
 
 def test_regression_runs_from_a_table_to_a_decision(done: Project) -> None:
@@ -214,7 +217,10 @@ def test_a_cheap_model_is_adopted_where_it_is_enough(done: Project, tmp_path: Pa
 
 
 def test_each_is_one_file_and_its_type() -> None:
-    """Beside its own file and its type no code that stages run names it; what `refit add` guesses and starts with are commands."""
+    """Besides its own file and its type, no code that stages run names it.
+
+    The guesses and starters of `refit add` are commands.
+    """
     code = [path for path in (ROOT / "stages").rglob("*.py") if "commands" not in path.parts]
     for name, kind in ADDED.items():
         naming = re.compile(rf"\b{kind}\b|[\"']{name}[\"']|problems\.{name}\b|import {name}\b")
@@ -227,7 +233,7 @@ def test_each_is_one_file_and_its_type() -> None:
         assert touched == ["stages/params/problems.py", f"stages/problems/{name}.py"]
 
 
-# ---- what a cell says ------------------------------------------------------------------------------------------------
+# ---- what a cell says ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -310,7 +316,7 @@ def test_a_list_and_columns_of_labels_come_out_of_every_kind_of_table(tmp_path: 
     assert read == [lists] * 3
 
 
-# ---- what metrics and models say -------------------------------------------------------------------------------------
+# ---- what metrics and models say -----------------------------------------------------------------
 
 
 def problem_of(name: str) -> tuple[ModuleType, pd.Series, pd.Series, list[str]]:
@@ -401,7 +407,7 @@ def test_rows_without_a_stratum_are_parted_too_and_no_part_may_be_empty() -> Non
         parts.assign(samples.head(2), split)
 
 
-# ---- what refit add guesses ------------------------------------------------------------------------------------------
+# ---- what refit add guesses ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -490,7 +496,7 @@ def test_add_writes_a_block_for_each_problem(done: Project, tmp_path: Path) -> N
     )
 
 
-# ---- what is refused -------------------------------------------------------------------------------------------------
+# ---- what is refused -----------------------------------------------------------------------------
 
 
 CROSS_ENTROPY = {"name": "cross_entropy", "label_smoothing": 0.0, "class_weights": "none"}

@@ -61,7 +61,10 @@ def test_durations_are_said_as_a_person_says_them(seconds: float, words: str) ->
 
 
 def test_a_terminal_gets_a_bar_and_no_line() -> None:
-    script = "from stages.contract import progress; t = iter(range(0, 99, 3)); list(progress.follow(range(9), 'encode', 9, clock=lambda: next(t)))"
+    script = (
+        "from stages.contract import progress; t = iter(range(0, 99, 3)); "
+        "list(progress.follow(range(9), 'encode', 9, clock=lambda: next(t)))"
+    )
     ours, theirs = pty.openpty()
     done = subprocess.run(
         [sys.executable, "-c", script],

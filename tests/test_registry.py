@@ -1,4 +1,7 @@
-"""The registry: the better version is champion whoever comes last, every move is recorded, and a withdrawn version stays away."""
+"""The registry: the better version is champion whoever comes last.
+
+Every move is recorded, and a withdrawn version stays away.
+"""
 
 import contextlib
 import json
@@ -35,7 +38,7 @@ from tests.conftest import Project, rows, write_csv
 
 @pytest.fixture(scope="module")
 def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with a store in which nothing is registered: making one takes seconds."""
+    """Return a folder with a store in which nothing is registered: to make one takes seconds."""
     import mlflow
 
     folder = tmp_path_factory.mktemp("store")
@@ -71,7 +74,7 @@ def made(empty: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def third(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return a copy of it, which is the current folder."""
+    """Return a copy of `made`, which is the current folder."""
     shutil.copytree(made, tmp_path / "store")
     monkeypatch.chdir(tmp_path / "store")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/store/mlflow.db")
@@ -79,7 +82,7 @@ def third(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def three(folder: Path, **tags: str) -> None:
-    """Register three versions of `tiny`, each better than the one before, and let each be champion in turn."""
+    """Register three versions of `tiny`, each better than the last; make each champion in turn."""
     for number, score in enumerate((0.5, 0.7, 0.9), 1):
         register("tiny", score, folder / "made", **tags)
         judge("tiny", number)
@@ -103,7 +106,10 @@ def test_registering_the_same_bytes_again_makes_no_second_version(store: Path) -
 
 
 def test_of_two_promotions_at_once_the_better_version_stays_champion(store: Path) -> None:
-    """Two processes have both read the champion before either decides; without the second reading the last one wins."""
+    """Two processes both read the champion before either decides.
+
+    Without the second reading the last one would win.
+    """
     found = races(4, store / "made")
     assert (
         found["better_version_is_champion"],
@@ -340,7 +346,10 @@ CALLS: list[Callable[[str], object]] = [
 def test_a_store_that_was_cut_off_while_it_was_made_is_made_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """MLflow's migrations are interrupted where the first tables stand, as a kill would do it: they cannot go on from there."""
+    """MLflow's migrations are interrupted after the first tables, as by a kill.
+
+    They cannot go on from there.
+    """
     from mlflow.store.db import utils
     from mlflow.store.tracking.dbmodels.initial_models import Base
 
@@ -403,7 +412,7 @@ def test_impact_finds_every_version_by_a_folder_a_file_and_a_copy(store: Path) -
         impact(TEXTS)
 
 
-# ---- in a project, with DVC's own cache and hashes -------------------------------------------------------------------
+# ---- in a project, with DVC's own cache and hashes -----------------------------------------------
 
 
 @pytest.fixture
@@ -518,9 +527,8 @@ def test_compare_gives_the_gate_s_evidence_on_test_rows_and_on_any_table(
     assert (found.evidence.difference, found.evidence.mcnemar_p) == pytest.approx(
         (said["difference"], said["mcnemar_p"])
     )
-    assert (
-        found.evidence.lower > said["lower"]
-    )  # that was the second use of these rows, at a lower level
+    # That was the second use of these rows, at a lower level.
+    assert found.evidence.lower > said["lower"]
     table = [{"text": row["text"], "label": row["label"]} for row in rows(40, seed=9)]
     write_csv(tmp_path / "new.csv", [*table, {"text": "good", "label": ""}])
     found = compare("tiny@1", "tiny@2", tmp_path / "new.csv")
@@ -567,7 +575,7 @@ def test_a_champion_made_anew_in_a_clean_clone_predicts_the_same(
 
 @pytest.fixture(scope="module")
 def hardened(tmp_path_factory: pytest.TempPathFactory) -> Generator[str]:
-    """Start MLflow's server as `make up` does, with all that hardens it, and return its address."""
+    """Start MLflow's server as `make up` does, with all its hardening, and return its address."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     folder = tmp_path_factory.mktemp("server")
@@ -640,9 +648,8 @@ def test_a_secret_in_the_address_stays_secret_and_the_server_of_make_up_takes_wh
             )
         ),
     ]
-    number = (
-        said[0].stdout.partition("version ")[2].partition(":")[0]
-    )  # the test before this one left versions that are no models of Refit's
+    # The test before this one left versions that are no models of Refit's.
+    number = said[0].stdout.partition("version ")[2].partition(":")[0]
     assert f"version {number}: promote" in said[0].stdout
     assert f"30 rows by tiny@{number}" in said[4].stdout
     assert not [of.args for of in said if "canary" in of.stdout + of.stderr]
@@ -663,7 +670,7 @@ def test_a_secret_in_the_address_stays_secret_and_the_server_of_make_up_takes_wh
 
 
 class Lossy(ThreadingHTTPServer):
-    """Hands every request on to a server, and loses the answer of one that writes."""
+    """Hands every request on to a server, and loses the answer to one that writes."""
 
     def __init__(self, address: str, lost: int) -> None:
         self.address, self.lost, self.writes = address, lost, 0
@@ -705,7 +712,10 @@ class Losing(BaseHTTPRequestHandler):
 def test_a_lost_answer_is_not_a_second_deed(
     server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each request of a registration and its judgement that writes loses its answer, in turn: one version, one run, one model, one move."""
+    """Each writing request of a registration and its judgement loses its answer, in turn.
+
+    There is one version, one run, one model, one move.
+    """
     monkeypatch.setattr(contract_store, "PAUSE", 0.01)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "0")
     lost = 0

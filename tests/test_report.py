@@ -1,9 +1,8 @@
-"""The evaluation page: it is one file that asks for nothing, data stays data in it, and its numbers are right."""
+"""The evaluation page: one file that loads nothing, shows data as data, and has right numbers."""
 
 import io
 import json
 import re
-from dataclasses import asdict
 from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,6 +17,8 @@ from scipy.stats import binomtest
 from sklearn.metrics import accuracy_score, f1_score
 
 from stages.judging import calibration, evidence, slices
+from stages.judging.evidence import Interval
+from stages.judging.report import Alteration, Calibration, Deciding, LabelScores, Model, Report
 from stages.modalities.image import pictures, saliency
 from stages.params.evaluate import Slicing
 from stages.problems import classification
@@ -64,7 +65,7 @@ def predictions(
 
 
 def doubts(*shown: str | bytes) -> list[page.Doubt]:
-    """Return rows whose label may be wrong; texts are their own labels and origins."""
+    """Return rows whose label may be wrong; each text is its own label and origin."""
     return [
         page.Doubt(
             x,
@@ -79,31 +80,36 @@ def doubts(*shown: str | bytes) -> list[page.Doubt]:
     ]
 
 
+def measured(y: "pd.Series[str]", predicted: "pd.Series[str]", labels: list[str]) -> dict[str, Any]:
+    return classification.measure(y.tolist(), predicted.tolist(), labels)
+
+
+def model(
+    y: "pd.Series[str]", predicted: "pd.Series[str]", labels: list[str], scores: dict[str, float]
+) -> Model:
+    """Return what a model scores, by these scores and those of its labels."""
+    by_label = measured(y, predicted, labels)["labels"]
+    shown = intervals(y, predicted, labels, 0.05)
+    return Model(
+        rows=len(y),
+        scores=measured(y, predicted, labels) | scores,
+        labels={label: LabelScores(**one) for label, one in by_label.items()},
+        intervals={name: one.score for name, one in shown.items()},
+        parts=shown["macro_f1"].parts,
+    )
+
+
 def write(path: Path, labels: list[str], mistakes: list[page.Mistake], **other: Any) -> str:
     """Write the page of a task with these labels, and return it."""
     rows = predictions(labels)
     y, right = rows["y"], rows["y"] == rows["candidate"]
-    measured = {
-        name: classification.measure(y.tolist(), rows[name].tolist(), labels)
+    headlines = other.pop("headlines", None) or {
+        name: {key: measured(y, rows[name], labels)[key] for key in classification.HEADLINES}
         for name in ("candidate", "majority")
     }
-    headlines = other.get(
-        "headlines",
-        {
-            name: {shown: of[shown] for shown in classification.HEADLINES}
-            for name, of in measured.items()
-        },
-    )
-    candidate, *others = headlines
     metric = classification.METRICS["macro_f1"]
     tallies = {name: metric.tally(y, rows[name], labels) for name in ("candidate", "majority")}
-    shown = intervals(y, rows["candidate"], labels, 0.05)
-    interval = {name: asdict(of.score) for name, of in shown.items()} | {
-        "parts": asdict(shown["macro_f1"])["parts"]
-    }
-    models = dict.fromkeys(others, measured["majority"] | {"intervals": interval}) | {
-        candidate: measured["candidate"] | {"intervals": interval}
-    }
+    candidate, *others = headlines
     logits = np.random.default_rng(1).normal(size=(len(rows), len(labels)))
     cuts = Slicing(bins=2, max_values=len(labels), min_rows=1, distance_rows=200)
     sliced = slices.columns(
@@ -112,28 +118,28 @@ def write(path: Path, labels: list[str], mistakes: list[page.Mistake], **other: 
         cuts,
     )
     beside = evidence.compare(*tallies.values(), metric, margin=0, level=0.025)
-    found: dict[str, Any] = {
-        "metric": {"name": "macro_f1", "title": metric.title, "part": metric.part},
-        "metric_of_slices": "accuracy",
-        "models": models,
-        "beside": dict.fromkeys(others, asdict(beside)),
-        "calibration": {
-            name: calibration.examine(
-                classification.decode(logits / t, labels)["confidence"], right, t, 5, 0.05
-            )
-            for name, t in (("as_it_is", 1.0), ("scaled", 2.0))
+
+    def confidence(temperature: float) -> Any:
+        shown = classification.decode(logits / temperature, labels)["confidence"]
+        return calibration.examine(shown, right, temperature, 5, 0.05)
+
+    calibrated = Calibration(confidence(1.0), confidence(2.0))
+    report = Report(
+        metric=Deciding("macro_f1", metric.title, metric.part, less=False),
+        metric_of_slices="accuracy",
+        confidence=0.95,
+        models={
+            name: model(y, rows["candidate" if name == candidate else "majority"], labels, scores)
+            for name, scores in headlines.items()
         },
-        "slices": slices.measure(sliced, classification, y, rows["candidate"], metric, cuts, 0.95),
-        "robustness": [
-            {
-                "transform": {"name": label, label: label},
-                "rows": 9,
-                "altered": 0.4,
-                "drop": {"value": 0.1, "low": 0.05, "high": 0.2},
-            }
+        beside=dict.fromkeys(others, beside),
+        calibration=calibrated,
+        slices=slices.measure(sliced, classification, y, rows["candidate"], metric, cuts, 0.95),
+        robustness=[
+            Alteration({"name": label, label: label}, 9, 0.5, 0.4, Interval(0.1, 0.05, 0.2))
             for label in labels
         ],
-    }
+    )
     pairs = classification.confusions(y, rows["candidate"])
     plots.confusion(pairs, labels, path.with_suffix(".png"))
     told: dict[str, Any] = {
@@ -142,14 +148,12 @@ def write(path: Path, labels: list[str], mistakes: list[page.Mistake], **other: 
         "less": (),
         "titles": {name: name for of in headlines.values() for name in of}
         | classification.HEADLINES,
-        "headlines": headlines,
-        "found": found,
+        "report": report,
         "cost": {name: {"milliseconds_a_row": 0.1, "megabytes": 2.0} for name in others},
-        "confidence": 0.95,
         "taken_for": page.taken_for(pairs),
         "confusion": path.with_suffix(".png").read_bytes(),
         "curves": plots.learning_curves(HISTORY, "macro_f1", "macro-F1", 2.0),
-        "reliability": plots.reliability(found["calibration"]),
+        "reliability": plots.reliability(calibrated),
         "mistakes": mistakes,
         "wrong": len(rows),
         "doubts": doubts(*(mistake.x for mistake in mistakes)),
@@ -163,7 +167,7 @@ def write(path: Path, labels: list[str], mistakes: list[page.Mistake], **other: 
 
 
 class Elements(HTMLParser):
-    """Remembers every element with its attributes, and the text between them."""
+    """Records every element with its attributes, and the text between them."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -180,12 +184,12 @@ class Elements(HTMLParser):
 
 
 def shapes(page: str) -> list[tuple[str, tuple[str, ...]]]:
-    """Return elements and the names of their attributes: what data must not change."""
+    """Return elements and the names of their attributes, which data must not change."""
     return [(tag, tuple(attributes)) for tag, attributes in Elements(page).found]
 
 
 def test_no_element_and_no_attribute_comes_out_of_data(tmp_path: Path) -> None:
-    """A page of hostile names has the very elements that the page of as many harmless names has."""
+    """A page of hostile names has the same elements as a page of as many harmless names."""
 
     def mistakes(texts: list[str]) -> list[page.Mistake]:
         return [page.Mistake(t, t, t, 0.9, t) for t in texts]
@@ -336,7 +340,7 @@ def test_a_label_is_mostly_taken_for_the_commonest_wrong_one() -> None:
 
 
 def test_learning_curves_mark_the_epoch_that_was_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A name with $ is no mathematics."""
+    """A name with $ is not read as mathematics."""
     import matplotlib.axes
 
     titles: list[str] = []
@@ -393,7 +397,10 @@ def test_an_interval_of_a_label_is_wilson_s_of_its_share_of_right_rows() -> None
 
 
 def test_the_interval_of_macro_f1_is_that_of_a_slow_loop_over_rows() -> None:
-    """Correlations of the labels' F1 from the change in each when one row more is counted (the infinitesimal jackknife)."""
+    """Correlations of the labels' F1 come from the change in each if one row more is counted.
+
+    This is the infinitesimal jackknife.
+    """
     labels = list("abcd")
     rows = predictions(labels, rows=120)
     y, predicted = (np.array([labels.index(v) for v in rows[name]]) for name in ("y", "candidate"))
@@ -441,7 +448,10 @@ def test_an_interval_holds_its_value_and_stays_within_0_and_1(seed: int) -> None
 
 
 def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
-    """400 test sets of known F1, labels 5:3:2, right in 90%: 95% of the intervals, up to 3 standard errors."""
+    """400 test sets of known F1, labels 5:3:2, right in 90%.
+
+    95% of the intervals contain the truth, up to 3 standard errors.
+    """
     shares, right = np.array([0.5, 0.3, 0.2]), 0.9
     cells = shares[:, None] * ((1 - right) / 2 * (1 - np.eye(3)) + right * np.eye(3))
     truth = 2 * cells.diagonal() / (cells.sum(axis=0) + cells.sum(axis=1))
@@ -472,7 +482,10 @@ def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
 
 
 class LooksAtASquare(torch.nn.Module):
-    """A classifier whose logit 1 depends on the pixels [4:8, 10:14] alone, and logit 0 on all; with dropout and batch norm."""
+    """A classifier with dropout and batch norm.
+
+    Logit 1 depends on the pixels [4:8, 10:14] alone, and logit 0 on all.
+    """
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""A training that was stopped or killed ends, run again, with the bytes of one that nobody disturbed."""
+"""A training that was stopped or killed ends, run again, with an undisturbed one's bytes."""
 
 import os
 import re
@@ -30,7 +30,7 @@ TUNES = (Full("full", True), Freeze("freeze", 1), Lora("lora", 4, 8.0, 0.1, ("qu
 
 
 class Killed(BaseException):
-    """Nothing of ours runs after it, as after SIGKILL."""
+    """After it nothing of ours runs, as after SIGKILL."""
 
 
 def kill() -> None:
@@ -42,7 +42,7 @@ def terminate() -> None:
 
 
 def at_step(learning: Learning, step: int, happens: Callable[[], None]) -> Learning:
-    """Return what is learned from; something happens in the midst of a step."""
+    """Return what is learned from, with something that happens in the middle of a step."""
     import torch
 
     steps = count(1)
@@ -63,7 +63,10 @@ def begun(
     finetune: Finetune = THREE,
     learning: Learning | None = None,
 ) -> Any:
-    """Return weights and history of a training that goes on from what is in the folder, if something is; in a step something happens."""
+    """Return weights and history of a training that continues from the folder, if it has something.
+
+    In a step something happens.
+    """
     from transformers import set_seed
 
     set_seed(1)
@@ -77,7 +80,7 @@ def begun(
 
 
 def trained(folder: Path, tune: Any, *disturbed: tuple[int, Callable[[], None]], **of: Any) -> Any:
-    """Return weights and history of a training that is begun once for each disturbance, and then once more."""
+    """Return weights and history of a training begun once for each disturbance, then once more."""
     for step, happens in disturbed:
         with pytest.raises((Killed, Stopped)):
             begun(folder, tune, step, happens, **of)
@@ -98,7 +101,10 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 def test_a_training_that_is_killed_and_stopped_ends_as_if_it_had_not_been(
     tmp_path: Path, tune: Any, whole: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Killed in step 8 it goes on from 6; then it is stopped in step 9; and the first method is stopped once more in that epoch, and killed in the next."""
+    """Killed in step 8, it goes on from 6; then it is stopped in step 9.
+
+    The first method is stopped once more in that epoch, and killed in the next.
+    """
     more = ((1, terminate), (4, kill)) if tune is TUNES[0] else ()
     again = trained(tmp_path, tune, (8, kill), (3, terminate), *more)
     assert re.findall(r"goes on from step (\d+) of 18", capsys.readouterr().out) == [
@@ -133,7 +139,7 @@ def test_the_patience_of_early_stopping_is_brought_back_and_what_stopped_early_s
 
 
 class Altered(list[dict[str, Any]]):
-    """Rows that are others in each epoch."""
+    """Rows that differ in each epoch."""
 
     epoch = 0
 
@@ -177,8 +183,8 @@ def test_a_signal_in_an_epoch_s_last_step_waits_for_its_measurement(
             )
         assert stopped.value.code == code
         assert (
-            stopped.value.line
-            == f"stopped by {number.name}; a checkpoint of step 6 is kept, the same command goes on from there"
+            stopped.value.line == f"stopped by {number.name}; a checkpoint of step 6 is kept, "
+            "the same command goes on from there"
         )
     assert [
         entry["step"]
@@ -243,8 +249,8 @@ def test_a_checkpoint_that_is_not_what_was_signed_is_refused_and_removed(
     said = capsys.readouterr().out
     assert re.findall(r"goes on from step (\d+)", said) == steps
     assert (
-        f"{folder}/checkpoint-1{2 if damage == 'the best one' else 4}: was not written to its end, or its bytes were changed; removed"
-        in said
+        f"{folder}/checkpoint-1{2 if damage == 'the best one' else 4}: "
+        "was not written to its end, or its bytes were changed; removed" in said
     )
 
 
@@ -261,7 +267,10 @@ def results(project: Project) -> dict[str, str]:
 def test_a_stage_that_is_stopped_damaged_and_killed_goes_on_and_hands_on_the_same_bytes(
     finished: Project, tmp_path: Path
 ) -> None:
-    """SIGTERM leaves a checkpoint; when that is damaged, the one of the best epoch is gone on from; SIGKILL leaves none of its own. An epoch is 133 steps."""
+    """SIGTERM leaves a checkpoint; if that is damaged, the one of the best epoch is used.
+
+    SIGKILL leaves none of its own. An epoch is 133 steps.
+    """
     project = finished.copy(tmp_path / "project").forget("finetune", "evaluate", "register")
     project.params(lambda p: p["tasks"]["tiny"]["finetune"].update(epochs=3, batch_size=1))
     undisturbed = project.copy(tmp_path / "undisturbed")
@@ -280,7 +289,8 @@ def test_a_stage_that_is_stopped_damaged_and_killed_goes_on_and_hands_on_the_sam
         _, said = process.communicate(timeout=120)
     (line,) = [line for line in said.splitlines() if line.startswith("refit: ")]
     step = re.fullmatch(
-        r"refit: stopped by SIGTERM; a checkpoint of step (\d+) is kept, the same command goes on from there",
+        r"refit: stopped by SIGTERM; a checkpoint of step (\d+) is kept, "
+        r"the same command goes on from there",
         line,
     )
     assert process.returncode == 143 and step and "Traceback" not in said, said
@@ -290,7 +300,10 @@ def test_a_stage_that_is_stopped_damaged_and_killed_goes_on_and_hands_on_the_sam
     flip(last / "optimizer.pt")
     with subprocess.Popen(STAGE, cwd=project.root, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
-        removed = f"{last.relative_to(project.root)}: was not written to its end, or its bytes were changed; removed\n"
+        removed = (
+            f"{last.relative_to(project.root)}: was not written to its end, "
+            "or its bytes were changed; removed\n"
+        )
         assert removed in iter(process.stdout.readline, "")
         assert process.stdout.readline().startswith("goes on from step 133 of 399 (epoch 1)")
         process.kill()
@@ -325,8 +338,14 @@ def test_a_checkpoint_is_of_equal_inputs_params_facts_and_code_alone(tmp_path: P
 
 @pytest.mark.skipif(sys.platform != "linux", reason="PR_SET_PDEATHSIG")
 def test_a_stage_whose_parent_ended_while_it_began_ends_too(tmp_path: Path) -> None:
-    child = f"import stages, time; time.sleep(1); from stages.contract import stopping; stopping.with_parent(); open({str(tmp_path / 'alive')!r}, 'w')"
-    parent = f"import subprocess, sys; print(subprocess.Popen([sys.executable, '-c', {child!r}], stderr=open({str(tmp_path / 'said')!r}, 'w')).pid)"
+    child = (
+        "import stages, time; time.sleep(1); from stages.contract import stopping; "
+        f"stopping.with_parent(); open({str(tmp_path / 'alive')!r}, 'w')"
+    )
+    parent = (
+        "import subprocess, sys; print(subprocess.Popen([sys.executable, '-c', "
+        f"{child!r}], stderr=open({str(tmp_path / 'said')!r}, 'w')).pid)"
+    )
     subprocess.run(
         [sys.executable, "-c", f"{parent}; import time; time.sleep(0.3)"],
         cwd=ROOT,

@@ -1,4 +1,4 @@
-"""Labels that a person takes for one: what makes them so, and what does not."""
+"""Labels that a person takes for the same one: what makes them so, and what does not."""
 
 import pytest
 from hypothesis import given, settings
@@ -8,9 +8,8 @@ from stages.checks import spelling
 
 LABELS = st.text(max_size=12)
 SPACES = " \t\u00a0\u2003"
-LOOK_ALIKE = dict(
-    zip("aceopxy", "\u0430\u0441\u0435\u043e\u0440\u0445\u0443", strict=True)
-)  # Latin -> Cyrillic
+# Latin -> Cyrillic.
+LOOK_ALIKE = dict(zip("aceopxy", "\u0430\u0441\u0435\u043e\u0440\u0445\u0443", strict=True))
 FAST = settings(deadline=None, derandomize=True, database=None)
 
 
@@ -32,7 +31,8 @@ def test_case_and_spaces_change_no_skeleton(label: str, at: int, space: str) -> 
 
 
 @pytest.mark.parametrize(("one", "other"), [
-    ("Ant", "ant"), ("hot dog", "hotdog"), (" ant", "ant "), ("\uff21\uff4e\uff54", "Ant"), ("caf\u00e9", "cafe\u0301"), ("Stra\u00dfe", "STRASSE"),
+    ("Ant", "ant"), ("hot dog", "hotdog"), (" ant", "ant "), ("\uff21\uff4e\uff54", "Ant"),
+    ("caf\u00e9", "cafe\u0301"), ("Stra\u00dfe", "STRASSE"),
     ("ILIK", "\u0131lik"), ("\u0390", "\u0399\u0308\u0301"),
 ])  # fmt: skip
 def test_two_spellings_of_a_label_clash(one: str, other: str) -> None:

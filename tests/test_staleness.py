@@ -12,19 +12,25 @@ from tests.conftest import ROOT, Project
 from tests.test_architecture import DAG, needed
 
 TASK_STAGES = tuple(stage for stage in DAG if stage != "fetch")
-CHOSEN = {  # the plug-ins that the task `tiny` has chosen
+CHOSEN = {  # the plug-ins of the task `tiny`
     "${item.data.layout.name}": "table",
-    "${item.modality.name}": "text", "${item.problem.name}": "classification", "${item.finetune.tune.name}": "full",
-    "${item.finetune.objective.name}": "cross_entropy", "${item.finetune.loop.name}": "local", "${item.origin.name}": "package", "${item.format.name}": "as_is",
+    "${item.modality.name}": "text", "${item.problem.name}": "classification",
+    "${item.finetune.tune.name}": "full",
+    "${item.finetune.objective.name}": "cross_entropy", "${item.finetune.loop.name}": "local",
+    "${item.origin.name}": "package", "${item.format.name}": "as_is",
 }  # fmt: skip
-LEAVES: dict[str, Any] = {  # a value of each section, changed to another that is allowed
-    "modality": ("max_tokens", 32), "problem": ("labels", {"praise": "praise", "blame": "blame", "ask": "question"}), "base": None,
-
-    "data": ("layout", {"name": "table", "files": [{"path": "train.csv", "part": None, "rows": [1, 200]}], "columns": {"x": "text", "y": "label"},
-                        "dialect": None}),
+LEAVES: dict[str, Any] = {  # a value of each section, changed to another allowed one
+    "modality": ("max_tokens", 32),
+    "problem": ("labels", {"praise": "praise", "blame": "blame", "ask": "question"}),
+    "base": None,
+    "data": ("layout", {
+        "name": "table", "files": [{"path": "train.csv", "part": None, "rows": [1, 200]}],
+        "columns": {"x": "text", "y": "label"}, "dialect": None,
+    }),
     "compute": ("batch_size", 16), "validate": ("min_rows", 21),
     "augment": ("seed", 8), "split": ("seed", 8), "label_issues": ("drop", True),
-    "finetune": ("seed", 1), "evaluate": ("baselines", [{"name": "tfidf_logistic", "ngrams": [1, 1], "c": 1.0}]),
+    "finetune": ("seed", 1),
+    "evaluate": ("baselines", [{"name": "tfidf_logistic", "ngrams": [1, 1], "c": 1.0}]),
     "register": ("gates", [{"name": "floor", "metric": "accuracy", "least": 0.1}]),
 }  # fmt: skip
 
@@ -42,12 +48,12 @@ def users_of(module: str) -> set[str]:
 
 
 def covered(module: str, names: Iterable[str]) -> bool:
-    """Say whether deps name a module, or the folder that it lies in."""
+    """Return whether deps name a module, or the folder that it lies in."""
     return any(module == name or module.startswith(f"{name}/") for name in names)
 
 
 def reasons(project: Project) -> dict[str, list[dict[str, Any]]]:
-    """Return the stages that DVC would run because something they name has changed, and its own reasons."""
+    """Return the stages that DVC would run, and its reasons: something they name has changed."""
     from dvc.repo import Repo
 
     with Repo(str(project.root)) as repo:
@@ -55,7 +61,7 @@ def reasons(project: Project) -> dict[str, list[dict[str, Any]]]:
 
 
 def stale(project: Project) -> dict[str, set[str]]:
-    """Return the stages that DVC would run because something they name has changed, and the files of those that they name."""
+    """Return the stages that DVC would run because files that they name changed, and the files."""
     return {
         stage: {name for of in found for name in of.get("changed deps", {})}
         for stage, found in reasons(project).items()
@@ -71,7 +77,7 @@ MODULES = sorted(
 
 @pytest.fixture(scope="module")
 def all_changed(done: Project) -> dict[str, set[str]]:
-    """Return which stages DVC would run, and for which of the modules, when all modules have changed."""
+    """Return the stages that DVC would run if every module changed, and the modules of each."""
     kept = {module: (done.root / module).read_bytes() for module in MODULES}
     try:
         for module, code in kept.items():
@@ -100,7 +106,7 @@ def test_stages_are_stale_for_what_changed_and_nothing_else(
 
 @pytest.fixture(scope="module")
 def other_settings(done: Project) -> dict[str, set[str]]:
-    """Return which stages DVC would run, and for which keys of params.yaml, when every section has changed."""
+    """Return the stages that DVC would run if every section changed, and the keys of each."""
     path = done.root / "params.yaml"
     kept = path.read_bytes()
 
@@ -143,6 +149,5 @@ def test_a_stage_that_ran_anew_and_wrote_the_same_runs_nothing_after_it(done: Pr
         path.write_bytes(path.read_bytes() + b"\n# changed\n")
     assert done.ran() == {"evaluate@tiny", "validate@tiny"}
     done.params(lambda params: params["tasks"]["tiny"]["label_issues"].update(folds=4))
-    assert (
-        {"split@tiny"} <= done.ran() <= {"split@tiny", "evaluate@tiny", "register@tiny"}
-    )  # another list of labels trains nothing anew
+    # Another list of labels trains nothing anew.
+    assert {"split@tiny"} <= done.ran() <= {"split@tiny", "evaluate@tiny", "register@tiny"}

@@ -102,11 +102,20 @@ def test_utf_16_is_read_by_its_mark(tmp_path: Path, encoding: str) -> None:
         read(tmp_path, written[:-1])
 
 
-CHINESE = "这个手机很好用,推荐 这家酒店的房间不大 物流太慢了,不会再来 屏幕有点暗,但是我很满意 客服说会处理,等了一天 🙂 €".split()
-OTHER = {  # by their own encodings, which may pass for GB18030 byte by byte
-    "big5": "這個手機很好用,推薦 這家飯店的房間不大 物流太慢了,不會再來 螢幕有點暗,但是我很滿意".split(),
-    "euc_kr": "이 전화기는 정말 좋아요 방이 작지만 깨끗했습니다 배송이 너무 늦어서 다시는 안 삽니다".split(),
-    "shift_jis": "この電話はとても良いです 部屋は狭いがきれいでした 配達が遅くて二度と買いません".split(),
+CHINESE = (
+    "这个手机很好用,推荐 这家酒店的房间不大 物流太慢了,不会再来 屏幕有点暗,但是我很满意 "
+    "客服说会处理,等了一天 🙂 €"
+).split()
+OTHER = {  # by their own encodings, whose bytes may pass for GB18030
+    "big5": (
+        "這個手機很好用,推薦 這家飯店的房間不大 物流太慢了,不會再來 螢幕有點暗,但是我很滿意"
+    ).split(),
+    "euc_kr": (
+        "이 전화기는 정말 좋아요 방이 작지만 깨끗했습니다 배송이 너무 늦어서 다시는 안 삽니다"
+    ).split(),
+    "shift_jis": (
+        "この電話はとても良いです 部屋は狭いがきれいでした 配達が遅くて二度と買いません"
+    ).split(),
     "cp1252": "café déjà crème brûlée naïve façade Ärger Öl Übung Maß garçon élève forêt".split(),
 }
 
@@ -138,7 +147,10 @@ def test_chinese_in_gb18030_is_read_where_params_say_so_and_named_where_they_do_
     assert found["x"].tolist() == texts and set(found["y"]) == {"好"}
     with pytest.raises(
         TableError,
-        match=rf"{name}: is written in GB18030 \(GBK\); set data.encoding in params.yaml to gb18030, or save it in UTF-8",
+        match=(
+            rf"{name}: is written in GB18030 \(GBK\); "
+            r"set data.encoding in params.yaml to gb18030, or save it in UTF-8"
+        ),
     ):
         read(tmp_path, written["gb18030"], name)
     with pytest.raises(
@@ -210,7 +222,8 @@ def test_a_line_separator_inside_a_json_string_does_not_end_its_line(tmp_path: P
 def test_each_bad_row_of_a_csv_costs_itself_alone(tmp_path: Path) -> None:
     found = read(
         tmp_path,
-        b"text,label,n\ngood one,good,1\nfew,bad\nmany,bad,1,2\nnu\0l,bad,1\nb\xffd,bad,1\nx,\xe9,1\nx,y,\xe9\nlast,bad,1\n",
+        b"text,label,n\ngood one,good,1\nfew,bad\nmany,bad,1,2\nnu\0l,bad,1\nb\xffd,bad,1\n"
+        b"x,\xe9,1\nx,y,\xe9\nlast,bad,1\n",
     )
     assert codes(found) == [
         None,
@@ -430,7 +443,7 @@ def test_a_parquet_column_that_is_no_text_is_refused_by_its_name(tmp_path: Path)
 
 
 def test_fields_between_spaces_are_read_under_the_names_that_params_give(tmp_path: Path) -> None:
-    """As the labels of ELPV's solar cells stand: no header, columns aligned by spaces."""
+    """ELPV's labels of solar cells are so: no header, and columns aligned by spaces."""
     lines = [
         "images/cell0001.png  1.0                 mono",
         "images/cell0002.png  0.3333333333333333  poly   ",
@@ -585,7 +598,7 @@ def test_what_systems_leave_is_junk_and_never_opened(tmp_path: Path) -> None:
     )
     for name in JUNK:
         (tmp_path / name).unlink()
-        (tmp_path / name).symlink_to("/dev/full")  # whoever opens it learns of it
+        (tmp_path / name).symlink_to("/dev/full")  # opening it does not go unnoticed
     found = folder_layout.read(tmp_path, folders(), "utf-8", of_x).set_index("origin")
     assert set(found.index[found["code"] == "junk"]) == set(JUNK)
     assert found["code"].isna().sum() == 3

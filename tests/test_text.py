@@ -53,7 +53,7 @@ def samples(number: int = 30) -> pd.DataFrame:
 
 
 def content(x: "pd.Series[str]") -> "pd.Series[str]":
-    """Return the column of the manifest that tells equal texts, as validate writes it."""
+    """Return the manifest's column that identifies equal texts, as validate writes it."""
     return draws.digest(text.reading.look(x, LONG)["normal"])
 
 
@@ -212,7 +212,10 @@ def test_case_width_and_white_space_make_no_other_text() -> None:
 
 
 def test_which_transform_alters_a_text_and_how_are_drawn_apart() -> None:
-    """Of 1,000 draws either of two transforms takes half, and in each half Python's and NumPy's generators are spread evenly and go apart."""
+    """Of 1,000 draws either of two transforms takes half.
+
+    In each half Python's and NumPy's generators are spread evenly and uncorrelated.
+    """
     drawn = dict[str, list[tuple[float, float]]]({"first": [], "second": []})
 
     def noted(name: str) -> Callable[[str], str]:
@@ -231,7 +234,10 @@ def test_which_transform_alters_a_text_and_how_are_drawn_apart() -> None:
 
 
 def test_altering_characters_imports_no_torch() -> None:
-    script = "import sys, tests.test_text as t; t.alter(t.samples(), t.augment()); print('nlpaug' in sys.modules, 'torch' in sys.modules)"
+    script = (
+        "import sys, tests.test_text as t; t.alter(t.samples(), t.augment()); "
+        "print('nlpaug' in sys.modules, 'torch' in sys.modules)"
+    )
     assert (
         subprocess.run(
             [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True

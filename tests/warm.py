@@ -1,8 +1,9 @@
-"""Runs modules one after another, each in a process forked from this one, which has imported the libraries and nothing of Refit.
+"""Run modules one after another, each in a process forked from this one.
 
-To import them anew costs a stage 2 to 10 seconds and DVC one, often more than their work. conftest.Project.run starts it and sends
-a JSON array a line: the folder, the module, its arguments, the environment, and the files for stdout and stderr; the answer is the
-exit code in a line of its own.
+This process has imported the libraries and nothing of Refit: to import them anew costs a stage 2 to
+10 seconds and DVC one, often more than their work. conftest.Project.run starts it and sends a JSON
+array on each line: the folder, the module, its arguments, the environment, and the files for stdout
+and stderr; the answer is the exit code in a line of its own.
 """
 
 import atexit
@@ -16,13 +17,13 @@ import threading
 import traceback
 from typing import NoReturn
 
-LIBRARIES = ("albumentations", "cv2", "dvc.cli", "dvc.commands.add", "dvc.commands.repro", "dvc.commands.status", "dvc.output", "dvc.repo", "dvc.repo.index",
-             "dvc.repo.reproduce", "dvc.stage.cache", "great_expectations", "matplotlib.pyplot", "mlflow", "nlpaug.augmenter.char", "pandas", "pyarrow.parquet",
+LIBRARIES = ("albumentations", "cv2", "dvc.cli", "dvc.commands.add", "dvc.commands.repro",
+             "dvc.commands.status", "dvc.output", "dvc.repo", "dvc.repo.index",
+             "dvc.repo.reproduce", "dvc.stage.cache", "great_expectations", "matplotlib.pyplot",
+             "mlflow", "nlpaug.augmenter.char", "pandas", "pyarrow.parquet",
              "scipy.stats", "sklearn.linear_model", "torch", "transformers.trainer")  # fmt: skip
-READ_AT_IMPORT = (
-    "HF_",
-    "TRANSFORMERS_",
-)  # variables that huggingface_hub reads once: where one is set, the child imports it anew
+# Variables that huggingface_hub reads once: if one is set, the child imports it anew.
+READ_AT_IMPORT = ("HF_", "TRANSFORMERS_")
 
 
 def serve() -> None:
@@ -67,7 +68,10 @@ def run(module: str) -> int:
 
 
 def leave(code: int) -> NoReturn:
-    """End as an interpreter does, but let the system take the memory back: to free each object would first copy what is shared, for half a second."""
+    """End as an interpreter does, but let the system take the memory back.
+
+    To free each object would first copy what is shared, for half a second.
+    """
     threading._shutdown()
     atexit._run_exitfuncs()
     sys.stdout.flush()

@@ -1,8 +1,11 @@
-"""Writes Great Expectations' Data Docs as pages that open offline: a page a suite, and an index.
+"""Write Great Expectations' Data Docs as pages that open offline.
 
-Great Expectations' own pages ask four networks for their style, their icons and the script that draws their charts.
-Here Bootstrap's style stands inside the page, charts are drawn by it alone, and a Content-Security-Policy lets a browser
-fetch and run nothing. Equal results give equal bytes.
+There is a page for each suite, and an index.
+
+Great Expectations' own pages ask four networks for their style, their icons and the script that
+draws their charts. These pages contain Bootstrap's style and draw charts with it alone, and a
+Content-Security-Policy keeps the browser from fetching or running anything. Equal results give
+equal bytes.
 """
 
 import re
@@ -13,16 +16,18 @@ from pathlib import Path
 from typing import Any
 
 TEMPLATE = Path(__file__).with_suffix(".html")
-BOOTSTRAP = (
-    "flask_bootstrap/static/bootstrap4/css/bootstrap.min.css"  # the package is never imported
-)
+# a file of a package that is never imported
+BOOTSTRAP = "flask_bootstrap/static/bootstrap4/css/bootstrap.min.css"
 TRUSTED = "html_success_icon"  # the one parameter that Great Expectations itself fills with markup
 OUTSIDE = re.compile(r"url\('https?:[^)]*\)")  # a logo in the style
 ESCAPED_TWICE = re.compile(r"&amp;(amp|lt|gt|quot|#x27|#39);")
 
 
 def write(found: dict[str, Any], folder: Path) -> None:
-    """Write NAME.html for each suite's ExpectationSuiteValidationResult by name, and index.html, into a folder."""
+    """Write NAME.html for each suite, and index.html, into a folder.
+
+    found maps the name of a suite to its ExpectationSuiteValidationResult.
+    """
     from great_expectations.render.renderer.page_renderer import ValidationResultsPageRenderer
     from great_expectations.render.view.view import DefaultJinjaPageView
     from jinja2 import ChoiceLoader, DictLoader
@@ -47,19 +52,23 @@ def write(found: dict[str, Any], folder: Path) -> None:
     suites = [
         {
             "name": name,
-            "met": of.statistics["successful_expectations"],
-            "all": of.statistics["evaluated_expectations"],
+            "met": result.statistics["successful_expectations"],
+            "all": result.statistics["evaluated_expectations"],
         }
-        for name, of in found.items()
+        for name, result in found.items()
     ]
-    for name, of in [("index", None), *found.items()]:
-        document = renderer.render(of).to_json_dict() if of else {"sections": []}
+    for name, result in [("index", None), *found.items()]:
+        document = renderer.render(result).to_json_dict() if result else {"sections": []}
         written = template.render(_escaped(document), suites=suites, suite=name, style=style)
         (folder / f"{name}.html").write_text(ESCAPED_TWICE.sub(r"&\1;", written), encoding="utf-8")
 
 
 def _escaped(tree: Any) -> Any:
-    """Return the document with every text escaped, as only some of Great Expectations' templates do, and without addresses of pages it lacks."""
+    """Return the document with every text escaped and every link removed.
+
+    Only some of Great Expectations' templates escape text, and the links lead to pages that do not
+    exist here.
+    """
     if isinstance(tree, dict):
         return {
             key: value if key == TRUSTED else "" if key == "href" else _escaped(value)

@@ -1,4 +1,7 @@
-"""States what a data set must satisfy as Great Expectations suites. With data_docs.py the only door to great_expectations."""
+"""State what a data set must satisfy, as Great Expectations suites.
+
+Only this module and data_docs.py import great_expectations.
+"""
 
 import json
 import re
@@ -12,14 +15,18 @@ from stages.domain.survey import Survey
 from stages.params.validate import Expectation as Stated
 from stages.params.validate import Validate
 
-META = "meta."  # stands before the name of a column that is neither x nor label
-NUMBER = r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?"  # JSON's: 007 is none
-Expectation = dict[str, Any]  # a Great Expectations type, and its kwargs
+META = "meta."  # prefix of the name of a column that is neither x nor label
+NUMBER = r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?"  # JSON's: 007 is no number
+Expectation = dict[str, Any]  # a Great Expectations type and its kwargs
 
 
 @dataclass(frozen=True)
 class Suite:
-    """What one of the tables must satisfy: samples (a row a sample), labels (a row a label), shares (one row), known, distances."""
+    """What one of the tables must satisfy.
+
+    The tables are samples (a row for each sample), labels (a row for each label), shares (one row),
+    known and distances.
+    """
 
     table: str
     expectations: list[Expectation]
@@ -28,10 +35,12 @@ class Suite:
 def suites(
     validate: Validate, labels: list[str], of_features: list[Expectation], survey: Survey
 ) -> dict[str, Suite]:
-    """Return the suites by name: integrity, labels and shares say whether the set is whole, domain and distances whether it is of the expected kind.
+    """Return the suites by name.
 
-    Map expectations pass on an empty table and on nulls, so row count and not-null always stand beside them; where nothing
-    was compared there is no suite of distances.
+    integrity, labels and shares say whether the data set is whole; domain and distances say whether
+    it is of the expected kind. Map expectations pass on an empty table and on nulls, so
+    expectations on the row count and on nulls always accompany them. If nothing was compared, there
+    is no suite of distances.
     """
     over = {
         "type": "expect_column_values_to_be_between",
@@ -60,7 +69,8 @@ def suites(
     )
     return {
         "integrity": Suite("samples", [
-            {"type": "expect_table_row_count_to_be_between", "kwargs": {"min_value": validate.min_rows}},
+            {"type": "expect_table_row_count_to_be_between",
+             "kwargs": {"min_value": validate.min_rows}},
             {"type": "expect_column_values_to_not_be_null", "kwargs": {"column": "x"}},
             {"type": "expect_column_values_to_not_be_null", "kwargs": {"column": "label"}},
             *of_features,
@@ -68,17 +78,24 @@ def suites(
         ]),
         **labelled,
         "shares": Suite("shares", [
-            {"type": "expect_column_max_to_be_between", "kwargs": {"column": "quarantined", "max_value": validate.max_bad_fraction}},
-            {"type": "expect_column_max_to_be_between", "kwargs": {"column": "largest_group", "max_value": validate.max_group_fraction}},
+            {"type": "expect_column_max_to_be_between",
+             "kwargs": {"column": "quarantined", "max_value": validate.max_bad_fraction}},
+            {"type": "expect_column_max_to_be_between",
+             "kwargs": {"column": "largest_group", "max_value": validate.max_group_fraction}},
             *unknown,
         ]),
-        **({"domain": Suite("known", [_like(survey.weights, validate.label_distribution.max_kl)])} if validate.label_distribution else {}),
+        **({"domain": Suite("known", [_like(survey.weights, validate.label_distribution.max_kl)])}
+           if validate.label_distribution else {}),
         **({"distances": Suite("distances", [over])} if survey.measures else {}),
     }  # fmt: skip
 
 
 def _of_labels(validate: Validate, labels: list[str]) -> list[Expectation]:
-    """Return what the labels must satisfy: two at least, none that is not stated, and the rows that validate asks of each."""
+    """Return what the labels must satisfy.
+
+    There must be at least two and none that is not stated, each with the rows that validate asks
+    for.
+    """
     limits = (
         ("rows", "min_value", validate.min_rows_per_label),
         ("ratio", "max_value", validate.max_label_ratio),
@@ -101,7 +118,7 @@ def _of_labels(validate: Validate, labels: list[str]) -> list[Expectation]:
 
 
 def _like(weights: dict[str, float], most: float) -> Expectation:
-    """Return how far from these weights labels may be."""
+    """Return the expectation that limits how far labels may be from these weights."""
     total = sum(weights.values())
     partition = {
         "values": list(weights),
@@ -116,7 +133,7 @@ def _of_user(of: Stated) -> Expectation:
 
 
 def faults(validate: Validate) -> list[str]:
-    """Return what Great Expectations' own signatures say against the user's expectations."""
+    """Return what Great Expectations' own signatures reject in the user's expectations."""
     if not validate.expectations:
         return []  # importing Great Expectations takes three seconds
     from great_expectations.exceptions.exceptions import GreatExpectationsError
@@ -142,10 +159,12 @@ def tables(
     survey: Survey,
     validate: Validate,
 ) -> dict[str, pd.DataFrame]:
-    """Return the tables that the suites look at; ratio is the largest label's rows over this label's (0 counts as 1).
+    """Return the tables that the suites look at.
 
-    values are those of y, label the labels that rows bear, one at a time. samples has columns of meta too, but only those that an
-    expectation names. known are the labels that the reference knows too; distances has a row a measure, with its own limit.
+    ratio is the number of rows of the largest label over the number of rows of this label (0 counts
+    as 1). values are the values of y; label has the labels that rows bear, one at a time. samples
+    has columns of meta too, but only those that an expectation names. known has the labels that the
+    reference knows too; distances has a row for each measure, with its own limit.
     """
     rows = label.value_counts()
     rows = rows.reindex([*labels, *rows.index.difference(labels)], fill_value=0)
@@ -175,7 +194,10 @@ def tables(
 
 
 def _of_meta(samples: pd.DataFrame, validate: Validate) -> "dict[Any, pd.Series[Any]]":
-    """Return the columns `meta.NAME` that expectations name and some row has; an empty cell is null, and one of numbers alone holds numbers."""
+    """Return the columns `meta.NAME` that expectations name and some row has.
+
+    An empty cell is null, and a column that has only numbers becomes numeric.
+    """
     arguments = [value for of in validate.expectations for value in of.arguments.values()]
     flat = [value for of in arguments for value in (of if isinstance(of, list) else [of])]
     named = sorted({value for value in flat if isinstance(value, str) and value.startswith(META)})
@@ -198,32 +220,43 @@ def _of_meta(samples: pd.DataFrame, validate: Validate) -> "dict[Any, pd.Series[
 
 
 def run(suites: dict[str, Suite], frames: dict[str, pd.DataFrame]) -> dict[str, Any]:
-    """Validate the tables against the suites; return Great Expectations' own result by the suite's name."""
+    """Validate the tables against the suites.
+
+    Returns Great Expectations' own result by the name of the suite.
+    """
     import great_expectations as gx
 
     context = gx.get_context(mode="ephemeral")
-    context.variables.progress_bars = {"globally": False, "metric_calculations": False}  # pyright: ignore[reportAttributeAccessIssue]
+    context.variables.progress_bars = {  # pyright: ignore[reportAttributeAccessIssue]
+        "globally": False,
+        "metric_calculations": False,
+    }
     source = context.data_sources.add_pandas("refit")
     results = dict[str, Any]()
     for name, suite in suites.items():
         batch = source.add_dataframe_asset(name).add_batch_definition_whole_dataframe(name)
-        stated = gx.ExpectationSuite(name=name, expectations=suite.expectations)  # pyright: ignore[reportArgumentType]
+        stated = gx.ExpectationSuite(
+            name=name,
+            expectations=suite.expectations,  # pyright: ignore[reportArgumentType]
+        )
         form = {"result_format": "COMPLETE", "unexpected_index_column_names": ["label"]}
         results[name] = batch.get_batch({"dataframe": frames[suite.table]}).validate(
-            stated, result_format=form
-        )  # pyright: ignore[reportArgumentType]
-        results[name].meta = {}  # when it was read
+            stated,
+            result_format=form,  # pyright: ignore[reportArgumentType]
+        )
+        results[name].meta = {}  # it says when the data was read
         for of in results[name].results:
-            of.result = json.loads(
-                json.dumps(of.to_json_dict()["result"])
-            )  # its own pages cannot show NumPy's numbers
+            # Great Expectations' own pages cannot show NumPy's numbers
+            of.result = json.loads(json.dumps(of.to_json_dict()["result"]))
     return results
 
 
 def verdicts(results: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return one entry an expectation: its suite, what was expected and observed, how severe a failure is, success.
+    """Return an entry for each expectation: suite, expected, observed, severity and success.
 
-    An observed value of null means "cannot tell", which is a failure; only what has nothing to observe (expect_column_to_exist) passes without.
+    severity says how severe a failure is. An observed value of null means "cannot tell", which is a
+    failure; only an expectation that has nothing to observe (expect_column_to_exist) passes without
+    one.
     """
     return [
         _verdict(name, result.to_json_dict())
@@ -235,7 +268,7 @@ def verdicts(results: dict[str, Any]) -> list[dict[str, Any]]:
 def _verdict(suite: str, result: dict[str, Any]) -> dict[str, Any]:
     config, values = result["expectation_config"], result["result"]
     kwargs = {k: v for k, v in config["kwargs"].items() if k != "batch_id"}
-    if "unexpected_count" in values:  # a map expectation: what does not fit, by label
+    if "unexpected_count" in values:  # a map expectation: list what does not fit, by label
         misfits = values.get("unexpected_index_list") or []
         observed: Any = {"misfits": values["unexpected_count"], "first": misfits[:10]}
     else:
@@ -252,7 +285,10 @@ def _verdict(suite: str, result: dict[str, Any]) -> dict[str, Any]:
 
 
 def failures(verdicts: list[dict[str, Any]], severe: bool, more: dict[str, str]) -> list[str]:
-    """Return one line for each failed expectation that is severe (critical), or that is not; more says more about a column."""
+    """Return one line for each failed expectation that is severe (critical), or that is not.
+
+    more has a further explanation for a column.
+    """
     return [
         _say(v, more)
         for v in verdicts
@@ -263,7 +299,7 @@ def failures(verdicts: list[dict[str, Any]], severe: bool, more: dict[str, str])
 def _say(verdict: dict[str, Any], more: dict[str, str]) -> str:
     kwargs, observed = verdict["kwargs"], verdict["observed"]
     column = kwargs.get("column")
-    if verdict["suite"] == "distances":  # whose limits are each measure's own
+    if verdict["suite"] == "distances":  # each measure has its own limit
         return one_line(f"far from what the base model was pretrained on: {more[column]}", 600)
     limits = ", ".join(
         f"{k} {kwargs[k]}"
@@ -282,5 +318,8 @@ def _say(verdict: dict[str, Any], more: dict[str, str]) -> str:
             f"{extract(m['label'])} ({extract(m.get(column))})" for m in observed["first"]
         )
         observed = f"{observed['misfits']} misfit(s): {named}"
-    said = f"{what}: {verdict['type']} ({limits}) observed {observed if observed is not None else 'nothing it could tell from'}"
-    return one_line(f"{said}: {more[column]}" if column in more else said, 600)
+    text = (
+        f"{what}: {verdict['type']} ({limits}) "
+        f"observed {observed if observed is not None else 'nothing it could tell from'}"
+    )
+    return one_line(f"{text}: {more[column]}" if column in more else text, 600)

@@ -1,8 +1,9 @@
-"""Finds rows whose label may be wrong: a cheap model that learned from other rows believes their own label least.
+"""Find rows whose label may be wrong: a cheap model that learned from other rows doubts it most.
 
-Confident learning (Northcutt, Jiang, Chuang 2021) by cleanlab says how many labels are wrong, and the least probability
-of a row's own label says which (Kuan, Mueller 2022). Train rows are judged by models of the other folds, held-out rows by a
-model of train: no label of validation or test says anything of a train row.
+cleanlab's confident learning (Northcutt, Jiang, Chuang 2021) says how many labels are wrong; the
+rows whose own label has the lowest probability are named (Kuan, Mueller 2022). Models of the other
+folds judge train rows, and a model of the train rows judges held-out rows, so that no label of
+validation or test says anything about a train row.
 """
 
 from typing import Any
@@ -15,8 +16,10 @@ from stages.models import cheap
 from stages.params.evaluate import LabelIssues, Linear
 
 DIGITS = 4  # of the probabilities that are written
-LEAST_RIGHT = 0.7  # share of the train rows that the cheap model must get right before its doubt says something,
-LEAST_BETTER = 0.5  # and the share that it must save of the errors of the most frequent label
+# The cheap model's doubts count only if it gets this share of the train rows right, and avoids this
+# share of the errors of the most frequent label.
+LEAST_RIGHT = 0.7
+LEAST_BETTER = 0.5
 COLUMNS = [
     "id",
     "part",
@@ -32,11 +35,12 @@ COLUMNS = [
 def find(
     samples: pd.DataFrame, part: "pd.Series[str]", y: "pd.Series[str]", settings: LabelIssues
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Return the originals whose label may be wrong, the least believed first, and what was looked at.
+    """Return the originals whose label may be wrong, and what was looked at.
 
-    samples are manifest rows, part and y their parts (null where a row is in none) and labels, one a row: their strata. At most half of a label's
-    rows are named. Near duplicates share a fold, so that none vouches for another. Where the cheap model is not right often
-    enough (fit is false) no row is named: what it doubts would be its own mistakes.
+    The least believed come first. samples are manifest rows. part has the part of each row (null if
+    it is in none), y its label, one for each row: its stratum. At most half of the rows of a label
+    are named. Near duplicates share a fold, so that none vouches for another. If the cheap model is
+    not right often enough (fit is false), no row is named: its doubts would be its own mistakes.
     """
     rows = _drawn(
         samples.assign(part=part, label=y)[(samples["id"] == samples["source_id"]) & part.notna()],
@@ -74,7 +78,10 @@ def find(
 
 
 def _drawn(rows: pd.DataFrame, settings: LabelIssues) -> pd.DataFrame:
-    """Return at most max_rows of the rows, with the fold of each (held-out rows have one of their own), of labels that stand in every fold."""
+    """Return at most max_rows of the rows, with the fold of each, of labels that are in every fold.
+
+    Held-out rows have a fold of their own.
+    """
     draw = [draws.uniform("label_issues", settings.seed, group) for group in rows["group"]]
     rows = (
         rows.assign(draw=draw)
@@ -92,9 +99,11 @@ def _drawn(rows: pd.DataFrame, settings: LabelIssues) -> pd.DataFrame:
 def _probabilities(
     rows: pd.DataFrame, labels: list[str], settings: LabelIssues
 ) -> "np.ndarray[Any, Any]":
-    """Return how likely each label is (rows, labels) by one-vs-rest logistic regression, learned from the train rows of the other folds.
+    """Return the probability of each label for each row: (rows, labels).
 
-    Stochastic gradient descent learns it 10 to 60 times faster than L-BFGS; 1 / (c rows) is the same regularisation.
+    One-vs-rest logistic regression learns from the train rows of the other folds. Stochastic
+    gradient descent fits it 10 to 60 times faster than L-BFGS; alpha = 1 / (c rows) is the same
+    regularisation.
     """
     from sklearn.base import clone
     from sklearn.linear_model import SGDClassifier
@@ -127,10 +136,11 @@ def _probabilities(
 
 
 def _counted(model: Linear, x: "pd.Series[str]") -> tuple[Any, Any]:
-    """Return the features of rows and what weighs them anew in each fold.
+    """Return the features of the rows, and the transformer that weighs them anew in each fold.
 
-    Words and characters are counted here, once: counting is most of what a fold would cost. A fold then keeps the columns
-    of what its known rows say, which gives the numbers that counting those rows alone would.
+    Words and characters are counted here, once, because counting is most of what a fold would cost.
+    A fold then keeps the columns that occur in its known rows, which gives the same numbers as
+    counting only those rows.
     """
     from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer, TfidfVectorizer
 
@@ -149,14 +159,17 @@ def _counted(model: Linear, x: "pd.Series[str]") -> tuple[Any, Any]:
 def _least_believed(
     rows: pd.DataFrame, believed: "np.ndarray[Any, Any]", labels: list[str]
 ) -> pd.DataFrame:
-    """Return as many rows as confident learning counts wrong labels, those whose own label is believed least."""
+    """Return the rows whose own label is believed least.
+
+    There are as many as confident learning counts wrong labels.
+    """
     if rows["label"].nunique() < 2:
         return rows.head(0)
     from cleanlab.filter import find_label_issues
 
     rows = rows.assign(half=rows.groupby("label")["label"].transform("size") // 2)
     codes = np.asarray(pd.Categorical(rows["label"], labels).codes)
-    found = rows.iloc[
+    doubted = rows.iloc[
         find_label_issues(
             codes,
             believed,
@@ -165,6 +178,7 @@ def _least_believed(
             n_jobs=1,
         )
     ]
-    return found[
-        (found.groupby("label").cumcount() < found["half"]) & (found["suggested"] != found["label"])
+    return doubted[
+        (doubted.groupby("label").cumcount() < doubted["half"])
+        & (doubted["suggested"] != doubted["label"])
     ]

@@ -1,4 +1,4 @@
-"""Lists the rows that were set aside, so that a person can find and mend each."""
+"""List the rows that were set aside, so that a person can find and mend each one."""
 
 import csv
 from pathlib import Path
@@ -9,7 +9,7 @@ from stages.contract.escape import cell, extract
 
 
 def write(rows: pd.DataFrame, path: Path) -> None:
-    """Write columns origin, code, reason and a short extract of x, safe to open in a spreadsheet."""
+    """Write origin, code, reason and a short extract of x, safe to open in a spreadsheet."""
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["origin", "code", "reason", "extract"])

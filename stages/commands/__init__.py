@@ -1,1 +1,1 @@
-"""What the command `refit` does."""
+"""The work behind the command `refit`."""

@@ -1,4 +1,4 @@
-"""Brings labelled data: looks at it, lets DVC track it, and writes a complete block of params.yaml for it."""
+"""Bring labelled data: look at it, let DVC track it, and write a complete block of params.yaml."""
 
 import json
 import math
@@ -39,9 +39,8 @@ STARTERS = {
     "image": Path(__file__).with_name("image_classification.yaml"),
 }
 KNOWN = Path(__file__).with_name("sources.yaml")
-PROBLEMS = Path(__file__).with_name(
-    "problems.yaml"
-)  # what a problem changes in a starter, which is one of classification
+# What a problem changes in a starter, which is a starter of classification.
+PROBLEMS = Path(__file__).with_name("problems.yaml")
 REMOTE = re.compile(r"(https?|s3|gs)://.+")
 HUB = re.compile(r"hub:([^@\s]+)(?:@(\S+))?")
 SECRET = re.compile(
@@ -49,21 +48,20 @@ SECRET = re.compile(
 )
 ANSWER = 10  # seconds that a web server may take to answer
 DOWNLOAD = 3600.0  # seconds for a whole source
-MOST_BAD = (
-    0.15  # of rows: more is another encoding or another column, and no bad row here and there
-)
-FEWEST_ROWS = 3  # of a label: one a part
+MOST_BAD = 0.15  # of rows: more means another encoding or column, not a bad row here and there
+FEWEST_ROWS = 3  # of a label: one for each part
 LOOKED_AT = 2_000  # pictures
-UNREAD = 0.05  # of the tokens: more, and the base is not for this language
+UNREAD = 0.05  # of the tokens: with more, the base is not for this language
 
 
 @dataclass(frozen=True)
 class Added:
     """What was seen, brought and written.
 
-    read says what was taken for x and y; notes are what a person should know; chosen says which settings the data chose, and why; bad
-    are rows that cannot be used; problem names what y was taken for, of_y describes its values; unread are tables that were left aside;
-    takes says how long a run is.
+    read says what was taken for x and y; notes are what a person should know; chosen says which
+    settings the data chose, and why; bad counts the rows that cannot be used; problem names what y
+    was taken for, and of_y describes its values; unread lists the tables that were left aside;
+    takes says how long a run takes.
     """
 
     task: str
@@ -93,10 +91,11 @@ def add(
 ) -> Added:
     """Bring a folder, a table, an address or a hub data set as the source and the task `name`.
 
-    x, y and problem are columns and what y is, where the user named them. Data of one's own is looked at where it lies, before anything
-    is brought. Raises a RefitError that says what is wrong with the name, the data or its columns, and leaves everything as it was.
+    x and y are columns, and problem is what y is, if the user named them. The user's own data is
+    looked at in its place, before anything is brought. Raises a RefitError that says what is wrong
+    with the name, the data or its columns, and leaves everything as it was.
     """
-    settings.load(PARAMS)  # before anything is made in a folder that is no project
+    settings.load(PARAMS)  # fails before anything is made in a folder that is no project
     with locks.Lock(Path("data/.work/add")):
         params = settings.load(PARAMS)
         hub, remote, folder = HUB.fullmatch(where), REMOTE.fullmatch(where), Path("data/raw", name)
@@ -117,16 +116,14 @@ def add(
             pictures = guess.of_pictures(_root(lies), layout)
             wanted = guess.wanted(_root(lies), files, layout, pictures)
             encoding = guess.encoding(_root(lies), layout, wanted)
-            if (
-                pictures and lies.is_file() and isinstance(layout, Table)
-            ):  # what a table names belongs to it
+            if pictures and lies.is_file() and isinstance(layout, Table):
+                # the files that a table names belong to it
                 wanted += guess.named_by(_root(lies), layout, encoding)
             start = settings.read_yaml(STARTERS["image" if pictures else "text"])
-            task, found = _task(lies, layout, encoding, name, model, start, problem)
-            chosen = found.chosen
-            if (
-                not brought and not _is_source(task.base, params) and task.base in known()
-            ):  # the data chose it, and dvc repro will fetch it
+            task, facts = _task(lies, layout, encoding, name, model, start, problem)
+            chosen = facts.chosen
+            if not brought and not _is_source(task.base, params) and task.base in known():
+                # the data chose the base, and dvc repro will fetch it
                 _write("sources", task.base, known()[task.base])
             else:
                 _require_base(task.base, params, brought)
@@ -150,15 +147,15 @@ def add(
         return Added(
             name,
             _read(layout, pictures),
-            found.notes,
+            facts.notes,
             chosen,
             layout,
             encoding,
-            found.rows,
-            found.bad,
+            facts.rows,
+            facts.bad,
             task.problem.name,
-            found.of_y,
-            found.labels,
+            facts.of_y,
+            facts.labels,
             unread,
             task.base,
             block,
@@ -168,14 +165,19 @@ def add(
 
 def _require_problem(problem: str | None) -> None:
     if problem is not None and problem not in (
-        there := ["classification", *settings.read_yaml(PROBLEMS)]
+        available := ["classification", *settings.read_yaml(PROBLEMS)]
     ):
-        raise ParamsError(f"--problem {extract(problem)}: is none; there are {', '.join(there)}")
+        raise ParamsError(
+            f"--problem {extract(problem)}: is none; there are {', '.join(available)}"
+        )
 
 
 @contextmanager
 def _all_or_nothing(made: list[Path]) -> Generator[None]:
-    """Take away the folders that were made, and put params.yaml and dvc.lock back, if what is done within fails."""
+    """Undo what was done if the block within fails.
+
+    The folders that were made are removed, and params.yaml and dvc.lock are put back.
+    """
     kept = {path: path.read_bytes() if path.exists() else None for path in (PARAMS, LOCK)}
     try:
         yield
@@ -199,25 +201,32 @@ def _all_or_nothing(made: list[Path]) -> Generator[None]:
 def _require_name(name: str, params: Params, folder: Path, fresh: bool) -> None:
     if not re.fullmatch("[a-z][a-z0-9_]{0,59}", name) or name in reference.YAML_WORDS:
         raise ParamsError(
-            f"{extract(name)}: a name is a letter, then a-z, 0-9 and _ (60 at most, and no word of YAML), "
-            "because DVC, MLflow and file systems bear that; choose another"
+            f"{extract(name)}: a name is a letter, then a-z, 0-9 and _ (60 at most, and no word "
+            "of YAML), because DVC, MLflow and file systems bear that; choose another"
         )
-    taken = [what for what, yes in (
-        (f"params.yaml has a task {name}", name in params.tasks),
-        (f"params.yaml has a source {name}", name in params.sources),
-        (f"{folder} is there", fresh and (folder.exists() or folder.with_name(f"{name}.dvc").exists())),
-    ) if yes]  # fmt: skip
+    taken = [
+        what
+        for what, yes in (
+            (f"params.yaml has a task {name}", name in params.tasks),
+            (f"params.yaml has a source {name}", name in params.sources),
+            (
+                f"{folder} is there",
+                fresh and (folder.exists() or folder.with_name(f"{name}.dvc").exists()),
+            ),
+        )
+        if yes
+    ]
     if taken:
         raise ParamsError(
             f"{name}: {' and '.join(taken)}; choose another name, or take the old one away first"
         )
 
 
-# ---- bringing --------------------------------------------------------------------------------------------------------
+# ---- bringing ------------------------------------------------------------------------------------
 
 
 def _root(lies: Path) -> Path:
-    """Return the folder that the names of files are relative to: the data's own, or that of a single table."""
+    """Return the folder that file names are relative to: the data itself, or a table's folder."""
     return lies if lies.is_dir() else lies.parent
 
 
@@ -240,13 +249,16 @@ def _track(lies: Path, folder: Path, files: list[Path]) -> None:
 
 
 def _fetch(key: str, source: Source) -> None:
-    """Write a source and fetch it at once, so that what is wrong with it is said now."""
+    """Write a source and fetch it, so that an error in it shows now."""
     _write("sources", key, source)
     tracking.dvc("repro", f"fetch@{key}")
 
 
 def _import(where: str, name: str, folder: Path) -> None:
-    """Import an address with DVC. The file data/raw/NAME.dvc keeps the address for all to read, so it may hold no secret."""
+    """Import an address with DVC.
+
+    The file data/raw/NAME.dvc keeps the address for all to read, so it must not contain a secret.
+    """
     shown = redact(extract(where.partition("?")[0]))
     try:
         address = urlsplit(where)
@@ -254,15 +266,15 @@ def _import(where: str, name: str, folder: Path) -> None:
         raise SourceError(f"{shown}: is no address ({one_line(error, 100)})") from None
     if "@" in address.netloc or SECRET.search(address.query):
         raise SourceError(
-            f"{shown}: holds a password or a key, which data/raw/{name}.dvc would keep for all to read; set it up with `dvc remote` or .netrc"
+            f"{shown}: holds a password or a key, which data/raw/{name}.dvc would keep for all to "
+            "read; set it up with `dvc remote` or .netrc"
         )
     file = re.sub("[^A-Za-z0-9._-]", "_", Path(address.path).name)
     if where.startswith("http"):
         _require_answer(where, shown)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    if guess.is_table(
-        Path(file)
-    ):  # import-url would put the .dvc file into the folder, where it would be read as data
+    if guess.is_table(Path(file)):
+        # import-url would put the .dvc file into the folder, and it would be read as data
         tracked = folder.with_name(f"{name}.dvc")
         tracked.write_text(
             f"frozen: true\ndeps:\n- path: {json.dumps(where)}\nouts:\n- path: {name}/{file}\n",
@@ -273,37 +285,44 @@ def _import(where: str, name: str, folder: Path) -> None:
         tracking.dvc("import-url", where, str(folder), seconds=DOWNLOAD)
     if not folder.is_dir():
         raise DataError(
-            f"{shown}: its name says no table ({', '.join(table.TABLES)}, each but the last also as .gz), and it is no folder of a bucket"
+            f"{shown}: its name says no table ({', '.join(table.TABLES)}, each but the last also "
+            "as .gz), and it is no folder of a bucket"
         )
 
 
 def _require_answer(where: str, shown: str) -> None:
-    """Raise at once for what DVC would wait on for minutes: a server that refuses, lacks the file, or never answers."""
+    """Raise if a server refuses an address, lacks the file, or never answers.
+
+    DVC would wait for minutes instead.
+    """
     import requests
 
     try:
         with requests.get(where, stream=True, timeout=ANSWER) as answer:
             if answer.status_code in (401, 403):
                 raise SourceError(
-                    f"{shown}: the server refuses it (HTTP {answer.status_code}); see that you may read it"
+                    f"{shown}: the server refuses it (HTTP {answer.status_code}); see that you "
+                    "may read it"
                 )
             if answer.status_code >= 400:
                 raise SourceError(f"{shown}: HTTP {answer.status_code}; check the address")
     except (requests.RequestException, UnicodeError) as error:
         raise UnreachableError(
-            f"{shown}: no answer within {ANSWER} s ({type(error).__name__}); check address and network"
+            f"{shown}: no answer within {ANSWER} s ({type(error).__name__}); check address and "
+            "network"
         ) from None
 
 
 def _base(base: str | None, params: Params, name: str) -> tuple[str, Source | Path | None]:
-    """Return the key of the base model, and what has to be brought for it: nothing where the source is there.
+    """Return the key of the base model, and what has to be brought for it, if anything.
 
-    Where none was named the key is empty: which one it is depends on the data.
+    Nothing has to be brought if the source is there. If no base was named, the key is empty,
+    because the data decides which one it is.
     """
     hub, folder = HUB.fullmatch(base or ""), Path(base or "")
-    there = not base or _is_source(base, params)
-    source = None if there else known().get(base or "")
-    if there or not (source or hub or (folder / "config.json").is_file()):
+    available = not base or _is_source(base, params)
+    source = None if available else known().get(base or "")
+    if available or not (source or hub or (folder / "config.json").is_file()):
         _require_base(base or "", params, None) if base else None
         return base or "", None
     key = re.sub(
@@ -323,24 +342,26 @@ def known() -> dict[str, Source]:
 
 
 def _is_source(base: str, params: Params) -> bool:
-    there = re.fullmatch("[a-z0-9_]+", base) and (
+    available = re.fullmatch("[a-z0-9_]+", base) and (
         Path("data/raw", base, "config.json").is_file() or Path("data/raw", f"{base}.dvc").exists()
     )
-    return base in params.sources or bool(there)
+    return base in params.sources or bool(available)
 
 
 def _require_base(base: str, params: Params, brought: Source | Path | None) -> None:
     if brought is None and not _is_source(base, params):
         have = ", ".join(sorted({*params.sources, *known()}))
         raise SourceError(
-            f"--base {extract(base)}: no source (have: {have}), no folder with a config.json, and not hub:OWNER/NAME@COMMIT"
+            f"--base {extract(base)}: no source (have: {have}), no folder with a config.json, and "
+            "not hub:OWNER/NAME@COMMIT"
         )
 
 
 def _hub(kind: Any, named: re.Match[str]) -> Source:
     if not re.fullmatch("[0-9a-f]{40}", named[2] or ""):
         raise SourceError(
-            f"{extract(named[0])}: is not pinned: say hub:OWNER/NAME@COMMIT with the 40 digits of a commit, because a branch or a tag moves"
+            f"{extract(named[0])}: is not pinned: say hub:OWNER/NAME@COMMIT with the 40 digits of "
+            "a commit, because a branch or a tag moves"
         )
     origin = {
         "name": "hub",
@@ -380,12 +401,16 @@ def _read(layout: Table | Folders, pictures: bool) -> str:
     return f"{what} of column '{extract(layout.columns.x)}', {labels} of {files}{parted}"
 
 
-# ---- looking ---------------------------------------------------------------------------------------------------------
+# ---- looking -------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Found:
-    """What was found in data: rows in all and bad ones, labels with their rows, what y is, and what to say of it."""
+    """What was found in data.
+
+    rows counts all rows, bad the bad ones, and labels the rows of each label; of_y is what y is,
+    and notes and chosen are what to say about the data.
+    """
 
     rows: int
     bad: int
@@ -404,7 +429,10 @@ def _task(
     start: dict[str, Any],
     problem: str | None,
 ) -> tuple[Task, Found]:
-    """Return the task for data that lies there, and what was found in it; start is a starter, problem what the user says that y is."""
+    """Return the task for the data that is in `lies`, and what was found in it.
+
+    start is a starter; problem is what the user says that y is.
+    """
     of_x = plugins.modality(start["modality"]["name"])
     rows = plugins.layout(layout.name).read(_root(lies), layout, encoding, of_x)
     rows = rows[rows["code"] != "junk"].copy()
@@ -427,13 +455,18 @@ def _task(
         rows.loc[looked.index, ["code", "reason"]] = looked[["code", "reason"]]
         share += float(looked["code"].notna().mean())
     good, bad = rows[rows["code"].isna()], rows[rows["code"].notna()]
-    noted = [f"left aside: {number:,} rows, {code} (first {extract(of['origin'].iloc[0])}: {one_line(of['reason'].iloc[0], 150)})"
-             for code, of in bad.groupby("code") if (number := len(of))]  # fmt: skip
+    noted = [
+        f"left aside: {number:,} rows, {code} "
+        f"(first {extract(of['origin'].iloc[0])}: {one_line(of['reason'].iloc[0], 150)})"
+        for code, of in bad.groupby("code")
+        if (number := len(of))
+    ]
     if share > MOST_BAD:
         first = bad.iloc[0]
         raise DataError(
-            f"{extract(lies)}: {len(bad):,} of {len(rows):,} rows cannot be used (first {extract(first['origin'])}: {one_line(first['reason'], 200)}), "
-            f"at most {MOST_BAD:.0%} may be; mend them, or name the columns: --text COLUMN --label COLUMN"
+            f"{extract(lies)}: {len(bad):,} of {len(rows):,} rows cannot be used (first "
+            f"{extract(first['origin'])}: {one_line(first['reason'], 200)}), at most "
+            f"{MOST_BAD:.0%} may be; mend them, or name the columns: --text COLUMN --label COLUMN"
         )
     values = of_y.values(read.loc[good.index, "y"])
     borne = of_y.borne(values)
@@ -451,9 +484,10 @@ def _task(
     }
     start["base"] = base or start["base"]
     start["validate"] |= {
+        # no more bad rows than there are now
         "max_bad_fraction": max(
             start["validate"]["max_bad_fraction"], math.ceil(100 * share + 1) / 100
-        ),  # no more than there are
+        ),
         "min_rows": max(1, len(good) * 8 // 10),
     }
     if labels:
@@ -495,7 +529,10 @@ def _state_problem(
     where: str,
     problem: str | None,
 ) -> str:
-    """Put into a starter what y is, as the user says or as its cells look, and return why where that is not one label a row."""
+    """Put into a starter what y is, as the user says or as its cells look.
+
+    Return why, if that is not one label a row.
+    """
     columns, changes = (
         len(layout.columns.ys) if isinstance(layout, Table) else 1,
         settings.read_yaml(PROBLEMS),
@@ -511,30 +548,34 @@ def _state_problem(
     defaults.merge(start, changes[name])
     if problem is None:
         start["problem"] = guessed
-        return f"{why}: any number of labels is learned a row; --problem classification takes a cell as one label"
+        return (
+            f"{why}: any number of labels is learned a row; --problem classification takes a cell "
+            "as one label"
+        )
     if name == "multi_label" and (several := guess.separated(y)):
         start["problem"]["separator"] = several[0]
     return ""
 
 
 def _require_learnable(values: "pd.Series[Any]", labels: dict[str, int], where: str) -> None:
-    """Raise DataError where values are too few, too many, too rare or too much alike to be learned."""
+    """Raise DataError if values are too few, too many, too rare or too much alike to be learned."""
     if not labels and values.nunique() < 2:
         raise DataError(
             f"{where}: every number is the same; if that is the wrong column, say --label COLUMN"
         )
     if labels and not 2 <= len(labels) <= guess.MAX_LABELS:
         raise DataError(
-            f"{where}: {len(labels):,} labels in {len(values):,} good rows, 2 to {guess.MAX_LABELS:,} can be learned; "
-            "if that is the wrong column, say --label COLUMN"
+            f"{where}: {len(labels):,} labels in {len(values):,} good rows, 2 to "
+            f"{guess.MAX_LABELS:,} can be learned; if that is the wrong column, say --label COLUMN"
         )
     rare = [
         f"{extract(label)} ({number})" for label, number in labels.items() if number < FEWEST_ROWS
     ]
     if rare:
         raise DataError(
-            f"{where}: {len(rare):,} of {len(labels):,} labels have fewer than {FEWEST_ROWS} rows, one for train, validation and test: "
-            f"{', '.join(rare[:5])}; add rows, leave the label out, or say --label COLUMN"
+            f"{where}: {len(rare):,} of {len(labels):,} labels have fewer than {FEWEST_ROWS} "
+            f"rows, one for train, validation and test: {', '.join(rare[:5])}; add rows, leave "
+            "the label out, or say --label COLUMN"
         )
     if alike := spelling.clashes(list(labels)):
         raise DataError(f"{where}: {'; '.join(alike)}")
@@ -545,11 +586,19 @@ def _describe(values: "pd.Series[Any]", labels: dict[str, int]) -> str:
     if not labels:
         return f"numbers from {values.min():g} to {values.max():g}, {values.mean():.3g} in the mean"
     shown = sorted(labels.items(), key=lambda item: -item[1])[:5]
-    return f"{len(labels)} labels ({', '.join(f'{one_line(key, 30)} {number:,}' for key, number in shown)}{', ...' if len(labels) > 5 else ''})"
+    return (
+        f"{len(labels)} labels "
+        f"({', '.join(f'{one_line(key, 30)} {number:,}' for key, number in shown)}"
+        f"{', ...' if len(labels) > 5 else ''})"
+    )
 
 
 def _tried(task: Task, folder: Path) -> Task:
-    """Return the task with sizes and a beginning of the head that its base model takes, if that is here; raises ModelError where it cannot be trained."""
+    """Return the task with sizes and a start of the head that its base model takes.
+
+    The task stays as it is if the base model is not here. Raises ModelError if it cannot be
+    trained.
+    """
     if not folder.is_dir():
         return task
     of_y = plugins.problem(task.problem.name)
@@ -559,7 +608,7 @@ def _tried(task: Task, folder: Path) -> Task:
     )
     try:
         linear.head(*loading.load(of_y, folder, task.modality.name, trial.LABELS, new_head=True))
-    except ModelError:  # several new layers: none of them can be solved
+    except ModelError:  # the head has several new layers, and none of them can be solved
         tune = (
             Full("full", True)
             if isinstance(task.finetune.tune, LinearProbe)
@@ -577,11 +626,14 @@ def _look(of_x: Any, x: "pd.Series[str]") -> pd.DataFrame:
     )
 
 
-# ---- writing ---------------------------------------------------------------------------------------------------------
+# ---- writing -------------------------------------------------------------------------------------
 
 
 def _write(section: str, key: str, value: Task | Source) -> str:
-    """Put a block at the end of a section of params.yaml and return it; every other byte stays, and it can be read."""
+    """Put a block at the end of a section of params.yaml and return the block.
+
+    Every other byte stays, and the file can still be read.
+    """
     text = PARAMS.read_bytes().decode()
     newline = "\r\n" if text.partition("\n")[0].endswith("\r") else "\n"
     text += "" if text.endswith("\n") else newline
@@ -592,7 +644,8 @@ def _write(section: str, key: str, value: Task | Source) -> str:
     )
     if held.value and held.flow_style:
         raise ParamsError(
-            f"{PARAMS}: {section} is written in braces; write it as a block, a line a key, so that one can be added"
+            f"{PARAMS}: {section} is written in braces; write it as a block, a line a key, so "
+            "that one can be added"
         )
     indent = held.value[0][0].start_mark.column if held.value else 2
     block = f"{' ' * indent}{key}:\n{reference.block(value, indent + 2)}".replace("\n", newline)
@@ -603,7 +656,7 @@ def _write(section: str, key: str, value: Task | Source) -> str:
             lines.pop()
         at = len("\n".join(lines)) + 1
         changed = text[:at] + (newline if section == "tasks" else "") + block + text[at:]
-    else:  # written as {}, which becomes a block
+    else:  # the section is written as {}, and becomes a block
         comment, _, rest = text[held.end_mark.index :].partition("\n")
         changed = (
             text[: held.start_mark.index].rstrip(" ") + comment.rstrip() + newline + block + rest

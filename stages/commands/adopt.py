@@ -1,6 +1,9 @@
-"""Registers a cheap baseline as a version of a task's model: where it is enough, it is the better one to run."""
+"""Register a cheap baseline as a version of a task's model.
 
-from dataclasses import dataclass
+If the baseline is good enough, it is the better one to run.
+"""
+
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -13,19 +16,22 @@ from stages.contract.errors import ModelError, ParamsError, ReceiptError
 from stages.contract.escape import extract
 from stages.contract.runner import Job
 from stages.judging import baselines
-from stages.models import cheap, linear, loading, scoring
+from stages.models import cheap, linear, loading, saved, scoring
 from stages.models.activations import Base
+from stages.models.saved import Saved
 from stages.params.evaluate import Majority, ProbeLogistic
 from stages.params.task import Task
 from stages.project import lineage
 from stages.registry import candidate
 
-SAME = 0.95  # of the test rows: a head in a saved model is computed in the task's arithmetic, and of pictures in all views
+# Of the test rows: a saved model computes its head in the task's arithmetic and, for pictures, in
+# all views.
+SAME = 0.95
 
 
 @dataclass(frozen=True)
 class Result:
-    """The version that holds the baseline now, and its score on the test rows by the metric that decides."""
+    """The version of the baseline, and its score on the test rows by the metric that decides."""
 
     model: str
     sha256: str
@@ -35,13 +41,17 @@ class Result:
 
 
 def adopt(name: str, baseline: str) -> Result:
-    """Fit the baseline anew, hold it to what evaluate measured, and register it; the champion stays who it is."""
+    """Fit the baseline anew, compare it with what evaluate measured, and register it.
+
+    The champion stays the same.
+    """
     task = settings.task(versions.name(name))
-    chosen = next((of for of in task.evaluate.baselines if of.name == baseline), None)
+    chosen = next((entry for entry in task.evaluate.baselines if entry.name == baseline), None)
     if chosen is None:
-        known = ", ".join(of.name for of in task.evaluate.baselines)
+        known = ", ".join(entry.name for entry in task.evaluate.baselines)
         raise ParamsError(
-            f"params.yaml: tasks.{name}.evaluate.baselines has no {extract(baseline)}; it has: {known}"
+            f"params.yaml: tasks.{name}.evaluate.baselines has no {extract(baseline)}; it has: "
+            f"{known}"
         )
     if isinstance(chosen, Majority):
         raise ModelError("majority: has learned nothing that could be registered")
@@ -54,16 +64,13 @@ def adopt(name: str, baseline: str) -> Result:
         predictions = manifest.read_table(job.take("evaluate", "predictions.parquet")).set_index(
             "id"
         )
-        of_y, trained = (
-            plugins.problem(task.problem.name),
-            receipts.read_json(job.take("finetune", "model.json")),
-        )
-        card = {key: trained[key] for key in ("task", "modality", "problem", "base")}
+        of_y = plugins.problem(task.problem.name)
+        trained = saved.read(job.take("finetune", "model.json"))
         known = baselines.known(parts["train"], parts["validation"])
         if isinstance(chosen, ProbeLogistic):
-            _save_probe(chosen, known, task, job, card)
+            _save_probe(chosen, known, task, job, trained)
         else:
-            cheap.save(baselines.learn_cheap(chosen, known, of_y), job.out, card)
+            cheap.save(baselines.learn_cheap(chosen, known, of_y), job.out, trained)
         sha256 = scoring.identity(job.out)
         scored = scoring.predict(job.out, parts["test"], task.compute, sha256).set_index(
             parts["test"]["id"]
@@ -71,10 +78,11 @@ def adopt(name: str, baseline: str) -> Result:
         same = _same(scored, predictions[baseline]) if baseline in predictions else 0.0
         if same < (SAME if isinstance(chosen, ProbeLogistic) else 1.0):
             raise ReceiptError(
-                f"data/evaluate/{name}: its {baseline} predicts other labels than the one fitted now; run `dvc repro evaluate@{name}`"
+                f"data/evaluate/{name}: its {baseline} predicts other labels than the one fitted "
+                f"now; run `dvc repro evaluate@{name}`"
             )
         measured = of_y.measure(
-            of_y.values(parts["test"]["y"]).tolist(), scored.tolist(), trained["labels"]
+            of_y.values(parts["test"]["y"]).tolist(), scored.tolist(), trained.labels
         )
         metrics, origin = (
             {name: measured[name] for name in of_y.HEADLINES} | {"rows": len(scored)},
@@ -96,18 +104,21 @@ def adopt(name: str, baseline: str) -> Result:
 
 
 def _same(scored: "pd.Series[Any]", measured: "pd.Series[Any]") -> float:
-    """Return the share of rows (same index) of which two models say the same: of numbers, within a twentieth of their spread."""
+    """Return the share of rows (same index) for which two models say the same.
+
+    Numbers are the same if they are within a twentieth of their spread.
+    """
     if scored.dtype == float:
         return float(((scored - measured).abs() <= (1 - SAME) * measured.std()).mean())
     return float((scored == measured).mean())
 
 
 def _save_probe(
-    chosen: ProbeLogistic, known: pd.DataFrame, task: Task, job: Job, card: dict[str, Any]
+    chosen: ProbeLogistic, known: pd.DataFrame, task: Task, job: Job, trained: Saved
 ) -> None:
-    """Write the base model with the head that the baseline fits on it, as finetune writes a model."""
+    """Write the base model with the head that the baseline fits on it, as finetune does."""
     of_x, of_y = plugins.modality(task.modality.name), plugins.problem(task.problem.name)
-    settings_of_x = plugins.settings(card["modality"])
+    settings_of_x = plugins.settings(trained.modality)
     folder, base_sha256 = job.raw(task.base)
     probe = baselines.learn_probe(
         chosen, known, Base(folder, of_x, of_y, settings_of_x, task.compute)
@@ -119,12 +130,6 @@ def _save_probe(
         job.out / "model"
     )
     sha256 = receipts.digest(receipts.files(job.out, ["model"]))
-    receipts.write_json(
-        job.out / "model.json",
-        card
-        | {
-            "labels": probe.labels,
-            "base": {"source": task.base, "sha256": base_sha256},
-            "sha256": sha256,
-        },
-    )
+    base = saved.Base(task.base, base_sha256)
+    described = replace(trained, labels=probe.labels, base=base, sha256=sha256)
+    described.write(job.out / "model.json")

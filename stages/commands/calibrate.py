@@ -1,6 +1,8 @@
-"""Measures on this machine with which threads, arithmetic, memory format and batch a task runs fastest, and writes them into params.yaml.
+"""Measure which compute settings a task runs fastest with on this machine, and write them.
 
-A run never chooses by a clock, so that its result does not depend on what else a machine does: this is the one place where one is read.
+The settings are threads, arithmetic, memory format and batch; they are written into params.yaml. A
+run never chooses by a clock, so that its result does not depend on what else a machine does: this
+module is the only place that reads one.
 """
 
 import os
@@ -25,17 +27,19 @@ from stages.params.compute import Compute
 from stages.params.task import Task
 
 PARAMS = Path("params.yaml")
-ROUNDS = (
-    3  # each candidate is timed once a round, in turn, so that a busy minute falls on all of them
-)
-BATCHES = (16, 64, 256)  # rows scored at once
-ROWS = 256  # of train that are scored; a step of training takes as many as finetune.batch_size says
+# Each candidate is timed once a round, in turn, so that a busy minute falls on all of them.
+ROUNDS = 3
+BATCHES = (16, 64, 256)  # rows scored together
+ROWS = 256  # of train that are scored; a step of training takes finetune.batch_size of them
 WORTH = 0.05  # share of the time that a change must save
 
 
 @dataclass(frozen=True)
 class Trial:
-    """What was tried, and the median seconds that 1,000 rows take: to learn from, or to be scored."""
+    """The settings that were tried, and the median seconds that 1,000 rows take.
+
+    training is the time to learn from them, scoring the time to score them.
+    """
 
     compute: Compute
     training: float | None
@@ -44,7 +48,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Calibrated:
-    """What params.yaml says now, what it said before, and every trial."""
+    """The settings that params.yaml has now, the settings it had before, and every trial."""
 
     task: str
     compute: Compute
@@ -53,7 +57,10 @@ class Calibrated:
 
 
 def calibrate(name: str) -> Calibrated:
-    """Time steps of training and batches of scoring with the task's own base model and rows; write what is faster by more than WORTH."""
+    """Time training steps and scoring batches of a task, and write what is faster.
+
+    The timings use the task's own base model and rows. A change has to save more than WORTH.
+    """
     runner.quiet()
     task = settings.task(name)
     with locks.Lock(Path("data/.work/finetune", name)) as work, TemporaryDirectory(dir=work) as out:
@@ -83,7 +90,10 @@ def calibrate(name: str) -> Calibrated:
 
 
 def _candidates(task: Task, folder: Path) -> list[Compute]:
-    """Return every combination that makes sense here; `auto` stands for the arithmetic that it means on this machine."""
+    """Return every combination of settings that makes sense here.
+
+    `auto` stands for the arithmetic that it means on this machine.
+    """
     import torch
 
     model, _ = loading.load(
@@ -101,7 +111,7 @@ def _candidates(task: Task, folder: Path) -> list[Compute]:
 
 
 def _training(task: Task, folder: Path, train: Any, compute: Compute) -> Callable[[], int]:
-    """Return what takes one step of training and says how many rows it took."""
+    """Return a function that takes one step of training and returns the number of its rows."""
     import torch
 
     of_x, of_y = plugins.modality(task.modality.name), plugins.problem(task.problem.name)
@@ -123,7 +133,7 @@ def _training(task: Task, folder: Path, train: Any, compute: Compute) -> Callabl
     learner, learning = plugins.tune(task.finetune.tune.name).prepare(
         model, new, learning, task.finetune.tune
     )
-    learns = len(learning.train) > 0  # else a step is what the base model says of its rows
+    learns = len(learning.train) > 0  # else a step only sends rows through the base model
     learner = learner.to(device.find(), memory_format=getattr(torch, compute.memory_format)).train()
     device.avoid_slow_kernels(learner, compute)
     optimizer = local.optimizer(learner, task.finetune, learning.head) if learns else None
@@ -150,7 +160,7 @@ def _training(task: Task, folder: Path, train: Any, compute: Compute) -> Callabl
 
 
 def _scoring(task: Task, folder: Path, rows: Any, compute: Compute) -> Callable[[], int]:
-    """Return what scores the rows and says how many they are."""
+    """Return a function that scores the rows and returns how many there are."""
     import torch
 
     of_x, of_y = plugins.modality(task.modality.name), plugins.problem(task.problem.name)
@@ -177,7 +187,10 @@ def _scoring(task: Task, folder: Path, rows: Any, compute: Compute) -> Callable[
 
 
 def _timed(works: list[tuple[Compute, Callable[[], int]]]) -> list[tuple[Compute, float]]:
-    """Return for each the median seconds of 1,000 rows: each is warmed up once, then they take turns."""
+    """Return each work's settings and the median seconds that it takes for 1,000 rows.
+
+    Each work is warmed up once; then they take turns.
+    """
     taken: list[list[float]] = [[] for _ in works]
     for turn in range(ROUNDS + 1):
         for of, (_, work) in zip(taken, works, strict=True):
@@ -188,7 +201,7 @@ def _timed(works: list[tuple[Compute, Callable[[], int]]]) -> list[tuple[Compute
 
 
 def _best(timed: list[tuple[Compute, float]], now: Compute) -> Compute:
-    """Return the fastest, or what is set now where the fastest saves too little to be worth a change."""
+    """Return the fastest settings, or the current ones if a change would save too little."""
     fastest, least = min(timed, key=lambda of: of[1])
     same = (
         replace(now, dtype="auto")
@@ -202,17 +215,15 @@ def _best(timed: list[tuple[Compute, float]], now: Compute) -> Compute:
 def _write(name: str, before: Compute, after: Compute) -> None:
     """Set the values of tasks.NAME.compute that changed; every other byte of params.yaml stays."""
     lines = PARAMS.read_bytes().decode().split("\n")
-    held = YAML().load("\n".join(lines))["tasks"][name][
-        "compute"
-    ]  # ruamel's round-trip reader, which builds no objects
+    # ruamel's round-trip reader builds no objects
+    held = YAML().load("\n".join(lines))["tasks"][name]["compute"]
     changed = [
         (held.lc.value(key), str(value))
         for key, value in asdict(after).items()
         if value != asdict(before)[key]
     ]
-    for (line, column), value in sorted(
-        changed, reverse=True
-    ):  # from the right: what is set moves what follows it
+    # from the right, because a new value moves what follows it
+    for (line, column), value in sorted(changed, reverse=True):
         lines[line] = lines[line][:column] + re.sub(
             r"^[^\s,}#]+", value, lines[line][column:], count=1
         )
@@ -221,7 +232,8 @@ def _write(name: str, before: Compute, after: Compute) -> None:
     try:
         if settings.load(written).tasks[name].compute != after:
             raise ParamsError(
-                f"{PARAMS}: tasks.{name}.compute is not written a value a key; set it to {asdict(after)}"
+                f"{PARAMS}: tasks.{name}.compute is not written a value a key; set it to "
+                f"{asdict(after)}"
             )
         written.replace(PARAMS)
     finally:

@@ -1,4 +1,4 @@
-"""Says all that is wrong with params, data, servers and disk, before anything runs."""
+"""Check params, data, servers and disk before anything runs, and report all that is wrong."""
 
 import os
 import socket
@@ -22,7 +22,7 @@ from stages.project import preflight, tracking
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at, whether it is well, and what was seen or is to be done."""
+    """One thing that was checked, whether it is right, and what was seen or has to be done."""
 
     what: str
     ok: bool
@@ -30,7 +30,7 @@ class Finding:
 
 
 def check() -> list[Finding]:
-    """Look at everything, and go on after what is wrong; raises nothing that a user could mend."""
+    """Check everything, and go on after an error; raise nothing that a user could mend."""
     runner.quiet()
     try:
         params = settings.load()
@@ -65,7 +65,7 @@ def check() -> list[Finding]:
             findings.append(_look(f"tasks.{key}.data", lambda data=task.data: _data(data)))
         if Path("data/raw", task.base).exists():
             findings.append(_look(f"tasks.{key}.base", lambda task=task: _base(task)))
-        if all(found.ok for found in findings):
+        if all(finding.ok for finding in findings):
             findings.append(Finding(f"tasks.{key} takes", True, estimate.say(key, task)))
     findings += [Finding("ports of make up", True, _ports())]
     return [
@@ -93,7 +93,7 @@ def _sources(params: Params) -> Iterator[str]:
 
 
 def _source(name: str, params: Params, sizes: dict[str, int]) -> str:
-    """Walk a source that is here and note its size in bytes."""
+    """Walk a source if it is here, and note its size in bytes."""
     folder = Path("data/raw", name)
     if folder.exists():
         walked = walk.walk(folder)
@@ -105,11 +105,13 @@ def _source(name: str, params: Params, sizes: dict[str, int]) -> str:
 
 
 def _data(data: Data) -> str:
-    """Look at the names of files and columns, and at no row."""
+    """Check the names of files and columns, without reading a row."""
     folder, layout = Path("data/raw", data.source), data.layout
     if not isinstance(layout, Table):
         lacking = [
-            str(folder / of.path) for of in layout.folders if not (folder / of.path).is_dir()
+            str(folder / entry.path)
+            for entry in layout.folders
+            if not (folder / entry.path).is_dir()
         ]
         if lacking:
             raise ParamsError(f"no such folder: {', '.join(lacking)}; mend data.layout.folders")
@@ -118,7 +120,10 @@ def _data(data: Data) -> str:
         names = table.header(paths.inside(folder, file.path), data.encoding, layout.dialect)
         for column in (layout.columns.x, *layout.columns.ys):
             table.column(names, column, folder / file.path)
-    return f"{len(layout.files)} tables with columns {', '.join((layout.columns.x, *layout.columns.ys))}"
+    return (
+        f"{len(layout.files)} tables with columns "
+        f"{', '.join((layout.columns.x, *layout.columns.ys))}"
+    )
 
 
 def _validate(task: Task) -> str:
@@ -150,7 +155,7 @@ def _tracking(params: Params) -> str:
 
 
 def _ports() -> str:
-    """Say which ports of `make up` another program has: nothing that stops a run."""
+    """Say which ports of `make up` another program uses; that stops no run."""
     taken = list[str]()
     for name, port in store.PORTS.items():
         with socket.socket() as tried:
@@ -159,7 +164,8 @@ def _ports() -> str:
                 tried.bind(("127.0.0.1", port))
             except OSError:
                 taken.append(
-                    f"{port} is taken (`make up {name.upper()}_PORT=...`, unless it is Refit's own server)"
+                    f"{port} is taken (`make up {name.upper()}_PORT=...`, unless it is Refit's "
+                    "own server)"
                 )
     return "; ".join(taken) or f"{' and '.join(map(str, store.PORTS.values()))} are free"
 

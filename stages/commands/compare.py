@@ -1,4 +1,4 @@
-"""Compares two versions of a model on any labelled rows, with the evidence that the gate asks for."""
+"""Compare two versions of a model on any labelled rows, with the evidence that the gate needs."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,10 @@ from stages.registry import registered
 
 @dataclass(frozen=True)
 class Result:
-    """The metric of `candidate` minus that of `baseline` on so many rows; left_out are rows that cannot be read or have no known label."""
+    """The metric of `candidate` minus the metric of `baseline`, on `rows` rows.
+
+    left_out counts the rows that cannot be read or have no known label.
+    """
 
     candidate: str
     baseline: str
@@ -33,7 +36,10 @@ class Result:
 
 
 def compare(candidate: str, baseline: str, data: Path | None) -> Result:
-    """Score both versions on the task's test rows, or on the rows of a labelled table, and compare them as its gate does."""
+    """Score both versions and compare them as the task's gate does.
+
+    The rows come from `data`, a labelled table, or else they are the task's test rows.
+    """
     pair = [versions.find(model) for model in (candidate, baseline)]
     first, second = pair
     if first.name != second.name:
@@ -44,7 +50,8 @@ def compare(candidate: str, baseline: str, data: Path | None) -> Result:
     gate = next((gate for gate in task.register.gates if isinstance(gate, BeatsBaseline)), None)
     if gate is None:
         raise ParamsError(
-            f"params.yaml: tasks.{first.name}.register.gates has no beats_baseline, whose margin and alpha are meant"
+            f"params.yaml: tasks.{first.name}.register.gates has no beats_baseline, whose margin "
+            "and alpha are meant"
         )
     samples, left_out = _test_rows(where) if data is None else _labelled(data, task)
     of_y = plugins.problem(task.problem.name)
@@ -55,7 +62,7 @@ def compare(candidate: str, baseline: str, data: Path | None) -> Result:
     predicted = [_predicted(version, samples, task) for version in pair]
     level = ledger.level(gate.alpha, use=1)
     labels = plugins.labels(of_y, pd.concat([y, *predicted]))
-    first, second = (metric.tally(y, of, labels) for of in predicted)
+    first, second = (metric.tally(y, answers, labels) for answers in predicted)
     found = evidence.compare(first, second, metric, margin=gate.margin, level=level)
     names = [f"{version.name}@{version.number}" for version in pair]
     return Result(names[0], names[1], str(where), len(samples), left_out, gate.margin, level, found)
@@ -64,27 +71,34 @@ def compare(candidate: str, baseline: str, data: Path | None) -> Result:
 def _test_rows(path: Path) -> tuple[pd.DataFrame, int]:
     if not path.is_file():
         raise DataError(
-            f"{path}: is not there; run `dvc repro split@{path.parent.name}`, or name a table: --data TABLE"
+            f"{path}: is not there; run `dvc repro split@{path.parent.name}`, or name a table: "
+            "--data TABLE"
         )
     return manifest.read(path), 0
 
 
 def _labelled(path: Path, task: Task) -> tuple[pd.DataFrame, int]:
-    """Return the rows of a table that can be read and have a label the task knows, and how many others there are."""
+    """Return the rows of a table that the task can use, and how many others there are.
+
+    The task can use the rows that can be read and have a label that it knows.
+    """
     layout = task.data.layout
     if not isinstance(layout, Table):
         raise ParamsError(
-            "params.yaml: the task's data is a folder a label, so no column of a table is its label; compare on the test rows"
+            "params.yaml: the task's data is a folder a label, so no column of a table is its "
+            "label; compare on the test rows"
         )
     if not path.is_file():
         raise DataError(
-            f"{extract(path)}: is not there; name a table with the columns that the task learned from"
+            f"{extract(path)}: is not there; name a table with the columns that the task learned "
+            "from"
         )
     found = rows.labelled(path, task, layout.columns.ys)
     good = found[found["code"].isna()]
     if good.empty:
         raise DataError(
-            f"{extract(path)}: not one of {len(found):,} rows is fit ({extract(found['reason'].iloc[0])})"
+            f"{extract(path)}: not one of {len(found):,} rows is fit "
+            f"({extract(found['reason'].iloc[0])})"
         )
     return good.reset_index(drop=True), len(found) - len(good)
 

@@ -1,6 +1,8 @@
-"""Chooses the settings that a starter leaves to the data: each of its cases that fits changes them, and says why.
+"""Choose the settings that a starter leaves to the data.
 
-The cases stand in the starters, text_classification.yaml and image_classification.yaml; docs/defaults.md has what they rest on.
+Each case of the starter that fits the data changes settings, and says why. The cases are in the
+starters, text_classification.yaml and image_classification.yaml; docs/defaults.md explains what
+they rest on.
 """
 
 import json
@@ -17,17 +19,18 @@ from stages.params.finetune import Freeze
 from stages.params.task import Task
 
 LOOKED_AT = 2_000  # texts
-MOST_MINUTES = (
-    10.0  # that a training may take on this machine, where the starter knows a cheaper one
-)
+MOST_MINUTES = 10.0  # of training on this machine, if the starter knows a cheaper way
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What cases are told by: of the rows that are learned from, and of texts also what their base can read of them.
+    """The facts that decide which cases fit.
 
-    imbalance is the rows of the largest label over those of the smallest, 1 where a loss cannot weigh them; foreign is the share of texts in
-    a script that is not Latin, script the most frequent of those, unknown the share of tokens that the base does not know (null where it is not here).
+    They describe the rows to learn from and, for texts, also what the base can read of them.
+    imbalance is the number of rows of the largest label divided by the number of the smallest, or 1
+    if a loss cannot weigh labels; foreign is the share of texts in a script that is not Latin,
+    script the most frequent of those scripts, and unknown the share of tokens that the base does
+    not know (null if the base is not here).
     """
 
     rows: int
@@ -38,7 +41,7 @@ class Facts:
     unknown: float | None = None
 
     def unread(self, base: str) -> str:
-        """Return what a base cannot read of the texts, as an insertion."""
+        """Return how much of the texts a base cannot read, as a phrase to insert."""
         return (
             f", and {base} does not know {self.unknown:.0%} of their tokens" if self.unknown else ""
         )
@@ -47,7 +50,11 @@ class Facts:
 def look(
     good: pd.DataFrame, borne: "pd.Series[str]", texts: bool, base: Path, one_label: bool
 ) -> Facts:
-    """Return the facts of good rows (x, given_part) and of the labels that they bear, one at a time; base is the folder of the model that would learn."""
+    """Return the facts about good rows (x, given_part) and their labels.
+
+    borne has the labels of the rows, one at a time; base is the folder of the model that would
+    learn.
+    """
     learned = good[good["given_part"].isna() | (good["given_part"] == "train")]
     rows = borne[borne.index.isin(learned.index)].value_counts()
     of_labels = (
@@ -72,9 +79,10 @@ def look(
 
 
 def apply(start: dict[str, Any], facts: Facts, named: bool) -> list[str]:
-    """Let each of a starter's cases whose ranges [from, below) hold the facts change its settings, in their order, and return why.
+    """Apply the cases of a starter that fit the facts, in their order, and return why.
 
-    Where the user named the base, a case that chooses one is left out.
+    A case fits if the facts are in its ranges [from, below); it then changes the starter's
+    settings. A case that chooses a base is skipped if the user named the base.
     """
     known, why = (
         dict[str, Any](asdict(facts)) | {"unread": facts.unread(start["base"])},
@@ -92,7 +100,11 @@ def apply(start: dict[str, Any], facts: Facts, named: bool) -> list[str]:
 def faster(
     task: Task, cases: list[dict[str, Any]], rows: int, measured: estimate.Measured
 ) -> tuple[Task, list[str]]:
-    """Return the task with the first of a starter's ways to learn that takes at most MOST_MINUTES on this machine, else with the last, and why."""
+    """Return the task with a way to learn that is fast enough, and why.
+
+    It is the first of the starter's ways that takes at most MOST_MINUTES on this machine, else the
+    last.
+    """
     seconds, why = estimate.training(task, rows, measured), list[str]()
     for case in cases:
         if seconds <= 60 * MOST_MINUTES:
@@ -111,7 +123,7 @@ def faster(
 
 
 def merge(into: dict[str, Any], changed: dict[str, Any]) -> None:
-    """Put what changed into nested settings; one that is chosen by its name is replaced whole."""
+    """Merge changes into nested settings; a setting that is chosen by name is replaced whole."""
     for key, value in changed.items():
         if isinstance(value, dict) and "name" not in value and isinstance(into.get(key), dict):
             merge(into[key], value)

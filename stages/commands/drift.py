@@ -1,4 +1,7 @@
-"""Compares data with what the champion learned from: today's validated data, any file of new rows, or what was predicted lately."""
+"""Compare data with the data that the champion learned from.
+
+The data is today's validated data, any file of new rows, or what was predicted lately.
+"""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -16,7 +19,11 @@ from stages.registry import registered
 
 @dataclass(frozen=True)
 class Result:
-    """How far `data` is from the data of `champion`, measure by measure; read says what of a table was taken for x, far names those beyond their limits."""
+    """How far `data` is from the data of `champion`, measure by measure.
+
+    read says what was taken for x if the data is a table; far names the measures beyond their
+    limits.
+    """
 
     champion: str
     data: str
@@ -29,9 +36,11 @@ class Result:
 def drift(
     task: str, source: Path | None, column: str | None, logged_days: float | None = None
 ) -> Result:
-    """Compare the task's validated data, the rows of a file, or those that `refit predict --log` kept so lately, with the data of its champion.
+    """Compare data of a task with the data of its champion.
 
-    Raises ProfileError where the champion left no profile, DataError where nothing was kept.
+    The data is the rows of `source`, the rows that `refit predict --log` kept in the last
+    `logged_days` days, or else the task's validated data. Raises ProfileError if the champion left
+    no profile, DataError if nothing was kept.
     """
     runner.quiet()
     of = settings.task(task)
@@ -45,7 +54,8 @@ def drift(
     with registered.artifact(champion, "domain/profile.json") as profile:
         if profile is None:
             raise ProfileError(
-                f"{task}@{champion.number}: was registered without a profile of its data; train and register it anew"
+                f"{task}@{champion.number}: was registered without a profile of its data; train "
+                "and register it anew"
             )
         reference = profiles.read(profile)
     here = source or (KEPT / task if sources else Path("data/validate", task, "profile.json"))
@@ -61,7 +71,8 @@ def drift(
     if not measures:
         few = min(len(new.group), len(reference.group))
         raise DataError(
-            f"{here}: cannot tell: {few:,} rows are too few to measure, {distances.LEAST_ROWS} are needed here and of what the champion learned from"
+            f"{here}: cannot tell: {few:,} rows are too few to measure, {distances.LEAST_ROWS} "
+            "are needed here and of what the champion learned from"
         )
     read = rows.reading(source, column, of).why if source and rows.is_table(source) else ""
     return Result(
@@ -75,16 +86,18 @@ def drift(
 
 
 def _kept(task: str, of: Task, days: float) -> list[Path]:
-    """Return the tables of predictions that were kept in the last days."""
+    """Return the tables of predictions that were kept in the last `days` days."""
     if of.modality.name == "image":
         raise DataError(
-            f"{task}: kept predictions of pictures name files that may be gone; compare a folder: refit drift {task} FOLDER"
+            f"{task}: kept predictions of pictures name files that may be gone; compare a folder: "
+            f"refit drift {task} FOLDER"
         )
     since = f"{datetime.now(UTC) - timedelta(days=days):{STAMP}}"
     if not (
-        found := sorted(path for path in (KEPT / task).glob("*.parquet") if path.name >= since)
+        tables := sorted(path for path in (KEPT / task).glob("*.parquet") if path.name >= since)
     ):
         raise DataError(
-            f"{KEPT / task}: no predictions were kept in the last {days:g} days; `refit predict --log` keeps them"
+            f"{KEPT / task}: no predictions were kept in the last {days:g} days; `refit predict "
+            "--log` keeps them"
         )
-    return found
+    return tables

@@ -1,4 +1,7 @@
-"""Says about how long a task takes on this machine, before it runs. A person is shown it, and `refit add` chooses by it what learns (defaults.faster)."""
+"""Estimate how long a task takes on this machine, before it runs.
+
+A person sees the estimate, and `refit add` uses it to choose what learns (defaults.faster).
+"""
 
 import os
 import time
@@ -17,17 +20,18 @@ from stages.params.task import Task
 from stages.project.lineage import UPSTREAM
 
 STAGES = (*UPSTREAM, "register")
-STARTING = 30.0  # seconds of six stages that are neither training nor scoring
-LORA = 1.5  # times what a row costs forwards: gradients of the weights that stay are left out
-MEASURED, ROUNDS = (
-    32,
-    4,
-)  # rows, and how often they are timed: the first warms up, and the least is taken
-LEAST, MOST = 0.7, 1.6  # of the estimate: what is said is a range
+STARTING = 30.0  # seconds that six stages spend on neither training nor scoring
+LORA = 1.5  # times what a row costs forwards: weights that stay the same need no gradients
+# Rows, and how often they are timed: the first time warms up, and the least time counts.
+MEASURED, ROUNDS = 32, 4
+LEAST, MOST = 0.7, 1.6  # times the estimate, which is shown as a range
 
 
 def say(key: str, task: Task, measured: "Measured | None" = None) -> str:
-    """Return about how long the task takes, by its last run where that was alike, else by a measurement; or why it cannot be known yet."""
+    """Return about how long the task takes, or why that cannot be known yet.
+
+    The estimate comes from the task's last run if that was alike, else from a measurement.
+    """
     lacking = [
         name for name in (task.data.source, task.base) if not Path("data/raw", name).is_dir()
     ]
@@ -43,11 +47,17 @@ def say(key: str, task: Task, measured: "Measured | None" = None) -> str:
         base = measured or measure(task, x)
     except RefitError as error:
         return f"cannot be said ({error})"
-    return f"{spell_range(by_measurement(task, len(x), base))}, by a measurement of its base model on this machine ({1000 * base.row:.1f} ms a row)"
+    return (
+        f"{spell_range(by_measurement(task, len(x), base))}, by a measurement of its base model "
+        f"on this machine ({1000 * base.row:.1f} ms a row)"
+    )
 
 
 def by_last_run(key: str, task: Task, rows: int) -> float | None:
-    """Return the seconds that the last run took, scaled by rows and epochs; None where there was none, or where it learned in another way."""
+    """Return the seconds that the last run took, scaled by rows and epochs.
+
+    Return None if there was no last run, or if it learned in another way.
+    """
     folders = {stage: Path("data", stage, key) for stage in STAGES}
     if not all((folder / "timing.json").is_file() for folder in folders.values()):
         return None
@@ -73,7 +83,11 @@ def by_last_run(key: str, task: Task, rows: int) -> float | None:
 
 @dataclass(frozen=True)
 class Measured:
-    """The seconds that a row takes to be encoded and sent through the base model, in how many views it is scored, and the layers that could be frozen."""
+    """What a row costs with the base model.
+
+    row is the seconds that it takes to encode a row and send it through the base model, views the
+    number of views in which a row is scored, and layers the number of layers that could be frozen.
+    """
 
     row: float
     views: int
@@ -93,7 +107,10 @@ def by_measurement(task: Task, rows: int, base: Measured) -> float:
 
 
 def training(task: Task, rows: int, base: Measured) -> float:
-    """Return the seconds that the training takes: backwards costs twice what forwards does, and what is below the lowest layer that learns costs nothing."""
+    """Return the seconds that the training takes.
+
+    Backwards costs twice what forwards does, and nothing below the lowest layer that learns.
+    """
     train, validation, _ = _parts(task, rows)
     tune, begun = (
         task.finetune.tune,
@@ -102,9 +119,8 @@ def training(task: Task, rows: int, base: Measured) -> float:
     if isinstance(tune, LinearProbe):
         return base.row * begun
     share = min(1.0, tune.layers / max(base.layers, 1)) if isinstance(tune, Freeze) else 1.0
-    kept = (
-        isinstance(tune, Freeze) and not task.augment.on_the_fly
-    )  # what frozen layers say is computed once
+    # the outputs of frozen layers are computed once
+    kept = isinstance(tune, Freeze) and not task.augment.on_the_fly
     forwards = share if kept else 1.0
     backwards = LORA if isinstance(tune, Lora) else 2 * share
     return base.row * (
@@ -115,14 +131,17 @@ def training(task: Task, rows: int, base: Measured) -> float:
 
 
 def _parts(task: Task, rows: int) -> tuple[float, float, float]:
-    """Return about how many rows train (copies too), validation and test have."""
+    """Return about how many rows train (with its copies), validation and test have."""
     validation, test = rows * task.split.validation, rows * task.split.test
     copies = 0.0 if task.augment.on_the_fly else task.augment.share * task.augment.copies
     return (rows - validation - test) * (1 + copies), validation, test
 
 
 def measure(task: Task, x: "pd.Series[Any]") -> Measured:
-    """Send a few rows through the base model, which is here, and time it: by what the processor works, which other programs hardly change."""
+    """Send a few rows through the base model, which has to be here, and time it.
+
+    The time is the processor's, which other programs hardly change.
+    """
     runner.quiet()
     import torch
 
@@ -131,9 +150,8 @@ def measure(task: Task, x: "pd.Series[Any]") -> Measured:
         plugins.problem(task.problem.name),
         Path("data/raw", task.base),
     )
-    on = device.set_up(
-        replace(task.compute, threads=1)
-    )  # several would wait for one another where a processor is busy
+    # one thread, because several would wait for one another on a busy processor
+    on = device.set_up(replace(task.compute, threads=1))
     model = (
         loading.load(of_y, folder, task.modality.name, ["0", "1"], new_head=True)[0].eval().to(on)
     )

@@ -1,4 +1,7 @@
-"""Sees how samples lie in a data set: a folder a label, or tables and which of their columns say what."""
+"""Guess how the samples of a data set are laid out.
+
+They are in a folder for each label, or in tables; for tables, guess what each column means.
+"""
 
 import os
 import re
@@ -20,13 +23,8 @@ from stages.params.types import Encoding, Part
 
 TEXTS = (".txt",)
 PICTURES = (".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
-MAGIC = (
-    b"\xff\xd8\xff",
-    b"\x89PNG\r\n",
-    b"GIF8",
-    b"II*\0",
-    b"MM\0*",
-)  # of files whose names say nothing; a WEBP has its name at byte 8
+# How pictures begin, for files whose names say nothing; a WEBP has its name at byte 8.
+MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"II*\0", b"MM\0*")
 PARTS: dict[str, Part] = {
     "train": "train", "training": "train", "test": "test", "testing": "test",
     "validation": "validation", "valid": "validation", "val": "validation", "dev": "validation",
@@ -70,17 +68,11 @@ Y_NAMES = (
 )
 PEEKED = 5_000  # rows
 TRIED = 50  # cells that may name files
-MOST_BYTES, NAME_BYTES = 4096, 255  # of a path and of each name in it, as Linux bears them
-SEPARATORS = {
-    "a comma": ",",
-    "a bar": "|",
-    "a semicolon": ";",
-}  # between several labels of one cell
-SEVERAL = 0.05  # of the rows: fewer are names with a comma in them
+MOST_BYTES, NAME_BYTES = 4096, 255  # of a path and of each name in it: the limits of Linux
+SEPARATORS = {"a comma": ",", "a bar": "|", "a semicolon": ";"}  # between the labels of one cell
+SEVERAL = 0.05  # of the rows: if there are fewer, they are names with a comma in them
 MAX_LABELS = 1_000
-FEW_NUMBERS = (
-    20  # different ones, such as stars: they are labels unless it is said that they are not
-)
+FEW_NUMBERS = 20  # different ones, for example stars, are labels unless the user says otherwise
 NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
 MULTI_LABEL: dict[str, Any] = {
     "name": "multi_label",
@@ -94,9 +86,10 @@ COLUMNS_SHOWN = 30
 def layout(
     root: Path, files: list[Path], x: str | None, y: str | tuple[str, ...] | None
 ) -> Table | Folders:
-    """Return how the samples of a folder lie; files are relative to it, x and y are columns that the user named.
+    """Return how the samples of a folder are laid out.
 
-    Raises TableError where nothing is readable, or columns cannot be told: it lists those found.
+    files are relative to the folder; x and y are columns that the user named. Raises TableError if
+    nothing is readable, or if the columns cannot be determined; its message lists those found.
     """
     seen = [file for file in files if not folders.is_junk(file)]
     tables = [file for file in seen if is_table(file)]
@@ -116,7 +109,8 @@ def layout(
         return found
     if samples and (x or y):
         raise TableError(
-            f"{extract(root)}: holds a folder a label, which has no columns; leave --text and --label out"
+            f"{extract(root)}: holds a folder a label, which has no columns; leave --text and "
+            "--label out"
         )
     if samples:
         return _folders(root, samples, tuple(sorted({file.suffix.lower() for file in samples})))
@@ -132,12 +126,13 @@ def layout(
         or "hidden files only"
     )
     raise TableError(
-        f"{extract(root)}: no file that Refit reads (found: {held}); bring a table ({', '.join(table.TABLES)}), or a folder of .txt or of pictures a label"
+        f"{extract(root)}: no file that Refit reads (found: {held}); bring a table "
+        f"({', '.join(table.TABLES)}), or a folder of .txt or of pictures a label"
     )
 
 
 def encoding(root: Path, layout: Table | Folders, samples: list[Path]) -> Encoding:
-    """Return the encoding that tables, or samples that are texts, are written in."""
+    """Return the encoding of the tables, or of the samples that are texts."""
     if isinstance(layout, Table):
         found = [table.written(root / file.path) for file in layout.files]
     else:
@@ -150,7 +145,10 @@ def encoding(root: Path, layout: Table | Folders, samples: list[Path]) -> Encodi
 
 
 def of_pictures(root: Path, layout: Table | Folders) -> bool:
-    """Say whether the samples are pictures: files of a folder, or files that the column x of a table names."""
+    """Say whether the samples are pictures.
+
+    Pictures are files of a folder, or files that the column x of a table names.
+    """
     if isinstance(layout, Folders):
         return not set(layout.suffixes) & set(TEXTS)
     path, cells = _first_cells(root, layout)
@@ -158,7 +156,7 @@ def of_pictures(root: Path, layout: Table | Folders) -> bool:
 
 
 def is_picture(path: Path) -> bool:
-    """Say whether a file is a picture, by its name or, where that says nothing, by its first bytes."""
+    """Say whether a file is a picture, by its name or, if that says nothing, by its first bytes."""
     suffix = path.suffix.lower()
     if suffix in (*PICTURES, *TEXTS, *table.TABLES, ".gz") or not path.is_file():
         return suffix in PICTURES
@@ -169,9 +167,8 @@ def is_picture(path: Path) -> bool:
 
 def named_by(root: Path, layout: Table, encoding: Encoding) -> list[Path]:
     """Return the files below root that the column x of its tables names."""
-    cells = table.read(
-        root, layout, encoding, plugins.modality("text")
-    )  # whose x is what the cell says
+    # x of the modality text is what the cell says
+    cells = table.read(root, layout, encoding, plugins.modality("text"))
     folder_of = cells["origin"].str.rpartition(":")[0].map(lambda name: Path(name).parent)
     named = {
         Path(os.path.normpath(folder / cell))
@@ -186,9 +183,10 @@ def named_by(root: Path, layout: Table, encoding: Encoding) -> list[Path]:
 
 
 def problem(y: "pd.Series[str]", columns: int, where: str) -> tuple[dict[str, Any], str | None]:
-    """Return the settings of the problem that cells of y look like, and why, where that is not one label a row.
+    """Return the settings of the problem that the cells of y look like, and a reason.
 
-    y has several columns where `columns` is more than one. Raises DataError for numbers that may be values or names of classes.
+    The reason is None if the problem is one label a row. y has several columns if `columns` is more
+    than one. Raises DataError for numbers that may be values or names of classes.
     """
     if columns > 1:
         return MULTI_LABEL, f"{columns} columns of labels"
@@ -205,16 +203,20 @@ def problem(y: "pd.Series[str]", columns: int, where: str) -> tuple[dict[str, An
             [*map(float, range(1, len(numbers) + 1))],
         ):
             raise DataError(
-                f"{where}: labels are numbers, {len(numbers):,} different ones from {numbers[0]:g} to {numbers[-1]:g}: "
-                "say --problem regression where they measure something, --problem classification where they name classes"
+                f"{where}: labels are numbers, {len(numbers):,} different ones from "
+                f"{numbers[0]:g} to {numbers[-1]:g}: say --problem regression where they measure "
+                "something, --problem classification where they name classes"
             )
     return {"name": "classification", "labels": None}, None
 
 
 def separated(y: "pd.Series[str]") -> tuple[str, str] | None:
-    """Return the separator, and a line, where cells of labels look like several labels each: what it parts stands in other cells too."""
+    """Return the separator, and a line about it, if cells of labels look like several labels each.
+
+    They do if the labels between the separators are in other cells too.
+    """
     cells = y.str.strip()
-    for said, mark in SEPARATORS.items():
+    for spelled, mark in SEPARATORS.items():
         parts = cells.str.split(mark, regex=False).map(
             lambda of: frozenset(part.strip() for part in of)
         )
@@ -224,26 +226,30 @@ def separated(y: "pd.Series[str]") -> tuple[str, str] | None:
         cells_of = Counter(part for of in set(parts) for part in of)
         shared = [of for of in set(parts[many]) if any(cells_of[part] > 1 for part in of)]
         if len(shared) > len(set(parts[many])) / 2:
-            such = f"parted by {said} (such as {extract(cells[many].iloc[0])})"
-            return mark, f"{int(many.sum()):,} of {len(y):,} labels look like several, {such}"
+            detail = f"parted by {spelled} (such as {extract(cells[many].iloc[0])})"
+            return mark, f"{int(many.sum()):,} of {len(y):,} labels look like several, {detail}"
     return None
 
 
 def _first_cells(root: Path, layout: Table) -> "tuple[Path, pd.Series[str]]":
-    """Return the first table and the first cells of its column x."""
+    """Return the path of the first table and the first cells of its column x."""
     path = root / layout.files[0].path
     return path, _peek(path, layout.dialect)[layout.columns.x].dropna().astype(str)[:TRIED]
 
 
 def _require_whole_names(root: Path, layout: Table, pictures: list[Path]) -> None:
-    """Raise TableError where x names pictures in part: ids without a suffix or a folder would be learned from as texts."""
+    """Raise TableError if x names pictures only in part.
+
+    Ids without a suffix or a folder would be taken for texts to learn from.
+    """
     named = {of for picture in pictures for of in (picture.stem, picture.name, picture.as_posix())}
     path, cells = _first_cells(root, layout)
     inexact = [cell for cell in cells if not _is_picture_of(path, cell) and cell.strip() in named]
     if len(inexact) > len(cells) / 2:
         raise TableError(
-            f"{extract(path)}: column '{extract(layout.columns.x)}' names pictures in part (such as '{extract(inexact[0])}'); "
-            "write the path of each, relative to the table and with its suffix"
+            f"{extract(path)}: column '{extract(layout.columns.x)}' names pictures in part (such "
+            f"as '{extract(inexact[0])}'); write the path of each, relative to the table and with "
+            "its suffix"
         )
 
 
@@ -253,7 +259,10 @@ def _is_picture_of(path: Path, cell: str) -> bool:
 
 
 def _can_be_a_name(cell: str) -> bool:
-    """Say whether a file system could be asked for a cell: texts, Chinese ones above all, soon have more bytes than a name may."""
+    """Say whether a file system could be asked for a file that has a cell as its name.
+
+    Texts, above all Chinese ones, soon have more bytes than a name may have.
+    """
     written = cell.encode(errors="surrogatepass")
     return (
         b"\0" not in written
@@ -263,7 +272,7 @@ def _can_be_a_name(cell: str) -> bool:
 
 
 def _names_pictures(path: Path) -> bool:
-    """Say whether a column of a table names pictures that are there."""
+    """Say whether a column of a table names pictures that exist."""
     head = _peek(path)
     columns = [head.iloc[:TRIED, i].dropna().astype(str) for i in range(head.shape[1])]
     return any(
@@ -275,7 +284,7 @@ def _names_pictures(path: Path) -> bool:
 
 
 def is_table(file: Path) -> bool:
-    """Say whether a name is one of a table."""
+    """Say whether a file's name is the name of a table."""
     return table.suffix(file) in table.TABLES
 
 
@@ -295,7 +304,8 @@ def _folders(root: Path, texts: list[Path], suffixes: tuple[str, ...]) -> Folder
         )
     if len(labels) < 2:
         raise TableError(
-            f"{extract(root)}: holds samples of one folder, {extract(min(labels))}; a folder a label is read, two at least"
+            f"{extract(root)}: holds samples of one folder, {extract(min(labels))}; a folder a "
+            "label is read, two at least"
         )
     return Folders("folders", found, suffixes)
 
@@ -310,9 +320,8 @@ def _tables(root: Path, files: list[Path], x: str | None, y: str | tuple[str, ..
         file for file, head in heads.items() if {columns.x, *columns.ys} <= set(head.columns)
     ]
     parts: dict[Path, Part | None] = {file: _part(file) for file in readable}
-    if (
-        "train" in parts.values()
-    ):  # a table beside train and test, such as a list of labels, is no data
+    if "train" in parts.values():
+        # another table beside train and test is not data but, for example, a list of labels
         readable = [file for file in readable if parts[file]]
     else:
         parts = dict[Path, Part | None].fromkeys(readable)
@@ -331,7 +340,10 @@ def _peek(path: Path, dialect: Dialect | None = None) -> pd.DataFrame:
 
 
 def wanted(root: Path, files: list[Path], layout: Table | Folders, pictures: bool) -> list[Path]:
-    """Return the files that a layout reads: its tables and the pictures that they name, or what lies in the folders of labels."""
+    """Return the files that a layout reads.
+
+    These are its tables and the pictures that they name, or the files in the folders of labels.
+    """
     if isinstance(layout, Table):
         tables = [Path(file.path) for file in layout.files]
         return [
@@ -356,7 +368,7 @@ def wanted(root: Path, files: list[Path], layout: Table | Folders, pictures: boo
 def _first(
     root: Path, heads: dict[Path, pd.DataFrame], x: str | None, y: str | tuple[str, ...] | None
 ) -> Columns:
-    """Return the columns of the longest table that has them; an unlabelled one may stand beside it."""
+    """Return the columns of the longest table that has them; another table may be unlabelled."""
     wrong = list[TableError]()
     for file in sorted(heads, key=lambda file: (-len(heads[file]), file)):
         try:
@@ -367,7 +379,7 @@ def _first(
 
 
 def _part(file: Path) -> Part | None:
-    """Return the part that a file's name says, such as train-00000-of-00002.parquet or data/test.csv."""
+    """Return the part in a file's name, as in train-00000-of-00002.parquet or data/test.csv."""
     words = re.split(r"[^a-z]+", file.as_posix().lower())
     found: set[Part] = {PARTS[word] for word in words if word in PARTS}
     return next(iter(found)) if len(found) == 1 else None
@@ -376,18 +388,19 @@ def _part(file: Path) -> Part | None:
 def _columns(
     path: Path, head: pd.DataFrame, x: str | None, y: str | tuple[str, ...] | None
 ) -> tuple[str, str | tuple[str, ...]]:
-    names = [
-        str(name) for name in head.columns if str(name).strip()
-    ]  # a column without a name is nobody's
+    # a column without a name is neither x nor y
+    names = [str(name) for name in head.columns if str(name).strip()]
     shown, stated = ", ".join(_shown(head)) or "none", (y,) if isinstance(y, str) else (y or ())
     for name in (x, *stated):
         if name is not None and names.count(name) != 1:
             raise TableError(
-                f"{extract(path)}: column '{extract(name)}' stands {names.count(name)} times (found: {shown})"
+                f"{extract(path)}: column '{extract(name)}' stands {names.count(name)} times "
+                f"(found: {shown})"
             )
     if x is not None and x in stated:
         raise TableError(
-            f"{extract(path)}: column '{extract(x)}' is named as the text and as the label; name two (found: {shown})"
+            f"{extract(path)}: column '{extract(x)}' is named as the text and as the label; name "
+            f"two (found: {shown})"
         )
     if any(names.count(name) > 1 for name in names):
         raise TableError(
@@ -408,25 +421,27 @@ def _columns(
             what for what, name in (("the text", x), ("the label", y)) if name is None
         )
         raise TableError(
-            f"{extract(path)}: cannot tell which column is {lacking} (found: {shown}); name them: --text COLUMN --label COLUMN"
+            f"{extract(path)}: cannot tell which column is {lacking} (found: {shown}); name them: "
+            "--text COLUMN --label COLUMN"
         )
     if named := [name for name in stated if name in set(text[name])]:
         raise TableError(
-            f"{extract(path)}: its first line looks like data, not like a header ({extract(named[0])} stands in a row too; found: {shown}); "
-            "put a line of column names before it"
+            f"{extract(path)}: its first line looks like data, not like a header "
+            f"({extract(named[0])} stands in a row too; found: {shown}); put a line of column "
+            "names before it"
         )
     return x, y
 
 
 def _repeats(values: "pd.Series[str]") -> bool:
-    """Say whether a column looks like labels: few values, short ones, each several times."""
+    """Say whether a column looks like labels: few short values, each several times."""
     return (
         2 <= values.nunique() <= min(MAX_LABELS, len(values) / 3) and values.str.len().mean() < 60
     )
 
 
 def _longest(text: "dict[str, pd.Series[str]]") -> str | None:
-    """Return the column of the longest values, if they are twice as long as those of any other."""
+    """Return the column of the longest values, if they are twice as long as any other column's."""
     lengths = sorted(
         ((values.str.len().mean(), name) for name, values in text.items() if len(values)),
         reverse=True,
@@ -445,4 +460,6 @@ def _one(names: list[str]) -> str | None:
 def _shown(head: pd.DataFrame) -> Iterator[str]:
     for i, name in enumerate(head.columns[:COLUMNS_SHOWN]):
         number = head.iloc[:, i].dropna().astype(str).nunique()
-        yield f"{extract(name)} ({number:,} value{'s' if number != 1 else ''} in {len(head):,} rows)"
+        yield (
+            f"{extract(name)} ({number:,} value{'s' if number != 1 else ''} in {len(head):,} rows)"
+        )

@@ -1,4 +1,4 @@
-"""Tells who was champion when: every move of the alias, from the registry's own record."""
+"""Show which version was champion when: every move of the alias, from the registry's record."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +9,10 @@ from stages.registry import decisions
 
 @dataclass(frozen=True)
 class Result:
-    """Every move (from, to, who, when, why), the first one first; champion is the version that the last one made so."""
+    """The moves of a model's alias (from, to, who, when, why), the first one first.
+
+    champion is the version that the last move made champion.
+    """
 
     model: str
     champion: int | None
@@ -17,6 +20,9 @@ class Result:
 
 
 def history(model: str) -> Result:
-    """Return the moves of a model's alias; those made outside Refit are found and recorded first."""
+    """Return the moves of a model's alias.
+
+    Moves that were made outside Refit are found and recorded first.
+    """
     moves = decisions.history(versions.name(model))
     return Result(model, moves[-1].after if moves else None, [move.document() for move in moves])

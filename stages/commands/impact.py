@@ -1,4 +1,4 @@
-"""Finds every registered version that was trained on a file or folder of data, by DVC's hash of it."""
+"""Find every registered version that was trained on a file or folder of data, by DVC's hash."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +10,10 @@ from stages.registry import registered
 
 @dataclass(frozen=True)
 class Found:
-    """A version that was trained on the data; source is the folder it was in, under that hash."""
+    """A version that was trained on the data.
+
+    source is the folder that the data was in, and md5 the hash of that folder.
+    """
 
     version: str
     champion: bool
@@ -20,7 +23,11 @@ class Found:
 
 @dataclass(frozen=True)
 class Result:
-    """The versions, of all models. untold are hashes of folders whose list of files is not in DVC's cache here, and their versions."""
+    """The versions, of all models, that were trained on the data.
+
+    untold maps the hash of each folder whose list of files is not in DVC's cache here to its
+    versions.
+    """
 
     file: str
     md5: str
@@ -29,14 +36,19 @@ class Result:
 
 
 def impact(file: Path) -> Result:
-    """Compare the hash of a file or folder, and of every file in it, with what each registered version was trained on."""
+    """Compare a file or folder with what each registered version was trained on.
+
+    Compare the hash of the file or folder, and of every file in it.
+    """
     runner.quiet()
     md5, inside = hashes.of(file)
     store.ping()
     all_of, cache = registered.versions(), hashes.store().cache
-    trained = {of.tags[registered.DATA_MD5] for of in all_of if registered.DATA_MD5 in of.tags}
-    files = {of: inside if of == md5 else hashes.listed(cache, of) for of in trained}
-    champions = {name: registered.champion(name) for name in {of.name for of in all_of}}
+    trained = {
+        entry.tags[registered.DATA_MD5] for entry in all_of if registered.DATA_MD5 in entry.tags
+    }
+    files = {entry: inside if entry == md5 else hashes.listed(cache, entry) for entry in trained}
+    champions = {name: registered.champion(name) for name in {entry.name for entry in all_of}}
     found, untold = list[Found](), dict[str, list[str]]()
     for version in all_of:
         data, shown = version.tags.get(registered.DATA_MD5, ""), f"{version.name}@{version.number}"

@@ -1,4 +1,7 @@
-"""Tells what a registered version was made from, and whether all of that is still there, byte for byte."""
+"""Show what a registered version was made from, and verify that it is all still there.
+
+Every input is compared byte for byte.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,7 +24,10 @@ LOCK, PROVENANCE, EXPECTATIONS = (
 
 @dataclass(frozen=True)
 class Data:
-    """One input or part by DVC's hash: where it came from, and the places (workspace, cache, remote) it can be had from."""
+    """An input or a part, by DVC's hash.
+
+    origin says where it came from, and places (workspace, cache, remote) where to get it.
+    """
 
     path: str
     md5: str
@@ -31,7 +37,11 @@ class Data:
 
 @dataclass(frozen=True)
 class Result:
-    """What a version was made from; damaged names all that is no longer what was recorded. What the run lacks is null or empty."""
+    """What a version was made from.
+
+    damaged names everything that is no longer what was recorded. What the run lacks is null or
+    empty.
+    """
 
     model: str
     run_id: str
@@ -48,7 +58,10 @@ class Result:
 
 
 def lineage(model: str) -> Result:
-    """Read what was recorded of MODEL, MODEL@champion or MODEL@NUMBER, and hold every sha256 and DVC hash to it."""
+    """Read what was recorded about a version, and verify every sha256 and DVC hash in it.
+
+    model is MODEL, MODEL@champion or MODEL@NUMBER.
+    """
     version = versions.find(model)
     name, damaged = f"{version.name}@{version.number}", list[str]()
     tags = version.tags
@@ -94,7 +107,7 @@ def lineage(model: str) -> Result:
 
 
 def told(found: Result) -> list[str]:
-    """Return it as lines for a person."""
+    """Return a result as lines for a person to read."""
     decision, expectations = found.decision, found.expectations
     reasons = "; ".join(verdict["reason"] for verdict in decision["verdicts"]) if decision else ""
     return [
@@ -102,12 +115,19 @@ def told(found: Result) -> list[str]:
         f"model         sha256 {found.sha256}, run {found.run_id}",
         f"commit        {found.commit}",
         *(
-            f"data          {of.path} {of.md5}, {of.origin}; in: {', '.join(of.places) or 'nowhere here'}"
-            for of in found.data
+            f"data          {item.path} {item.md5}, {item.origin}; "
+            f"in: {', '.join(item.places) or 'nowhere here'}"
+            for item in found.data
         ),
         f"dvc.lock      {', '.join(found.lock) or 'no excerpt'}",
-        f"params        {', '.join(found.params)}: {len(candidate.flatten(found.params))} values (all of them: --json)",
-        f"environment   {', '.join(f'{library} {number}' for library, number in found.environment.items())}",
+        (
+            f"params        {', '.join(found.params)}: "
+            f"{len(candidate.flatten(found.params))} values (all of them: --json)"
+        ),
+        (
+            "environment   "
+            f"{', '.join(f'{library} {number}' for library, number in found.environment.items())}"
+        ),
         f"expectations  {expectations['met']} met, {expectations['failed']} failed"
         if expectations
         else "expectations  not recorded",
@@ -124,7 +144,10 @@ def _read(
     damaged: list[str] | None,
     right: Callable[[Path], bool] = lambda _: True,
 ) -> Any:
-    """Return a JSON file of the version's run, null where it is gone or wrong, which is damage; no list of damage where it need not be there."""
+    """Return a JSON file of the version's run, or None if it is gone or wrong.
+
+    A file that is gone or wrong is added to `damaged`, which is None if the file is optional.
+    """
     with registered.artifact(version, name) as logged:
         if logged is None:
             fact = "is gone from the run that it was logged with"
@@ -133,7 +156,7 @@ def _read(
                 if right(logged):
                     return receipts.read_json(logged)
             except ValueError:
-                pass  # no JSON any more
+                pass  # no longer JSON
             fact = "is not what was logged: its bytes were changed"
         if damaged is not None:
             damaged.append(f"{version.name}@{version.number}: {name} {fact}")
@@ -141,7 +164,10 @@ def _read(
 
 
 def _is_excerpt(file: Path, sha256: str | None) -> bool:
-    """Say whether a file is the excerpt of dvc.lock of this digest, byte for byte: JSON may be written in more ways than one."""
+    """Say whether a file is the excerpt of dvc.lock with this digest, byte for byte.
+
+    The bytes are compared because the same JSON can be written in more than one way.
+    """
     document = receipts.read_json(file)
     with TemporaryDirectory(prefix="refit-") as folder:
         again = Path(folder, "again.json")
@@ -150,7 +176,10 @@ def _is_excerpt(file: Path, sha256: str | None) -> bool:
 
 
 def _inputs(lock: dict[str, Any]) -> dict[str, str]:
-    """Return path -> DVC's hash of what is below data/raw, and of the parts, by the excerpt of dvc.lock."""
+    """Return {path: DVC's hash} for everything below data/raw, and for the parts.
+
+    The hashes come from the excerpt of dvc.lock.
+    """
     deps = [
         dep
         for stage in lock.values()
@@ -170,7 +199,10 @@ def _inputs(lock: dict[str, Any]) -> dict[str, str]:
 def _data(
     path: str, md5: str, lock: dict[str, Any], store: hashes.Store, damaged: list[str]
 ) -> Data:
-    """Say where data of a hash can be had from; a copy that bears the hash and has other bytes is damaged."""
+    """Return where the data with a hash can be had from.
+
+    A copy that has the hash and other bytes is added to `damaged`.
+    """
     places, (whole, wrong) = list[str](), hashes.cached(store.cache, md5)
     if store.tracked.get(path) == md5 and Path(path).exists():
         if hashes.of(Path(path))[0] == md5:
@@ -187,7 +219,7 @@ def _data(
 
 
 def _origin(path: str, lock: dict[str, Any]) -> str:
-    """Return where it came from: what fetch was told, a stage, or the data that DVC tracks."""
+    """Return where data came from: fetch's origin, a stage, or the data that DVC tracks."""
     key, split = (
         path.rpartition("/")[2],
         next((name for name in lock if name.startswith("split@")), "split"),

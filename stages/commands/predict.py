@@ -1,4 +1,7 @@
-"""Predicts for every row of a file, with a registered model or a model's folder; a bad row costs one row."""
+"""Predict for every row of a file, with a registered model or with a model's folder.
+
+A bad row costs one row.
+"""
 
 import json
 import os
@@ -13,7 +16,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import pandas as pd
 
@@ -23,17 +25,21 @@ from stages.contract.errors import DataError, ModelError, ParamsError, TableErro
 from stages.contract.escape import extract, one_line
 from stages.layouts import table
 from stages.models import scoring
+from stages.models.saved import Saved
 from stages.params.compute import Compute
 from stages.registry import registered
 
 KEPT = Path("data/predict")
-STAMP = "%Y%m%dT%H%M%SZ"  # begins the name of a kept table: names sort by time
+STAMP = "%Y%m%dT%H%M%SZ"  # begins the name of a kept table, so that names sort by time
 REGISTERED = re.compile(r"([a-z0-9_]+)(?:@([1-9][0-9]{0,8}))?")
 
 
 @dataclass(frozen=True)
 class Result:
-    """What was predicted, by which model, and where it lies; read says what was taken for x, bad rows have a code and no prediction."""
+    """What was predicted, by which model, and where it was written.
+
+    read says what was taken for x; bad rows have a code and no prediction.
+    """
 
     model: str
     read: str
@@ -48,10 +54,12 @@ class Result:
 def predict(
     model: str, source: Path, out: Path | None, column: str | None, log: bool, force: bool
 ) -> Result:
-    """Write every row of `source` with its prediction and confidence, or with the code and reason why it has none.
+    """Write every row of `source` with its prediction, or with the reason why it has none.
 
-    model is TASK (its champion), TASK@NUMBER, or a folder that finetune wrote. The model reads `column`; without one, the
-    column its task is trained on, or the only one there is. log keeps the same rows below data/predict.
+    A prediction has a confidence, and a reason has a code. model is TASK (its champion),
+    TASK@NUMBER, or a folder that finetune wrote. The model reads `column`; if that is None, it
+    reads the column that its task is trained on, or the only column there is. log keeps the same
+    rows below data/predict.
     """
     began = time.monotonic()
     runner.quiet()
@@ -59,11 +67,12 @@ def predict(
     _require_places(source, out, force)
     tasks = settings.load().tasks
     with _found(model) as (name, folder, sha256):
-        card = scoring.verified(folder, sha256)
-        key = card["task"]
+        described = scoring.verified(folder, sha256)
+        key = described.task
         if key not in tasks:
             raise ParamsError(
-                f"params.yaml: has no task '{extract(key)}', whose `compute` (threads, batch_size) this model runs with; add its block"
+                f"params.yaml: has no task '{extract(key)}', whose `compute` (threads, "
+                "batch_size) this model runs with; add its block"
             )
         sha256 = sha256 or scoring.identity(folder)
         read = (
@@ -72,10 +81,10 @@ def predict(
             else "every picture"
         )
         scored = _score(
-            rows.read(source, column, tasks[key], card["modality"]["name"]),
+            rows.read(source, column, tasks[key], described.modality["name"]),
             folder,
             sha256,
-            card,
+            described,
             tasks[key].compute,
         )
     _write(scored, out)
@@ -101,10 +110,12 @@ def predict(
 
 
 def _require_places(source: Path, out: Path, force: bool) -> None:
-    """Raise for what cannot be read or must not be written, before any work is done."""
+    """Raise for input that cannot be read or output that must not be written, before any work."""
     if not source.exists() or not (source.is_dir() or stat.S_ISREG(source.stat().st_mode)):
         raise TableError(
-            f"{extract(source)}: {'is not a regular file' if source.exists() else 'is not there'}; name a file or a folder to predict for"
+            f"{extract(source)}: "
+            f"{'is not a regular file' if source.exists() else 'is not there'}; name a file or a "
+            "folder to predict for"
         )
     if (
         not source.is_dir()
@@ -112,7 +123,8 @@ def _require_places(source: Path, out: Path, force: bool) -> None:
         and not guess.is_picture(source)
     ):
         raise TableError(
-            f"{extract(source)}: is none of {', '.join(table.UNLABELLED)} (a text also as .gz), no picture and no folder of pictures; convert it"
+            f"{extract(source)}: is none of {', '.join(table.UNLABELLED)} (a text also as .gz), "
+            "no picture and no folder of pictures; convert it"
         )
     if out.suffix.lower() not in (".parquet", ".jsonl"):
         raise DataError(f"--out {extract(out)}: must end in .parquet or .jsonl")
@@ -122,17 +134,22 @@ def _require_places(source: Path, out: Path, force: bool) -> None:
         )
     if out.exists() and (out.is_dir() or out.samefile(source)):
         raise DataError(
-            f"--out {extract(out)}: is {'a folder' if out.is_dir() else 'the input itself'}; name another file"
+            f"--out {extract(out)}: is {'a folder' if out.is_dir() else 'the input itself'}; name "
+            "another file"
         )
     if out.exists() and not force:
         raise DataError(
-            f"{extract(out)}: is there already; say --force to write over it, or --out to name another file"
+            f"{extract(out)}: is there already; say --force to write over it, or --out to name "
+            "another file"
         )
 
 
 @contextmanager
 def _found(model: str) -> Generator[tuple[str, Path, str | None]]:
-    """Yield a model's name, the folder that holds it, and the sha256 it was registered with; its bytes are the caller's to verify."""
+    """Yield a model's name, its folder, and the sha256 it was registered with.
+
+    The caller has to verify the bytes.
+    """
     if named := REGISTERED.fullmatch(model):
         store.ping()
         version = registered.version(named[1], named[2])
@@ -146,20 +163,24 @@ def _found(model: str) -> Generator[tuple[str, Path, str | None]]:
         yield model, Path(model), None
     else:
         raise ModelError(
-            f"{extract(model)}: is neither TASK, nor TASK@NUMBER, nor a folder with a model.json, such as data/finetune/TASK"
+            f"{extract(model)}: is neither TASK, nor TASK@NUMBER, nor a folder with a model.json, "
+            "such as data/finetune/TASK"
         )
 
 
 def _score(
-    rows: pd.DataFrame, folder: Path, sha256: str, card: dict[str, Any], compute: Compute
+    rows: pd.DataFrame, folder: Path, sha256: str, described: Saved, compute: Compute
 ) -> pd.DataFrame:
-    """Return rows with predicted and confidence; a row that the model's modality refuses gets code and reason instead."""
+    """Return rows with predicted and confidence.
+
+    A row that the model's modality refuses gets a code and a reason instead.
+    """
     from rich.console import Console
     from rich.progress import Progress
 
     good = rows.loc[rows["code"].isna(), "x"]
-    looked = plugins.modality(card["modality"]["name"]).reading.look(
-        good, plugins.settings(card["modality"])
+    looked = plugins.modality(described.modality["name"]).reading.look(
+        good, plugins.settings(described.modality)
     )
     rows.loc[good.index, ["code", "reason"]] = looked[["code", "reason"]]
     good = rows[rows["code"].isna()]
@@ -175,7 +196,7 @@ def _score(
 
 
 def _write(rows: pd.DataFrame, path: Path) -> None:
-    """Write rows as the suffix says, whole or not at all."""
+    """Write rows in the format of the suffix, all of them or nothing."""
     schema = manifest.predicted_schema(rows)
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -186,14 +207,14 @@ def _write(rows: pd.DataFrame, path: Path) -> None:
             with beside.open("w", encoding="utf-8") as file:
                 for row in rows.itertuples(index=False, name=None):
                     document = dict(zip(schema.names, row, strict=True))
-                    document["meta"] = json.loads(
-                        document["meta"], parse_constant=str
-                    )  # infinity is no JSON
+                    # as text, because infinity is not JSON
+                    document["meta"] = json.loads(document["meta"], parse_constant=str)
                     file.write(json.dumps(document, ensure_ascii=False) + "\n")
         beside.replace(path)
     except OSError as error:
         raise DataError(
-            f"{extract(path)}: cannot be written ({one_line(error.strerror, 100)}); name another place"
+            f"{extract(path)}: cannot be written ({one_line(error.strerror, 100)}); name another "
+            "place"
         ) from error
     finally:
         beside.unlink(missing_ok=True)

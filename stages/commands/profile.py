@@ -1,4 +1,4 @@
-"""Makes the profile of a domain from any reference data: what `validate.domain.profile` names."""
+"""Make the profile of a domain from any reference data, for `validate.domain.profile` to name."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +15,7 @@ from stages.models import activations
 
 @dataclass(frozen=True)
 class Result:
-    """The profile that was written: rows by the reference that they come from, bytes of the file."""
+    """The profile that was written, its rows by their reference, and the bytes of the file."""
 
     profile: Path
     rows: dict[str, int]
@@ -31,28 +31,29 @@ def profile(
     batchnorm: bool,
     force: bool,
 ) -> Result:
-    """Write data/profiles/NAME.json from reference data, which is read, and whose base model is run, as `task` says.
+    """Write data/profiles/NAME.json from reference data.
 
-    Every source is a group of its own: other data is far where it is farther from all of them than each of them is. classes
-    is the number of classes that the base model was pretrained to tell, equally frequent; batchnorm says that the
-    statistics of its BatchNorm layers are those of pretraining.
+    The data is read, and its base model run, as `task` says. Every source is a group of its own:
+    other data is far if it is farther from all of them than each of them is. classes is the number
+    of classes, equally frequent, that the base model was pretrained to tell apart; batchnorm says
+    that the statistics of its BatchNorm layers come from pretraining.
     """
     runner.quiet()
-    of, path = settings.task(task), profiles.FOLDER / f"{name}.json"
+    stated, path = settings.task(task), profiles.FOLDER / f"{name}.json"
     if name == "unknown" or not settings.is_key(name):
         raise ProfileError(
             f"{extract(name)}: a profile's name is made of a-z, 0-9 and _, and is not `unknown`"
         )
     if path.exists() and not force:
         raise ProfileError(f"{path}: is there already; say --force to write over it")
-    want = of.validate.domain
-    held, seen = rows.measured(sources, column, of, of.modality, want.run_base)
+    want = stated.validate.domain
+    held, seen = rows.measured(sources, column, stated, stated.modality, want.run_base)
     if seen and batchnorm and not seen.layers:
-        raise ProfileError(f"data/raw/{of.base}: has no BatchNorm layer; leave --batchnorm out")
+        raise ProfileError(f"data/raw/{stated.base}: has no BatchNorm layer; leave --batchnorm out")
     names = [_name(source) for source in sources]
     held = replace(
         held,
-        made={"by": "refit profile", "base": of.base, "seed": str(want.seed)}
+        made={"by": "refit profile", "base": stated.base, "seed": str(want.seed)}
         | {f"group {i}": name for i, name in enumerate(names)},
         labels={str(i): 1.0 for i in range(classes)} if classes else None,
         activations=activations.resampled(seen, activations.SIZES, np.random.default_rng(want.seed))

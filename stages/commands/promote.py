@@ -1,4 +1,4 @@
-"""Makes a version champion because a person says so, with the reason."""
+"""Make a version champion because a person says so, with the reason."""
 
 from stages.commands import versions
 from stages.commands.rollback import Result, made
@@ -7,7 +7,10 @@ from stages.registry import decisions, registered
 
 
 def promote(model: str, number: int, why: str) -> Result:
-    """Move the alias to a version whose bytes are verified first; a version that was withdrawn is so no more."""
+    """Move the alias to a version, after verifying its bytes.
+
+    A version that was withdrawn is no longer withdrawn.
+    """
     name = versions.name(model)
     if not why.strip():
         raise RegistryError(f"{name}: say why version {number} is to be champion: --why TEXT")

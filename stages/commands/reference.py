@@ -1,6 +1,9 @@
-"""Explains the keys of params.yaml: docs/params.md and the comments of a new block come from stages/params/ alone.
+"""Explain the keys of params.yaml.
 
-`python -m stages.commands.reference > docs/params.md` writes the page; a test holds it to the types.
+docs/params.md and the comments of a new block come from stages/params/ alone.
+
+`python -m stages.commands.reference > docs/params.md` writes the page; a test compares it with the
+types.
 """
 
 import ast
@@ -17,30 +20,40 @@ from pydantic import TypeAdapter
 from stages.params import types
 from stages.params.task import Params
 
-INTRODUCTION = """# Every key of params.yaml
-
-Written from `stages/params/` by `python -m stages.commands.reference`; a test compares the two. Every key
-must stand in the file, null where nothing is chosen; an unknown key, a wrong type and NaN are refused, all in one
-message. KEY stands for a name you choose, made of a-z, 0-9 and _.
-"""
+INTRODUCTION = (
+    "# Every key of params.yaml\n"
+    "\n"
+    "Written from `stages/params/` by `python -m stages.commands.reference`; a test compares the "
+    "two. Every key\n"
+    "must stand in the file, null where nothing is chosen; an unknown key, a wrong type and NaN "
+    "are refused, all in one\n"
+    "message. KEY stands for a name you choose, made of a-z, 0-9 and _.\n"
+)
 
 
 @cache
 def meanings() -> dict[str, dict[str, str]]:
-    """Return class -> key -> the text under the key in stages/params/; the class's own text stands under 'name'."""
-    found: dict[str, dict[str, str]] = {}
+    """Return {class: {key: the text under the key}} for stages/params/.
+
+    The class's own text is under the key 'name'.
+    """
+    by_class: dict[str, dict[str, str]] = {}
     sections = Path(types.__file__).parent.glob("*.py")
     for node in (node for path in sections for node in ast.parse(path.read_text("utf-8")).body):
         if isinstance(node, ast.ClassDef):
-            texts = found[node.name] = {"name": (ast.get_docstring(node) or "").removesuffix(".")}
+            texts = by_class[node.name] = {
+                "name": " ".join((ast.get_docstring(node) or "").split()).removesuffix(".")
+            }
             for key, text in zip(node.body, node.body[1:], strict=False):
                 if isinstance(key, ast.AnnAssign) and isinstance(text, ast.Expr):
-                    texts[ast.unparse(key.target)] = str(ast.literal_eval(text.value))
-    return found
+                    texts[ast.unparse(key.target)] = " ".join(
+                        str(ast.literal_eval(text.value)).split()
+                    )
+    return by_class
 
 
 def block(section: Any, indent: int) -> str:
-    """Return a section (a dataclass of params) as YAML, every key with its meaning as a comment."""
+    """Return a section (a dataclass of params) as YAML, with each key's meaning as a comment."""
     return (
         "\n".join(
             f"{line:<{COMMENT}}  # {text}" if text else line
@@ -51,17 +64,8 @@ def block(section: Any, indent: int) -> str:
 
 
 COMMENT = 44  # column
-YAML_WORDS = {
-    "true",
-    "false",
-    "null",
-    "yes",
-    "no",
-    "on",
-    "off",
-    "y",
-    "n",
-}  # some readers take more of them for booleans than YAML 1.2
+# Some readers take more of these words for booleans than YAML 1.2 does.
+YAML_WORDS = {"true", "false", "null", "yes", "no", "on", "off", "y", "n"}
 
 
 def _lines(section: Any, indent: str) -> Iterator[tuple[str, str]]:
@@ -87,7 +91,11 @@ def _lines(section: Any, indent: str) -> Iterator[tuple[str, str]]:
 
 
 def _plain(value: Any) -> str:
-    """Return a value as YAML on one line: a word as it is, a great number without a fraction, anything else as JSON, which is YAML too."""
+    """Return a value as YAML on one line.
+
+    A word stays as it is, a large whole number is written without a fraction, and anything else is
+    written as JSON, which is YAML too.
+    """
     if isinstance(value, float) and value.is_integer() and abs(value) > 1:
         return str(int(value))
     if (
@@ -100,7 +108,11 @@ def _plain(value: Any) -> str:
 
 
 def _quoted(value: Any) -> str:
-    """Return JSON that is YAML too: what does not print, and YAML might take for a line's end, is escaped its way."""
+    """Return a value as JSON that is YAML too.
+
+    Characters that do not print, which YAML might take for the end of a line, are escaped in YAML's
+    way.
+    """
     written = json.dumps(value, ensure_ascii=False)
     return "".join(
         c if c.isprintable() else f"\\u{ord(c):04x}" if ord(c) < 0x10000 else f"\\U{ord(c):08x}"
@@ -109,7 +121,7 @@ def _quoted(value: Any) -> str:
 
 
 def page() -> str:
-    """Return docs/params.md."""
+    """Return the text of docs/params.md."""
     schema = TypeAdapter(Params).json_schema()
     return "\n".join(
         [INTRODUCTION, *_sections("params.yaml", schema, schema["$defs"], "Params", set())]
@@ -119,7 +131,7 @@ def page() -> str:
 def _sections(
     path: str, schema: dict[str, Any], defs: dict[str, Any], name: str, seen: set[str]
 ) -> Iterator[str]:
-    """Yield the section of a class and then those of the classes it holds, each once."""
+    """Yield the section of a class, then the sections of the classes in it, each once."""
     texts, below = meanings()[name], list[tuple[str, str]]()
     yield f"## `{path}`\n\n{texts['name']}.\n"
     rows = []

@@ -1,4 +1,4 @@
-"""Goes back to an earlier champion, and marks the version that is left as withdrawn."""
+"""Go back to an earlier champion, and mark the version that it replaces as withdrawn."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +17,10 @@ class Result:
 
 
 def rollback(model: str, to: int | None, why: str) -> Result:
-    """Move the alias to the champion before this one, or to version `to`, which has been champion; its bytes are verified first."""
+    """Move the alias back to an earlier champion, after verifying its bytes.
+
+    That is the champion before this one, or version `to`, which has to have been champion.
+    """
     name = versions.name(model)
     moves = decisions.history(name)
     champion = moves[-1].after if moves else None
@@ -29,10 +32,11 @@ def rollback(model: str, to: int | None, why: str) -> Result:
 
 
 def made(move: decisions.Move | None, name: str) -> decisions.Move:
-    """Return a move that was made; raises RegistryError where another one was meanwhile."""
+    """Return a move that was made; raise RegistryError if another one was made meanwhile."""
     if move is None:
         raise RegistryError(
-            f"{name}: the champion moved meanwhile, and nothing was changed; look at `refit history {name}`, and repeat"
+            f"{name}: the champion moved meanwhile, and nothing was changed; look at "
+            f"`refit history {name}`, and repeat"
         )
     return move
 
@@ -40,26 +44,32 @@ def made(move: decisions.Move | None, name: str) -> decisions.Move:
 def _target(
     name: str, moves: list[decisions.Move], champion: int | None, to: int | None
 ) -> registered.Version:
-    """Return the version to go back to: the last champion before this one that is there and not withdrawn."""
-    there = {of.number: of for of in registered.versions(name)}
-    if to is not None and to not in there:
-        return registered.version(name, str(to))  # says what there is
+    """Return the version to go back to.
+
+    It is the last champion before this one that exists and is not withdrawn.
+    """
+    by_number = {version.number: version for version in registered.versions(name)}
+    if to is not None and to not in by_number:
+        return registered.version(name, str(to))  # raises, and says what there is
     before = [
-        of
-        for of in (there.get(move.before or 0) for move in reversed(moves))
-        if of and of.number != champion
+        version
+        for version in (by_number.get(move.before or 0) for move in reversed(moves))
+        if version and version.number != champion
     ]
-    fit = [of for of in before if not of.withdrawn and to in (None, of.number)]
+    fit = [version for version in before if not version.withdrawn and to in (None, version.number)]
     if fit:
         return fit[0]
     if to is None:
         raise RegistryError(
-            f"{name}: there is no earlier champion to go back to; `refit promote {name} N` names any version"
+            f"{name}: there is no earlier champion to go back to; `refit promote {name} N` names "
+            "any version"
         )
     if to == champion:
         raise RegistryError(f"{name}: version {to} is the champion already; name an earlier one")
     fact = (
-        f"was withdrawn {there[to].withdrawn}" if there[to].withdrawn else "has never been champion"
+        f"was withdrawn {by_number[to].withdrawn}"
+        if by_number[to].withdrawn
+        else "has never been champion"
     )
     raise RegistryError(
         f"{name}: version {to} {fact}; `refit promote {name} {to}` makes it champion all the same"

@@ -1,4 +1,4 @@
-"""Reads rows of a table of texts or the pictures of a folder, and measures them as validate does."""
+"""Read the rows of a table of texts or the pictures of a folder, and measure them like validate."""
 
 import json
 from dataclasses import dataclass, replace
@@ -24,14 +24,18 @@ WORDS = 3  # of a column's name, at most
 
 
 def read(source: Path, column: str | None, task: Task, modality: str) -> pd.DataFrame:
-    """Return a row for each row of a table or, for a model of pictures, each picture of a folder."""
+    """Return a row for each sample of a source.
+
+    The samples are the rows of a table or, for a model of pictures, the pictures of a folder.
+    """
     of_x = plugins.modality(modality)
     if is_table(source):
         of = reading(source, column, task)
         return table.read_unlabelled(source, of.column, of.encoding, of.dialect, of_x)
     if modality != "image":
         raise TableError(
-            f"{extract(source)}: the model reads texts; name a table of them ({', '.join(table.UNLABELLED)})"
+            f"{extract(source)}: the model reads texts; name a table of them "
+            f"({', '.join(table.UNLABELLED)})"
         )
     root = source if source.is_dir() else source.parent
     files = pd.Series(
@@ -51,7 +55,7 @@ def read(source: Path, column: str | None, task: Task, modality: str) -> pd.Data
 
 @dataclass(frozen=True)
 class Reading:
-    """How a table is read: which column holds x, how the table is written, and why it is taken so."""
+    """How to read a table: the column of x, how the table is written, and why it is read so."""
 
     column: str
     encoding: Encoding
@@ -60,19 +64,20 @@ class Reading:
 
 
 def is_table(source: Path) -> bool:
-    """Say whether a name is one of a table, with labels or without."""
+    """Say whether a file's name is the name of a table, with labels or without."""
     return not source.is_dir() and table.suffix(source) in table.UNLABELLED
 
 
 def reading(source: Path, column: str | None, task: Task) -> Reading:
-    """Return how a table of new rows is read: by the column that is named, else that of the task's own table, else the only one there is.
+    """Return how to read a table of new rows.
 
-    Raises TableError where that cannot be told: a header that another delimiter parts is not the name of one column.
+    The column is the one that is named, else the one of the task's own table, else the only one.
+    Raises TableError if it cannot be determined: a header that another delimiter separates is not
+    the name of one column.
     """
     layout = task.data.layout
-    encoding: Encoding = (
-        "utf-8" if table.written(source) == "utf-8" else task.data.encoding
-    )  # as what the model has learned from, or UTF-8
+    # either UTF-8, or the encoding of the data that the model has learned from
+    encoding: Encoding = "utf-8" if table.written(source) == "utf-8" else task.data.encoding
     wanted = column or (layout.columns.x if isinstance(layout, Table) else None)
     own = (
         [layout.dialect]
@@ -89,7 +94,7 @@ def reading(source: Path, column: str | None, task: Task) -> Reading:
     for dialect in how:
         try:
             readable.append(names := table.header(source, encoding, dialect))
-        except TableError as error:  # not strict CSV by this delimiter
+        except TableError as error:  # not strict CSV with this delimiter
             wrong.append(error)
             continue
         if wanted in names and (
@@ -100,7 +105,8 @@ def reading(source: Path, column: str | None, task: Task) -> Reading:
                 wanted,
                 encoding,
                 dialect,
-                f"column '{extract(wanted)}'{parted}, {'as named' if column else 'as the task was trained'}",
+                f"column '{extract(wanted)}'{parted}, "
+                f"{'as named' if column else 'as the task was trained'}",
             )
     if not readable:
         raise wrong[0]
@@ -109,36 +115,45 @@ def reading(source: Path, column: str | None, task: Task) -> Reading:
     if column is None and len(names) == 1:
         if any(mark in names[0] for mark in DELIMITING):
             raise TableError(
-                f"{extract(source)}: the only column is called '{found}', which looks like several; save it with commas, or say --text COLUMN"
+                f"{extract(source)}: the only column is called '{found}', which looks like "
+                "several; save it with commas, or say --text COLUMN"
             )
         if len(names[0].split()) > WORDS:
             raise TableError(
-                f"{extract(source)}: the only column is called '{found}', which looks like a text; put a line with a name above it"
+                f"{extract(source)}: the only column is called '{found}', which looks like a "
+                "text; put a line with a name above it"
             )
         return Reading(names[0], encoding, None, f"column '{found}', the only one")
-    said = (
+    reason = (
         f"has no column '{extract(column)}'" if column else "cannot tell which column is the text"
     )
-    raise TableError(f"{extract(source)}: {said} (found: {found}); name it: --text COLUMN")
+    raise TableError(f"{extract(source)}: {reason} (found: {found}); name it: --text COLUMN")
 
 
 def _has_fields(source: Path, encoding: Encoding, dialect: Dialect) -> bool:
-    """Say whether the first line has as many fields as the header that the task states for tables without one."""
+    """Say whether the first line has as many fields as the header in the dialect.
+
+    The task states that header for tables without one.
+    """
     return len(table.header(source, encoding, replace(dialect, header=None))) == len(
         dialect.header or ()
     )
 
 
 def labelled(source: Path, task: Task, columns: tuple[str, ...]) -> pd.DataFrame:
-    """Return the rows of a table with y as the task's problem names labels; a row that validate would set aside has code and reason."""
+    """Return the rows of a table, with y as the task's problem names labels.
+
+    A row that validate would set aside has a code and a reason.
+    """
     found = read(source, None, task, task.modality.name)
     cells = found["meta"].map(json.loads)
     if lacking := [name for name in columns if not any(name in of for of in cells)]:
         raise TableError(
-            f"{extract(source)}: has no column '{extract(lacking[0])}', which holds the label where the task learned from"
+            f"{extract(source)}: has no column '{extract(lacking[0])}', which holds the label "
+            "where the task learned from"
         )
     named = plugins.problem(task.problem.name).read(
-        cells.map(lambda of: _y(of, columns)), task.problem
+        pd.Series([_y(dict(meta), columns) for meta in cells], cells.index), task.problem
     )
     looked = plugins.modality(task.modality.name).reading.look(
         found.loc[found["code"].isna(), "x"], task.modality
@@ -152,7 +167,7 @@ def labelled(source: Path, task: Task, columns: tuple[str, ...]) -> pd.DataFrame
 
 
 def _y(meta: dict[str, Any], columns: tuple[str, ...]) -> str:
-    """Return the cell of y among a row's other columns, as a table's reader gives it."""
+    """Return the cell of y from the other columns of a row, as a table's reader returns it."""
     found = {name: "" if meta.get(name) is None else meta[name] for name in columns}
     cells = [
         of if isinstance(of, str) else json.dumps(of, ensure_ascii=False) for of in found.values()
@@ -167,9 +182,10 @@ def _y(meta: dict[str, Any], columns: tuple[str, ...]) -> str:
 def measured(
     sources: list[Path], column: str | None, of: Task, settings: Any, run_base: bool
 ) -> tuple[Profile, Seen | None]:
-    """Return the profile of a sample of the sources' rows, a group each, and what the task's base model saw of it if it is run.
+    """Return the profile of a sample of the sources' rows, and what the base model saw.
 
-    settings are those of the modality that the base model is asked with.
+    Each source is a group of its own. The second value is None unless the task's base model is run.
+    settings are the modality's settings that the base model is run with.
     """
     base = Path("data/raw", of.base)
     if not base.is_dir():
@@ -188,7 +204,8 @@ def measured(
     good = looked["code"].isna()
     if not good.any():
         raise DataError(
-            f"{extract(str(sources[0]))}: not one row is fit ({one_line(looked['reason'].iloc[0], 200)})"
+            f"{extract(str(sources[0]))}: not one row is fit "
+            f"({one_line(looked['reason'].iloc[0], 200)})"
         )
     return profiles.take(
         {},

@@ -1,4 +1,8 @@
-"""Shows each task: its stages and why one is out of date, its champion, the last decision, and what to do next."""
+"""Show the state of each task.
+
+The state is its stages and why one is out of date, its champion, the last decision, and what to do
+next.
+"""
 
 import gc
 from dataclasses import dataclass
@@ -16,7 +20,11 @@ SHOWN = 4  # reasons of a stage
 
 @dataclass(frozen=True)
 class Status:
-    """One task: a line for its champion, a line a stage that is out of date, the last decision, what to do next."""
+    """The state of one task.
+
+    It is a line for the champion, a line for each stage that is out of date, the last decision, and
+    what to do next.
+    """
 
     task: str
     champion: str
@@ -26,10 +34,14 @@ class Status:
 
 
 def status() -> list[Status]:
-    """Ask DVC and the registry, side by side; a registry that does not answer is said, and is no reason to say nothing."""
+    """Ask DVC and the registry, side by side.
+
+    If the registry does not answer, each task says so and still shows the rest.
+    """
     runner.quiet()
     tasks = settings.load().tasks
-    gc.disable()  # a fifth of the time that importing MLflow takes (2.1 s without, 2.8 s with)
+    # a fifth of the time that importing MLflow takes (2.1 s without garbage collection, 2.8 s with)
+    gc.disable()
     try:
         changed, registered = tracking.status(meanwhile=lambda: _registered([*tasks]))
     finally:
@@ -38,7 +50,10 @@ def status() -> list[Status]:
 
 
 def _registered(tasks: list[str]) -> dict[str, tuple[str, bool]]:
-    """Return of each task its champion, and whether the registry lacks its candidate; a server that is silent is asked once."""
+    """Return each task's champion, and whether the registry lacks its candidate.
+
+    A server that does not answer is asked only once.
+    """
     found = dict[str, tuple[str, bool]]()
     try:
         store.ping()
@@ -65,7 +80,8 @@ def _of(key: str, task: Task, changed: dict[str, Any], champion: str, lacking: b
     if changed.keys() & set(names) <= {f"register@{key}"} and lacking:
         force = "" if stale else "--force --single-item "
         following = [
-            f"the registry here lacks this candidate; `dvc repro {force}register@{key}` judges and registers it"
+            f"the registry here lacks this candidate; `dvc repro {force}register@{key}` judges "
+            "and registers it"
         ]
     return Status(key, champion, stale or ["every stage is up to date"], decision, following)
 
@@ -82,7 +98,7 @@ def _champion(task: str) -> str:
 
 
 def _lacks(task: str) -> bool:
-    """Say whether the registry lacks the candidate that is here, as after `dvc pull` on another machine."""
+    """Say whether the registry lacks the candidate here, as after `dvc pull` on another machine."""
     from stages.models import scoring
     from stages.registry import registered
 
@@ -94,11 +110,14 @@ def _lacks(task: str) -> bool:
 
 def _decision(decision: dict[str, Any]) -> str:
     reasons = "; ".join(verdict["reason"] for verdict in decision["verdicts"])
-    return f"last decision: {decision['outcome']} version {decision['candidate']['version']} against {decision['against']}: {reasons}"
+    return (
+        f"last decision: {decision['outcome']} version {decision['candidate']['version']} against "
+        f"{decision['against']}: {reasons}"
+    )
 
 
 def _why(entries: list[Any]) -> str:
-    """Return DVC's reasons in a few words: what changed, is new, or is not there."""
+    """Return DVC's reasons in a few words: what changed, is new, or is missing."""
     reasons: list[str] = []
     for entry in entries:
         if isinstance(entry, str):

@@ -1,1 +1,1 @@
-"""What every stage shares: settings, the manifest, parts, errors and the runner."""
+"""What all stages share: settings, the manifest, parts, errors and the runner."""

@@ -1,25 +1,31 @@
-"""Reads cells of a table that hold more than one value: a list or an object, as JSON."""
+"""Read cells of a table that contain several values: a list or an object, as JSON."""
 
 import json
 from typing import Any
 
 
 def as_list(cell: str) -> list[str] | None:
-    """Return the strings of a JSON list of strings and numbers, numbers as they are written; null where it is none.
+    """Return the strings of a JSON list of strings and numbers, or None for any other cell.
 
-    Single quotes, as Python prints a list, are read where there is no other quote and no backslash.
+    Numbers stay as they are written. Single quotes, as Python prints a list, are read too if the
+    cell contains no other quote and no backslash.
     """
-    found = _parsed(cell, "[")
-    if found is None and not {'"', "\\"} & set(cell):
-        found = _parsed(cell.replace("'", '"'), "[")
-    return found if found is not None and all(isinstance(of, str) for of in found) else None
+    parsed = _parsed(cell, "[")
+    if parsed is None and not {'"', "\\"} & set(cell):
+        parsed = _parsed(cell.replace("'", '"'), "[")
+    return parsed if parsed is not None and all(isinstance(one, str) for one in parsed) else None
 
 
 def as_object(cell: str) -> dict[str, str] | None:
-    """Return a JSON object of strings and numbers, numbers as they are written; null where it is none."""
-    found = _parsed(cell, "{")
+    """Return a JSON object of strings and numbers, or None for any other cell.
+
+    Numbers stay as they are written.
+    """
+    parsed = _parsed(cell, "{")
     return (
-        found if found is not None and all(isinstance(of, str) for of in found.values()) else None
+        parsed
+        if parsed is not None and all(isinstance(one, str) for one in parsed.values())
+        else None
     )
 
 

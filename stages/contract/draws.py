@@ -1,4 +1,7 @@
-"""Draws at random for a purpose and a name, so that no draw depends on order, on workers, or on another draw; and hashes texts."""
+"""Draw at random for a purpose and a name, and hash texts.
+
+No draw depends on order, on workers, or on another draw.
+"""
 
 import hashlib
 from typing import TYPE_CHECKING
@@ -8,7 +11,10 @@ if TYPE_CHECKING:
 
 
 def integer(purpose: str, seed: int, name: str) -> int:
-    """Return 64 bits that depend on (purpose, seed, name) alone; equal seeds of two purposes are still independent."""
+    """Return 64 bits that depend on (purpose, seed, name) alone.
+
+    Two purposes give independent bits even if their seeds are equal.
+    """
     return int.from_bytes(
         hashlib.blake2b(f"{purpose}:{seed}:{name}".encode(), digest_size=8).digest(), "big"
     )

@@ -1,4 +1,4 @@
-"""The errors that a user can mend: each becomes one line on stderr and an exit code."""
+"""Errors that a user can mend: each becomes one line on stderr and an exit code."""
 
 import errno
 import sys
@@ -19,17 +19,17 @@ MENDABLE = (
 
 
 class RefitError(Exception):
-    """Say where (file, row, key), what, which limit, and what to do, in one line."""
+    """Say in one line where (file, row, key), what, which limit, and what to do."""
 
     exit_code = 2
 
 
 class ParamsError(RefitError):
-    """params.yaml says something that no stage understands."""
+    """params.yaml contains something that no stage understands."""
 
 
 class SourceError(RefitError):
-    """A raw input is not what params.yaml pins it to."""
+    """A raw input is not the one that params.yaml pins."""
 
 
 class TableError(RefitError):
@@ -45,11 +45,11 @@ class ManifestError(RefitError):
 
 
 class ProfileError(RefitError):
-    """A profile of a domain cannot be read, or says nothing of what is asked."""
+    """A profile of a domain cannot be read, or does not contain what is asked for."""
 
 
 class DagError(RefitError):
-    """DVC refuses what it was asked, or its files are not what it can read."""
+    """DVC refuses a request, or cannot read its own files."""
 
 
 class ReceiptError(RefitError):
@@ -61,7 +61,7 @@ class ModelError(RefitError):
 
 
 class RegistryError(RefitError):
-    """The registry is not in the state that a decision was made for."""
+    """The registry is not in the state for which a decision was made."""
 
 
 class BusyError(RefitError):
@@ -71,14 +71,17 @@ class BusyError(RefitError):
 
 
 class UnreachableError(RefitError):
-    """Something that the run depends on does not answer."""
+    """A service that the run depends on does not answer."""
 
     exit_code = 4
 
 
 @contextmanager
 def told() -> Generator[None]:
-    """Tell on stderr, in one line, what a user can mend, and exit with its code; every command of ours runs in this."""
+    """Print an error that a user can mend in one line on stderr, and exit with its code.
+
+    Every command of Refit runs inside this.
+    """
     try:
         yield
     except (RefitError, OSError) as error:
@@ -89,12 +92,14 @@ def told() -> Generator[None]:
 
 
 def mendable(error: RefitError | OSError) -> str | None:
-    """Return the line for what a user can mend; None for what the operating system refuses and may be a mistake of Refit's own."""
+    """Return the line for an error that a user can mend, or None.
+
+    None is for what the operating system refuses and may be a mistake of Refit's own.
+    """
     if isinstance(error, RefitError):
         return one_line(error)
     if error.errno not in MENDABLE:
         return None
-    place = (
-        f"{one_line(error.filename, 200)}: " if error.filename else ""
-    )  # a full disk names no file
+    # A full disk names no file.
+    place = f"{one_line(error.filename, 200)}: " if error.filename else ""
     return f"{place}{error.strerror}; choose another path, or make room"

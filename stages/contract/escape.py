@@ -1,4 +1,4 @@
-"""Escapes data for the places where a person meets it: a line of a log, a message, a cell of a spreadsheet."""
+"""Escape data for what a person reads: a line of a log, a message, a cell of a spreadsheet."""
 
 import io
 import re
@@ -6,7 +6,10 @@ import sys
 
 
 def one_line(text: object, limit: int = 2000) -> str:
-    """Return text with control characters and lone surrogates escaped, so that data never starts a line of a log."""
+    """Return text with control characters and lone surrogates escaped.
+
+    Data therefore never starts a line of a log.
+    """
     escaped = "".join(
         c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text)
     )
@@ -14,12 +17,14 @@ def one_line(text: object, limit: int = 2000) -> str:
 
 
 def to_streams() -> None:
-    """Have stdout and stderr escape what their encoding lacks: a label must not end a command where a terminal has ASCII alone."""
+    """Have stdout and stderr escape the characters that their encoding lacks.
+
+    A label must not end a command because a terminal knows only ASCII.
+    """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(
-                errors="backslashreplace", line_buffering=True
-            )  # who watches through a pipe sees each line when it is said
+            # Line by line, so that a person who watches through a pipe sees each line in time.
+            stream.reconfigure(errors="backslashreplace", line_buffering=True)
 
 
 def extract(text: object) -> str:
@@ -28,17 +33,22 @@ def extract(text: object) -> str:
 
 
 def redact(text: object) -> str:
-    """Return text with the user and password of every address taken out, a password with / or @ in it too."""
+    """Return text without the user and password of any address, even a password with / or @."""
     return re.sub(r"//(?:[^/\s:@]*:\S*|[^/\s]*)@", "//", str(text))
 
 
 def parted(address: str) -> tuple[str, str, str]:
-    """Return an address without user and password, and these, as they are written.
+    """Return an address without user and password, the user, and the password, as written.
 
-    They stand before the last @ of the part before the path (RFC 3986). Where that part holds no @ and is no host and port
-    either, a password holds a slash that should be %2F: then they stand before the last @ of all.
+    User and password are before the last @ of the part before the path (RFC 3986). If that part
+    contains no @ and is not a host and port either, a password contains a slash that should be
+    %2F: then they are before the last @ of the whole address.
     """
-    scheme, rest = re.fullmatch(r"((?:[A-Za-z][\w+.-]*:)?/*)(.*)", address, re.DOTALL).groups()  # pyright: ignore[reportOptionalMemberAccess]
+    scheme, rest = re.fullmatch(
+        r"((?:[A-Za-z][\w+.-]*:)?/*)(.*)",
+        address,
+        re.DOTALL,
+    ).groups()  # pyright: ignore[reportOptionalMemberAccess]
     authority = re.split("[/?#]", rest, maxsplit=1)[0]
     if "@" not in rest or ("@" not in authority and re.fullmatch(r"[^:]*(:\d*)?", authority)):
         return address, "", ""
@@ -48,14 +58,16 @@ def parted(address: str) -> tuple[str, str, str]:
 
 
 def address(text: str) -> str:
-    """Return an address for a person to read: without user and password, and without what its query says."""
+    """Return an address for a person to read, without user, password and the query's values."""
     return one_line(re.sub(r"([?&][^=&#]*=)[^&#]*", r"\1…", parted(text)[0]), 200)
 
 
 def cell(text: object) -> str:
-    """Return text that a spreadsheet shows and does not run (OWASP, CSV injection: = + - @ tab return), nor a page it is put into as it is.
+    """Return text that neither a spreadsheet nor a page runs.
 
-    `dvc plots show` writes a table's cells into a script of its page: a label with </script> would end it.
+    A spreadsheet runs a cell that begins with = + - @ tab or return (OWASP, CSV injection).
+    `dvc plots show` writes a table's cells as they are into a script of its page: a label with
+    </script> would end the script.
     """
     shown = str(text).replace("<", "\\u003c")
     return f"'{shown}" if shown.startswith(("=", "+", "-", "@", "\t", "\r")) else shown

@@ -1,4 +1,4 @@
-"""Joins rows into groups by confirmed pairs; nothing is joined that was only proposed."""
+"""Join rows into groups by confirmed pairs; pairs that were only proposed join nothing."""
 
 from collections.abc import Callable, Iterable, Iterator
 
@@ -9,11 +9,15 @@ from scipy.sparse.csgraph import connected_components
 
 Rows = npt.NDArray[np.intp]
 
-CHUNK = 2048  # rows or pairs worked on at once: of fingerprints of pictures 8 MiB as 32-bit floats
+# Rows or pairs in one piece of work; fingerprints of pictures take 8 MiB as 32-bit floats.
+CHUNK = 2048
 
 
 def linked(rows: int, pairs: Rows) -> Rows:
-    """Return each row's group, named by its smallest row: rows are together where a chain of pairs (pairs, 2) joins them."""
+    """Return each row's group, named by its smallest row.
+
+    Rows are in one group if a chain of pairs (pairs, 2) joins them.
+    """
     graph = csr_array(
         (np.ones(len(pairs), np.int8), (pairs[:, 0], pairs[:, 1])), shape=(rows, rows)
     )
@@ -22,9 +26,10 @@ def linked(rows: int, pairs: Rows) -> Rows:
 
 
 def confirmed(rows: int, proposals: Iterable[Rows], confirm: Callable[[Rows], Rows]) -> Rows:
-    """Return confirmed pairs (pairs, 2), enough to link every group; confirm returns those of some pairs that are near.
+    """Return confirmed pairs (pairs, 2), enough to link every group.
 
-    Pairs within what earlier proposals have linked are not looked at.
+    `confirm` takes some pairs and returns those that are near. It is not asked about pairs that
+    earlier proposals have already linked.
     """
     together, joined = np.arange(rows), np.empty((0, 2), np.intp)
     for proposed in proposals:
@@ -40,5 +45,5 @@ def confirmed(rows: int, proposals: Iterable[Rows], confirm: Callable[[Rows], Ro
 
 
 def chunks(rows: Rows, size: int = CHUNK) -> Iterator[Rows]:
-    """Yield rows, so many at a time."""
+    """Yield rows, `size` at a time."""
     return (rows[start : start + size] for start in range(0, len(rows), size))

@@ -1,7 +1,8 @@
-"""Keeps two processes from doing the same at once, and says who does it.
+"""Keep two processes from doing the same work at the same time, and name the one that does it.
 
-flock is seen across the containers of one host, and is free as soon as its holder is gone, however it went; DVC's own
-lock is a number of a process, which means nothing in another container (measured with DVC 3.67).
+All containers of one host see a flock, and it is free as soon as its holder ends, however it ended.
+DVC's own lock is a process number, which means nothing in another container (measured with
+DVC 3.67).
 """
 
 import fcntl
@@ -24,9 +25,10 @@ STORE = Path("data/.work/registry.lock")  # of MLflow's store: one process of th
 
 
 class Lock:
-    """Hold the lock file of a folder; what `says` adds is kept in it beside who holds it.
+    """The lock file of a folder: it names the holder, and contains what `says` adds.
 
-    before is what the last holder said, also after it let go: whoever comes next may have to end what it had begun.
+    `before` is what the last holder wrote, also after it let go: the next one may have to end what
+    that one had begun.
     """
 
     def __init__(self, work: Path, **says: str) -> None:
@@ -36,14 +38,18 @@ class Lock:
         self.file = (work / "lock").open("a+", encoding="utf-8")
 
     def take(self) -> None:
-        """Take the lock, until the file is closed, and write nothing; raises BusyError, which names who has it."""
+        """Take the lock until the file is closed, and write nothing.
+
+        Raises BusyError, which names the holder.
+        """
         try:
             fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            of = self._read()
+            owner = self._read()
             holder = (
-                f"process {of['pid']} on {of['host']} holds it since {of['since']} ({of['command']})"
-                if of
+                f"process {owner['pid']} on {owner['host']} "
+                f"holds it since {owner['since']} ({owner['command']})"
+                if owner
                 else "another process holds it"
             )
             raise BusyError(
@@ -84,13 +90,20 @@ class Lock:
 
 
 def process(pid: int) -> dict[str, Any]:
-    """Return what tells a process from every other: pid, host, and when it started, in seconds since boot, as clocks are set while it runs."""
+    """Return what tells a process from every other: pid, host, and when it started.
+
+    The start is in seconds since boot, because clocks are set while a process runs.
+    """
     started = psutil.Process(pid).create_time() - psutil.boot_time()
     return {"pid": pid, "host": socket.gethostname(), "started": round(started, 2)}
 
 
 def lives(record: dict[str, Any]) -> bool:
-    """Return whether the process that a record names runs on this host: not another of its number, nor what is left of it where no parent waits for it."""
+    """Return whether the process that a record names runs on this host.
+
+    Another process of the same number does not count, nor does what is left of the process if no
+    parent waits for it.
+    """
     try:
         return (
             process(record["pid"]).items() <= record.items()
@@ -102,7 +115,7 @@ def lives(record: dict[str, Any]) -> bool:
 
 @contextmanager
 def alone(path: Path) -> Generator[None]:
-    """Wait until no other process of this host is in a block of the same file, and keep others out."""
+    """Wait until no process of this host is in a block with the same file, and keep others out."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

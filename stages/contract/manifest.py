@@ -1,6 +1,7 @@
-"""The one table that passes between stages, and other Parquet files: columns, checks, bytes. The only door to pyarrow.
+"""The one table that passes between stages, and other Parquet files: columns, checks, bytes.
 
-Equal data gives equal bytes: rows stand in the order of their ids, and the file holds no library's metadata.
+This is the only door to pyarrow. Equal data gives equal bytes: rows are in the order of their ids,
+and the file contains no library's metadata.
 """
 
 import json
@@ -41,20 +42,24 @@ def write(samples: pd.DataFrame, path: Path) -> None:
 
 
 def read(path: Path) -> pd.DataFrame:
-    """Read and check a manifest: one row a sample, columns as in MANIFEST, y a list of strings."""
+    """Read and check a manifest: a row for each sample, columns of MANIFEST, y lists of strings."""
     table = pq.read_table(path)
     if not table.schema.equals(MANIFEST):
         raise ManifestError(
-            f"{path}: its columns are {table.schema.names}, not {MANIFEST.names}; run its stage anew"
+            f"{path}: its columns are {table.schema.names}, not {MANIFEST.names}; "
+            "run its stage anew"
         )
     samples = table.to_pandas()
-    samples["y"] = [list(of) for of in samples["y"]]
+    samples["y"] = [list(cell) for cell in samples["y"]]
     check(samples, path)
     return samples
 
 
 def check(samples: pd.DataFrame, path: Path) -> None:
-    """Raise ManifestError unless ids are unique, copies name an original's group, and parts are known."""
+    """Raise ManifestError for a table that breaks the contract.
+
+    Ids must be unique, copies must name an original's group, and parts must be known.
+    """
 
     def refuse(bad: "pd.Series[bool]", fact: str) -> None:
         if bad.any():
@@ -78,7 +83,10 @@ def check(samples: pd.DataFrame, path: Path) -> None:
 
 
 def predictions_schema(predictions: pd.DataFrame, models: list[str]) -> pa.Schema:
-    """Return the columns of a table of predictions: id, y, a value a model, and the candidate's confidence, null where there is none."""
+    """Return the columns of a table of predictions: id, y, a value for each model, confidence.
+
+    The confidence is the candidate's, and null if it has none.
+    """
     value = _value(predictions["y"])
     values = [pa.field(name, value, nullable=False) for name in ("y", *models)]
     sure = pa.field(
@@ -93,7 +101,10 @@ def _value(values: "pd.Series[Any]") -> Any:
 
 
 def predicted_schema(rows: pd.DataFrame) -> pa.Schema:
-    """Return the columns of a table that `refit predict` writes; one that is kept says when and by which model too."""
+    """Return the columns of a table that `refit predict` writes.
+
+    A table that is kept also says when and by which model.
+    """
     kept = "time" in rows
     stated = [
         pa.field(name, pa.string(), nullable=False)
@@ -119,27 +130,31 @@ def read_table(path: Path) -> pd.DataFrame:
 
 @contextmanager
 def _refusing(path: Path, fact: str, advice: str) -> Generator[None]:
-    """Turn what Arrow says of a damaged file (OSError for its pages) or of a type without plain text into a TableError."""
+    """Raise a TableError for Arrow's errors about a damaged file or a type without plain text.
+
+    Arrow raises OSError for damaged pages.
+    """
     try:
         yield
-    except (
-        pa.ArrowException,
-        ValueError,
-        OverflowError,
-        LookupError,
-        OSError,
-    ) as error:  # a date that Python has not, an unknown time zone
+    # Not all come from Arrow: Python lacks a date, or does not know a time zone.
+    except (pa.ArrowException, ValueError, OverflowError, LookupError, OSError) as error:
         raise TableError(f"{path}: {fact} ({one_line(error, 200)}); {advice}") from None
 
 
 def foreign_columns(path: Path) -> list[str]:
-    """Return the names of the columns of a Parquet file that no stage wrote; raises TableError if it is none."""
+    """Return the names of the columns of a Parquet file that no stage wrote.
+
+    Raises TableError if it is not a Parquet file.
+    """
     with _refusing(path, "not a Parquet file", "write it anew"):
         return pq.read_schema(path).names
 
 
 def foreign_head(path: Path, rows: int) -> pd.DataFrame:
-    """Return the first rows of a Parquet file that no stage wrote; raises TableError if it is none."""
+    """Return the first rows of a Parquet file that no stage wrote.
+
+    Raises TableError if it is not a Parquet file.
+    """
     columns = foreign_columns(path)
     with _refusing(path, "cannot be read", "write it anew"):
         first = next(pq.ParquetFile(path).iter_batches(batch_size=rows), None)
@@ -158,17 +173,19 @@ def _texts(column: Any, lists: bool) -> list[Any]:
 
 
 def read_foreign(path: Path, names: list[str], limit: int) -> dict[str, list[Any]]:
-    """Return the named columns of a Parquet file that no stage wrote, as strings or null, and `meta`: JSON of the others.
+    """Return the named columns of a Parquet file that no stage wrote, and `meta`.
 
-    Lists are JSON, but not in the first column. Raises TableError for more than `limit` unpacked bytes, and for a column that has no
-    plain text (bytes).
+    Cells are strings or null; meta is JSON of the other columns. Lists become JSON, but not in the
+    first column. Raises TableError for more than `limit` unpacked bytes, and for a column that has
+    no plain text (bytes).
     """
     with _refusing(path, "cannot be read as text", "write strings or numbers"):
         held = pq.read_metadata(path)
         size = sum(held.row_group(i).total_byte_size for i in range(held.num_row_groups))
         if max(size, held.num_rows) > limit:
             raise TableError(
-                f"{path}: {held.num_rows:,} rows of {size:,} bytes, at most {limit:,}; split it into several files"
+                f"{path}: {held.num_rows:,} rows of {size:,} bytes, at most {limit:,}; "
+                "split it into several files"
             )
         table = pq.read_table(path, use_threads=False)
         found: dict[str, list[Any]] = {

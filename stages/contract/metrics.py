@@ -1,4 +1,7 @@
-"""Says what a problem states of its metrics: what a row adds to the counts of each part, and what a metric is of their sums."""
+"""Define how a problem states its metrics.
+
+A row adds to the counts of each part, and a metric is a function of the sums of these counts.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,8 +21,9 @@ Array = np.ndarray[Any, Any]
 class Tally:
     """What each row adds to the counts of each part; rows that add the same are of one kind.
 
-    counts: (counts, kinds, parts). kinds: the kind of each row (rows,). right: whether a row is right (rows,), null where none can be.
-    Parts are what the metric is the mean over: the labels, or one that stands for all rows.
+    counts: (counts, kinds, parts). kinds: the kind of each row (rows,). right: whether each row is
+    right (rows,), or None if no row can be. parts: what the metric is the mean over, either the
+    labels or one part for all rows.
     """
 
     parts: list[str]
@@ -28,7 +32,7 @@ class Tally:
     right: Array | None = None
 
     def rows(self) -> Array:
-        """Return how many rows each kind has (1, kinds)."""
+        """Return the number of rows of each kind (1, kinds)."""
         return np.bincount(self.kinds, minlength=self.counts.shape[1])[None, :].astype(float)
 
     def sums(self) -> Array:
@@ -38,7 +42,10 @@ class Tally:
 
 @dataclass(frozen=True)
 class Ratio:
-    """The value of a metric that is a ratio of linear functions of the counts; 0 where the lower one is."""
+    """The value of a metric that is a ratio of linear functions of the counts.
+
+    It is 0 if the lower one is 0.
+    """
 
     top: Callable[[Array], Array]
     bottom: Callable[[Array], Array]
@@ -48,7 +55,10 @@ class Ratio:
         return ratio(self.top(sums), self.bottom(sums))
 
     def influence(self, counts: Array, sums: Array) -> Array:
-        """Return what one row of each kind (counts, kinds, parts) adds to the score of each part (draws, kinds, parts)."""
+        """Return what one row of each kind adds to the score of each part (draws, kinds, parts).
+
+        counts is what one row of each kind adds to the counts (counts, kinds, parts).
+        """
         top, bottom, total = self.top(counts), self.bottom(counts), self.bottom(sums)
         return ratio(
             top - self(sums)[:, None, :] * bottom,
@@ -58,34 +68,41 @@ class Ratio:
 
 @dataclass(frozen=True)
 class Metric:
-    """A score: the mean over parts of a function of the sums of their counts. Sums are (counts, draws, parts), what a part has (draws, parts)."""
+    """A score: the mean over parts of a function of the sums of their counts.
+
+    Sums are (counts, draws, parts), and what a function returns for each part is (draws, parts).
+    """
 
     title: str
-    """as people call it"""
+    """what people call it"""
     part: str
-    """as they call the score of a part"""
+    """what people call the score of a part"""
     tally: "Tallying"
     """y, predicted (same index), labels -> Tally"""
     value: Callable[[Array], Array]
     """sums -> the score of each part"""
     rows: Callable[[Array], Array]
-    """sums -> the rows that bear each part"""
+    """sums -> the number of rows that bear each part"""
     right: tuple[float, ...] | None = None
-    """what a row of a part adds on which a model is right; null where none can be"""
+    """what a row of a part adds if the model is right on it; None if it cannot be"""
     wrong: tuple[float, ...] | None = None
-    """the same where it is wrong"""
+    """the same if the model is wrong on it"""
     share: Callable[[Array], tuple[Array, Array]] | None = None
-    """sums -> successes and trials of each part, where its score is a function of a share of rows"""
+    """sums -> successes and trials of each part, if its score is a function of a share of rows"""
     of_share: Callable[[Array], Array] = lambda share: share
     """that function, which grows with the share"""
     less: bool = False
-    """whether less of it is better"""
+    """whether less is better"""
     range: tuple[float, float] = (0.0, 1.0)
     """least and greatest value"""
 
 
 def f1(title: str, tally: "Tallying") -> Metric:
-    """Return the mean F1 over parts whose counts are: true and predicted, either (both count twice), true."""
+    """Return the mean F1 over parts.
+
+    Their counts are: rows both true and predicted; rows true or predicted, which count twice if
+    they are both; rows true.
+    """
     return Metric(
         title,
         "F1",
@@ -94,19 +111,19 @@ def f1(title: str, tally: "Tallying") -> Metric:
         rows=lambda sums: sums[2],
         right=(1.0, 2.0, 1.0),
         wrong=(0.0, 1.0, 1.0),
-        # of the rows that bear or got a label, those that do both
+        # Among the rows that bear a label or were given it, count those to which both apply.
         share=lambda sums: (sums[0], sums[1] - sums[0]),
         of_share=lambda share: 2 * share / (1 + share),
     )
 
 
 def counts_of_f1(y: Array, predicted: Array) -> Array:
-    """Return the counts of f1 (3, kinds, parts) of what is true and what is predicted (kinds, parts), each 0 or 1."""
+    """Return the counts of f1 (3, kinds, parts) for y and predicted (kinds, parts), both 0 or 1."""
     return np.stack([y * predicted, y + predicted, y])
 
 
 def _tally_right(y: "pd.Series[Any]", predicted: "pd.Series[Any]", _: list[str]) -> Tally:
-    """Return whether a row is right, and that it is one."""
+    """Count for each row whether it is right, and 1 for the row itself."""
     right = (y == predicted).to_numpy()
     return Tally(["all"], np.array([[[0.0], [1.0]], [[1.0], [1.0]]]), right.astype(int), right)
 
@@ -124,10 +141,14 @@ ACCURACY = Metric(
 
 
 def sums(counts: Array, rows: Array) -> Array:
-    """Return the sums (counts, draws, parts) of counts (counts, kinds, parts) over so many rows of each kind (draws, kinds)."""
-    return np.stack([rows @ of for of in counts])
+    """Return the sums (counts, draws, parts) over rows.
+
+    counts is what a row of each kind adds (counts, kinds, parts), and rows is the number of rows
+    of each kind (draws, kinds).
+    """
+    return np.stack([rows @ count for count in counts])
 
 
 def ratio(above: Array, below: Array) -> Array:
-    """Return above / below, 0 where below is."""
+    """Return above / below, or 0 if below is 0."""
     return np.divide(above, below, out=np.zeros_like(above), where=below > 0)

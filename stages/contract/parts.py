@@ -1,6 +1,7 @@
-"""Parts groups of originals, so that no copy and no duplicate crosses from train to test.
+"""Assign groups of originals to parts, so that no copy or duplicate crosses from train to test.
 
-A pure function of the manifest and the split settings: augment asks it too, and spends nothing on held-out rows.
+This is a pure function of the manifest and the split settings: augment calls it too, so that it
+spends nothing on held-out rows.
 """
 
 from dataclasses import dataclass
@@ -14,18 +15,16 @@ from stages.contract.manifest import PARTS
 from stages.params.augment import Split
 
 ANY = "any class"  # the stratum of rows that have none
-RANK = {
-    "test": 0,
-    "validation": 1,
-    "train": 2,
-}  # a group that stands in two given parts goes where it is held out
+# A group that is in two given parts goes to the one that is held out.
+RANK = {"test": 0, "validation": 1, "train": 2}
 
 
 @dataclass(frozen=True)
 class Parting:
-    """`part`: a row's part, null where the row is dropped. `repeats`: rows of given parts that repeat a held-out one.
+    """The part of each row.
 
-    `filled`: groups that were moved because their class had none in a part.
+    `part`: a row's part, null if the row is dropped. `repeats`: whether a row of a given part
+    repeats a held-out one. `filled`: groups that were moved because their class had none in a part.
     """
 
     part: "pd.Series[str]"
@@ -34,10 +33,11 @@ class Parting:
 
 
 def assign(samples: pd.DataFrame, split: Split) -> Parting:
-    """Return the part of each row; rows without a stratum are of one.
+    """Return the part of each row; rows without a stratum form one stratum.
 
-    A group falls by a hash of (seed, group): adding rows moves no old group, and classes are parted alike in
-    expectation. A part that the data set gives is honoured and never added to; validation and test hold originals only.
+    A hash of (seed, group) decides where a group goes: adding rows moves no old group, and classes
+    are parted alike in expectation. A part that the data set gives is honoured and never added to;
+    validation and test contain originals only.
     """
     given, strata = samples["given_part"], samples["stratum"].fillna(ANY)
     rank = given.map(RANK).fillna(RANK["train"]).groupby(samples["group"]).transform("min")
@@ -68,7 +68,7 @@ def assign(samples: pd.DataFrame, split: Split) -> Parting:
 def _cut(
     free: "pd.Series[str]", cut: dict[str, float], seed: int
 ) -> tuple["pd.Series[str]", pd.DataFrame]:
-    """Place groups (index) of a stratum (value) by hash threshold; fill a part that a stratum would lack."""
+    """Place groups (index) by hash threshold, and fill a part that a stratum (value) would lack."""
     draw = pd.Series(
         [draws.uniform("part", seed, group) for group in free.index], index=free.index, dtype=float
     )
@@ -90,14 +90,15 @@ def _cut(
 
 
 def _require_every_class(part: "pd.Series[str]", strata: "pd.Series[str]") -> None:
-    found = {name: set(strata[part == name]) for name in PARTS}
+    present = {name: set(strata[part == name]) for name in PARTS}
     lacking = [
         f"{name} has no row of {extract(label)}"
         for name in PARTS
-        for label in sorted(set(strata) - found[name])
+        for label in sorted(set(strata) - present[name])
     ]
     if lacking:
         raise DataError(
-            f"parts: {'; '.join(lacking[:10])}; every class must stand in every part (three different samples at least): "
+            f"parts: {'; '.join(lacking[:10])}; "
+            "every class must stand in every part (three different samples at least): "
             "label more rows of it, leave it out, or change tasks.*.split"
         )

@@ -1,4 +1,4 @@
-"""Keeps what data names inside the folder it was named for."""
+"""Keep the paths that data names inside the folder for which they were named."""
 
 import stat
 from pathlib import Path
@@ -9,7 +9,10 @@ from stages.contract.escape import extract
 
 
 def inside(folder: Path, name: str) -> Path:
-    """Return folder/name, a regular file whose links stay inside the folder; raises TableError for any other."""
+    """Return folder/name, a regular file whose links stay inside the folder.
+
+    Raises TableError for anything else.
+    """
     path = folder / name
     if not path.exists():
         have = (
@@ -26,7 +29,7 @@ def inside(folder: Path, name: str) -> Path:
 
 
 def regular(path: Path, folder: Path) -> bool:
-    """Say whether a path is a regular file inside the folder, or one of DVC's cache that a link leads to."""
+    """Return whether a path is a regular file inside the folder, or links to one in DVC's cache."""
     real = path.resolve()
     return any(
         real.is_relative_to(root) for root in (folder.resolve(), tracked.real_store())

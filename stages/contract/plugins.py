@@ -1,6 +1,7 @@
-"""Finds a plug-in by its name in params.yaml, and says what each kind of plug-in must offer.
+"""Find a plug-in by its name in params.yaml, and define what each kind of plug-in must offer.
 
-A plug-in is a module: stages/KIND/NAME.py; a modality is a folder of them. There is no registry and no decorator to keep in step with it.
+A plug-in is a module: stages/KIND/NAME.py; a modality is a folder of modules. There is no registry
+and no decorator to keep in step with it.
 """
 
 import json
@@ -37,7 +38,10 @@ class Format(Protocol):
     """What the files of a source are."""
 
     def convert(self, folder: Path, settings: Any, /) -> None:
-        """Turn what the source brought, which is all that the folder holds, into files that Refit reads, in place."""
+        """Turn what the source brought into files that Refit reads, in place.
+
+        The folder contains nothing else.
+        """
         ...
 
 
@@ -47,34 +51,48 @@ class Layout(Protocol):
     def read(
         self, source: Path, layout: Any, encoding: Encoding, of_x: "Modality"
     ) -> "pd.DataFrame":
-        """Return a row a sample: x, y (as written), given_part, origin, meta (JSON), code, reason.
+        """Return a row for each sample: x, y (as written), given_part, origin, meta, code, reason.
 
-        code and reason are null where the row is good; origin says where it stands, for every message.
+        meta is JSON. code and reason are null if the row is good; origin says where the row is, for
+        every message.
         """
         ...
 
 
 class Reading(Protocol):
-    """Reads x. Settings are the section `modality` of a task, or of the model that was trained with it."""
+    """Reads x.
+
+    Settings are the section `modality` of a task, or of the model that was trained with it.
+    """
 
     def read(self, files: "pd.Series[Any]", encoding: Encoding) -> "pd.DataFrame":
-        """Return x, code and reason (same index) of files that hold a sample each; encoding is that of text."""
+        """Return x, code and reason (same index) of files that contain one sample each.
+
+        encoding is the encoding of text.
+        """
         ...
 
     def cite(self, cells: "pd.Series[str]", folder: Path, source: Path) -> "pd.DataFrame":
-        """Return x, code and reason (same index) of what the cells of a table say; folder is the table's, below source."""
+        """Return x, code and reason (same index) for the cells of a table.
+
+        folder is the table's folder, below source.
+        """
         ...
 
     def look(self, x: "pd.Series[str]", settings: Any) -> "pd.DataFrame":
-        """Look at each x once (same index): code and reason, null where it is fit; what it is; and numbers about it.
+        """Look at each x once, and return what it is and numbers about it (same index).
 
-        exact tells one sample from another; normal is equal for exact duplicates; note, null for most, says what a
-        person should know of it; every column of numbers is a feature that expectations are stated on.
+        code and reason are null if x is fit; exact tells one sample from another; normal is equal
+        for exact duplicates; note, null for most, says what a person should know about x; every
+        column of numbers is a feature on which expectations are stated.
         """
         ...
 
     def alike(self, looked: "pd.DataFrame") -> "pd.Series[Any]":
-        """Return a key (same index) that is equal for samples which are exact or confirmed near duplicates, by what was looked at."""
+        """Return a key (same index) that is equal for exact and for confirmed near duplicates.
+
+        looked is what `look` returned.
+        """
         ...
 
     def expectations(self, settings: Any) -> list[dict[str, Any]]:
@@ -82,11 +100,17 @@ class Reading(Protocol):
         ...
 
     def traits(self, x: "pd.Series[str]", looked: "pd.DataFrame", base: Path) -> "pd.DataFrame":
-        """Return by what domains are told apart (same index): a column of numbers, or of words, for each trait; base is the base model's folder."""
+        """Return a column (same index) for each trait that tells one domain from another.
+
+        A column contains numbers or words; base is the base model's folder.
+        """
         ...
 
     def suggest(self, x: "pd.Series[str]", looked: "pd.DataFrame", /) -> dict[str, Any]:
-        """Return the settings of the modality that good samples ask for, by what look says of them: `refit add` writes them."""
+        """Return the settings of the modality that suit good samples, for `refit add` to write.
+
+        looked is what `look` returned for them.
+        """
         ...
 
 
@@ -94,7 +118,7 @@ class Altering(Protocol):
     """Alters x."""
 
     def faults(self, transforms: Any) -> list[str]:
-        """Return what is wrong with transforms: a line each, its place first."""
+        """Return what is wrong with transforms: a line for each fault, its place first."""
         ...
 
     def alter(
@@ -102,60 +126,84 @@ class Altering(Protocol):
     ) -> "pd.DataFrame":
         """Return altered copies of samples (manifest columns) that are fit to learn from.
 
-        Files go into the folder `files`, which will be found as `below`, relative to data/.
+        Files go into the folder `files`, which later has the name `below`, relative to data/.
         """
         ...
 
 
 class Encoder(Protocol):
-    """Makes a model's inputs of x."""
+    """Turns x into a model's inputs."""
 
     def processor(self, folder: Path) -> Any:
         """Load what turns x into tensors, from a model's folder."""
         ...
 
     def encode(self, samples: "pd.DataFrame", processor: Any, settings: Any) -> "Encoded":
-        """Return the model's inputs for each sample, not padded: of x, which must have the `content` that is stated, if any."""
+        """Return the model's inputs for each sample, not padded.
+
+        x must have the `content` that the sample states, if it states one.
+        """
         ...
 
     def encode_anew(
         self, samples: "pd.DataFrame", processor: Any, settings: Any, augment: Any
     ) -> "Encoded":
-        """Return the same of train rows, altered in each epoch anew if augment says so; then its `anew` is true, and it has set_epoch(epoch)."""
+        """Return the inputs of train rows, which are altered anew in each epoch if augment says so.
+
+        In that case the result has `anew`, which is true, and set_epoch(epoch).
+        """
         ...
 
     def encode_altered(
         self, samples: "pd.DataFrame", processor: Any, settings: Any, transform: Any, seed: int
     ) -> "Encoded":
-        """Return what encode returns, of samples that one transform alters; a draw depends on (seed, id) and on nothing else."""
+        """Return what encode returns, for samples that one transform alters.
+
+        A draw depends on (seed, id) and on nothing else.
+        """
         ...
 
     def largest(self, processor: Any, settings: Any, rows: int) -> "Encoded":
-        """Return made-up rows of the model's inputs, the first as large as the settings allow and the last as small as any: a base model is tried with them."""
+        """Return made-up rows of the model's inputs, with which a base model is tried.
+
+        The first is as large as the settings allow, and the last is as small as any.
+        """
         ...
 
     def within(self, settings: Any, passes: Callable[[Any], bool]) -> Any:
-        """Return settings near these of which `passes` is true, because the base model reads inputs of their size; null where there are none."""
+        """Return settings near these for which `passes` is true, or None if there are none.
+
+        It is true if the base model reads inputs of their size.
+        """
         ...
 
     def stated(self, processor: Any, settings: Any) -> Any:
-        """Return a processor to be saved with a model that was trained by these settings: outside Refit it prepares x as Refit did."""
+        """Return a processor to save with a model that was trained with these settings.
+
+        Outside Refit it prepares x as Refit did.
+        """
         ...
 
     def encoding(self, settings: Any) -> tuple[Any, ...]:
-        """Return those of the settings that encode depends on: equal for settings that give the model equal inputs."""
+        """Return the settings that encode depends on.
+
+        They are equal for settings that give the model equal inputs.
+        """
         ...
 
     def lengths(self, encoded: "Encoded") -> list[int]:
-        """Return by what rows are batched with their like; equal where all rows are."""
+        """Return a length for each row, by which similar rows are batched.
+
+        The lengths are equal if all rows are.
+        """
         ...
 
     def views(self, inputs: dict[str, Any], settings: Any) -> list[dict[str, Any]]:
-        """Return a batch in each of the views whose logits are averaged."""
+        """Return a batch for each of the views whose logits are averaged."""
         ...
 
     def collate(self, processor: Any) -> Callable[[list[dict[str, Any]]], dict[str, Any]]:
-        """Return what makes a padded batch of tensors of encoded rows."""
+        """Return a function that makes a padded batch of tensors from encoded rows."""
         ...
 
 
@@ -163,36 +211,42 @@ class Showing(Protocol):
     """Shows x to a person."""
 
     def show(self, samples: "pd.DataFrame", settings: Any) -> list[Any]:
-        """Return what a person is shown of each sample: a text, or a small picture (JPEG) of what the model sees."""
+        """Return what to show a person of each sample.
+
+        It is a text, or a small picture (JPEG) of what the model sees.
+        """
         ...
 
     def preview(
         self, originals: "pd.DataFrame", copies: "pd.DataFrame", files: Path, below: str, into: Path
     ) -> None:
-        """Write into a folder what a person looks at: originals beside their copies (manifest columns, same index)."""
+        """Write into a folder, for a person to look at, originals beside their copies.
+
+        Both have the manifest's columns and the same index.
+        """
         ...
 
 
 class Saliency(Protocol):
-    """Says what in x a model goes by."""
+    """Shows which parts of x a model goes by."""
 
     def explain(
         self, scorer: Any, samples: "pd.DataFrame", predicted: "pd.Series[str]"
     ) -> list[bytes]:
-        """Return a picture (PNG) a sample: where the model looked when it predicted that label."""
+        """Return a picture (PNG) for each sample: where the model looked to predict the label."""
         ...
 
 
 class Features(Protocol):
-    """Says what cheap models learn from."""
+    """Computes what cheap models learn from."""
 
     def features(self, x: "pd.Series[str]") -> "Array":
-        """Return a row a sample, of numbers or of one text."""
+        """Return a row for each sample, of numbers or of one text."""
         ...
 
 
 class Modality:
-    """What x is: the modules of stages/modalities/NAME/, each imported when it is asked for."""
+    """What x is: the modules of stages/modalities/NAME/, each imported on first use."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -212,7 +266,7 @@ class Modality:
 
     @cached_property
     def encoding(self) -> Encoder:
-        """How a model's inputs are made of x."""
+        """How x is turned into a model's inputs."""
         return self._module("encoding")
 
     @cached_property
@@ -222,7 +276,7 @@ class Modality:
 
     @cached_property
     def saliency(self) -> Saliency | None:
-        """What in x a model goes by; null where nothing shows it."""
+        """Which parts of x a model goes by; None if nothing shows them."""
         return (
             self._module("saliency")
             if find_spec(f"stages.modalities.{self.name}.saliency")
@@ -236,11 +290,16 @@ class Modality:
 
 
 class Problem(Protocol):
-    """What y is. In the manifest it is a list of strings, which the problem alone reads; its values are what people read and metrics compare.
+    """What y is.
 
-    HEADS says which class of transformers reads a modality, KIND what its configuration calls the problem. METRICS are those by which models can be
-    compared, the first of them unless evaluate.metric names another; HEADLINES what is shown of what measure returns, with the name that people know it
-    by; OF_SLICES the metric that a few rows are measured by. CONFLICTS says whether one of two y is wrong where x is the same.
+    In the manifest y is a list of strings, which the problem alone reads; its values are what
+    people read and metrics compare.
+
+    HEADS says which class of transformers reads a modality. KIND is what its configuration calls
+    the problem. METRICS are the metrics by which models can be compared; the first is used unless
+    evaluate.metric names another. HEADLINES are the results of measure that are shown, with the
+    names that people know them by. OF_SLICES is the metric by which a few rows are measured.
+    CONFLICTS says whether one of two y is wrong if x is the same.
     """
 
     HEADS: Mapping[str, str]
@@ -251,9 +310,10 @@ class Problem(Protocol):
     CONFLICTS: bool
 
     def read(self, cells: "pd.Series[str]", settings: Any) -> "pd.DataFrame":
-        """Return y (list of string), stratum, code and reason (same index); code and reason are null where y is good.
+        """Return y (list of string), stratum, code and reason (same index).
 
-        The stratum is the class by which samples are parted alike, null where there is none.
+        code and reason are null if y is good. The stratum is the class by which samples are parted
+        alike, null if there is none.
         """
         ...
 
@@ -262,44 +322,54 @@ class Problem(Protocol):
         ...
 
     def borne(self, values: "pd.Series[Any]") -> "pd.Series[str]":
-        """Return the labels that values name, one at a time (index repeated); nothing where y has none."""
+        """Return the labels that values name, one a row (index repeated); none if y has none."""
         ...
 
     def targets(self, y: "pd.Series[Any]", labels: list[str]) -> list[Any]:
-        """Return what the objective compares the outputs with."""
+        """Return the targets with which the objective compares the outputs."""
         ...
 
     def truth(self, targets: "Array", labels: list[str]) -> list[Any]:
-        """Return the values that targets stand for."""
+        """Return the values from which the targets were made."""
         ...
 
     def decode(self, outputs: "Array", labels: list[str]) -> "pd.DataFrame":
-        """Return predicted (a value) and confidence (NaN where there is none) for each row of outputs (rows, outputs)."""
+        """Return predicted (a value) and confidence for each row of outputs (rows, outputs).
+
+        The confidence is NaN if there is none.
+        """
         ...
 
     def likelihood(self, outputs: "Array", targets: "Array") -> "Array":
-        """Return the log-likelihood of each row's targets under outputs (rows, outputs), up to what all rows share."""
+        """Return the log-likelihood of each row's targets under outputs (rows, outputs).
+
+        A term that all rows share may be missing.
+        """
         ...
 
     def fit(
         self, features: Any, targets: "Array", outputs: int, c: float, balanced: bool
     ) -> "tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]":
-        """Return weights (outputs, width) and bias (outputs) of a linear model of features (rows, width), which may be sparse.
+        """Return weights (outputs, width) and bias (outputs) of a linear model.
 
-        c is the inverse strength of its regularisation; balanced weighs labels alike.
+        features (rows, width) may be sparse; c is the inverse strength of the model's
+        regularisation; balanced gives all labels the same weight.
         """
         ...
 
     def constant(self, values: "pd.Series[Any]") -> Any:
-        """Return the value that is the best guess of all rows."""
+        """Return the value that is the best guess for all rows."""
         ...
 
     def measure(self, y: list[Any], predicted: list[Any], labels: list[str]) -> dict[str, Any]:
-        """Return the report on values: HEADLINES and others by name, rows, and where there are labels precision, recall, f1 and support of each."""
+        """Return the report on values: HEADLINES and others by name, and rows.
+
+        If there are labels, it also has precision, recall, f1 and support of each.
+        """
         ...
 
     def at_chance(self, targets: "Array", outputs: "Array") -> bool:
-        """Say whether outputs know no more of targets than chance, where the rows are enough to say so."""
+        """Return whether outputs know no more of targets than chance, if enough rows show it."""
         ...
 
     def confusions(self, y: "pd.Series[Any]", predicted: "pd.Series[Any]") -> "pd.DataFrame":
@@ -313,21 +383,24 @@ def labels(of_y: Problem, values: "pd.Series[Any]") -> list[str]:
 
 
 def outputs(labels: list[str]) -> int:
-    """Return how many outputs a model has: one a label, one where there is none."""
+    """Return how many outputs a model has: one for each label, or one if there are no labels."""
     return max(len(labels), 1)
 
 
 class Tune(Protocol):
-    """What learns."""
+    """Chooses what learns."""
 
     def prepare(
         self, model: Any, new: frozenset[str], learning: "Learning", settings: Any, /
     ) -> "tuple[Any, Learning]":
-        """Return what learns (the model itself, one around it, or its head) and what from. Parameters named in `new` always learn."""
+        """Return what learns (the model itself, one around it, or its head), and what from.
+
+        Parameters named in `new` always learn.
+        """
         ...
 
     def finish(self, learner: Any, /) -> Any:
-        """Return the whole model, to be saved, of what learned."""
+        """Return the whole model, to be saved, from what learned."""
         ...
 
 
@@ -335,12 +408,15 @@ class Objective(Protocol):
     """What is minimised."""
 
     def loss(self, settings: Any, model: Any, targets: list[Any], /) -> Callable[..., Any]:
-        """Return (outputs, labels, num_items_in_batch) -> a scalar tensor; model is what learns, targets are those of all train rows."""
+        """Return a function: (outputs, labels, num_items_in_batch) -> a scalar tensor.
+
+        model is what learns, and targets are the targets of all train rows.
+        """
         ...
 
 
 class Encoded(Protocol):
-    """Rows of a model's inputs, which may be read only when they are asked for; `take` asks for several."""
+    """Rows of a model's inputs, which may be read lazily; `take` asks for several."""
 
     def __len__(self) -> int: ...
 
@@ -348,14 +424,17 @@ class Encoded(Protocol):
 
 
 def take(encoded: Encoded, places: Sequence[int]) -> list[dict[str, Any]]:
-    """Return some rows: by `__getitems__`, as torch's data sets name it, where they can be read side by side."""
+    """Return some rows, side by side if `encoded` has `__getitems__`, torch's name for it."""
     several = getattr(encoded, "__getitems__", None)
     return several(places) if several else [encoded[i] for i in places]
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Encoded rows, their targets, and their lengths, by which like is batched with like; rows may be read or altered only when they are asked for."""
+    """Encoded rows, their targets, and their lengths, by which similar rows are batched.
+
+    Rows may be read or altered lazily, when they are asked for.
+    """
 
     encoded: Encoded
     targets: Sequence[Any]
@@ -379,18 +458,20 @@ class Rows:
         return getattr(self.encoded, "anew", False)
 
     def set_epoch(self, epoch: int) -> None:
-        """Alter rows anew, where they are altered on the fly."""
+        """Alter rows anew, if they are altered on the fly."""
         getattr(self.encoded, "set_epoch", lambda _: None)(epoch)
 
 
 @dataclass(frozen=True)
 class Learning:
-    """What a loop learns from: encoded rows with `labels`, and how to batch, what to minimise, what to measure.
+    """What a loop learns from: encoded rows with `labels`, and how to batch, minimise and measure.
 
-    measure takes logits and targets of the same rows in any order: a loop may batch validation by length. Without train rows
-    there is nothing to learn. require takes the same, after the first epoch's worth of steps, and raises ModelError where it was in vain.
-    head names the modules that are new, which have a learning rate of their own; begun is what validation says of the model as it
-    begins (epoch 0), null where that is random. metric is the one of measure that decides where finetune names none; of those that less names less is better.
+    measure takes logits and targets of the same rows in any order: a loop may batch validation by
+    length. Without train rows there is nothing to learn. require takes the same, after the first
+    epoch's worth of steps, and raises ModelError if they were in vain. head names the modules that
+    are new and have a learning rate of their own. begun is what validation says of the model as it
+    begins (epoch 0), or None if it begins at random. metric is the one of measure's metrics that
+    decides if finetune names none. less names the metrics for which less is better.
     """
 
     train: Rows
@@ -406,10 +487,11 @@ class Learning:
 
 
 def merit(epoch: dict[str, float], metric: str, less: frozenset[str]) -> float:
-    """Return the number by which epochs are compared, the greater the better: the validation metric, less a millionth of the loss.
+    """Return the number by which epochs are compared; greater is better.
 
-    On few validation rows the metric ties early, and the loss goes on to tell a better epoch from a worse one. The metric
-    may be the loss itself; `last` prefers the later epoch; of the metrics that less names less is better.
+    It is the validation metric minus a millionth of the loss: on few validation rows the metric
+    ties early, and the loss still tells a better epoch from a worse one. The metric may be the loss
+    itself; `last` prefers the later epoch. less names the metrics for which less is better.
     """
     if metric == "last":
         return epoch["epoch"]
@@ -421,9 +503,10 @@ def merit(epoch: dict[str, float], metric: str, less: frozenset[str]) -> float:
 def kept(
     history: list[dict[str, float]], metric: str, otherwise: str, less: frozenset[str] = frozenset()
 ) -> dict[str, float]:
-    """Return the epoch of a history that is kept: the one of most merit, the earliest on a tie, but epoch 0 where validation likes none better.
+    """Return the epoch of a history that is kept: the one of most merit, the earliest on a tie.
 
-    `last` is no metric: by the other one it is said whether validation likes the last epoch better than epoch 0.
+    Epoch 0 is kept if validation likes no other better. `last` is not a metric: `otherwise` decides
+    whether validation likes the last epoch better than epoch 0.
     """
     epochs = [entry for entry in history if "eval_loss" in entry]
     best = max(epochs, key=lambda epoch: merit(epoch, metric, less))
@@ -436,28 +519,28 @@ def kept(
 
 
 class Loop(Protocol):
-    """Where the steps are taken."""
+    """Takes the steps."""
 
     def fit(
         self, model: Any, learning: Learning, finetune: Any, compute: Any, work: Path
     ) -> list[dict[str, float]]:
-        """Train in place, leave the best epoch's weights in the model, return the history.
+        """Train in place, leave the best epoch's weights in the model, and return the history.
 
-        work outlives a kill: where a run with the same of everything left checkpoints there, go on from them. It is removed
-        when the model is published.
+        work outlives a kill: if a run that was the same in everything left checkpoints there,
+        training goes on from them. work is removed when the model is published.
         """
         ...
 
 
 def settings(section: dict[str, Any]) -> Any:
-    """Return a modality's settings from JSON, checked as those of params.yaml are."""
+    """Return a modality's settings from JSON, checked like the settings in params.yaml."""
     return TypeAdapter(get_type_hints(Task, include_extras=True)["modality"]).validate_json(
         json.dumps(section)
     )
 
 
 def deciding(of_y: Problem, metric: str | None) -> str:
-    """Return the metric that decides: the one that evaluate.metric names, else the problem's first."""
+    """Return the metric that decides: the one in evaluate.metric, else the problem's first."""
     return metric or next(iter(of_y.METRICS))
 
 

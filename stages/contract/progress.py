@@ -1,4 +1,7 @@
-"""Shows how far long work has come and about how long the rest takes: a bar on a terminal, plain lines elsewhere."""
+"""Show how far long work has come and about how long the rest takes.
+
+A terminal shows a bar, anything else gets plain lines.
+"""
 
 import sys
 import time
@@ -8,13 +11,16 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-LONG = 10  # seconds: of shorter work nothing is shown
+LONG = 10  # seconds: shorter work shows nothing
 LOOK = 2  # seconds that the work must have taken before the rest is estimated
 EVERY = 10  # seconds between two lines
 
 
 class Progress:
-    """How much of a piece of work is done. It writes to the terminal or the log, and no result depends on it."""
+    """How much of a piece of work is done, on the terminal or in the log.
+
+    No result depends on it.
+    """
 
     def __init__(
         self, what: str, total: int, unit: str = "rows", clock: Callable[[], float] = time.monotonic
@@ -39,7 +45,7 @@ class Progress:
             self.bar.stop()
 
     def advance(self, count: int = 1) -> None:
-        """Count what was done, and show it where it is time to."""
+        """Count work that was done, and show the progress if it is time to."""
         self.done += count
         now = self.clock()
         taken = now - self.began
@@ -85,7 +91,10 @@ def follow(
     unit: str = "rows",
     clock: Callable[[], float] = time.monotonic,
 ) -> Iterator[T]:
-    """Yield the items, and show how many of them were worked on: an item counts once the next one is asked for."""
+    """Yield the items, and show how many of them were worked on.
+
+    An item counts once the next one is asked for.
+    """
     with Progress(what, total, unit, clock) as progress:
         for item in items:
             yield item

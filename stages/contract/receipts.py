@@ -1,4 +1,4 @@
-"""Signs what a stage hands on and verifies it before the next stage reads it.
+"""Sign what a stage hands on, and verify it before the next stage reads it.
 
 DVC trusts a cached object by its mode and never hashes it again, so a flipped bit must stop here.
 """
@@ -30,24 +30,34 @@ def files(folder: Path, names: Iterable[str]) -> dict[str, str]:
 
 
 def verify(folder: Path, receipt: dict[str, str], name: str) -> dict[str, str]:
-    """Check the file or folder `name` against a receipt and return the part of it that names them; raises as match does."""
+    """Check the file or folder `name` against a receipt, and return its part of the receipt.
+
+    Raises ReceiptError as match does.
+    """
     signed = {k: v for k, v in receipt.items() if k == name or k.startswith(f"{name}/")}
     match(folder, signed or {name: ""}, files(folder, [name]) if (folder / name).exists() else {})
     return signed
 
 
 def match(folder: Path, signed: dict[str, str], found: dict[str, str]) -> None:
-    """Raise ReceiptError for a file (name -> sha256) that was changed, is missing, or is there without being signed."""
+    """Raise ReceiptError for a file that was changed, is missing, or was never signed.
+
+    Both `signed` and `found` are name -> sha256.
+    """
     differing = sorted(k for k in signed.keys() | found.keys() if signed.get(k) != found.get(k))
     if differing:
         raise ReceiptError(
             f"{folder / differing[0]}: not the bytes that its receipt signed "
-            f"({len(differing)} file(s) differ); remove it from DVC's cache and run its stage anew with `dvc repro -f`"
+            f"({len(differing)} file(s) differ); "
+            "remove it from DVC's cache and run its stage anew with `dvc repro -f`"
         )
 
 
 def sign(folder: Path) -> None:
-    """Write the receipt of all that is in a folder: after a kill or a power cut it is whole, or is not there."""
+    """Write the receipt of everything in a folder.
+
+    After a kill or a power cut the receipt is whole, or does not exist.
+    """
     signed, beside = files(folder, ["."]), folder / ".receipt.json"
     for path in folder.rglob("*"):
         flush(path)
@@ -58,13 +68,11 @@ def sign(folder: Path) -> None:
 
 
 def is_signed(folder: Path) -> bool:
-    """Tell whether a folder holds what `sign` signed, every byte of it and nothing else."""
+    """Return whether a folder contains what `sign` signed, every byte of it and nothing else."""
     try:
         signed = read_json(folder / "receipt.json")
-    except (
-        FileNotFoundError,
-        ValueError,
-    ):  # a flipped byte of the receipt itself may make it anything but JSON
+    except (FileNotFoundError, ValueError):
+        # A flipped byte may turn the receipt itself into anything but JSON.
         return False
     found = files(folder, ["."])
     del found["receipt.json"]
@@ -86,7 +94,7 @@ def digest(document: Any) -> str:
 
 
 def write_json(path: Path, document: Any) -> None:
-    """Write JSON that is equal for equal content: sorted keys, LF, no NaN."""
+    """Write JSON whose bytes are equal for equal content: sorted keys, LF, no NaN."""
     path.write_text(
         json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n",
         "utf-8",

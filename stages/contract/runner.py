@@ -1,6 +1,7 @@
-"""Runs one stage so that it is alone, dies with its parent, and leaves whole outputs or none.
+"""Run one stage so that it is alone, dies with its parent, and leaves whole outputs or none.
 
-Measured with DVC 3.67: after `kill -9` of `dvc repro` the stage lives on, and a second run mixes the outputs of both.
+Measured with DVC 3.67: after `kill -9` of `dvc repro` the stage lives on, and a second run mixes
+the outputs of both.
 """
 
 import errno
@@ -23,10 +24,12 @@ from stages.contract import escape, locks, receipts, settings, stopping, store, 
 from stages.contract.errors import ParamsError, ReceiptError, RefitError, told
 from stages.contract.escape import extract, one_line
 
-# Telemetry and hub look-ups are off unless the user turns them on. A thread of GNU OpenMP waits for its next piece of work by spinning a
-# fraction of a millisecond, and then sleeps: spinning for ever takes the core from others (a training step took 1.5-9.5 s on shared cores, and
-# 0.5-1.1 s with none), and a thread that sleeps at once is woken up a hundred times a step (MiniLM, 32 texts of 10 tokens: 220 ms, and 140 ms
-# with this; beside two busy processes 222 and 137 ms). Set before any heavy import.
+# Telemetry and hub look-ups are off unless the user turns them on. A thread of GNU OpenMP waits for
+# its next piece of work by spinning for a fraction of a millisecond, and then sleeps: spinning for
+# ever takes the core from others (a training step took 1.5-9.5 s on shared cores, and 0.5-1.1 s
+# without spinning), and a thread that sleeps immediately is woken up a hundred times a step
+# (MiniLM, 32 texts of 10 tokens: 220 ms, and 140 ms with this; beside two busy processes 222 and
+# 137 ms). Set these before any heavy import.
 QUIET = {
     "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
     "DO_NOT_TRACK": "1",
@@ -44,16 +47,16 @@ QUIET = {
     "OMP_WAIT_POLICY": "PASSIVE",
     "TOKENIZERS_PARALLELISM": "false",
 }
-FULL = (
-    2**20
-)  # bytes: a disk with less room is taken for full; torch says "unexpected pos 64 vs 0" of it
+# Bytes: a disk with less room counts as full; torch's error for it is "unexpected pos 64 vs 0".
+FULL = 2**20
 RESUMABLE = "checkpoints"  # below a stage's work
 NEEDS_TRACKING = {"finetune", "register"}  # before hours of training, not after
-RECORDED = ("albumentations", "cleanlab", "great-expectations", "huggingface-hub", "mlflow", "nlpaug", "numpy", "pandas", "peft", "pyarrow", "scikit-learn",
-            "tokenizers", "torch", "transformers")  # fmt: skip
+RECORDED = ("albumentations", "cleanlab", "great-expectations", "huggingface-hub", "mlflow",
+            "nlpaug", "numpy", "pandas", "peft", "pyarrow", "scikit-learn", "tokenizers", "torch",
+            "transformers")  # fmt: skip
 
 
-# A stage: (job, and by name each section of params.yaml that it reads) -> one line for the person who watches.
+# A stage: (job, each section of params.yaml that it reads, by name) -> a line for who watches.
 Story = Callable[..., str]
 
 
@@ -72,7 +75,7 @@ class Job:
     params: dict[str, Any] = field(default_factory=dict[str, Any])
 
     def take(self, stage: str, name: str) -> Path:
-        """Return the file or folder that an earlier stage of this task handed on, its bytes verified."""
+        """Return a file or folder that an earlier stage of this task handed on, verified."""
         folder = Path("data", stage, self.key)
         if not (folder / "receipt.json").is_file():
             raise ReceiptError(
@@ -83,22 +86,29 @@ class Job:
         return folder / name
 
     def raw(self, source: str) -> tuple[Path, str]:
-        """Return the folder of a source and one sha256 for it, verified: against what fetch wrote, or what DVC tracks."""
+        """Return the folder of a source and one sha256 for it.
+
+        The folder is verified against what fetch wrote, or what DVC tracks.
+        """
         folder = Path("data/raw", source)
         walk.require_whole(folder)
         tracked.require(folder)
-        found, stated = receipts.files(folder, ["."]), folder / "source.json"
+        hashes, stated = receipts.files(folder, ["."]), folder / "source.json"
         if Path("data/fetch", source).is_dir():
             receipts.match(
                 folder,
-                receipts.read_json(stated)["files"] | {"source.json": found.get("source.json", "")},
-                found,
+                receipts.read_json(stated)["files"]
+                | {"source.json": hashes.get("source.json", "")},
+                hashes,
             )
-        self.taken.update({f"{folder}/{k}": v for k, v in found.items()})
-        return folder, receipts.digest(found)
+        self.taken.update({f"{folder}/{k}": v for k, v in hashes.items()})
+        return folder, receipts.digest(hashes)
 
     def unsigned(self, stage: str, name: str) -> Path:
-        """Return the file or folder that an earlier stage of this task wrote beside what it hands on; no receipt signs it."""
+        """Return a file or folder that an earlier stage of this task wrote but did not hand on.
+
+        No receipt signs it.
+        """
         return Path("data", stage, self.key, name)
 
     def provenance(self, stage: str) -> Any:
@@ -111,9 +121,11 @@ class Job:
         return self.out / name
 
     def resumable(self) -> Path:
-        """Return a folder that outlives a kill, and is found again by a run with equal inputs, params, versions, facts and code alone.
+        """Return a folder that outlives a kill, for a later run of the same to find again.
 
-        To be called when all is taken. What other runs left is removed, and this folder too once the outputs are published.
+        Only a run with equal inputs, params, versions, facts and code finds it. Call it after every
+        input was taken. It removes what other runs left; the folder itself is removed once the
+        outputs are published.
         """
         package = Path(__file__).parents[1]
         ours = [
@@ -140,7 +152,10 @@ class Job:
 
 
 def run(story: Story) -> None:
-    """Run a stage's story for the key on the command line, or of DVC_STAGE, and exit; RefitError becomes one line and its exit code, and so does a signal."""
+    """Run a stage's story for the key on the command line, or in DVC_STAGE, and exit.
+
+    A RefitError becomes one line and its exit code, and so does a signal.
+    """
     stopping.at_once()
     stage = story.__name__
     quiet(hub=stage == "fetch")
@@ -158,7 +173,10 @@ def run(story: Story) -> None:
 
 
 def quiet(hub: bool = False) -> None:
-    """Set the variables of QUIET that the user has not set; fetch alone may ask a hub. To be called before a heavy import."""
+    """Set the variables of QUIET that the user has not set; only fetch may ask a hub.
+
+    Call it before any heavy import.
+    """
     store.settle()
     for name, value in QUIET.items():
         if not (hub and name == "HF_HUB_OFFLINE"):
@@ -248,9 +266,9 @@ def _versions() -> dict[str, str]:
 
 
 def _key(stage: str) -> str:
-    """Return the key that the command line gives or, where it gives none, that of the stage which DVC says it runs."""
+    """Return the key on the command line or, without one, the key of the stage that DVC runs."""
     given = [f"{stage}@{key}" for key in sys.argv[1:]] or [os.environ.get("DVC_STAGE", "")]
-    # Where DVC was asked in another folder it puts that before the name.
+    # If DVC was started in another folder, it puts that folder before the name.
     named = (
         re.fullmatch(rf"(?:[^:]*dvc\.yaml:)?{stage}@([a-z0-9_]+)", given[0])
         if len(given) == 1
@@ -263,13 +281,17 @@ def _key(stage: str) -> str:
             else f"DVC_STAGE: {extract(given[0])} is none of this stage; "
         )
         raise ParamsError(
-            f"{shown}usage: python -m stages.{stage} KEY, where KEY is made of a-z, 0-9 and _; or `dvc repro {stage}@KEY`"
+            f"{shown}usage: python -m stages.{stage} KEY, where KEY is made of a-z, 0-9 and _; "
+            f"or `dvc repro {stage}@KEY`"
         )
     return named[1]
 
 
 def peak_memory_mib() -> float:
-    """Return the most memory that this process has held; Linux tells it apart from that of the process which started it."""
+    """Return the most memory that this process has used.
+
+    Linux tells it apart from the memory of the process that started this one.
+    """
     status = Path("/proc/self/status")
     if status.is_file():
         return int(re.findall(r"^VmHWM:\s+(\d+) kB", status.read_text(), re.M)[0]) / 1024

@@ -1,4 +1,7 @@
-"""Reads params.yaml: plain YAML 1.2 without tricks, every value checked, every mistake named at once."""
+"""Read params.yaml: plain YAML 1.2 without tricks.
+
+Every value is checked, and one error names all mistakes.
+"""
 
 import json
 import re
@@ -22,7 +25,8 @@ MAX_DEPTH = 20
 def read_yaml(path: Path, limit: int = MAX_BYTES) -> Any:
     """Read YAML 1.2 as DVC reads it; tags, anchors, aliases and repeated keys are errors.
 
-    With an anchor or alias `dvc exp run -S` exits 0 and changes nothing, so they are refused and not resolved.
+    With an anchor or alias `dvc exp run -S` exits 0 and changes nothing, so they are refused and
+    not resolved.
     """
     try:
         size = path.stat().st_size
@@ -39,7 +43,8 @@ def read_yaml(path: Path, limit: int = MAX_BYTES) -> Any:
                 raise ParamsError(f"{place}: more than {MAX_DEPTH} levels deep; nothing here is")
             if isinstance(event, AliasEvent) or getattr(event, "anchor", None):
                 raise ParamsError(
-                    f"{place}: a YAML anchor or alias, which `dvc exp run -S` cannot set; write it out"
+                    f"{place}: a YAML anchor or alias, "
+                    "which `dvc exp run -S` cannot set; write it out"
                 )
             if getattr(event, "tag", None):
                 raise ParamsError(f"{place}: a YAML tag; write the plain value")
@@ -55,7 +60,10 @@ def read_yaml(path: Path, limit: int = MAX_BYTES) -> Any:
 
 
 def load(path: Path = Path("params.yaml")) -> Params:
-    """Read and check all of params.yaml; raises one ParamsError that names every mistake with its path."""
+    """Read and check all of params.yaml.
+
+    Raises one ParamsError that names every mistake with its path.
+    """
     document = _with_text_keys(read_yaml(path))
     try:
         params = TypeAdapter(Params).validate_json(json.dumps(document, default=str))
@@ -64,7 +72,9 @@ def load(path: Path = Path("params.yaml")) -> Params:
             path, [f"{_place(e['loc'], document)}: {_say(e)}" for e in error.errors()]
         ) from None
     missing = [
-        f"tasks.{key}.{place}: there is no source '{name}'; have: {', '.join(sorted(params.sources)) or 'none'}, or bring it with `dvc add data/raw/{name}`"
+        f"tasks.{key}.{place}: there is no source '{name}'; "
+        f"have: {', '.join(sorted(params.sources)) or 'none'}, "
+        f"or bring it with `dvc add data/raw/{name}`"
         for key, task in params.tasks.items()
         for place, name in (("base", task.base), ("data.source", task.data.source))
         if name not in params.sources
@@ -76,7 +86,7 @@ def load(path: Path = Path("params.yaml")) -> Params:
 
 
 def task(key: str) -> Task:
-    """Return a task of params.yaml; raises ParamsError, which names those that there are."""
+    """Return a task of params.yaml; raises ParamsError, which names the tasks that exist."""
     tasks = load().tasks
     if key not in tasks:
         raise ParamsError(
@@ -86,19 +96,22 @@ def task(key: str) -> Task:
 
 
 def problem(section: dict[str, Any]) -> Any:
-    """Return a problem's settings from JSON, checked as those of params.yaml are."""
+    """Return a problem's settings from JSON, checked like the settings in params.yaml."""
     return TypeAdapter(Annotated[Problem, Field(discriminator="name")]).validate_json(
         json.dumps(section)
     )
 
 
 def is_key(name: str) -> bool:
-    """Say whether a name is fit for a source, a task or a profile."""
+    """Return whether a name is fit for a source, a task or a profile."""
     return re.fullmatch("[a-z0-9_]{1,60}", name) is not None
 
 
 def _with_text_keys(tree: Any) -> Any:
-    """Return the document with every key as text: YAML knows numbers, dates and lists as keys, JSON does not."""
+    """Return the document with every key as text.
+
+    YAML allows numbers, dates and lists as keys, and JSON does not.
+    """
     if isinstance(tree, dict):
         return {str(key): _with_text_keys(value) for key, value in tree.items()}
     return [_with_text_keys(value) for value in tree] if isinstance(tree, list) else tree
@@ -126,14 +139,18 @@ def _say(error: Any) -> str:
 
 
 def _place(loc: tuple[int | str, ...], document: Any) -> str:
-    """Return the path in the document; pydantic's own steps (the tag of a union, '[key]') are left out."""
+    """Return the path in the document, without pydantic's own steps.
+
+    Those are the tag of a union and '[key]'.
+    """
     steps: list[str] = []
     here: Any = document
     for step in loc:
         if (isinstance(here, dict) and step in here) or (
             isinstance(here, list) and isinstance(step, int) and step < len(here)
         ):
-            here = here[step]  # pyright: ignore[reportCallIssue, reportArgumentType]  (narrowed above)
+            # The condition above has narrowed the type.
+            here = here[step]  # pyright: ignore[reportCallIssue, reportArgumentType]
         elif step == "[key]" or (isinstance(here, dict) and here.get("name") == step):
             continue
         steps.append(str(step))

@@ -1,4 +1,7 @@
-"""Ends a stage that a signal stops: at once or, where it can go on later, when what it has reached is kept."""
+"""End a stage that a signal stops.
+
+It ends immediately or, if it can go on later, when it has kept what it has reached.
+"""
 
 import ctypes
 import os
@@ -16,7 +19,10 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Stopped(SystemExit):
-    """Say which signal it was and what is left; the exit code is the one that a shell gives: 128 and the signal's number."""
+    """Say which signal it was and what is left.
+
+    The exit code is the one that a shell gives: 128 plus the signal's number.
+    """
 
     def __init__(self, number: int, left: str) -> None:
         super().__init__(128 + number)
@@ -31,7 +37,10 @@ class Wish:
 
 
 def with_parent() -> None:
-    """Die, from now on, as soon as the thread that started this process does (Linux: PR_SET_PDEATHSIG), and at once if it is gone already."""
+    """Die, from now on, as soon as the thread that started this process does.
+
+    Linux does this by PR_SET_PDEATHSIG. Exit immediately if the parent is gone already.
+    """
     if sys.platform != "linux":
         return
     ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGKILL)
@@ -49,18 +58,21 @@ def end_with_parent() -> None:
 
 
 def at_once() -> None:
-    """From now on raise Stopped wherever the process is when a signal comes."""
+    """Raise Stopped, from now on, wherever the process is when a signal comes."""
 
     def stop(number: int, _: object) -> None:
         raise Stopped(number, "what was half made is removed")
 
-    for of in SIGNALS:
-        signal.signal(of, stop)
+    for signum in SIGNALS:
+        signal.signal(signum, stop)
 
 
 @contextmanager
 def deferred(seconds: int, left: str) -> Generator[Wish]:
-    """Note the first signal, for the block to raise Stopped where it can go on from; raise it, with `left`, when that takes longer."""
+    """Note the first signal, so that the block can raise Stopped at a point to go on from.
+
+    Raise Stopped with `left` if the block takes longer than `seconds` to do so.
+    """
     wish = Wish()
 
     def note(number: int, _: object) -> None:
@@ -71,14 +83,14 @@ def deferred(seconds: int, left: str) -> Generator[Wish]:
     def end(*_: object) -> None:
         raise Stopped(wish.number or signal.SIGALRM, left)
 
-    before = {of: signal.signal(of, note) for of in SIGNALS} | {
+    before = {signum: signal.signal(signum, note) for signum in SIGNALS} | {
         signal.SIGALRM: signal.signal(signal.SIGALRM, end)
     }
     try:
         yield wish
     finally:
         signal.alarm(0)
-        for of, handler in before.items():
-            signal.signal(of, handler)
-    if wish.number is not None:  # it came when the block was all but done
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+    if wish.number is not None:  # the signal came when the block was all but done
         raise Stopped(wish.number, left)

@@ -1,4 +1,7 @@
-"""Says where MLflow's store is, and opens it: mlflow.db and mlruns/ of this project, or what MLFLOW_TRACKING_URI names."""
+"""Locate MLflow's store and open it.
+
+It is mlflow.db and mlruns/ of this project, or what MLFLOW_TRACKING_URI names.
+"""
 
 import contextlib
 import logging
@@ -21,29 +24,28 @@ T = TypeVar("T")
 ALIAS = "champion"
 PORTS = {"mlflow": 5000, "prefect": 4200}  # of the servers of `make up`
 DATABASE, ARTIFACTS = "mlflow.db", "mlruns"
-WORKSPACES = Path(
-    ".dvc/tmp/exps"
-)  # where DVC runs an experiment that is queued or asked for with --temp
+# The folder in which DVC runs an experiment that is queued or asked for with --temp.
+WORKSPACES = Path(".dvc/tmp/exps")
 PLACES = {
     "experiments": "artifact_location",
     "runs": "artifact_uri",
     "logged_models": "artifact_location",
     "model_versions": "storage_location",
 }
-DAMAGED = (
-    "not a database",
-    "malformed",
-    "no such table",
-    "no such column",
-)  # what SQLite and MLflow say of a file that is no store
-REPEATED, PAUSE = 2, 1.0  # times that a request is sent again, seconds before
+# What SQLite and MLflow say of a file that is not a store.
+DAMAGED = ("not a database", "malformed", "no such table", "no such column")
+REPEATED, PAUSE = 2, 1.0  # how often a request is sent again, and the seconds before
 
 
-# ---- where it is -------------------------------------------------------------------------------------------------------
+# ---- where it is ---------------------------------------------------------------------------------
 
 
 def home() -> Path:
-    """Return the project's folder: this one or, in a workspace of DVC's for one experiment, that of the project it belongs to."""
+    """Return the project's folder.
+
+    It is the current folder or, in a workspace of DVC's for one experiment, the folder of the
+    project to which the workspace belongs.
+    """
     here = Path.cwd()
     for parent in here.parents:
         if here.is_relative_to(parent / WORKSPACES):
@@ -52,10 +54,11 @@ def home() -> Path:
 
 
 def settle() -> None:
-    """Name the project's own store where the user named none, and take user and password out of a server's address.
+    """Name the project's own store if the user named none, and hide user and password.
 
-    MLflow's own default goes astray where a folder's name holds a space (it opens one with %20), and where DVC runs an experiment in a
-    workspace. It prints the address that it is given, and reads user and password from variables of their own as well.
+    MLflow's own default goes astray if a folder's name contains a space (it opens one with %20),
+    and if DVC runs an experiment in a workspace. MLflow prints the address that it is given, but it
+    reads user and password from variables of their own as well: a server's address loses both.
     """
     address = os.environ.get("MLFLOW_TRACKING_URI", "")
     bare, user, password = escape.parted(address)
@@ -71,13 +74,13 @@ def settle() -> None:
 
 
 def server() -> str | None:
-    """Return the address of the tracking server that the user named, if it is one: a store on disk is none."""
+    """Return the address of the tracking server that the user named; None for a store on disk."""
     address = os.environ.get("MLFLOW_TRACKING_URI", "")
     return address.rstrip("/") if re.match(r"https?://", address) else None
 
 
 def database() -> Path | None:
-    """Return the file of a store on disk; null where the store is a server's or another database's."""
+    """Return the file of a store on disk; None for a server and for another database."""
     address = os.environ.get("MLFLOW_TRACKING_URI", "")
     if not address:
         return Path(DATABASE)
@@ -86,31 +89,35 @@ def database() -> Path | None:
 
 
 def exists() -> bool:
-    """Say whether there is a store to ask: looking at one on disk would make it."""
+    """Return whether there is a store to ask; opening one on disk would make it."""
     file = database()
     return file is None or file.exists()
 
 
 def ping(seconds: float = 5) -> None:
-    """Raise UnreachableError when the tracking server that the user named does not answer in time, RegistryError for what is no store for both
-    runs and versions.
+    """Raise UnreachableError if the tracking server that the user named does not answer in time.
 
-    Any answer will do, a refusal too: what follows has its own, clearer errors.
+    Raises RegistryError if the variables do not name one store for both runs and versions. Any
+    answer will do, even a refusal: what follows has its own, clearer errors.
     """
     address = os.environ.get("MLFLOW_TRACKING_URI", "")
     if address == f"sqlite:///{home() / DATABASE}" and re.search("[?%]", str(home())):
         raise RegistryError(
-            f"{one_line(home(), 200)}: MLflow takes ? and % of a folder's name for marks of an address; rename the folder"
+            f"{one_line(home(), 200)}: MLflow takes ? and % of a folder's name for marks of an "
+            "address; rename the folder"
         )
     kind, separator, _ = address.partition(":")
     if address and (kind == "file" or not separator) and not address.startswith("databricks"):
         raise RegistryError(
-            f"MLFLOW_TRACKING_URI: {escape.address(address)} is a folder of files, which MLflow no longer keeps up and two processes break; "
-            "name a database (sqlite:///mlflow.db) or a server, or unset the variable to use mlflow.db here"
+            f"MLFLOW_TRACKING_URI: {escape.address(address)} is a folder of files, "
+            "which MLflow no longer keeps up and two processes break; "
+            "name a database (sqlite:///mlflow.db) or a server, "
+            "or unset the variable to use mlflow.db here"
         )
     if registry := os.environ.get("MLFLOW_REGISTRY_URI", ""):
         raise RegistryError(
-            f"MLFLOW_REGISTRY_URI: {escape.address(registry)} is another store than that of the runs; Refit keeps both in one: unset it"
+            f"MLFLOW_REGISTRY_URI: {escape.address(registry)} is another store than that of the "
+            "runs; Refit keeps both in one: unset it"
         )
     if not (at := server()):
         return
@@ -120,13 +127,17 @@ def ping(seconds: float = 5) -> None:
         requests.get(f"{at}/health", timeout=seconds)
     except requests.RequestException as error:
         raise UnreachableError(
-            f"MLFLOW_TRACKING_URI: {escape.address(at)} does not answer within {seconds:g} s ({_said(error, 200)}); "
+            f"MLFLOW_TRACKING_URI: {escape.address(at)} does not answer within {seconds:g} s "
+            f"({_said(error, 200)}); "
             "start the server, or unset the variable to use mlflow.db here"
         ) from None
 
 
 def require_recordable(name: str) -> None:
-    """Raise RegistryError for what would stop the registration of a model of this name: known before hours of training."""
+    """Raise RegistryError for what would stop the registration of a model of this name.
+
+    Call it before hours of training.
+    """
     ping()
     if not exists():
         return
@@ -137,37 +148,44 @@ def require_recordable(name: str) -> None:
 
 
 def require_experiment(client: Any, name: str) -> str | None:
-    """Return the id of the experiment of a task, null where there is none; raises RegistryError where it was deleted."""
+    """Return the id of a task's experiment, or None if there is none.
+
+    Raises RegistryError if it was deleted.
+    """
     held = if_there(lambda: client.get_experiment_by_name(name))
     if held and held.lifecycle_stage != "active":
         raise RegistryError(
-            f"{name}: its experiment was deleted in MLflow; bring it back: `mlflow experiments restore --experiment-id {held.experiment_id}`"
+            f"{name}: its experiment was deleted in MLflow; "
+            f"bring it back: `mlflow experiments restore --experiment-id {held.experiment_id}`"
         )
     return held.experiment_id if held else None
 
 
 def require_run(client: Any, run_id: str, of: str) -> None:
-    """Raise RegistryError where the run of a version was deleted: nothing can be logged with it then."""
+    """Raise RegistryError if the run of a version was deleted: nothing can be logged with it."""
     held = if_there(lambda: client.get_run(run_id))
     if held is None:
         raise RegistryError(
-            f"{of}: its run {run_id} is gone from MLflow; restore MLflow's database, or delete the version there"
+            f"{of}: its run {run_id} is gone from MLflow; "
+            "restore MLflow's database, or delete the version there"
         )
     if held.info.lifecycle_stage != "active":
         raise RegistryError(
-            f"{of}: its run was deleted in MLflow; bring it back: `mlflow runs restore --run-id {run_id}`"
+            f"{of}: its run was deleted in MLflow; "
+            f"bring it back: `mlflow runs restore --run-id {run_id}`"
         )
 
 
-# ---- opened ------------------------------------------------------------------------------------------------------------
+# ---- opened --------------------------------------------------------------------------------------
 
 
 @contextmanager
 def opened() -> Generator[Any]:
-    """Yield MLflow's client; a store that does not answer becomes an UnreachableError.
+    """Yield MLflow's client; a store that does not answer raises UnreachableError.
 
-    One process at a time, of this project and of all that use the same file: four that meet a new sqlite store at once break its
-    migration, and two that register at once break each other's transaction (measured).
+    One process at a time enters, of this project and of all that use the same file: four that meet
+    a new SQLite store at the same time break its migration, and two that register at the same time
+    break each other's transaction (measured).
     """
     import mlflow
     import requests
@@ -175,14 +193,15 @@ def opened() -> Generator[Any]:
     from sqlalchemy.exc import DatabaseError
 
     settle()
-    utils.MAX_RETRY_COUNT = REPEATED  # of a database that cannot be opened: 10 tries take 100 s
-    logging.getLogger(utils.__name__).setLevel(
-        logging.CRITICAL
-    )  # it writes tracebacks of what is told below
+    # For a database that cannot be opened: MLflow's 10 tries take 100 s.
+    utils.MAX_RETRY_COUNT = REPEATED
+    # MLflow logs tracebacks of the errors that are raised below.
+    logging.getLogger(utils.__name__).setLevel(logging.CRITICAL)
     file, ours = database(), home() / DATABASE
     if file and not file.parent.is_dir():
         raise RegistryError(
-            f"MLFLOW_TRACKING_URI: {_address()}: there is no folder {one_line(file.parent, 200)}; make it, or name another"
+            f"MLFLOW_TRACKING_URI: {_address()}: there is no folder {one_line(file.parent, 200)}; "
+            "make it, or name another"
         )
     try:
         with locks.alone(
@@ -201,12 +220,12 @@ def opened() -> Generator[Any]:
         sqlite3.DatabaseError,
         DatabaseError,
     ) as error:
-        said = _said(
-            str(error).partition("\n")[0], 300
-        )  # SQLAlchemy's next lines are its statement
+        # After the first line SQLAlchemy writes its statement.
+        reason = _said(str(error).partition("\n")[0], 300)
         if any(words in _all_said(error) for words in DAMAGED):
             raise RegistryError(
-                f"MLflow at {_address()}: {said}; bring the database back from a copy, or move it away"
+                f"MLflow at {_address()}: {reason}; "
+                "bring the database back from a copy, or move it away"
             ) from error
         if (
             isinstance(error, sqlite3.DatabaseError | DatabaseError)
@@ -214,7 +233,7 @@ def opened() -> Generator[Any]:
             or "OperationalError" in _all_said(error)
         ):
             raise UnreachableError(
-                f"MLflow at {_address()}: {said}; see that it is up, and repeat"
+                f"MLflow at {_address()}: {reason}; see that it is up, and repeat"
             ) from error
         raise
 
@@ -224,18 +243,18 @@ def _address() -> str:
 
 
 def _said(error: object, limit: int) -> str:
-    """Return what a library says, without user and password of the address that it says it of."""
+    """Return a library's message, without user and password of the store's address."""
     address = os.environ["MLFLOW_TRACKING_URI"]
     return redact(one_line(str(error).replace(address, escape.address(address)), limit))
 
 
 def _all_said(error: BaseException | None) -> str:
-    """Return the words of an error and of those that it came from."""
+    """Return the messages of an error and of its causes."""
     return f"{type(error).__name__}: {error} {_all_said(error.__cause__)}" if error else ""
 
 
 def artifact_location(name: str) -> str | None:
-    """Return where the artifacts of a new experiment belong; null where MLflow's own choice is right.
+    """Return where the artifacts of a new experiment belong; None if MLflow's choice is right.
 
     In a workspace of DVC's MLflow would choose a folder there, which is thrown away.
     """
@@ -243,7 +262,10 @@ def artifact_location(name: str) -> str | None:
 
 
 def once(find: Callable[[], T | None], make: Callable[[], T]) -> T:
-    """Return what find finds or else what make makes on a server. A request whose answer was lost is looked for before it is sent again."""
+    """Return what `find` finds on a server, or else what `make` makes there.
+
+    If the answer to a request was lost, look for its result before sending it again.
+    """
     import mlflow
     import requests
 
@@ -267,7 +289,7 @@ def once(find: Callable[[], T | None], make: Callable[[], T]) -> T:
 
 
 def if_there(ask: Callable[[], Any]) -> Any:
-    """Return what MLflow answers, or null where it has no such thing."""
+    """Return what MLflow answers, or None if it does not have what was asked for."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -281,7 +303,10 @@ def if_there(ask: Callable[[], Any]) -> Any:
 
 
 def is_absent(error: Any) -> bool:
-    """Say whether MLflow has no such model, version, alias, run or file: it has more than one code for that."""
+    """Return whether MLflow lacks a model, version, alias, run or file.
+
+    It has more than one code for that.
+    """
     from mlflow.protos.databricks_pb2 import (
         INVALID_PARAMETER_VALUE,
         RESOURCE_DOES_NOT_EXIST,
@@ -295,7 +320,7 @@ def is_absent(error: Any) -> bool:
 
 
 def _is_lost(error: Exception) -> bool:
-    """Say whether a request had no answer, or one of a proxy that had none."""
+    """Return whether a request got no answer, or one from a proxy that got none."""
     import requests
 
     return (
@@ -306,7 +331,10 @@ def _is_lost(error: Exception) -> bool:
 
 
 def _client() -> Any:
-    """Return MLflow's client; an address that is of no kind it knows, or whose driver is not installed, is the user's to mend."""
+    """Return MLflow's client.
+
+    The user can mend an address of a kind that MLflow does not know, or whose driver is missing.
+    """
     import mlflow
     from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
@@ -315,15 +343,20 @@ def _client() -> Any:
     except (mlflow.MlflowException, ArgumentError, NoSuchModuleError, ModuleNotFoundError) as error:
         if "out-of-date database schema" in str(error):
             raise RegistryError(
-                f"MLflow at {_address()}: its tables are of another MLflow; copy it, then say `mlflow db upgrade {_address()}`"
+                f"MLflow at {_address()}: its tables are of another MLflow; "
+                f"copy it, then say `mlflow db upgrade {_address()}`"
             ) from error
         raise RegistryError(
-            f"MLFLOW_TRACKING_URI: {_said(error, 300)}; name another address, or install what it needs"
+            f"MLFLOW_TRACKING_URI: {_said(error, 300)}; "
+            "name another address, or install what it needs"
         ) from error
 
 
 def _make(file: Path) -> None:
-    """Make a store's tables beside it and move them into place when they are whole: amid MLflow's migrations a kill would leave a file that none mends."""
+    """Make a store's tables in a file beside it, and move that into place when it is whole.
+
+    A kill amid MLflow's migrations would leave a file that none of them mends.
+    """
     import sqlalchemy
     from mlflow.store.db import utils
 
@@ -332,23 +365,24 @@ def _make(file: Path) -> None:
         left.unlink(missing_ok=True)
     engine = sqlalchemy.create_engine(sqlalchemy.URL.create("sqlite", database=str(partial)))
     try:
-        utils._initialize_tables(engine)  # pyright: ignore[reportPrivateUsage]  (no public name makes them without an upgrade of what is there)
+        # No public function makes the tables without upgrading what exists.
+        utils._initialize_tables(engine)  # pyright: ignore[reportPrivateUsage]
     finally:
         engine.dispose()
     partial.replace(file)
 
 
 def _follow_the_project(file: Path) -> None:
-    """Let a store name the artifacts that lie beside it, after its project was renamed, moved or copied: MLflow writes down whole paths.
+    """Let a store name the artifacts beside it after its project was renamed, moved or copied.
 
-    Only places of which the project holds the same folder are changed.
+    MLflow writes down whole paths. A path changes only if the project has the same folder.
     """
     ours = f"{home()}/{ARTIFACTS}/"
     with contextlib.closing(sqlite3.connect(file)) as stored:
         if not stored.execute(
             "SELECT 1 FROM sqlite_master WHERE name = 'logged_models'"
         ).fetchone():
-            return  # new, or of an MLflow that will migrate it
+            return  # the store is new, or of an MLflow that will migrate it
         named = [
             str(place)
             for (place,) in stored.execute("SELECT artifact_location FROM experiments")
@@ -366,5 +400,9 @@ def _follow_the_project(file: Path) -> None:
             for before in old:
                 after = Path(ours).as_uri() + "/" if before.startswith("file://") else ours
                 for table, column in PLACES.items():
-                    moved = f"UPDATE {table} SET {column} = ? || substr({column}, ?) WHERE substr({column}, 1, ?) = ?"  # noqa: S608  (names of ours)
+                    # The names of the tables and columns are Refit's own.
+                    moved = (
+                        f"UPDATE {table} SET {column} = ? || substr({column}, ?) "  # noqa: S608
+                        f"WHERE substr({column}, 1, ?) = ?"
+                    )
                     stored.execute(moved, (after, len(before) + 1, len(before), before))

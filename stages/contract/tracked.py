@@ -1,4 +1,7 @@
-"""Knows what DVC knows of raw data: where its cache lies, and the hash of each file that data/raw/NAME.dvc tracks."""
+"""Read what DVC knows of raw data.
+
+That is the place of its cache, and the hash of each file that data/raw/NAME.dvc tracks.
+"""
 
 import configparser
 import hashlib
@@ -18,14 +21,18 @@ CONFIGS = (Path("/etc/xdg/dvc/config"), OF_USER, Path(".dvc/config"), Path(".dvc
 
 
 def md5(path: Path) -> str:
-    """Return the hex md5 of a file's bytes, which is DVC's hash of it."""
+    """Return the hex md5 of a file's bytes, which is DVC's hash of the file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "md5").hexdigest()
 
 
 def store() -> Path:
-    """Return the folder of DVC's cache, as its settings name it: another one where a cache is shared. (DVC, config: the last file that says it)"""
-    found = Path(".dvc/cache")
+    """Return the folder of DVC's cache, as DVC's settings name it.
+
+    It is another one if a cache is shared. The last settings file that names one decides (DVC,
+    config).
+    """
+    place = Path(".dvc/cache")
     for path in CONFIGS:
         config = configparser.ConfigParser(interpolation=None)
         try:
@@ -33,21 +40,24 @@ def store() -> Path:
         except (configparser.Error, UnicodeDecodeError) as error:
             raise DagError(f"{path}: {one_line(error, 200)}; mend it, or remove it") from None
         if named := config.get("cache", "dir", fallback=None):
-            found = path.parent / named
-    return found
+            place = path.parent / named
+    return place
 
 
 @cache
 def real_store() -> Path:
-    """Return the same without links: a link into it is DVC's own file, where cache.type says symlink."""
+    """Return the same folder without links.
+
+    A link into it is DVC's own file, if cache.type says symlink.
+    """
     return store().resolve()
 
 
 def require(folder: Path) -> None:
-    """Raise ReceiptError where a file of data/raw/NAME is not of the bytes that data/raw/NAME.dvc tracks.
+    """Raise ReceiptError if a file of data/raw/NAME differs from what data/raw/NAME.dvc tracks.
 
-    DVC takes an object of its cache for whole by its mode, so that a flipped bit would be learned from. A folder's files
-    are told by the list in DVC's cache; without that list nothing can be said of them.
+    DVC trusts an object of its cache by its mode, so that a flipped bit would be learned from. A
+    list in DVC's cache names a folder's files; without that list nothing can be said about them.
     """
     stated = folder.with_name(f"{folder.name}.dvc")
     if not stated.is_file():
@@ -56,20 +66,23 @@ def require(folder: Path) -> None:
     outs = document.get("outs") if isinstance(document, dict) else None
     if not isinstance(outs, list) or not all(isinstance(out, dict) for out in outs):
         raise DagError(
-            f"{stated}: lists no outs, as DVC writes them; bring it back (`git checkout {stated}`), or say `dvc add {folder}`"
+            f"{stated}: lists no outs, as DVC writes them; "
+            f"bring it back (`git checkout {stated}`), or say `dvc add {folder}`"
         )
     for out in outs:
         path, wanted = folder.parent / str(out.get("path", "")), str(out.get("md5", ""))
         for file, of in _files(path, wanted).items():
             if file.is_file() and md5(file) != of:
                 raise ReceiptError(
-                    f"{extract(file)}: its bytes are not those that {stated} tracks; if you changed it say `dvc add {folder}`, "
-                    f"else bring it back: remove it and {extract(store() / 'files/md5' / of[:2] / of[2:])}, then `dvc pull` or `dvc checkout`"
+                    f"{extract(file)}: its bytes are not those that {stated} tracks; "
+                    f"if you changed it say `dvc add {folder}`, else bring it back: "
+                    f"remove it and {extract(store() / 'files/md5' / of[:2] / of[2:])}, "
+                    "then `dvc pull` or `dvc checkout`"
                 )
 
 
 def _files(path: Path, wanted: str) -> dict[Path, str]:
-    """Return the md5 of a file that is tracked, or of each file of a folder."""
+    """Return the md5 of a tracked file, or of each file in a tracked folder."""
     if not re.fullmatch(r"[0-9a-f]{32}(\.dir)?", wanted):  # a remote's own mark, such as an etag
         return {}
     if not wanted.endswith(".dir"):

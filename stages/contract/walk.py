@@ -1,4 +1,7 @@
-"""Walks data before DVC meets it: a named pipe would hang DVC for ever, a name that is not UTF-8 would break it."""
+"""Walk data before DVC does.
+
+A named pipe would hang DVC for ever, and a name that is not UTF-8 would break it.
+"""
 
 import os
 import shutil
@@ -20,16 +23,17 @@ NO_UTF8, NOWHERE = (
 
 @dataclass(frozen=True)
 class Walked:
-    """Regular files below a root (relative to it, sorted), and their bytes in all."""
+    """The regular files below a root (relative to it, sorted), and their bytes in all."""
 
     files: list[Path]
     size: int
 
 
 def walk(root: Path, hidden: bool = True) -> Walked:
-    """Look at every file of a folder, or at one file; raises one DataError that names all that must not be there.
+    """Look at every file in a folder, or at one file.
 
-    Hidden files and folders are passed over unless DVC would track them too.
+    Raises one DataError that names everything that must not be there. Hidden files and folders are
+    passed over unless DVC would track them too.
     """
     if not root.exists():
         raise DataError(f"{extract(root)}: is not there; name a folder, a table or an address")
@@ -39,7 +43,8 @@ def walk(root: Path, hidden: bool = True) -> Walked:
         return Walked([Path(root.name)], root.stat().st_size)
     if not root.is_dir():
         raise DataError(
-            f"{extract(root)}: is neither a file nor a folder (a named pipe or a device?); name a folder or a table"
+            f"{extract(root)}: is neither a file nor a folder (a named pipe or a device?); "
+            "name a folder or a table"
         )
     files, size, wrong = list[Path](), 0, list[str]()
     for folder, folders, names in os.walk(
@@ -47,7 +52,7 @@ def walk(root: Path, hidden: bool = True) -> Walked:
     ):
         if not hidden:
             folders[:], names = (
-                [name for name in of if not name.startswith(".")] for of in (folders, names)
+                [name for name in each if not name.startswith(".")] for each in (folders, names)
             )
         folders.sort()
         for path in (
@@ -62,7 +67,8 @@ def walk(root: Path, hidden: bool = True) -> Walked:
                 size += path.stat().st_size
         if len(files) > MAX_FILES:
             raise DataError(
-                f"{extract(root)}: more than {MAX_FILES:,} files; make one table of them (.parquet or .jsonl)"
+                f"{extract(root)}: more than {MAX_FILES:,} files; "
+                "make one table of them (.parquet or .jsonl)"
             )
     _refuse(root, wrong)
     if not files:
@@ -71,8 +77,11 @@ def walk(root: Path, hidden: bool = True) -> Walked:
 
 
 def require_whole(root: Path) -> None:
-    """Raise DataError for what nobody can read in data that came without `refit add`: a link that leads nowhere, a name that is not UTF-8."""
-    found = (
+    """Raise DataError for what nobody can read in data that came without `refit add`.
+
+    That is a link that leads nowhere, or a name that is not UTF-8.
+    """
+    facts = (
         (path, _wrong(path, root))
         for folder, folders, names in os.walk(root)
         for path in (Path(folder, name) for name in [*folders, *names])
@@ -81,7 +90,7 @@ def require_whole(root: Path) -> None:
         root,
         [
             f"{extract(path.relative_to(root))} {fact}"
-            for path, fact in found
+            for path, fact in facts
             if fact in (NO_UTF8, NOWHERE)
         ],
     )
@@ -91,16 +100,18 @@ def _refuse(root: Path, wrong: list[str]) -> None:
     if wrong:
         more = f"; and {len(wrong) - SHOWN:,} more" if len(wrong) > SHOWN else ""
         raise DataError(
-            f"{extract(root)}: {len(wrong):,} file(s) that cannot be tracked: {'; '.join(wrong[:SHOWN])}{more}; mend or remove them"
+            f"{extract(root)}: {len(wrong):,} file(s) that cannot be tracked: "
+            f"{'; '.join(wrong[:SHOWN])}{more}; mend or remove them"
         )
 
 
 def require_space(size: int, into: Path) -> None:
-    """Raise DataError unless twice the size is free: the data, and DVC's copy of it."""
+    """Raise DataError unless twice the size is free, for the data and for DVC's copy of it."""
     free = shutil.disk_usage(into).free
     if free < 2 * size:
         raise DataError(
-            f"{into}: {free / 1e9:.2f} GB free, {2 * size / 1e9:.2f} GB are needed (the data and DVC's copy of it); make room"
+            f"{into}: {free / 1e9:.2f} GB free, {2 * size / 1e9:.2f} GB are needed "
+            "(the data and DVC's copy of it); make room"
         )
 
 
@@ -111,7 +122,7 @@ def _wrong(path: Path, root: Path) -> str | None:
         return NO_UTF8
     try:
         if path.is_symlink() and not any(
-            path.resolve().is_relative_to(of) for of in (root.resolve(), tracked.real_store())
+            path.resolve().is_relative_to(each) for each in (root.resolve(), tracked.real_store())
         ):
             return "is a link that leads outside"
         mode = path.stat().st_mode

@@ -1,4 +1,7 @@
-"""Keeps what is known of a reference that data is compared with: a sample of its rows, as numbers, in one small JSON file."""
+"""Keep what is known of a reference that data is compared with.
+
+A profile is a sample of the reference's rows, as numbers, in one small JSON file.
+"""
 
 import json
 from base64 import b64decode, b64encode
@@ -21,31 +24,37 @@ from stages.params.compute import Compute
 
 FOLDER = Path("data/profiles")
 MAX_BYTES = 20_000_000
-DIMENSIONS = 32  # that embeddings are projected to
+DIMENSIONS = 32  # of projected embeddings
 
 
 @dataclass(frozen=True)
 class Profile:
-    """What is known of a reference. Rows are parted in groups (where each comes from); null is what is not known."""
+    """What is known of a reference; null is what is not known.
+
+    Rows belong to groups, by where each comes from.
+    """
 
     __pydantic_config__ = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     made: dict[str, str]
-    """how, from what"""
+    """how and from what it was made"""
     base: str | None
-    """sha256 of the weights and the tokenizer that traits of tokens, embeddings and activations were taken with"""
+    """sha256 of the weights and tokenizer that gave token traits, embeddings and activations"""
     modality: dict[str, Any] | None
     """settings that x was encoded with"""
     labels: dict[str, float] | None
-    """label, or class of the base model: how frequent"""
+    """how frequent each label, or class of the base model, is"""
     group: list[int]
-    """of each row"""
+    """the group of each row"""
     traits: dict[str, list[float] | list[str]]
-    """of x, by name: one a row"""
+    """traits of x by name: a value for each row"""
     embeddings: str | None
     """(rows, DIMENSIONS) as little-endian float16, base64"""
     activations: dict[str, list[float]] | None
-    """number of rows: the mean divergence from the BatchNorm statistics of each of many draws of so many rows of the reference"""
+    """mean divergences from the BatchNorm statistics, by number of rows
+
+    There is one for each of many draws of so many rows of the reference.
+    """
 
 
 def read(path: Path) -> Profile:
@@ -56,7 +65,8 @@ def read(path: Path) -> Profile:
         profile = TypeAdapter(Profile).validate_json(path.read_bytes(), strict=True)
     except FileNotFoundError:
         raise ProfileError(
-            f"{path}: there is no such profile; `refit profile` makes one, and `unknown` holds nothing"
+            f"{path}: there is no such profile; "
+            "`refit profile` makes one, and `unknown` holds nothing"
         ) from None
     except ValidationError as error:
         first = error.errors()[0]
@@ -74,19 +84,21 @@ def read(path: Path) -> Profile:
             and all(size.isdecimal() and of for size, of in (profile.activations or {}).items())
             and np.isfinite(embeddings(profile)).all()
         )
-    except ValueError:  # embeddings that are no base64, or of another number of rows
+    except ValueError:  # embeddings are not base64, or not of this number of rows
         whole = False
     if not whole:
         raise ProfileError(
-            f"{path}: is no profile: its columns are not of as many rows as it has; make it anew with `refit profile`"
+            f"{path}: is no profile: its columns are not of as many rows as it has; "
+            "make it anew with `refit profile`"
         )
     return profile
 
 
 def write(profile: Profile, path: Path) -> None:
-    """Write a profile, a line a field; equal profiles give equal bytes."""
+    """Write a profile, one field on each line; equal profiles give equal bytes."""
     lines = [
-        f"{json.dumps(name)}: {json.dumps(value, ensure_ascii=False, allow_nan=False, sort_keys=True)}"
+        f"{json.dumps(name)}: "
+        f"{json.dumps(value, ensure_ascii=False, allow_nan=False, sort_keys=True)}"
         for name, value in asdict(profile).items()
     ]
     path.write_text("{\n" + ",\n".join(lines) + "\n}\n", "utf-8")
@@ -101,9 +113,10 @@ def take(
     settings: tuple[Any, Compute],
     run_base: bool,
 ) -> tuple[Profile, Seen | None]:
-    """Return the profile of rows (x, group; content where it is known), and what the base model saw of them if it is run.
+    """Return the profile of rows, and what the base model saw of them if it is run.
 
-    looked is what the modality saw of them (same index), base the base model's folder, settings those of the modality and of
+    rows has x and group, and content if it is known. looked is what the modality saw of the rows
+    (same index), base is the folder of the base model, settings are those of the modality and of
     compute.
     """
     traits = of[0].reading.traits(rows["x"], looked, base)
@@ -128,7 +141,10 @@ def take(
 
 
 def asked_as(reference: Profile, settings: Any) -> Any:
-    """Return the modality's settings with which rows are measured that a reference is compared with: the reference's own, if it has such."""
+    """Return the modality's settings for measuring rows that a reference is compared with.
+
+    They are the reference's own if it has settings of this modality.
+    """
     same = reference.modality and reference.modality["name"] == settings.name
     return plugins.settings(reference.modality) if reference.modality and same else settings
 
@@ -148,9 +164,10 @@ def identity(base: Path) -> str:
 
 
 def project(embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return embeddings in DIMENSIONS directions that are drawn once for each width: two profiles of one base can be compared.
+    """Return embeddings in DIMENSIONS directions, which are drawn once for each width.
 
-    Distances are kept within some 20 % (Johnson and Lindenstrauss 1984), and no direction is lost that the reference never took.
+    Two profiles of one base can therefore be compared. Distances are kept within some 20 % (Johnson
+    and Lindenstrauss 1984), and no direction is lost that the reference never took.
     """
     width = embeddings.shape[1]
     directions, _ = np.linalg.qr(
@@ -160,11 +177,14 @@ def project(embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def encoded(embeddings: NDArray[Any]) -> str:
-    """Return embeddings (rows, DIMENSIONS) as a profile holds them."""
+    """Return embeddings (rows, DIMENSIONS) as a profile stores them."""
     return b64encode(embeddings.astype("<f2").tobytes()).decode()
 
 
 def embeddings(profile: Profile) -> NDArray[np.float64]:
-    """Return the embeddings of a profile's rows (rows, DIMENSIONS); there are none where the base model was not run."""
+    """Return the embeddings of a profile's rows (rows, DIMENSIONS).
+
+    There are none if the base model was not run.
+    """
     rows = np.frombuffer(b64decode(profile.embeddings or "", validate=True), "<f2").astype(float)
     return rows.reshape(max(len(profile.group), 1), -1)

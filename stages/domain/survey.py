@@ -1,4 +1,7 @@
-"""Says how far a data set lies from what its base model was pretrained on: labels, traits of x, embeddings, activations."""
+"""Say how far a data set is from what its base model was pretrained on.
+
+It compares labels, traits of x, embeddings and activations.
+"""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,17 +20,17 @@ from stages.models.activations import Base
 from stages.params.compute import Compute
 from stages.params.validate import Declared, Pretrained, Uniform, Validate
 
-COSTLY = (
-    "labels",
-    "script",
-    "tokens_unknown",
-    "frechet",
-)  # the last went with a loss of macro-F1 on sets that were shifted (distances.LOST)
+# frechet went with a loss of macro-F1 on shifted sets (distances.LOST)
+COSTLY = ("labels", "script", "tokens_unknown", "frechet")
 
 
 @dataclass(frozen=True)
 class Survey:
-    """How far a data set lies from its reference: what its labels were compared with, labels that this does not know, every distance."""
+    """How far a data set is from its reference.
+
+    It says what the labels were compared with, which labels the reference does not know, and every
+    distance.
+    """
 
     own: Profile
     reference: str
@@ -38,7 +41,10 @@ class Survey:
     """why a measure is missing"""
 
     def far(self) -> str:
-        """Return the distances beyond their limits: those that speak of macro-F1 in full, the farthest first, and the names of the others."""
+        """Return the distances beyond their limits.
+
+        Those that bear on macro-F1 come in full, the farthest first, then the names of the others.
+        """
         far = sorted((of for of in self.measures if of.far), key=lambda of: -of.over_limit)
         costly, others = (
             [of for of in far if (of.measure in COSTLY) is costs] for costs in (True, False)
@@ -47,16 +53,23 @@ class Survey:
         return "; ".join([*map(str, costly), *([named] if others else [])])
 
     def unknown_tokens(self) -> float:
-        """Return the share of tokens that the base model's tokenizer does not know, in the mean of the texts looked at; 0 of pictures."""
+        """Return the share of tokens that the base model's tokenizer does not know.
+
+        It is the mean over the texts looked at, and 0 for pictures.
+        """
         return self._mean("tokens_unknown") or 0.0
 
     def reads(self) -> str:
-        """Say how the base model's tokenizer reads the texts looked at; empty of pictures, and where it has none of the fast kind."""
+        """Say how the base model's tokenizer reads the texts looked at.
+
+        The result is empty for pictures, and if the base model has no tokenizer of the fast kind.
+        """
         pieces = self._mean("tokens_a_word")
         return (
             ""
             if pieces is None
-            else f"its tokenizer knows {1 - self.unknown_tokens():.1%} of the tokens, {pieces:.2g} a word"
+            else f"its tokenizer knows {1 - self.unknown_tokens():.1%} of the tokens, "
+            f"{pieces:.2g} a word"
         )
 
     def _mean(self, trait: str) -> float | None:
@@ -64,7 +77,7 @@ class Survey:
         return sum(map(float, values)) / len(values) if values else None
 
     def document(self) -> dict[str, Any]:
-        """Return it as JSON."""
+        """Return the survey as JSON."""
         return {
             "labels_compared_with": self.reference,
             "labels_new_to_the_base": self.new,
@@ -85,15 +98,17 @@ def survey(
     validate: Validate,
     labels: list[str],
 ) -> Survey:
-    """Return how far samples (looked: same index) are from what validate.domain names; raises ProfileError and ParamsError.
+    """Return how far samples are from what validate.domain names.
 
-    label has the labels that rows bear, one at a time.
+    looked has the same index as samples; label has the labels that rows bear, one at a time. Raises
+    ProfileError and ParamsError.
     """
     want = validate.domain
     reference = profiles.read(profiles.FOLDER / f"{want.profile}.json")
     if reference.modality and reference.modality["name"] != settings[0].name:
         raise ParamsError(
-            f"validate.domain.profile: {want.profile} is one of the modality {reference.modality['name']}; take another, or `unknown`"
+            f"validate.domain.profile: {want.profile} is one of the modality "
+            f"{reference.modality['name']}; take another, or `unknown`"
         )
     drawn = (
         samples["id"]
@@ -108,7 +123,7 @@ def survey(
     rows = {name: int((label == name).sum()) for name in labels}
     own = replace(taken, labels={name: float(n) for name, n in rows.items()} or None)
     of_rows = distances.of_rows(reference, own, want.false_alarms, want.seed)
-    told = (
+    comparable = (
         seen
         and reference.activations
         and reference.base == own.base
@@ -116,7 +131,7 @@ def survey(
     )
     of_activations = (
         [distances.of_activations(reference.activations or {}, seen, want.false_alarms)]
-        if seen and told
+        if seen and comparable
         else []
     )
     if validate.label_distribution is None:
@@ -131,7 +146,8 @@ def survey(
     weights = {name: weight for name, weight in weights.items() if weight}
     if not weights:
         raise ParamsError(
-            "validate.label_distribution.classes: not one label covers a class of the base model; take uniform or declared"
+            "validate.label_distribution.classes: not one label covers a class of the base model; "
+            "take uniform or declared"
         )
     known = {name: n for name, n in rows.items() if name in weights}
     of_labels = (
@@ -150,7 +166,10 @@ def survey(
 
 
 def drift(reference: Profile, new: Profile, false_alarms: float, seed: int) -> list[Measure]:
-    """Return how far data is from the data of an earlier version, by their profiles: labels, where both have them, traits and embeddings."""
+    """Return how far data is from the data of an earlier version, by their profiles.
+
+    It compares labels, if both profiles have them, traits and embeddings.
+    """
     of_labels = list[Measure]()
     if reference.labels and new.labels:
         names = sorted(reference.labels.keys() | new.labels.keys())
@@ -172,10 +191,12 @@ def drift(reference: Profile, new: Profile, false_alarms: float, seed: int) -> l
 def distances_of_rows(
     profile: str, rows: pd.DataFrame, base: Base, most: int
 ) -> "pd.Series[float] | None":
-    """Return how far the embedding of each manifest row lies from those of the reference; None where the reference knows none of this base.
+    """Return how far the embedding of each manifest row is from those of the reference.
 
-    Where the base has not seen the rows as the reference was encoded, it sees `most` of them, which their ids draw; the others are left out.
-    Mahalanobis distance (1936) in the directions that profiles keep, over the root of their number: 1 is usual in the reference itself.
+    The result is None if the reference knows nothing of this base. If the base has not seen the
+    rows as the reference was encoded, it sees only `most` of them, drawn by their ids, and the
+    others are left out. The distance is Mahalanobis distance (1936) in the directions that profiles
+    keep, over the root of their number: 1 is usual in the reference itself.
     """
     reference = profiles.read(profiles.FOLDER / f"{profile}.json")
     if reference.embeddings is None or reference.base != profiles.identity(base.folder):
@@ -193,7 +214,7 @@ def distances_of_rows(
 def _weights(
     distribution: Uniform | Declared | Pretrained, labels: list[str], reference: Profile
 ) -> dict[str, float]:
-    """Return what labels are compared with; a label that covers no class of the base model has 0."""
+    """Return what labels are compared with; one that covers no class of the base model has 0."""
     match distribution:
         case Uniform():
             return dict.fromkeys(labels, 1.0)
@@ -202,12 +223,14 @@ def _weights(
         case Pretrained():
             if reference.labels is None:
                 raise ParamsError(
-                    "validate.label_distribution: the profile knows of no classes that the base model was pretrained to tell; take uniform or declared"
+                    "validate.label_distribution: the profile knows of no classes "
+                    "that the base model was pretrained to tell; take uniform or declared"
                 )
             known, place = reference.labels, "validate.label_distribution.classes"
             if lacking := sorted(set(labels) - distribution.classes.keys()):
                 raise ParamsError(
-                    f"{place}: has no {', '.join(one_line(of, 40) for of in lacking)}; say [] where the base knows none such"
+                    f"{place}: has no {', '.join(one_line(of, 40) for of in lacking)}; "
+                    "say [] where the base knows none such"
                 )
             wanted = {
                 name: [
@@ -219,27 +242,35 @@ def _weights(
             }
             if strange := sorted({i for of in wanted.values() for i in of} - known.keys()):
                 raise ParamsError(
-                    f"{place}: the profile knows of no class {', '.join(strange[:5])}; it has {len(known)}, from 0"
+                    f"{place}: the profile knows of no class {', '.join(strange[:5])}; "
+                    f"it has {len(known)}, from 0"
                 )
             return {name: sum(known[i] for i in of) for name, of in wanted.items()}
 
 
 def _untold(reference: Profile, own: Profile, labels: str) -> list[str]:
-    """Return why measures are missing, a line each."""
+    """Return why measures are missing, one line for each."""
     held, here = len(reference.group), len(own.group)
     reasons = {
-        "labels: no class frequencies of pretraining are known; uniform stands in, which nobody claims": reference.labels
-        is None
-        and labels == "uniform",
-        "rows: nothing is known of what the base model was pretrained on; `refit profile` makes a profile of such rows": not held,
-        f"rows: the reference has {held}, the data {here}; {distances.LEAST_ROWS} are needed of each": 0
-        < min(held, here)
-        < distances.LEAST_ROWS,
+        (
+            "labels: no class frequencies of pretraining are known; "
+            "uniform stands in, which nobody claims"
+        ): reference.labels is None and labels == "uniform",
+        (
+            "rows: nothing is known of what the base model was pretrained on; "
+            "`refit profile` makes a profile of such rows"
+        ): not held,
+        (
+            f"rows: the reference has {held}, the data {here}; "
+            f"{distances.LEAST_ROWS} are needed of each"
+        ): 0 < min(held, here) < distances.LEAST_ROWS,
         "embeddings: the base model is not run (validate.domain.run_base)": own.embeddings is None,
         "embeddings: the profile holds none": reference.embeddings is None,
-        "embeddings: the profile's are of another base model": reference.embeddings is not None
-        and reference.base != own.base,
-        "activations: no BatchNorm statistics of pretraining are known": reference.activations
-        is None,
+        "embeddings: the profile's are of another base model": (
+            reference.embeddings is not None and reference.base != own.base
+        ),
+        "activations: no BatchNorm statistics of pretraining are known": (
+            reference.activations is None
+        ),
     }
     return [line for line, true in reasons.items() if true]

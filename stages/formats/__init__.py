@@ -1,1 +1,1 @@
-"""What the files of a source are turned into, where Refit cannot read them as they come."""
+"""Convert the files of a source if Refit cannot read them as they come."""

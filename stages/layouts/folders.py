@@ -1,4 +1,7 @@
-"""Reads a folder a label, a file a sample: every file keeps its path, a bad file costs one row, junk is counted."""
+"""Read a folder for each label, and in it a file for each sample.
+
+Every file keeps its path, a bad file costs one row, and junk is counted.
+"""
 
 from pathlib import Path
 
@@ -11,20 +14,19 @@ from stages.contract.plugins import Modality
 from stages.params.data import Folder, Folders
 from stages.params.types import Encoding
 
-JUNK = {
-    "thumbs.db",
-    "desktop.ini",
-    "__macosx",
-}  # beside all that is hidden: what systems leave in a folder
+JUNK = {"thumbs.db", "desktop.ini", "__macosx"}  # what systems leave, besides all hidden files
 
 
 def is_junk(file: Path) -> bool:
-    """Say whether a path, relative to the data, is of what systems leave there and no person means."""
+    """Say whether a path, relative to the data, is what systems leave there and nobody means."""
     return any(step.startswith(".") or step.lower() in JUNK for step in file.parts)
 
 
 def read(source: Path, layout: Folders, encoding: Encoding, of_x: Modality) -> pd.DataFrame:
-    """Read every file: one row a file, columns as plugins.Layout says. What is junk has that code, and is never opened."""
+    """Read every file: one row for each file, with the columns of plugins.Layout.
+
+    A junk file has the code junk, and is never opened.
+    """
     rows = [_read_folder(source, folder, layout, encoding, of_x) for folder in layout.folders]
     return characters.set_aside(pd.concat(rows, ignore_index=True), encoding)
 
@@ -35,21 +37,28 @@ def _read_folder(
     root = source / folder.path
     if not root.is_dir() or not root.resolve().is_relative_to(source.resolve()):
         raise TableError(f"{root}: is no folder of {source}; mend data.layout.folders")
-    found = {
+    contents = {
         label: sorted(p for p in label.rglob("*") if not p.is_dir())
         for label in sorted(root.iterdir())
         if label.is_dir()
     }
-    labels = {label.name: held for label, held in found.items() if not is_junk(Path(label.name))}
+    labels = {label.name: held for label, held in contents.items() if not is_junk(Path(label.name))}
     empty = [
         label for label, held in labels.items() if all(is_junk(p.relative_to(root)) for p in held)
     ]
     if empty or not labels:
-        named = f"folder(s) without a file: {', '.join(map(extract, empty[:10]))}; put samples into them, or remove them"
-        raise TableError(
-            f"{root}: {named if empty else 'holds no folder of a label; a folder a label is read, with the samples inside'}"
+        named = (
+            f"folder(s) without a file: {', '.join(map(extract, empty[:10]))}; "
+            "put samples into them, or remove them"
         )
-    files = [p for held in found.values() for p in held]
+        raise TableError(
+            f"""{root}: {
+                named
+                if empty
+                else "holds no folder of a label; a folder a label is read, with the samples inside"
+            }"""
+        )
+    files = [p for held in contents.values() for p in held]
     stated = {"x": "", "meta": "{}", "given_part": folder.part, "code": None, "reason": None}
     rows = pd.DataFrame(
         [(p.relative_to(root).parts[0], p.relative_to(source).as_posix()) for p in files],

@@ -1,6 +1,7 @@
-"""Reads tables strictly: every row keeps its file and line, strings stay strings, a bad row costs one row.
+"""Read tables strictly: every row keeps its file and line, and a bad row costs only one row.
 
-pandas would drop labels NA and null, make 01 and 1.0 one class, and lose a row to an unclosed quote without a word.
+Strings stay strings. pandas would drop labels NA and null, make 01 and 1.0 one class, and lose a
+row to an unclosed quote without a word.
 """
 
 import csv
@@ -23,39 +24,39 @@ from stages.contract.plugins import Modality
 from stages.params.data import Dialect, Table
 from stages.params.types import Encoding
 
-MAX_BYTES = 4 * 1024**3  # unpacked: a table larger than this is no table for one machine
-MAX_LINE = 2**24  # characters of one line, and of one cell: more is no row
-PEEKED, LEAST_FITTING = (
-    200,
-    0.9,
-)  # rows by which a delimiter is told, and the share of them that must have the header's number of fields
+MAX_BYTES = 4 * 1024**3  # unpacked: a larger table is not for one machine
+MAX_LINE = 2**24  # characters of a line, and of a cell: more is no row
+# rows that show a delimiter, and the share of them that must have as many fields as the header
+PEEKED, LEAST_FITTING = 200, 0.9
 TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 UNLABELLED = (*TABLES, ".txt")
 COLUMNS = ["x", "y", "given_part", "origin", "meta", "code", "reason"]
 GZIP = b"\x1f\x8b"
-CODECS: dict[Encoding, str] = {
-    "utf-8": "utf-8-sig",
-    "gb18030": "latin-1",
-}  # a byte a character, so that each line is decoded by itself
+# latin-1 has a byte for each character, so that each line is decoded by itself
+CODECS: dict[Encoding, str] = {"utf-8": "utf-8-sig", "gb18030": "latin-1"}
 NAME_IT = "name the right one (data.layout.columns in params.yaml, --text of refit predict)"
 
-# A TSV has no quotes: its fields hold no tab and no new line (IANA, text/tab-separated-values).
+# A TSV has no quotes: its fields contain no tab and no new line (IANA, text/tab-separated-values).
 CSV: dict[str, Any] = {"strict": True}
 TSV: dict[str, Any] = {"strict": True, "delimiter": "\t", "quoting": csv.QUOTE_NONE}
 DELIMITERS: dict[str, dict[str, Any]] = {
-    "comma": CSV, "semicolon": CSV | {"delimiter": ";"}, "tab": TSV, "spaces": CSV | {"delimiter": " ", "skipinitialspace": True},
-}  # fmt: skip
+    "comma": CSV,
+    "semicolon": CSV | {"delimiter": ";"},
+    "tab": TSV,
+    "spaces": CSV | {"delimiter": " ", "skipinitialspace": True},
+}
 
 ENCODE = json.JSONEncoder(ensure_ascii=False).encode
-Row = tuple[
-    Any, ...
-]  # line, x, y, meta, code, reason; y repeats x where x alone is wanted, and is a JSON object of several columns
+# line, x, y, meta, code, reason; y repeats x if only x is wanted, and is a JSON object if there are
+# several columns
+Row = tuple[Any, ...]
 
 
 def read(source: Path, layout: Table, encoding: Encoding, of_x: Modality) -> pd.DataFrame:
-    """Read the files of a data set: one row a data row, columns as plugins.Layout says.
+    """Read the files of a data set: one row for each data row, with the columns of plugins.Layout.
 
-    origin is file:line, or file:row of a Parquet file. Raises TableError for what no row can be blamed for.
+    origin is file:line, or file:row of a Parquet file. Raises TableError for what no row can be
+    blamed for.
     """
     wanted, tables = [layout.columns.x, *layout.columns.ys], list[pd.DataFrame]()
     for file in layout.files:
@@ -70,7 +71,7 @@ def read(source: Path, layout: Table, encoding: Encoding, of_x: Modality) -> pd.
 
 
 def _cite(rows: pd.DataFrame, folder: Path, source: Path, of_x: Modality) -> pd.DataFrame:
-    """Return rows with x as the modality finds it by what the cell says: the text itself, or a file."""
+    """Return rows with x as the modality finds it by the cell: the text itself, or a file."""
     good = rows["code"].isna()
     rows.loc[good, ["x", "code", "reason"]] = of_x.reading.cite(rows.loc[good, "x"], folder, source)
     return rows
@@ -79,21 +80,25 @@ def _cite(rows: pd.DataFrame, folder: Path, source: Path, of_x: Modality) -> pd.
 def read_unlabelled(
     path: Path, x: str, encoding: Encoding, dialect: Dialect | None, of_x: Modality
 ) -> pd.DataFrame:
-    """Read a table, wherever it lies, of which x alone is known: columns as read returns them, y empty.
+    """Read a table, wherever it is, in which only x is known.
 
-    A .txt is a table of one column, `text`: every line is a row, an empty one too.
+    The columns are those of read, with y empty. A .txt is a table of one column, `text`: every line
+    is a row, an empty one too.
     """
     rows = _read_file(path, path.name, [x], encoding, None, dialect).assign(y="", given_part=None)
     return _cite(characters.set_aside(rows[COLUMNS], encoding), path.parent, path.parent, of_x)
 
 
 def suffix(path: Path) -> str:
-    """Return what kind of table a name says it is, in lower case and without .gz."""
+    """Return the kind of table that a name says it is, in lower case and without .gz."""
     return Path(path.name.lower().removesuffix(".gz")).suffix
 
 
 def written(path: Path) -> Encoding | None:
-    """Return the encoding in which a table is written; null where it is ASCII, UTF-16, Parquet, or none that Refit knows."""
+    """Return the encoding in which a table is written.
+
+    The result is null if the table is ASCII, UTF-16, Parquet, or in no encoding that Refit knows.
+    """
     if suffix(path) == ".parquet":
         return None
     with _whole(path), _stream(path) as stream:
@@ -101,7 +106,11 @@ def written(path: Path) -> Encoding | None:
 
 
 def header(path: Path, encoding: Encoding, dialect: Dialect | None) -> list[str]:
-    """Return the names of a table's columns: its header, that of its dialect, or the keys of the first 1,000 objects of a JSONL."""
+    """Return the names of a table's columns.
+
+    They are its header, the header of its dialect, or the keys of the first 1,000 objects of a
+    JSONL.
+    """
     if dialect:
         if dialect.header:
             return list(dialect.header)
@@ -110,16 +119,18 @@ def header(path: Path, encoding: Encoding, dialect: Dialect | None) -> list[str]
 
 
 def peek(path: Path, encoding: Encoding, rows: int, dialect: Dialect | None = None) -> pd.DataFrame:
-    """Return the first rows of a table, every column as it is written (object); rows of another length are passed over.
+    """Return the first rows of a table, every column as it is written (object).
 
-    Bytes that are not of the encoding are escaped in values, and refused in the names of columns.
+    Rows of another length are skipped. Bytes that are not of the encoding are escaped in values,
+    and refused in the names of columns.
     """
     try:
         head = _peek(path, encoding, rows, dialect)
     except UnicodeEncodeError as error:
         name = encodings.NAMES[encoding]
         raise TableError(
-            f"{path}: the name of a column, {extract(error.object)}, is not {name}; save it as UTF-8 (in Excel: 'CSV UTF-8')"
+            f"{path}: the name of a column, {extract(error.object)}, is not {name}; "
+            "save it as UTF-8 (in Excel: 'CSV UTF-8')"
         ) from None
     return head.map(
         lambda value: (
@@ -166,9 +177,10 @@ def _first_rows(
 
 
 def dialect(path: Path, encoding: Encoding) -> Dialect | None:
-    """Return how a .csv or .tsv is written where its suffix says otherwise: by that delimiter its rows have as many fields as its header, two at least.
+    """Return how a .csv or .tsv is written if its suffix says otherwise.
 
-    null where the suffix is right, or no delimiter is better.
+    By the returned delimiter its rows have as many fields as its header, at least two. The result
+    is null if the suffix is right, or if no delimiter is better.
     """
     if suffix(path) not in (".csv", ".tsv"):
         return None
@@ -187,7 +199,11 @@ def dialect(path: Path, encoding: Encoding) -> Dialect | None:
     stated = fits(TSV if suffix(path) == ".tsv" else CSV)
     others = {name: fits(DELIMITERS[name]) for name in ("semicolon", "tab", "comma")}
     best = max(others, key=lambda name: others[name])
-    return Dialect(best, None) if others[best] > max(stated, LEAST_FITTING) else None  # pyright: ignore[reportArgumentType]
+    return (
+        Dialect(best, None)  # pyright: ignore[reportArgumentType]
+        if others[best] > max(stated, LEAST_FITTING)
+        else None
+    )
 
 
 def _read_file(
@@ -198,16 +214,24 @@ def _read_file(
     span: tuple[int, int] | None,
     dialect: Dialect | None,
 ) -> pd.DataFrame:
-    """Return line, x, y, meta, code, reason and origin of the wanted columns, [x] or [x, y, ...], and of a span of the rows."""
+    """Return line, x, y, meta, code, reason and origin of the wanted columns.
+
+    span selects the rows. The wanted columns are [x] or [x, y, ...].
+    """
     if path.stat().st_size > MAX_BYTES:
         raise TableError(
-            f"{path}: {path.stat().st_size:,} bytes, at most {MAX_BYTES:,}; split it into several files"
+            f"{path}: {path.stat().st_size:,} bytes, at most {MAX_BYTES:,}; "
+            "split it into several files"
         )
     match "dialect" if dialect else suffix(path):
         case "dialect":
             rows = _delimited_rows(
-                path, wanted, encoding, DELIMITERS[dialect.delimiter], dialect.header
-            )  # pyright: ignore[reportOptionalMemberAccess]
+                path,
+                wanted,
+                encoding,
+                DELIMITERS[dialect.delimiter],  # pyright: ignore[reportOptionalMemberAccess]
+                dialect.header,  # pyright: ignore[reportOptionalMemberAccess]
+            )
         case ".csv":
             rows = _delimited_rows(path, wanted, encoding, CSV)
         case ".tsv":
@@ -220,7 +244,8 @@ def _read_file(
             rows = _text_rows(path, wanted[0], encoding)
         case other:
             raise TableError(
-                f"{path}: a table is a .csv, .tsv, .jsonl (each also as .gz) or .parquet, not '{extract(other)}'; convert it"
+                f"{path}: a table is a .csv, .tsv, .jsonl (each also as .gz) or .parquet, "
+                f"not '{extract(other)}'; convert it"
             )
     encodings.require(encoding, written(path), path)
     first, last = span or (1, None)
@@ -230,20 +255,24 @@ def _read_file(
             columns=["line", "x", "y", "meta", "code", "reason"],
             dtype=object,
         )
-        for _ in rows:  # to the end of the file, which may be wrong after the slice too
+        for _ in rows:  # read to the end of the file: it may be wrong after the slice too
             pass
     if found.empty or (last is not None and len(found) < last - first + 1):
         if last:
             fact = f"holds {len(found)} of the data rows {first} to {last}; mend data.layout.files"
         else:
-            fact = f"holds {'a header and no data row' if suffix(path) in ('.csv', '.tsv') else 'no row'}; look at the file"
+            fact = (
+                "holds "
+                f"{'a header and no data row' if suffix(path) in ('.csv', '.tsv') else 'no row'}; "
+                "look at the file"
+            )
         raise TableError(f"{path}: {fact}")
     return found.assign(origin=name + ":" + found["line"].astype(str))
 
 
 @contextmanager
 def _whole(path: Path) -> Generator[None]:
-    """Turn what is said of a file that was cut off or damaged, by gzip or by UTF-16, into a TableError."""
+    """Turn what gzip or UTF-16 says of a file that was cut off or damaged into a TableError."""
     try:
         yield
     except UnicodeDecodeError as error:
@@ -257,7 +286,7 @@ def _whole(path: Path) -> Generator[None]:
 
 
 class _Bounded(io.RawIOBase):
-    """Reads a gzip stream and stops where it unpacks to more than MAX_BYTES."""
+    """Reads a gzip stream, and stops if it unpacks to more than MAX_BYTES."""
 
     def __init__(self, path: Path) -> None:
         self.stream = gzip.open(path, "rb")  # noqa: SIM115  (closed by close)
@@ -271,7 +300,8 @@ class _Bounded(io.RawIOBase):
         self.left -= len(got)
         if self.left < 0:
             raise TableError(
-                f"{self.path}: unpacks to more than {MAX_BYTES:,} bytes; split it into several files"
+                f"{self.path}: unpacks to more than {MAX_BYTES:,} bytes; "
+                "split it into several files"
             )
         buffer[: len(got)] = got
         return len(got)
@@ -307,9 +337,10 @@ def _is_wide(stream: io.BufferedReader) -> bool:
 
 @contextmanager
 def _open(path: Path, encoding: Encoding) -> Generator[Iterator[str]]:
-    """Yield the lines of a file in an encoding, with or without a byte-order mark, or in UTF-16 with one.
+    """Yield the lines of a file in an encoding.
 
-    Bytes that are not of the encoding become lone surrogates.
+    The file may have a byte-order mark, or be in UTF-16 with one. Bytes that are not of the
+    encoding become lone surrogates.
     """
     stream = _stream(path)
     codec, errors = (
@@ -325,13 +356,17 @@ def _open(path: Path, encoding: Encoding) -> Generator[Iterator[str]]:
 
 
 def _lines(file: Any, path: Path) -> Iterator[Any]:
-    """Yield the lines of a file, of text or bytes; raises TableError for one that is longer than MAX_LINE, before it is read whole."""
+    """Yield the lines of a file, as text or bytes.
+
+    Raises TableError for a line that is longer than MAX_LINE, before it is read whole.
+    """
     number = 0
     while line := file.readline(MAX_LINE):
         number += 1
         if len(line) == MAX_LINE and line[-1:] not in ("\n", b"\n", "\r"):
             raise TableError(
-                f"{path}:{number}: a line of more than {MAX_LINE:,} characters; look at the file: that is no row"
+                f"{path}:{number}: a line of more than {MAX_LINE:,} characters; "
+                "look at the file: that is no row"
             )
         yield line
 
@@ -373,25 +408,30 @@ def _delimited_rows(
                 began = reader.line_num + 1
         except csv.Error as error:
             raise TableError(
-                f"{path}:{began}: not strict CSV ({error}); close or double the quotes of the record that begins there"
+                f"{path}:{began}: not strict CSV ({error}); "
+                "close or double the quotes of the record that begins there"
             ) from None
 
 
 def _y(wanted: list[str], cells: list[str]) -> str:
-    """Return the cell of y, or a JSON object of the cells of its columns; cells are those of the wanted columns."""
+    """Return the cell of y, or a JSON object of the cells of its columns.
+
+    cells are those of the wanted columns.
+    """
     return cells[-1] if len(wanted) <= 2 else ENCODE(dict(zip(wanted[1:], cells[1:], strict=True)))
 
 
 def _is_list(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(of, str) for of in value)
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
 
 
 def column(names: list[str], name: str, path: Path) -> int:
-    """Return where a column stands; raises TableError unless it stands there once."""
+    """Return the index of a column; raises TableError unless the header has it once."""
     if names.count(name) != 1:
         found = ", ".join(extract(c) for c in names[:50])
         raise TableError(
-            f"{path}: column '{extract(name)}' stands {names.count(name)} times in the header (found: {found}); {NAME_IT}"
+            f"{path}: column '{extract(name)}' stands {names.count(name)} times in the header "
+            f"(found: {found}); {NAME_IT}"
         )
     return names.index(name)
 
@@ -407,11 +447,12 @@ def _jsonl_rows(path: Path, wanted: list[str], encoding: Encoding) -> Iterator[R
             if row is not None:
                 seen |= row.keys()
                 found = {name: row.pop(name, None) for name in wanted}
+                # booleans as Parquet has them
                 found |= {
                     name: str(value).lower()
                     for name, value in found.items()
                     if isinstance(value, bool)
-                }  # as Parquet has them
+                }
                 found |= {name: ENCODE(found[name]) for name in wanted[1:] if _is_list(found[name])}
                 lacking = [name for name, value in found.items() if not isinstance(value, str)]
                 if lacking:
@@ -425,12 +466,13 @@ def _jsonl_rows(path: Path, wanted: list[str], encoding: Encoding) -> Iterator[R
     absent = [name for name in wanted if name not in seen]
     if absent:
         raise TableError(
-            f"{path}: no row has '{extract(absent[0])}' (found: {', '.join(extract(c) for c in sorted(seen)[:50])}); {NAME_IT}"
+            f"{path}: no row has '{extract(absent[0])}' "
+            f"(found: {', '.join(extract(c) for c in sorted(seen)[:50])}); {NAME_IT}"
         )
 
 
 def _object(text: str) -> tuple[dict[str, Any] | None, str | None, str | None]:
-    """Return the object of a line, its numbers as they are written; or null with code and reason."""
+    """Return the object of a line, its numbers as written; or null with code and reason."""
     try:
         row = json.loads(
             text, parse_int=str, parse_float=str, parse_constant=str, object_pairs_hook=_once
@@ -443,7 +485,10 @@ def _object(text: str) -> tuple[dict[str, Any] | None, str | None, str | None]:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return an object; raises KeyError for a name that stands twice: readers differ in which value they take."""
+    """Return an object; raises KeyError for a repeated name.
+
+    Readers differ in which of its values they take.
+    """
     found = dict(pairs)
     if len(found) < len(pairs):
         raise KeyError(next(name for i, (name, _) in enumerate(pairs) if name in dict(pairs[:i])))

@@ -1,4 +1,7 @@
-"""Keeps modules that do not learn as they were pretrained: running statistics and dropout are those of evaluation."""
+"""Keep modules that do not learn as they were pretrained.
+
+Their running statistics and dropout are those of evaluation.
+"""
 
 from typing import Any
 
@@ -10,9 +13,10 @@ def hold(module: Any) -> None:
 
 
 def hold_frozen(model: Any) -> None:
-    """Hold each batch normalisation without a learning parameter in evaluation mode, whatever Trainer's model.train() says.
+    """Keep each batch normalisation without a learning parameter in evaluation mode.
 
-    Its running statistics would go on to drift, and the checkpoint of an adapter holds none of them.
+    Trainer's model.train() does not change that. Otherwise its running statistics would drift, and
+    the checkpoint of an adapter contains none of them.
     """
     from torch.nn.modules.batchnorm import _BatchNorm  # pyright: ignore[reportPrivateUsage]
 

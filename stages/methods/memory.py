@@ -1,4 +1,7 @@
-"""Says before training whether a step of so many rows fits into memory, so that nothing is killed an hour later."""
+"""Check before training whether a step fits into memory.
+
+Otherwise the training might be killed an hour later.
+"""
 
 from typing import Any
 
@@ -8,19 +11,22 @@ from stages.models import device
 from stages.params.compute import Compute
 
 GIB = 2**30
-OPTIMISER = 2  # numbers that AdamW keeps for each that learns, beside its gradient
+OPTIMISER = 2  # numbers that AdamW keeps for each learning parameter, beside its gradient
 
 
 def require(model: Any, learning: Learning, batch_size: int, compute: Compute) -> None:
-    """Raise ModelError if a step of batch_size of the longest rows needs more memory than is free; it names the batch that fits.
+    """Raise ModelError if a step of batch_size of the longest rows needs more memory than is free.
 
-    What a step needs is at least what autograd keeps for the backward pass, counted on one row, and gradients and optimiser.
+    The error names the batch that fits. A step needs at least what autograd keeps for the backward
+    pass, counted on one row, and gradients and optimiser.
     """
     longest = max(range(len(learning.train)), key=learning.train.lengths.__getitem__)
     inputs = learning.collate([learning.train[longest]])
-    row = _kept_bytes(model, {name: of for name, of in inputs.items() if name != "labels"}, compute)
+    row = _kept_bytes(
+        model, {name: value for name, value in inputs.items() if name != "labels"}, compute
+    )
     fixed = (1 + OPTIMISER) * sum(
-        of.numel() * of.element_size() for of in model.parameters() if of.requires_grad
+        value.numel() * value.element_size() for value in model.parameters() if value.requires_grad
     )
     free = device.free_memory()
     if fixed + batch_size * row <= free:
@@ -31,15 +37,21 @@ def require(model: Any, learning: Learning, batch_size: int, compute: Compute) -
         if fits
         else "not one row fits: take a smaller base model, shorter rows, or let fewer layers learn"
     )
-    needs = f"takes {(fixed + batch_size * row) / GIB:.1f} GiB or more, and {free / GIB:.1f} GiB are free"
+    needs = (
+        f"takes {(fixed + batch_size * row) / GIB:.1f} GiB or more, and {free / GIB:.1f} GiB are "
+        "free"
+    )
     raise ModelError(f"finetune.batch_size: a step of {batch_size:,} rows {needs}; {advice}")
 
 
 def _kept_bytes(model: Any, inputs: dict[str, Any], compute: Compute) -> int:
-    """Return the bytes that a forward pass of a model on its device keeps for the backward pass; the model's mode and random state are left as they were."""
+    """Return the bytes that a forward pass of a model keeps for the backward pass.
+
+    The model is on its device; its mode and random state are left as they were.
+    """
     import torch
 
-    own = {of.untyped_storage().data_ptr() for of in model.parameters()}
+    own = {value.untyped_storage().data_ptr() for value in model.parameters()}
     kept = dict[int, int]()
 
     def keep(tensor: Any) -> Any:

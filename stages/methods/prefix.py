@@ -1,4 +1,7 @@
-"""Computes once what the frozen layers of a model say of each row, where rows stay the same from epoch to epoch."""
+"""Compute once what the frozen layers of a model return for each row.
+
+That is possible if rows stay the same from epoch to epoch.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -9,26 +12,29 @@ from stages.methods import batchnorm
 from stages.models import device
 
 ROOM = 2**30  # bytes of what is kept
-BATCH = 32  # rows that are sent through the model at once, of the longest
+BATCH = 32  # rows that go through the model at a time, of the longest
 COMPARED = 8  # rows whose logits must be the same in both ways
-CLOSE = (
-    0.02  # of the greatest logit: bfloat16 rounds; a layer that is fed wrongly differs by far more
-)
+# Of the greatest logit: bfloat16 rounds, and a layer that is fed wrongly differs by far more.
+CLOSE = 0.02
 
 
 def hold(model: Any) -> None:
-    """Keep in evaluation mode each module whose parameters are all frozen: its dropout is off, its statistics are those of pretraining."""
+    """Keep each module whose parameters are all frozen in evaluation mode.
+
+    Its dropout is off, and its statistics are those of pretraining.
+    """
     for module in model.modules():
-        if (held := list(module.parameters())) and not any(of.requires_grad for of in held):
+        if (held := list(module.parameters())) and not any(value.requires_grad for value in held):
             batchnorm.hold(module)
 
 
 def cut(model: Any, layers: Any, lowest: int, learning: Learning) -> tuple[Any, Learning]:
     """Return what learns from layers[lowest] upwards, and rows that carry what reaches that layer.
 
-    Model and rows come back as they are where rows are altered anew in each epoch, where what reaches the layer takes more
-    than ROOM, where the layer is not given the very output of the one below, and where the model says something else when
-    it is fed in this way (it has a way around the layers below).
+    Model and rows come back as they are if rows are altered anew in each epoch, if what reaches the
+    layer takes more than ROOM, if the layer is not given the very output of the one below, or if
+    the model returns something else when it is fed in this way (it has a way around the layers
+    below).
     """
     import torch
 
@@ -41,7 +47,7 @@ def cut(model: Any, layers: Any, lowest: int, learning: Learning) -> tuple[Any, 
             name: _reached(model, layers[lowest - 1], layers[lowest], rows, learning.collate)
             for name, rows in parts.items()
         }
-        if any(of is None for of in reached.values()):
+        if any(value is None for value in reached.values()):
             return model, learning
         fed = {
             name: Rows(_Carrying(rows.encoded, reached[name] or []), rows.targets, rows.lengths)
@@ -73,17 +79,20 @@ class _Carrying:
 def _reached(
     model: Any, below: Any, layer: Any, rows: Rows, collate: Callable[..., Any]
 ) -> list[Any] | None:
-    """Return what a layer is given for each row, without padding, on the CPU; None where it is not what the layer below returned, or too much."""
-    said, caught, room = list[Any](), list[Any](), ROOM
-    found: list[Any] = [None] * len(rows)
+    """Return what a layer is given for each row, without padding, on the CPU.
+
+    Returns None if it is not what the layer below returned, or if it takes more than ROOM.
+    """
+    returned, caught, room = list[Any](), list[Any](), ROOM
+    kept: list[Any] = [None] * len(rows)
     hooks = [
-        below.register_forward_hook(lambda _, __, output: said.append(output)),
+        below.register_forward_hook(lambda _, __, output: returned.append(output)),
         layer.register_forward_pre_hook(lambda _, given: caught.append(given)),
     ]
     try:
         for batch, inputs in device.batches(rows.encoded, rows.lengths, collate, BATCH):
             model(**inputs)
-            (output,), (arguments,), mask = said, caught, inputs.get("attention_mask")
+            (output,), (arguments,), mask = returned, caught, inputs.get("attention_mask")
             if (
                 not arguments
                 or arguments[0] is not output
@@ -91,27 +100,28 @@ def _reached(
             ):
                 return None
             for i, row in enumerate(batch):
-                found[row] = (
-                    (output[i] if mask is None else output[i][mask[i].bool()]).clone().cpu()
-                )
-                room -= found[row].nbytes
+                kept[row] = (output[i] if mask is None else output[i][mask[i].bool()]).clone().cpu()
+                room -= kept[row].nbytes
             if room < 0:
                 return None
-            said.clear()
+            returned.clear()
             caught.clear()
     finally:
         for hook in hooks:
             hook.remove()
-    return found
+    return kept
 
 
 def _collate(collate: Callable[..., Any]) -> Callable[[list[dict[str, Any]]], dict[str, Any]]:
-    """Return what batches carrying rows: what reaches the layer is padded with zeros, where attention does not look."""
+    """Return a function that batches carrying rows.
+
+    What reaches the layer is padded with zeros, at which attention does not look.
+    """
     import torch
 
     def together(rows: list[dict[str, Any]]) -> dict[str, Any]:
         given = collate(
-            [{name: of for name, of in row.items() if name != "reached"} for row in rows]
+            [{name: value for name, value in row.items() if name != "reached"} for row in rows]
         )
         reached, mask = [row["reached"] for row in rows], given.get("attention_mask")
         if mask is None:
@@ -126,12 +136,15 @@ def _collate(collate: Callable[..., Any]) -> Callable[[list[dict[str, Any]]], di
 def _logits(model: Any, learning: Learning) -> Any:
     first = take(learning.train.encoded, range(min(COMPARED, len(learning.train))))
     return model(
-        **{name: of.to(device.find()) for name, of in learning.collate(first).items()}
+        **{name: value.to(device.find()) for name, value in learning.collate(first).items()}
     ).logits.float()
 
 
 def _above(model: Any, layers: Any, lowest: int) -> Any:
-    """Return a module that computes a model whose layers below the lowest pass on what they are given, and feeds that one."""
+    """Return a module that feeds a model's lowest layer that learns, and computes the model.
+
+    The layers below that one pass on what they are given.
+    """
     import torch
 
     class Above(torch.nn.Module):

@@ -1,8 +1,9 @@
-"""Keeps the checkpoints of a training, so that one which was stopped or killed goes on and ends with the same bytes.
+"""Keep the checkpoints of a training, so that a stopped or killed one goes on to the same bytes.
 
-transformers.Trainer saves weights, optimiser, schedule and random states, and brings them back. Beside them is kept what it
-would lose: the random state that the order of the epoch's batches was drawn from, and the losses since the last log. A receipt,
-written last, signs all of it; a checkpoint is removed only when a later one is signed, and opened only when its bytes are verified.
+transformers.Trainer saves weights, optimiser, schedule and random states, and restores them. This
+module also keeps what Trainer would lose: the random state from which the order of the epoch's
+batches was drawn, and the losses since the last log. A receipt, written last, signs all of it. A
+checkpoint is removed only after a later one is signed, and opened only if its bytes are verified.
 """
 
 import shutil
@@ -15,12 +16,15 @@ BESIDE = "beside.safetensors"
 
 
 def newest(folder: Path) -> Path | None:
-    """Return the last checkpoint that is whole and whose best one is whole too, and remove, with a line, those that are not."""
-    found = sorted(
+    """Return the last checkpoint that is whole and whose best checkpoint is whole too.
+
+    Removes the others that it meets, and prints a line for each.
+    """
+    checkpoints = sorted(
         folder.glob("checkpoint-*"), key=lambda path: int(path.name.partition("-")[2]), reverse=True
     )
-    whole = [path for path in found if receipts.is_signed(path)]
-    for path in found:
+    whole = [path for path in checkpoints if receipts.is_signed(path)]
+    for path in checkpoints:
         if path not in whole:
             _remove(path, "was not written to its end, or its bytes were changed")
     for path in whole:
@@ -32,28 +36,27 @@ def newest(folder: Path) -> Path | None:
 
 
 def state(checkpoint: Path) -> Any:
-    """Return how far a training was, as Trainer wrote it down."""
+    """Return the state of a training, as Trainer wrote it down."""
     return receipts.read_json(checkpoint / "trainer_state.json")
 
 
 def go_on(arguments: Any, checkpoint: Path) -> None:
-    """Let Trainer's arguments be those of a training that goes on from a checkpoint, and say so."""
-    of = state(checkpoint)
-    arguments.logging_steps = of[
-        "logging_steps"
-    ]  # worked out from a fraction; else Trainer warns that it was changed
-    if of["stateful_callbacks"]["TrainerControl"]["args"][
-        "should_training_stop"
-    ]:  # Trainer itself would begin one more epoch
-        arguments.num_train_epochs = round(of["epoch"])
+    """Set Trainer's arguments for a training that goes on from a checkpoint, and print a line."""
+    reached = state(checkpoint)
+    # Worked out from a fraction; otherwise Trainer warns that it was changed.
+    arguments.logging_steps = reached["logging_steps"]
+    # Trainer itself would begin one more epoch.
+    if reached["stateful_callbacks"]["TrainerControl"]["args"]["should_training_stop"]:
+        arguments.num_train_epochs = round(reached["epoch"])
     print(
-        f"goes on from step {of['global_step']} of {of['max_steps']} (epoch {of['epoch']:.4g}): {checkpoint}",
+        f"goes on from step {reached['global_step']} of {reached['max_steps']} "
+        f"(epoch {reached['epoch']:.4g}): {checkpoint}",
         flush=True,
     )
 
 
 def keep(trainer: Any, checkpoint: Path | None, wish: stopping.Wish) -> None:
-    """Let a trainer sign its checkpoints, go on from one, and stop at a step's end where it is wished."""
+    """Let a trainer sign its checkpoints, go on from one, and stop after a step if wished."""
     import torch
     from safetensors.torch import load_file, save_file
     from transformers import TrainerCallback
@@ -61,9 +64,9 @@ def keep(trainer: Any, checkpoint: Path | None, wish: stopping.Wish) -> None:
     before = load_file(checkpoint / BESIDE) if checkpoint else {}
 
     class Keep(TrainerCallback):
-        drawn = torch.empty(
-            0
-        )  # the random state that the order of this epoch's batches is drawn from, once the first is asked for
+        # The random state from which the order of this epoch's batches is drawn, once the first is
+        # asked for.
+        drawn = torch.empty(0)
 
         def on_train_begin(self, *_: Any, **__: Any) -> None:
             if before:
@@ -73,17 +76,15 @@ def keep(trainer: Any, checkpoint: Path | None, wish: stopping.Wish) -> None:
                 trainer._initial_global_step = 0
 
         def on_epoch_begin(self, *_: Any, **__: Any) -> None:
-            if (
-                "drawn" in before
-            ):  # Trainer brings back the state of the checkpoint, but only after the order is drawn
+            # Trainer restores the state of the checkpoint only after the order is drawn.
+            if "drawn" in before:
                 torch.random.set_rng_state(before.pop("drawn"))
             self.drawn = torch.random.get_rng_state()
 
         def on_step_end(self, *given: Any, **_: Any) -> None:
             _, state, control = given
-            if wish.number is not None and not _is_at_end(
-                state
-            ):  # an epoch's end is measured, and then saved in any case
+            # The end of an epoch is measured, and then saved in any case.
+            if wish.number is not None and not _is_at_end(state):
                 control.should_save = True
 
         def on_save(self, *given: Any, **_: Any) -> None:
@@ -107,7 +108,8 @@ def keep(trainer: Any, checkpoint: Path | None, wish: stopping.Wish) -> None:
             if wish.number is not None:
                 raise stopping.Stopped(
                     wish.number,
-                    f"a checkpoint of step {state.global_step} is kept, the same command goes on from there",
+                    f"a checkpoint of step {state.global_step} is kept, the same command goes on "
+                    "from there",
                 )
 
     trainer.add_callback(Keep())

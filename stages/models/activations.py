@@ -1,4 +1,7 @@
-"""Runs a base model as it was pretrained, and keeps what its layers say of each sample: an embedding, what reaches a head, what reached BatchNorm."""
+"""Run a base model as it was pretrained, and keep what its layers return for each sample.
+
+That is an embedding, what reaches a head, and what reached BatchNorm.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,18 +21,21 @@ from stages.params.compute import Compute
 
 Floats = NDArray[np.float32]
 
-WATCHED_AT_ONCE = 16  # rows whose BatchNorm layers are watched: what the layers of a picture hold takes a hundred times its memory
+# Rows whose BatchNorm layers are watched at a time: a picture's layers take a hundred times its
+# memory.
+WATCHED_AT_ONCE = 16
 RESAMPLES = 500
-SIZES = (25, 50, 100, 200, 500, 1000)  # of the draws that a profile knows
+SIZES = (25, 50, 100, 200, 500, 1000)  # rows of the draws that a profile knows
 
 
 @dataclass(frozen=True)
 class Seen:
     """What a base model saw of samples (rows), float32.
 
-    features are what reaches a new head (rows, width), the embeddings where a head is more than one layer. means and squares
-    are those of what reaches each channel of each BatchNorm layer (rows, channels of all layers), kept those that the layers
-    carry from pretraining (2, channels: mean, variance); layers says how many channels each has.
+    features are what reaches a new head (rows, width), or the embeddings if a head is more than one
+    layer. means and squares are the means and mean squares of what reaches each channel of each
+    BatchNorm layer (rows, channels of all layers); kept are the statistics that the layers carry
+    from pretraining (2, channels: mean, variance); layers says how many channels each layer has.
     """
 
     embeddings: Floats
@@ -41,7 +47,10 @@ class Seen:
 
 
 class Base:
-    """A base model as it was pretrained: loaded when it is first asked, and each row goes through it once for each way to encode it."""
+    """A base model as it was pretrained, loaded when it is first asked.
+
+    Each row goes through it once for each way to encode it.
+    """
 
     def __init__(
         self, folder: Path, of_x: Modality, of_y: Problem, modality: Any, compute: Compute
@@ -60,15 +69,21 @@ class Base:
         return _load(self.folder, self.of_x, self.of_y, self.modality.name, self.compute)
 
     def holds(self, rows: pd.DataFrame, modality: Any) -> bool:
-        """Tell whether all rows (id) went through the model already, encoded as a modality's settings say."""
+        """Tell whether all rows (id) went through the model already, encoded by these settings."""
         return set(rows["id"]) <= self._seen.get(self.of_x.encoding.encoding(modality), {}).keys()
 
     def embed(self, rows: pd.DataFrame, modality: Any = None) -> Floats:
-        """Return the embeddings (rows, width) of manifest rows, encoded as the task says, or as other settings of the modality say."""
+        """Return the embeddings (rows, width) of manifest rows.
+
+        The rows are encoded as the task says, or as other settings of the modality say.
+        """
         return np.stack([embedding for embedding, _ in self._of(rows, modality or self.modality)])
 
     def features(self, rows: pd.DataFrame) -> Floats:
-        """Return what reaches a new head (rows, width) of manifest rows, encoded as the task says."""
+        """Return what reaches a new head (rows, width) for manifest rows.
+
+        The rows are encoded as the task says.
+        """
         return np.stack([feature for _, feature in self._of(rows, self.modality)])
 
     def _of(self, rows: pd.DataFrame, modality: Any) -> list[tuple[Floats, Floats]]:
@@ -82,7 +97,7 @@ class Base:
         return [known[i] for i in rows["id"]]
 
     def bytes(self) -> int:
-        """Return the bytes of its weights."""
+        """Return the size of the model's weights in bytes."""
         return sum(path.stat().st_size for path in self.folder.glob("*.safetensors"))
 
 
@@ -94,7 +109,10 @@ def see(
     modality: Any,
     compute: Compute,
 ) -> Seen:
-    """Run the base model of a folder, in evaluation mode, on samples (x and, where it is stated, content), and watch its BatchNorm layers."""
+    """Run the base model of a folder on samples, and watch its BatchNorm layers.
+
+    The model is in evaluation mode; samples have x and, if it is stated, content.
+    """
     return _run(
         *_load(folder, of_x, of_y, modality.name, compute),
         samples,
@@ -108,7 +126,10 @@ def see(
 def _load(
     folder: Path, of_x: Modality, of_y: Problem, modality: str, compute: Compute
 ) -> tuple[Any, Any, Any]:
-    """Return the base model, on its device and with a new head, the head's layer, if it is one, and the processor."""
+    """Return the base model, the head's layer (None if it is not one layer), and the processor.
+
+    The model is on its device and has a new head.
+    """
     import torch
 
     on = device.set_up(compute)
@@ -134,7 +155,10 @@ def _run(
     compute: Compute,
     norms: bool,
 ) -> Seen:
-    """Return what the model sees of samples; without norms no BatchNorm layer is watched, which takes a quarter of the time."""
+    """Return what the model sees of samples.
+
+    Without norms no BatchNorm layer is watched, and the run takes a quarter of the time.
+    """
     import torch
 
     watched = [
@@ -189,7 +213,10 @@ def _run(
 
 
 def _hidden(model: Any, said: Any, inputs: dict[str, Any]) -> Any:
-    """Return what the last layer says; a model that has no part without a head (CLIP) names it among its hidden states."""
+    """Return what the last layer returned.
+
+    A model that has no part without a head (CLIP) lists it among its hidden states.
+    """
     return (
         said.last_hidden_state
         if "last_hidden_state" in said
@@ -208,14 +235,17 @@ def _moments(reached: Any) -> tuple[Any, Any]:
     """Return mean and mean square of each channel of (rows, channels, height, width)."""
     import torch
 
-    variance, mean = torch.var_mean(
-        reached.float(), (2, 3), correction=0
-    )  # squares would take as much memory again
+    # Squares would take as much memory again.
+    variance, mean = torch.var_mean(reached.float(), (2, 3), correction=0)
     return mean, variance + mean**2
 
 
 def _pooled(hidden: Any, mask: Any) -> Any:
-    """Return the mean over tokens that are no padding (rows, tokens, width), or over places (rows, width, height, width)."""
+    """Return the mean over tokens or over places.
+
+    Tokens (rows, tokens, width) that are padding do not count; places are (rows, width, height,
+    width).
+    """
     if hidden.ndim == 4 or mask is None:
         return hidden.mean((2, 3) if hidden.ndim == 4 else 1)
     weight = mask[..., None].float()
@@ -223,10 +253,11 @@ def _pooled(hidden: Any, mask: Any) -> Any:
 
 
 def divergence(seen: Seen, weights: Floats) -> NDArray[np.float64]:
-    """Return for each draw of the rows (draws, rows; a draw's weights add up to 1) the divergence of each BatchNorm layer, in nats.
+    """Return the divergence of each BatchNorm layer, in nats, for each draw of the rows.
 
-    Kullback-Leibler of a Gaussian with the draw's mean and variance from one with those kept from pretraining, a
-    channel at a time; a layer's is the mean over its channels.
+    weights are (draws, rows), and the weights of a draw add up to 1. The divergence is the
+    Kullback-Leibler divergence of a Gaussian with the draw's mean and variance from one with those
+    kept from pretraining, a channel at a time; a layer's is the mean over its channels.
     """
     mean, variance = seen.kept
     here = weights @ seen.means
@@ -241,9 +272,10 @@ def divergence(seen: Seen, weights: Floats) -> NDArray[np.float64]:
 def resampled(
     seen: Seen, sizes: tuple[int, ...], drawn: np.random.Generator
 ) -> dict[str, list[float]]:
-    """Return how far draws of a reference's rows lie from the BatchNorm statistics that the base kept: a sorted list for each size.
+    """Return how far draws of a reference's rows lie from the BatchNorm statistics of the base.
 
-    Each draw is of a draw: the reference is itself one of many that could have been had.
+    Each size has a sorted list. Each draw is a draw of a draw: the reference is itself one of many
+    that were possible.
     """
     rows = len(seen.embeddings)
     of_sizes = dict[str, list[float]]()

@@ -1,7 +1,10 @@
-"""Linear models on what costs next to nothing: counts of words or characters, histograms of gradients and colours."""
+"""Fit linear models to features that cost next to nothing.
+
+The features are counts of words or characters, or histograms of gradients and colours.
+"""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,7 @@ from pydantic import TypeAdapter
 
 from stages.contract import plugins, receipts
 from stages.contract.plugins import Problem
+from stages.models.saved import Saved
 from stages.params.evaluate import Linear
 from stages.params.text import TfidfCharacters, TfidfLogistic
 
@@ -19,18 +23,18 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True)
 class Fitted:
-    """What a linear model has learned, as numbers (float32) and words: nothing in it is code."""
+    """What a linear model has learned, as numbers (float32) and words; nothing in it is code."""
 
     settings: Linear
     labels: list[str]
     numbers: dict[str, Array]
-    """weights (outputs, features), bias (outputs), and idf (features), or mean and scale (features)"""
+    """weights (outputs, features), bias (outputs), and idf, or mean and scale (features each)"""
     vocabulary: list[str]
-    """of a text's features, in their order"""
+    """the features of a text, in their order"""
 
 
 def features(model: Linear, x: "pd.Series[str]") -> Array:
-    """Return what the model learns from: the texts, or a row of numbers a picture."""
+    """Return what the model learns from: the texts, or a row of numbers for each picture."""
     return plugins.modality(model.READS).features.features(x)
 
 
@@ -48,7 +52,7 @@ def untrained(model: Linear, classifier: Any) -> Any:
 
 
 def fit(model: Linear, of_y: Problem, known: Array, targets: Array, labels: list[str]) -> Fitted:
-    """Learn the problem's linear model of features and their targets."""
+    """Fit the problem's linear model to features and their targets."""
     first = untrained(model, None)[0]
     weights, bias = of_y.fit(
         first.fit_transform(known), targets, plugins.outputs(labels), model.c, balanced=False
@@ -59,46 +63,53 @@ def fit(model: Linear, of_y: Problem, known: Array, targets: Array, labels: list
     else:
         numbers |= {"mean": first.mean_, "scale": first.scale_}
     return Fitted(
-        model, labels, {name: of.astype(np.float32) for name, of in numbers.items()}, vocabulary
+        model,
+        labels,
+        {name: values.astype(np.float32) for name, values in numbers.items()},
+        vocabulary,
     )
 
 
 def outputs(fitted: Fitted, asked: Array) -> Array:
     """Return the outputs (rows, outputs) of features."""
-    of = fitted.numbers
+    values = fitted.numbers
     if isinstance(fitted.settings, TfidfLogistic | TfidfCharacters):
         vectorizer = _vectorizer(fitted.settings, fitted.vocabulary)
-        vectorizer.idf_ = of["idf"]
-        return vectorizer.transform(asked) @ of["weights"].T + of["bias"]
-    return (asked - of["mean"]) / of["scale"] @ of["weights"].T + of["bias"]
+        vectorizer.idf_ = values["idf"]
+        return vectorizer.transform(asked) @ values["weights"].T + values["bias"]
+    return (asked - values["mean"]) / values["scale"] @ values["weights"].T + values["bias"]
 
 
-def save(fitted: Fitted, folder: Path, card: dict[str, Any]) -> None:
-    """Write model.json (card, and what it takes to read the rest) and model/ (safetensors and JSON), as finetune does."""
+def save(fitted: Fitted, folder: Path, trained: Saved) -> None:
+    """Write model.json and model/ (safetensors and JSON) as finetune does.
+
+    trained is the fine-tuned model that it stands beside.
+    """
     from safetensors.numpy import save_file
 
     (folder / "model").mkdir(parents=True)
     save_file(
-        {name: np.ascontiguousarray(of) for name, of in fitted.numbers.items()},
+        {name: np.ascontiguousarray(values) for name, values in fitted.numbers.items()},
         folder / "model/model.safetensors",
     )
     receipts.write_json(folder / "model/vocabulary.json", fitted.vocabulary)
-    kept = {
-        "labels": fitted.labels,
-        "baseline": asdict(fitted.settings),
-        "sha256": receipts.digest(receipts.files(folder, ["model"])),
-    }
-    receipts.write_json(folder / "model.json", card | json.loads(json.dumps(kept)))
+    sha256 = receipts.digest(receipts.files(folder, ["model"]))
+    settings = asdict(fitted.settings)
+    described = replace(trained, labels=fitted.labels, baseline=settings, sha256=sha256)
+    described.write(folder / "model.json")
 
 
-def score(folder: Path, card: dict[str, Any], x: "pd.Series[str]") -> Array:
-    """Return the outputs (rows, outputs) of the model that save wrote; card is its model.json, the bytes verified."""
+def score(folder: Path, saved: Saved, x: "pd.Series[str]") -> Array:
+    """Return the outputs (rows, outputs) of the model that save wrote.
+
+    Its bytes must be verified already.
+    """
     from safetensors.numpy import load_file
 
-    settings = TypeAdapter(Linear).validate_json(json.dumps(card["baseline"]))
+    settings = TypeAdapter(Linear).validate_json(json.dumps(saved.baseline))
     fitted = Fitted(
         settings,
-        card["labels"],
+        saved.labels,
         load_file(folder / "model/model.safetensors"),
         receipts.read_json(folder / "model/vocabulary.json"),
     )

@@ -1,4 +1,7 @@
-"""Sets torch up for the work of a stage: its threads, equal results for equal seeds, and the device that torch finds."""
+"""Set torch up for the work of a stage.
+
+That is its threads, equal results for equal seeds, and the device that torch finds.
+"""
 
 import ctypes
 import os
@@ -17,28 +20,32 @@ TRIM_THRESHOLD, MMAP_MAX, ARENA_MAX = -1, -4, -8  # malloc.h of glibc
 
 
 def find() -> str:
-    """Return the device that the work is done on: cuda where torch finds one, else cpu."""
+    """Return the device that does the work: cuda if torch finds one, else cpu."""
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def set_up(compute: Compute) -> str:
-    """Set threads and determinism, and return the device; warn if the processor would have to imitate bfloat16."""
+    """Set threads and determinism, and return the device.
+
+    Warns if the processor would have to imitate bfloat16.
+    """
     import torch
 
     _keep_memory()
     torch.set_num_threads(compute.threads)
-    torch.set_deterministic_debug_mode(
-        "warn"
-    )  # use_deterministic_algorithms would import the compiler too, 1.7 s
+    # use_deterministic_algorithms would import the compiler too, 1.7 s.
+    torch.set_deterministic_debug_mode("warn")
     if compute.threads > (cores := len(os.sched_getaffinity(0))):
         _warn(
-            f"compute.threads: {compute.threads} threads on {cores} core(s) take longer than {cores}; the weights belong to the number, whatever the cores"
+            f"compute.threads: {compute.threads} threads on {cores} core(s) take longer than "
+            f"{cores}; the weights belong to the number, whatever the cores"
         )
     if compute.dtype == "bfloat16" and not has_bfloat16():
         _warn(
-            f"compute.dtype: this processor ({torch.backends.cpu.get_cpu_capability()}) has no bfloat16 and takes ten times as long for it; say auto"
+            f"compute.dtype: this processor ({torch.backends.cpu.get_cpu_capability()}) has no "
+            "bfloat16 and takes ten times as long for it; say auto"
         )
     return find()
 
@@ -48,7 +55,10 @@ def _warn(line: str) -> None:
 
 
 def has_bfloat16() -> bool:
-    """Tell whether the device computes in bfloat16 itself: a CPU by its flags (AVX512_BF16, AMX_BF16), a GPU by its architecture."""
+    """Tell whether the device itself computes in bfloat16.
+
+    A CPU shows it by its flags (AVX512_BF16, AMX_BF16), a GPU by its architecture.
+    """
     import torch
 
     if find() == "cuda":
@@ -58,14 +68,20 @@ def has_bfloat16() -> bool:
 
 
 def dtype(compute: Compute) -> str:
-    """Return the name of the arithmetic, float32 or bfloat16: what the machine is decides `auto`, never a clock."""
+    """Return the name of the arithmetic, float32 or bfloat16.
+
+    What the machine is decides `auto`, never a clock.
+    """
     if compute.dtype == "auto":
         return "bfloat16" if has_bfloat16() else "float32"
     return compute.dtype
 
 
 def free_memory() -> int:
-    """Return the bytes that the work may still take: of the GPU, or of the machine and of the container that this process is in."""
+    """Return the bytes of memory that the work may still take.
+
+    The memory is the GPU's, or that of the machine and of the container that this process is in.
+    """
     import psutil
     import torch
 
@@ -74,13 +90,16 @@ def free_memory() -> int:
     free, group = psutil.virtual_memory().available, Path("/sys/fs/cgroup")
     try:
         most, used = ((group / f"memory.{name}").read_text().strip() for name in ("max", "current"))
-    except OSError:  # no control group of version 2 limits it
+    except OSError:  # no control group of version 2 limits the process
         return free
     return free if most == "max" else min(free, int(most) - int(used))
 
 
 def described(compute: Compute) -> dict[str, str]:
-    """Return what the result of a training depends on besides data and settings, for the record: device and arithmetic."""
+    """Return the device and the arithmetic, for the record.
+
+    The result of a training depends on them besides data and settings.
+    """
     import torch
 
     on = f"cpu, {compute.threads} threads" if find() == "cpu" else torch.cuda.get_device_name()
@@ -88,9 +107,10 @@ def described(compute: Compute) -> dict[str, str]:
 
 
 def _keep_memory() -> None:
-    """Let glibc keep freed memory for the next tensor: by default each large one is mapped and faulted in anew.
+    """Let glibc keep freed memory for the next tensor.
 
-    A training step of MobileNetV2 took a quarter less, and the peak stayed as it was.
+    By default it maps each large tensor, and faults it in, anew. Without that a training step of
+    MobileNetV2 took a quarter less, and the peak stayed the same.
     """
     libc: Any = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):
@@ -106,10 +126,11 @@ def arithmetic(compute: Compute) -> Any:
 
 
 def avoid_slow_kernels(model: Any, compute: Compute) -> None:
-    """Have what a CPU computes slowly in bfloat16 computed in float32; the weights stay as they are.
+    """Let a CPU compute in float32 what it computes slowly in bfloat16; the weights stay unchanged.
 
-    oneDNN, as torch 2.13 brings it, has no fast kernel for the gradient that a depthwise convolution of stride 2 hands down: 28 ms
-    where float32 takes .14 (32 rows, 576 channels, 8 x 8 pixels). A step of all of MobileNetV2 took 278 ms, and takes 178.
+    oneDNN, as torch 2.13 brings it, has no fast kernel for the gradient that a depthwise
+    convolution of stride 2 passes down: it takes 28 ms, and float32 takes .14 (32 rows, 576
+    channels, 8 x 8 pixels). A step of the whole MobileNetV2 took 278 ms, and now takes 178.
     """
     import torch
 
@@ -127,7 +148,7 @@ def avoid_slow_kernels(model: Any, compute: Compute) -> None:
 def _in_float32(forward: Callable[[Any], Any], pixels: Any) -> Any:
     import torch
 
-    if not pixels.requires_grad:  # what is frozen hands no gradient down
+    if not pixels.requires_grad:  # a frozen layer passes no gradient down
         return forward(pixels)
     with torch.autocast("cpu", enabled=False):
         return forward(pixels.float()).to(pixels.dtype)
@@ -141,11 +162,11 @@ def batches(
 ) -> Iterator[tuple[Any, dict[str, Any]]]:
     """Yield the places of rows, like with like in length, and their tensors on the device.
 
-    A batch has `size` rows where they are as long as the longest of all, and more of shorter ones: as many tokens.
+    A batch has `size` rows if they are as long as the longest of all, and more if they are shorter:
+    as many tokens.
     """
-    order = np.argsort(lengths, kind="stable")[
-        ::-1
-    ]  # the longest first: what memory it takes is known at once
+    # The longest first: the first batch shows how much memory the work takes.
+    order = np.argsort(lengths, kind="stable")[::-1]
     budget, start = size * max(lengths, default=0), 0
     while start < len(order):
         batch = order[start : start + budget // max(lengths[order[start]], 1)]

@@ -1,4 +1,7 @@
-"""Fits the head of a model, as a linear model of what reaches it: to the optimum, with no learning rate and no epochs."""
+"""Fit the head of a model as a linear model of what reaches it.
+
+It is fitted to the optimum, with no learning rate and no epochs.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,16 +16,14 @@ from stages.models import device
 
 Array = np.ndarray[Any, Any]
 
-BATCH = 32  # rows that are sent through the model at once, of the longest
-FEW, FOLDS = (
-    2_000,
-    5,
-)  # rows of which a tenth is too few to choose by, and the parts that all of them are cut into instead
+BATCH = 32  # rows that go through the model at a time, of the longest
+# Rows of which a tenth is too few to choose by, and the parts that all are cut into instead.
+FEW, FOLDS = 2_000, 5
 
 
 @dataclass(frozen=True)
 class Solved:
-    """A linear model of features as they are: weights (outputs, width) and bias (outputs), float32."""
+    """A linear model of unscaled features: weights (outputs, width) and bias (outputs), float32."""
 
     weights: Array
     bias: Array
@@ -41,24 +42,31 @@ class Solved:
 
 
 def head(model: Any, new: frozenset[str]) -> Any:
-    """Return the one layer of a model that is new; raises ModelError where there are several, so that nothing pretrained reaches the last of them."""
+    """Return the one layer of a model that is new.
+
+    Raises ModelError if several layers are new: then nothing pretrained reaches the last of them.
+    """
     import torch
 
     names = sorted({name.rpartition(".")[0] for name in new})
     layer = model.get_submodule(names[0]) if len(names) == 1 else None
     if not isinstance(layer, torch.nn.Linear) or f"{names[0]}.bias" not in new:
         raise ModelError(
-            f"finetune.head: the new head of this base model is not one linear layer ({', '.join(names)}), so none can be solved; say random"
+            "finetune.head: the new head of this base model is not one linear layer "
+            f"({', '.join(names)}), so none can be solved; say random"
         )
     return layer
 
 
 def features(model: Any, layer: Any, encoded: Encoded, lengths: list[int], collate: Any) -> Array:
-    """Return what reaches a layer for each row (rows, width), float32; the model is on its device and in evaluation mode afterwards."""
+    """Return what reaches a layer for each row (rows, width), float32.
+
+    Afterwards the model is on its device and in evaluation mode.
+    """
     import torch
 
     model.to(device.find()).eval()
-    reached, found = list[Any](), list[Any]([None]) * len(encoded)
+    reached, values = list[Any](), list[Any]([None]) * len(encoded)
     caught = layer.register_forward_pre_hook(
         lambda _, given: reached.append(given[0].detach().float().cpu().numpy())
     )
@@ -67,17 +75,20 @@ def features(model: Any, layer: Any, encoded: Encoded, lengths: list[int], colla
             for batch, inputs in device.batches(encoded, lengths, collate, BATCH):
                 model(**inputs)
                 for i, row in zip(batch, reached.pop(), strict=True):
-                    found[i] = row
+                    values[i] = row
                 going.advance(len(batch))
     finally:
         caught.remove()
-    return np.stack(found)
+    return np.stack(values)
 
 
 def solve(
     of_y: Problem, known: Array, targets: Array, outputs: int, c: float, balanced: bool = False
 ) -> Solved:
-    """Return the problem's linear model (C = c) of features (rows, width) that are scaled to variance one; balanced weighs labels alike."""
+    """Return the problem's linear model (C = c) of features (rows, width).
+
+    The features are scaled to variance one for the fit; balanced weighs labels alike.
+    """
     from sklearn.preprocessing import StandardScaler
 
     scaler: Any = StandardScaler().fit(known)
@@ -97,9 +108,10 @@ def choose(
     cs: tuple[float, ...],
     balanced: bool = False,
 ) -> float:
-    """Return the C by which targets that were not learned from are likeliest: by cross-validation where rows are FEW, else those asked.
+    """Return the C under which targets that were not learned from are likeliest.
 
-    Their likelihood tells more than a score of what is predicted would.
+    They come from cross-validation if rows are FEW, and are those asked otherwise. Their likelihood
+    tells more than a score of the predictions would.
     """
     from sklearn.utils.class_weight import compute_sample_weight
 
@@ -114,15 +126,20 @@ def choose(
         for learned, others in folds:
             solved = solve(of_y, features[learned], every[learned], outputs, c, balanced)
             likely = of_y.likelihood(solved.outputs(features[others]), every[others])
-            told = np.isfinite(likely)  # a label that no row of this fold had says nothing of C
-            total += float((weights[others] * likely)[told].sum())
+            finite = np.isfinite(
+                likely
+            )  # a label that no row of this fold has says nothing about C
+            total += float((weights[others] * likely)[finite].sum())
         return total
 
     return max(sorted(cs), key=likelihood)
 
 
 def _folds(targets: Array, known: int) -> Any:
-    """Return the rows to learn from and the others, for each fold: of the first `known` rows and the rest, where rows are many."""
+    """Return the rows to learn from and the others, for each fold.
+
+    If rows are many, the only fold learns from the first `known` rows; the others are the rest.
+    """
     from sklearn.model_selection import KFold, StratifiedKFold
 
     classes = targets.ndim == 1 and np.issubdtype(targets.dtype, np.integer)
@@ -137,16 +154,17 @@ def _folds(targets: Array, known: int) -> Any:
 
 
 def array(targets: Sequence[Any]) -> Array:
-    """Return targets as an array: whole numbers as they are, others as float32, as torch has them."""
-    found = np.array(targets)
-    return found.astype(np.float32) if np.issubdtype(found.dtype, np.floating) else found
+    """Return targets as an array: whole numbers unchanged, others as float32, as torch has them."""
+    values = np.array(targets)
+    return values.astype(np.float32) if np.issubdtype(values.dtype, np.floating) else values
 
 
 @dataclass(frozen=True)
 class Begun:
-    """How a head begins: what validation says of it, as of epoch 0, and the outputs and targets by which it says so.
+    """How a head begins: what validation says of it at epoch 0, and by which outputs and targets.
 
-    learn_both gives the head of a model the linear model of train and validation, for where no epoch is better.
+    learn_both gives the head of a model the linear model of train and validation, in case no epoch
+    is better.
     """
 
     measured: dict[str, float]
@@ -164,9 +182,10 @@ def begin(
     cs: tuple[float, ...],
     balanced: bool,
 ) -> Begun:
-    """Let the head of a model begin as the problem's linear model of train, with the C that choose returns.
+    """Let the head of a model begin as the problem's linear model of train.
 
-    Linear probing, then fine-tuning (Kumar et al. 2022): features are not distorted by a head that begins at random.
+    Its C is the one that choose returns. This is linear probing, then fine-tuning (Kumar et al.
+    2022): no head that begins at random distorts the features.
     """
     import torch
     from transformers.modeling_outputs import SequenceClassifierOutput
@@ -184,17 +203,19 @@ def begin(
     solved = solve(of_y, known, y, width, c, balanced)
     outputs = solved.outputs(asked)
     loss = learning.loss(
-        SequenceClassifierOutput(logits=torch.from_numpy(outputs)), torch.from_numpy(targets)
-    )  # pyright: ignore[reportArgumentType]
+        SequenceClassifierOutput(logits=torch.from_numpy(outputs)),  # pyright: ignore[reportArgumentType]
+        torch.from_numpy(targets),
+    )
     solved.put_into(layer)
     measured = (
         {"epoch": 0.0, "step": 0}
-        | {f"eval_{name}": of for name, of in learning.measure(outputs, targets).items()}
+        | {f"eval_{name}": value for name, value in learning.measure(outputs, targets).items()}
         | {"eval_loss": float(loss)}
     )
-    tried = ", ".join(f"{of:g}" for of in sorted(cs))
+    tried = ", ".join(f"{value:g}" for value in sorted(cs))
     print(
-        f"head: a linear model, C = {c:g} of {tried}: validation {learning.metric} {measured[f'eval_{learning.metric}']:.4f}"
+        f"head: a linear model, C = {c:g} of {tried}: validation {learning.metric} "
+        f"{measured[f'eval_{learning.metric}']:.4f}"
     )
 
     def learn_both(trained: Any) -> None:

@@ -1,4 +1,7 @@
-"""Loads a model of a folder with the head that a problem asks for: safetensors alone, and no code of the folder's."""
+"""Load the model of a folder with the head that a problem asks for.
+
+Only safetensors are loaded, and no code of the folder is run.
+"""
 
 import copy
 import json
@@ -12,7 +15,7 @@ from stages.contract.escape import extract, one_line
 from stages.contract.plugins import Problem
 from stages.models import pooling
 
-CLASSIFIERS = {  # modality: the class of transformers that has one output a label, or one
+CLASSIFIERS = {  # modality: the class of transformers with one output for each label, or one
     "text": "AutoModelForSequenceClassification",
     "image": "AutoModelForImageClassification",
     "audio": "AutoModelForAudioClassification",
@@ -22,17 +25,18 @@ CLASSIFIERS = {  # modality: the class of transformers that has one output a lab
 def load(
     of_y: Problem, folder: Path, modality: str, labels: list[str], new_head: bool
 ) -> tuple[Any, frozenset[str]]:
-    """Load the model of a folder, in float32 and from safetensors only, with a head for a problem and its labels.
+    """Load the model of a folder in float32, with a head for a problem and its labels.
 
-    With new_head the head may be missing or of another shape, and so may the pooler, which many base models come
-    without: the parameters of both are returned as new. Any other weight that the folder lacks would be random, and is refused. Where a base model
-    says that it was trained on the mean over tokens, or where nothing in it was trained on the first one's state (it has no
-    pooler), the new head of a BERT sees the mean.
+    Only safetensors are loaded. With new_head the head may be missing or of another shape, and so
+    may the pooler, which many base models come without: the parameters of both are returned as new.
+    Any other weight that the folder lacks would be random, and is refused. If a base model says
+    that it was trained on the mean over tokens, or if nothing in it was trained on the first
+    token's state (it has no pooler), the new head of a BERT sees the mean.
     """
     import torch
     import transformers
 
-    transformers.logging.set_verbosity_error()  # a new head is no news
+    transformers.logging.set_verbosity_error()  # a new head needs no warning
     if not sys.stderr.isatty():
         transformers.logging.disable_progress_bar()
     if not (folder / "config.json").is_file() or not list(folder.glob("*.safetensors")):
@@ -42,14 +46,15 @@ def load(
             else "no such folder"
         )
         raise ModelError(
-            f"{folder}: needs config.json and *.safetensors (holds: {held}); a pickled model is never opened, "
-            "convert it with transformers' save_pretrained where you trust it"
+            f"{folder}: needs config.json and *.safetensors (holds: {held}); a pickled model is "
+            "never opened, convert it with transformers' save_pretrained where you trust it"
         )
     _require_own_code(folder)
     names, head = dict(enumerate(labels)) or {0: "value"}, of_y.HEADS.get(modality)
     if head is None:
         raise ModelError(
-            f"problem: there is no head of it for the modality {modality}; it has one for {', '.join(of_y.HEADS)}"
+            f"problem: there is no head of it for the modality {modality}; it has one for "
+            f"{', '.join(of_y.HEADS)}"
         )
     try:
         model, report = getattr(transformers, head).from_pretrained(
@@ -57,7 +62,8 @@ def load(
             num_labels=len(names),
             id2label=names,
             label2id={name: i for i, name in names.items()},
-            problem_type=of_y.KIND,  # or transformers would read the outputs of a base for another problem as it read those
+            # Else transformers would read the outputs of a base for another problem as that one's.
+            problem_type=of_y.KIND,
             dtype=torch.float32,
             ignore_mismatched_sizes=True,
             local_files_only=True,
@@ -65,9 +71,11 @@ def load(
             trust_remote_code=False,
             use_safetensors=True,
         )
-    except Exception as error:  # a configuration of anybody's: transformers and its kin raise errors of any type on it
+    except Exception as error:
+        # Anybody may have written the configuration: transformers and its kin raise any type on it.
         raise ModelError(
-            f"{folder}: transformers cannot load it as {head} ({one_line(error, 300)}); check its files"
+            f"{folder}: transformers cannot load it as {head} ({one_line(error, 300)}); check its "
+            "files"
         ) from error
     lacking = {*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])}
     new = set[str]()
@@ -79,9 +87,8 @@ def load(
             if model.base_model is not model and not name.startswith(f"{model.base_model_prefix}.")
         }
         new = outputs | {name for name in lacking if name in beside or "pooler" in name}
-        for name in {
-            name.rpartition(".")[0] for name in outputs - lacking
-        }:  # the folder's own, of as many labels: they are not these
+        # The folder's own head has as many labels, but they are not these labels.
+        for name in {name.rpartition(".")[0] for name in outputs - lacking}:
             model.get_submodule(name).reset_parameters()
         if pooling.fits(model) and (
             pooling.is_stated(folder) or any("pooler" in name for name in lacking)
@@ -90,13 +97,17 @@ def load(
         lacking -= new
     if lacking:
         raise ModelError(
-            f"{folder}: {len(lacking)} weights are missing or misshapen (first: {min(lacking)}); they would be random, bring a whole model"
+            f"{folder}: {len(lacking)} weights are missing or misshapen (first: {min(lacking)}); "
+            "they would be random, bring a whole model"
         )
     return model, frozenset(new & {name for name, _ in model.named_parameters()})
 
 
 def _require_own_code(folder: Path) -> None:
-    """Raise ModelError for a configuration that makes transformers fetch code: a kernel of the hub in place of its own attention."""
+    """Raise ModelError if a configuration makes transformers fetch code.
+
+    The code is a kernel of the hub that replaces the model's own attention.
+    """
     try:
         document = json.loads((folder / "config.json").read_text("utf-8"))
     except ValueError as error:
@@ -104,18 +115,19 @@ def _require_own_code(folder: Path) -> None:
             f"{folder}/config.json: {one_line(error, 200)}; bring the base model's own"
         ) from None
     named = [
-        of
-        for of in _values(document)
-        if of[0].endswith("attn_implementation") and "/" in str(of[1])
+        pair
+        for pair in _values(document)
+        if pair[0].endswith("attn_implementation") and "/" in str(pair[1])
     ]
     if named:
         raise ModelError(
-            f"{folder}/config.json: {named[0][0]} names foreign code, {extract(named[0][1])}, which is never run; take that line out"
+            f"{folder}/config.json: {named[0][0]} names foreign code, {extract(named[0][1])}, "
+            "which is never run; take that line out"
         )
 
 
 def _values(document: Any) -> Iterator[tuple[str, Any]]:
-    """Yield the keys and values of a JSON document, those of the objects in it too."""
+    """Yield the keys and values of a JSON document and of the objects in it."""
     if isinstance(document, dict):
         for key, value in document.items():
             yield str(key), value
@@ -123,7 +135,10 @@ def _values(document: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _outputs(model: Any) -> set[str]:
-    """Return the names of the parameters that depend on how many labels there are: the last layer, whatever an architecture calls it."""
+    """Return the names of the parameters that depend on the number of labels.
+
+    They are the last layer, whatever an architecture calls it.
+    """
     import torch
 
     config = copy.deepcopy(model.config)
@@ -136,5 +151,5 @@ def _outputs(model: Any) -> set[str]:
 
 
 def plain(model: Any) -> Any:
-    """Return a model that load gave as it is saved: computed by transformers' own classes alone."""
+    """Return a loaded model as it is saved: computed by transformers' own classes alone."""
     return pooling.plain(model)

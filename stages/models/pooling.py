@@ -1,4 +1,7 @@
-"""Lets a BERT classify a text by the mean over its tokens, as sentence-transformers trains them, and writes it as a plain BERT, which any tool opens."""
+"""Let a BERT classify a text by the mean over its tokens, and write it as a plain BERT.
+
+sentence-transformers trains models that way; any tool opens a plain BERT.
+"""
 
 import copy
 import re
@@ -7,15 +10,19 @@ from typing import Any
 
 from stages.contract import receipts
 
-STATED = re.compile(
-    r"mean[ _-]pool|average[ _-]pool|pooling_mode_mean_tokens\W+true", re.I
-)  # in a model card
-GAIN = 1e3  # of the mean over what a layer adds it to: the first token's own state is a thousandth of what is seen
-SHRINK = 1e-3  # of what goes through tanh, which is a straight line so near to nought
+# What a model card says.
+STATED = re.compile(r"mean[ _-]pool|average[ _-]pool|pooling_mode_mean_tokens\W+true", re.I)
+# Of the mean over the state that a layer adds it to: the first token's own state is a thousandth of
+# what is seen.
+GAIN = 1e3
+SHRINK = 1e-3  # of what goes through tanh, which is a straight line so near to 0
 
 
 def is_stated(folder: Path) -> bool:
-    """Tell whether a base model's files say that a text is the mean over its tokens: sentence-transformers' own or, where there are none, its card."""
+    """Tell whether a base model's files say that a text is the mean over its tokens.
+
+    The files are those of sentence-transformers or, if it has none, its card.
+    """
     if (stated := folder / "1_Pooling/config.json").is_file():
         return bool(receipts.read_json(stated).get("pooling_mode_mean_tokens"))
     card = folder / "README.md"
@@ -23,12 +30,18 @@ def is_stated(folder: Path) -> bool:
 
 
 def fits(model: Any) -> bool:
-    """Tell whether a model's head can be given the mean: BERT's can, which has one layer of its own below it."""
+    """Tell whether a model's head can be given the mean.
+
+    BERT's can: it has one layer of its own below it.
+    """
     return type(model).__name__ == "BertForSequenceClassification"
 
 
 def by_mean(model: Any) -> None:
-    """Let the head of a BERT see the mean over the tokens that are no padding, layer-normalised, in place of the first token's state."""
+    """Let the head of a BERT see the mean over the tokens instead of the first token's state.
+
+    The mean leaves out padding and is layer-normalised.
+    """
     import torch
 
     class Mean(torch.nn.Module):
@@ -53,8 +66,9 @@ def by_mean(model: Any) -> None:
 def plain(model: Any) -> Any:
     """Return a model as transformers' own classes compute it.
 
-    A BERT that sees the mean gets one more layer, whose attention looks at all tokens alike, and a pooler that passes on what
-    it is given: the logits differ by about a thousandth, since the layer adds the mean to the first token's state.
+    A BERT that sees the mean gets one more layer, whose attention looks at all tokens alike, and a
+    pooler that passes on its input: the logits differ by about a thousandth, because the layer adds
+    the mean to the first token's state.
     """
     import torch
 

@@ -1,4 +1,7 @@
-"""Makes a folder that transformers reads out of foreign weights: every tensor in its place, saved as safetensors."""
+"""Make a folder that transformers reads out of foreign weights.
+
+Every tensor is put in its place and saved as safetensors.
+"""
 
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -9,7 +12,10 @@ from stages.contract.escape import extract, one_line
 
 
 def locate(folder: Path, file: str) -> Path:
-    """Return the foreign file of a source; raises ModelError where the source brought none of that name."""
+    """Return the foreign file of a source.
+
+    Raises ModelError if the source brought no file of that name.
+    """
     path = folder / file
     if not path.is_file():
         held = (
@@ -19,7 +25,8 @@ def locate(folder: Path, file: str) -> Path:
             or "nothing"
         )
         raise ModelError(
-            f"{extract(file)}: the source brought no such file (it brought: {one_line(held, 300)}); mend `format.file` or what `origin` takes"
+            f"{extract(file)}: the source brought no such file (it brought: {one_line(held, 300)});"
+            " mend `format.file` or what `origin` takes"
         )
     return path
 
@@ -27,16 +34,15 @@ def locate(folder: Path, file: str) -> Path:
 def build(
     kind: Any, config: Any, weights: Mapping[str, Any], called: Callable[[str], str], file: str
 ) -> Any:
-    """Return a model of a transformers class with these weights, ready to predict: all of them, and none besides.
+    """Return a model of a transformers class with all of these weights and no others.
 
-    called gives the file's name for a tensor of the model. ModelError names tensors that are missing, unexpected, or of
-    another shape or dtype.
+    The model is ready to predict. called gives the file's name for a tensor of the model. Raises
+    ModelError, which names tensors that are missing, unexpected, or of another shape or dtype.
     """
     import torch
 
-    with torch.random.fork_rng(
-        devices=[]
-    ):  # what it draws for itself is replaced, and no draw of another is moved
+    # The weights that the model draws are replaced, and must not shift the draws of others.
+    with torch.random.fork_rng(devices=[]):
         model = kind(config)
     own = model.state_dict()
     wanted = {called(name): tensor for name, tensor in own.items()}
@@ -51,11 +57,12 @@ def build(
         },
     }
     if any(faults.values()):
-        said = ", ".join(
+        summary = ", ".join(
             f"{len(names)} {fault} ({_first(names)})" for fault, names in faults.items() if names
         )
         raise ModelError(
-            f"{extract(file)}: its tensors are not those of {kind.__name__}: {said}; check that `format` is that of this file"
+            f"{extract(file)}: its tensors are not those of {kind.__name__}: {summary}; check that "
+            "`format` is that of this file"
         )
     model.load_state_dict({name: weights[called(name)] for name in own})
     return model.eval()

@@ -1,4 +1,7 @@
-"""Scores rows with a model folder that finetune wrote: the candidate's and the champion's in one and the same way."""
+"""Score rows with a model folder that finetune wrote.
+
+The candidate and the champion are scored in the same way.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,24 +15,25 @@ from stages.contract import plugins, receipts
 from stages.contract.errors import ModelError
 from stages.contract.plugins import Encoded, Modality, Problem
 from stages.contract.progress import Progress
-from stages.models import cheap, device, loading
+from stages.models import cheap, device, loading, saved
+from stages.models.saved import Saved
 from stages.params.compute import Compute
 
-WINDOW = 16_384  # rows that are encoded at a time: what a tokenizer returns takes a hundred times the memory of a text
+# Rows encoded at a time: what a tokenizer returns takes a hundred times the memory of a text.
+WINDOW = 16_384
 
 
 @dataclass(frozen=True)
 class Scorer:
-    """A model that finetune wrote, loaded and on its device; its own settings hold, not today's."""
+    """A model that finetune wrote, on its device; its own settings apply, not today's."""
 
-    card: dict[str, Any]
-    """model.json"""
+    saved: Saved
     of_x: Modality
     of_y: Problem
     model: Any
     processor: Any
     settings: Any
-    """of the modality, with which x is encoded"""
+    """the settings of the modality, with which x is encoded"""
     compute: Compute
 
     def encode(self, samples: pd.DataFrame) -> Encoded:
@@ -37,36 +41,36 @@ class Scorer:
         return self.of_x.encoding.encode(samples, self.processor, self.settings)
 
     def decode(self, outputs: "np.ndarray[Any, Any]", samples: pd.DataFrame) -> pd.DataFrame:
-        """Return predicted and confidence of the samples (same index) that the outputs are of."""
-        return self.of_y.decode(outputs, self.card["labels"]).set_index(samples.index)
+        """Return predicted and confidence (same index) of the samples that have these outputs."""
+        return self.of_y.decode(outputs, self.saved.labels).set_index(samples.index)
 
 
 def load(folder: Path, compute: Compute, sha256: str | None = None) -> Scorer:
     """Load folder/model.json and folder/model.
 
-    Its bytes are verified first, against sha256 where the caller knows it (a registry's files can be written over); only
-    safetensors are loaded and no code of the folder is run.
+    The bytes are verified first, against sha256 if the caller knows it (a registry's files can be
+    overwritten); only safetensors are loaded, and no code of the folder is run.
     """
     return _loaded(folder, verified(folder, sha256), compute)
 
 
-def _loaded(folder: Path, card: dict[str, Any], compute: Compute) -> Scorer:
-    """Load a folder whose bytes are verified; card is its model.json."""
+def _loaded(folder: Path, described: Saved, compute: Compute) -> Scorer:
+    """Load a folder whose bytes are verified."""
     import torch
 
     on = device.set_up(compute)
-    of_x, of_y = plugins.modality(card["modality"]["name"]), plugins.problem(card["problem"])
-    model = loading.load(
-        of_y, folder / "model", card["modality"]["name"], card["labels"], new_head=False
-    )[0].eval()
+    name, of_y = described.modality["name"], plugins.problem(described.problem)
+    of_x = plugins.modality(name)
+    model, _ = loading.load(of_y, folder / "model", name, described.labels, new_head=False)
+    model = model.eval()
     model = model.to(on, memory_format=getattr(torch, compute.memory_format))
     return Scorer(
-        card,
+        described,
         of_x,
         of_y,
         model,
         of_x.encoding.processor(folder / "model"),
-        plugins.settings(card["modality"]),
+        plugins.settings(described.modality),
         compute,
     )
 
@@ -78,15 +82,18 @@ def outputs(
     *,
     averaged: bool = True,
 ) -> "np.ndarray[Any, Any]":
-    """Return what the model says of encoded rows (rows, outputs), float32: the mean over its views, or, not averaged, of the first view alone.
+    """Return the model's outputs for encoded rows (rows, outputs), float32.
 
-    progress is called after each batch with the number of its rows.
+    They are the mean over its views or, unless averaged, those of the first view alone. progress is
+    called after each batch with the number of its rows.
     """
     import torch
 
     of_x, settings, compute = scorer.of_x, scorer.settings, scorer.compute
-    found = np.empty((len(encoded), plugins.outputs(scorer.card["labels"])), dtype=np.float32)
-    with torch.no_grad():  # not inference_mode: what a model keeps of it (BEiT its relative positions) would let no gradient pass later
+    scores = np.empty((len(encoded), plugins.outputs(scorer.saved.labels)), dtype=np.float32)
+    # Not inference_mode: what a model keeps of it (BEiT its relative positions) would let no
+    # gradient pass later.
+    with torch.no_grad():
         for batch, inputs in device.batches(
             encoded,
             of_x.encoding.lengths(encoded),
@@ -95,32 +102,34 @@ def outputs(
         ):
             with device.arithmetic(compute):
                 views = of_x.encoding.views(inputs, settings) if averaged else [inputs]
-                if (
-                    len(views) * len(batch) <= compute.batch_size
-                ):  # four views of one row together take half the time of one after the other
+                # Four views of one row together take half the time of one after the other.
+                if len(views) * len(batch) <= compute.batch_size:
                     together = {name: torch.cat([view[name] for view in views]) for name in inputs}
                     seen = scorer.model(**together).logits.float().chunk(len(views))
                 else:
                     seen = [scorer.model(**view).logits.float() for view in views]
-            found[batch] = torch.stack(tuple(seen)).mean(dim=0).cpu().numpy()
+            scores[batch] = torch.stack(tuple(seen)).mean(dim=0).cpu().numpy()
             if progress:
                 progress(len(batch))
-    return found
+    return scores
 
 
 def score(
     scorer: Scorer, samples: pd.DataFrame, progress: Callable[[int], None] | None = None
 ) -> "np.ndarray[Any, Any]":
-    """Return the outputs (rows, outputs) of samples, which are encoded a window at a time; progress takes the place of the lines that long work prints."""
-    found = np.empty((len(samples), plugins.outputs(scorer.card["labels"])), dtype=np.float32)
+    """Return the outputs (rows, outputs) of samples, which are encoded a window at a time.
+
+    progress replaces the lines that long work prints.
+    """
+    scores = np.empty((len(samples), plugins.outputs(scorer.saved.labels)), dtype=np.float32)
     with Progress("score", len(samples)) as going:
         for start in range(0, len(samples), WINDOW):
-            found[start : start + WINDOW] = outputs(
+            scores[start : start + WINDOW] = outputs(
                 scorer,
                 scorer.encode(samples.iloc[start : start + WINDOW]),
                 progress or going.advance,
             )
-    return found
+    return scores
 
 
 def predict(
@@ -130,39 +139,46 @@ def predict(
     sha256: str | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> pd.DataFrame:
-    """Return predicted and confidence for each sample (same index), as load and score do it; a cheap model's where the folder holds one."""
-    card = verified(folder, sha256)
-    if "baseline" in card:
-        return (
-            plugins.problem(card["problem"])
-            .decode(cheap.score(folder, card, samples["x"]), card["labels"])
-            .set_index(samples.index)
-        )
-    scorer = _loaded(folder, card, compute)
+    """Return predicted and confidence for each sample (same index), as load and score do it.
+
+    If the folder has a cheap model, its predictions are returned.
+    """
+    model = verified(folder, sha256)
+    if model.baseline:
+        outputs = cheap.score(folder, model, samples["x"])
+        decoded = plugins.problem(model.problem).decode(outputs, model.labels)
+        return decoded.set_index(samples.index)
+    scorer = _loaded(folder, model, compute)
     return scorer.decode(score(scorer, samples, progress), samples)
 
 
 def identity(folder: Path) -> str:
-    """Return the sha256 by which a model is known: of its files, and of model.json, which says how to read them."""
+    """Return the sha256 by which a model is known.
+
+    It covers the model's files and model.json, which says how to read them.
+    """
     return receipts.digest(receipts.files(folder, ["model", "model.json"]))
 
 
-def verified(folder: Path, sha256: str | None = None) -> dict[str, Any]:
-    """Return model.json; raises ModelError unless the bytes are those of sha256, or, without it, those model.json names."""
-    card, right = {}, False
+def verified(folder: Path, sha256: str | None = None) -> Saved:
+    """Return model.json after the folder's bytes are verified.
+
+    Raises ModelError unless the bytes are those of sha256 or, without it, those that model.json
+    names.
+    """
+    described = None
     try:
-        card = receipts.read_json(folder / "model.json")
-        whole = (
-            receipts.digest(receipts.files(folder, ["model"])) == card["sha256"]
-            if sha256 is None
-            else identity(folder) == sha256
-        )
-        plugins.settings(card["modality"])
-        right = whole and isinstance(card["task"], str) and isinstance(card["labels"], list)
+        described = saved.read(folder / "model.json")
+        plugins.settings(described.modality)
+        if sha256 is None:
+            whole = receipts.digest(receipts.files(folder, ["model"])) == described.sha256
+        else:
+            whole = identity(folder) == sha256
     except (FileNotFoundError, ValueError, LookupError, TypeError):
-        pass  # a file is gone, or model.json is none of finetune's: not those bytes either
-    if not right:
+        whole = False  # a file is gone, or finetune did not write model.json: the bytes differ too
+    if described is None or not whole:
         raise ModelError(
-            f"{folder}: the model's bytes are not those that were registered or written; fetch or train it anew"
+            f"{folder}: the model's bytes are not those that were registered or written; fetch or "
+            "train it anew"
         )
-    return card
+    return described

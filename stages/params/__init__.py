@@ -1,1 +1,1 @@
-"""What params.yaml may hold: every key, its type, its range and what it means, and not one value."""
+"""What params.yaml may contain: every key, its type, its range and its meaning, but no value."""

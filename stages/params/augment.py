@@ -1,4 +1,4 @@
-"""How train rows are copied and altered, and how rows are parted."""
+"""How train rows are copied and altered, and how rows are assigned to parts."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -20,27 +20,27 @@ class Augment(Strict):
     """Altered copies of train rows, every copy by one of the transforms."""
 
     seed: Seed
-    """draws which rows, and how"""
+    """draws which rows are copied, and how they are altered"""
     share: Share
-    """of the train rows get copies"""
+    """share of the train rows that get copies"""
     copies: Annotated[int, Field(ge=0)]
-    """of each such row"""
+    """copies of each of these rows"""
     on_the_fly: bool
-    """pictures are altered anew in each epoch too, by the same transforms"""
+    """also alter pictures anew in each epoch, by the same transforms"""
     transforms: tuple[Transform, ...]
-    """what a copy is altered by: one drawn for a text, all in turn (each as its p says) for a picture"""
+    """what alters a copy: one drawn for a text, all in turn (each as its p says) for a picture"""
 
 
 @dataclass(frozen=True)
 class Split(Strict):
-    """Shares of the groups of equal samples, where the data set gives no such part."""
+    """Shares of the groups of equal samples, for parts that the data set does not give."""
 
     seed: Seed
-    """draws where a group falls"""
+    """draws the part of each group"""
     validation: Fraction
-    """chooses the epoch"""
+    """share that chooses the epoch"""
     test: Fraction
-    """judges the model"""
+    """share that judges the model"""
 
     def __post_init__(self) -> None:
         if self.validation + self.test >= 1:

@@ -1,4 +1,4 @@
-"""With what the work is done."""
+"""How the work is computed."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -10,13 +10,14 @@ from stages.params.types import Count, Strict
 
 @dataclass(frozen=True)
 class Compute(Strict):
-    """With what the work is done."""
+    """How the work is computed."""
 
     threads: Annotated[int, Field(ge=1, le=1024)]
-    """of torch; belongs to the result: another number gives other weights"""
+    """threads of torch; they belong to the result: another number gives other weights"""
     dtype: Literal["auto", "float32", "bfloat16"]
-    """of the arithmetic (autocast), weights are float32; auto is bfloat16 on a processor that has it by its flags, else float32"""
+    """type of the arithmetic (autocast), while weights are float32; auto is bfloat16 on a processor
+    whose flags list it, else float32"""
     memory_format: Literal["contiguous_format", "channels_last"]
-    """of pictures and convolutions"""
+    """memory format of pictures and convolutions"""
     batch_size: Count
-    """rows scored at once"""
+    """rows in each batch that is scored"""

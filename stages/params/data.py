@@ -1,4 +1,4 @@
-"""Where the labelled data lies, and how."""
+"""Where the labelled data is, and how it is laid out."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -13,7 +13,8 @@ class DataFile(Strict):
     """One table."""
 
     path: RelativePath
-    """below data/raw/SOURCE: .csv, .tsv, .jsonl, each also as .gz, .parquet, or what `dialect` says"""
+    """path below data/raw/SOURCE: .csv, .tsv, .jsonl (each also as .gz), .parquet, or any that
+    `dialect` describes"""
     part: Part | None
     """the part that the data set gives; null leaves it to split"""
     rows: Rows | None
@@ -25,9 +26,10 @@ class Columns(Strict):
     """Which columns are read; the others are kept in meta."""
 
     x: Text
-    """what the model reads: a text, or the path of a file, relative to its table"""
+    """column that the model reads: a text, or the path of a file, relative to its table"""
     y: Text | Annotated[tuple[Text, ...], Field(min_length=2), AfterValidator(all_different)]
-    """what it learns to say; several columns, each a label's, hold 1 where it applies and 0 where not"""
+    """column that the model learns to predict; several columns, one for each label, contain 1 if
+    the label applies and 0 if not"""
 
     @property
     def ys(self) -> tuple[str, ...]:
@@ -44,14 +46,14 @@ class Dialect(Strict):
     """How a text table is written."""
 
     delimiter: Literal["comma", "semicolon", "tab", "spaces"]
-    """between two fields; spaces stands for one or more"""
+    """what separates two fields; `spaces` means one space or more"""
     header: Annotated[tuple[Text, ...], Field(min_length=1)] | None
-    """names of the columns, for a table whose first line is data already"""
+    """names of the columns, for a table whose first line is already data"""
 
 
 @dataclass(frozen=True)
 class Table(Strict):
-    """A row a sample."""
+    """Each row is a sample."""
 
     name: Literal["table"]
     files: Annotated[tuple[DataFile, ...], Field(min_length=1)]
@@ -59,7 +61,7 @@ class Table(Strict):
     columns: Columns
     """their columns"""
     dialect: Dialect | None
-    """of text tables that are no plain CSV or TSV; null goes by the suffix"""
+    """how text tables are written that are not plain CSV or TSV; null goes by the suffix"""
 
 
 @dataclass(frozen=True)
@@ -67,22 +69,22 @@ class Folder(Strict):
     """One folder of folders."""
 
     path: RelativePath
-    """below data/raw/SOURCE; '.' is the source itself"""
+    """path below data/raw/SOURCE; '.' is the source itself"""
     part: Part | None
     """the part that the data set gives; null leaves it to split"""
 
 
 @dataclass(frozen=True)
 class Folders(Strict):
-    """A folder a label, a file a sample."""
+    """Each folder is a label, and each file in it is a sample."""
 
     name: Literal["folders"]
     folders: Annotated[tuple[Folder, ...], Field(min_length=1)]
-    """each holds a folder a label"""
+    """folders that contain one folder for each label"""
     suffixes: Annotated[
         tuple[Annotated[str, Field(pattern=r"^\.[a-z0-9]+$")], ...], Field(min_length=1)
     ]
-    """of the files to read; another file goes to quarantine"""
+    """suffixes of the files to read; any other file goes to quarantine"""
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,7 @@ class Data(Strict):
     source: Key
     """the folder data/raw/SOURCE, brought by fetch, `dvc add` or `dvc import-url`"""
     encoding: Encoding
-    """of its text; gb18030 reads GBK and GB2312 too; UTF-16 is read by its byte-order mark"""
+    """encoding of its text; gb18030 also reads GBK and GB2312; UTF-16 is read by its byte-order
+    mark"""
     layout: Annotated[Table | Folders, Field(discriminator="name")]
-    """how samples lie in it"""
+    """how its samples are laid out"""

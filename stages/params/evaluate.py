@@ -1,4 +1,4 @@
-"""What the candidate is measured by and beside."""
+"""How the candidate is measured, and what it is compared with."""
 
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
@@ -13,20 +13,21 @@ from stages.params.types import Count, Metric, Positive, Seed, Strict, distinct
 
 @dataclass(frozen=True)
 class Majority(Strict):
-    """The most frequent answer of train: its label, each label that most rows bear, the mean of numbers."""
+    """The most frequent answer of train: its label, each label that most rows bear, its mean."""
 
     name: Literal["majority"]
 
 
 @dataclass(frozen=True)
 class ProbeLogistic(Strict):
-    """The base model as it was pretrained, and a linear model on what it hands a new head: logistic regression, of numbers ridge regression."""
+    """A linear model on what the base model, as it was pretrained, hands a new head."""
 
     name: Literal["probe_logistic"]
     c: Annotated[tuple[Positive, ...], Field(min_length=1)]
-    """inverse strengths of regularisation that are tried; the one that makes labels which were not learned from likeliest is taken"""
+    """inverse strengths of regularisation to try, for logistic regression or, for numbers, ridge
+    regression; the one is used that makes labels which were not learned from likeliest"""
     max_rows: Count
-    """of train that it learns from; the base model reads each"""
+    """rows of train that it learns from; the base model reads each of them"""
 
 
 Linear = TfidfLogistic | TfidfCharacters | HogLogistic
@@ -35,32 +36,41 @@ Baseline = Majority | Linear | ProbeLogistic
 
 @dataclass(frozen=True)
 class LabelIssues(Strict):
-    """Rows whose label may be wrong: a cheap model that learned from the other rows believes another (confident learning)."""
+    """Rows whose label may be wrong (confident learning).
+
+    A cheap model that learned from the other rows believes another label.
+    """
 
     model: Annotated[Linear, Field(discriminator="name")] | None
-    """says how likely each label is; null looks for none, as where y is not one label"""
+    """model that says how likely each label is; null looks for no wrong labels, for example if y is
+    not one label"""
     folds: Annotated[int, Field(ge=2)]
-    """train is cut in; a label with fewer groups in train is not judged"""
+    """folds into which train is cut; a label with fewer groups in train is not judged"""
     max_rows: Count
-    """that are judged; of more so many are drawn"""
+    """rows that are judged; if there are more, this many are drawn"""
     seed: Seed
     """draws rows and folds"""
     drop: bool
-    """train rows that are listed are left out, with their copies; validation and test keep theirs"""
+    """leave listed train rows out, with their copies; validation and test keep theirs"""
 
 
 @dataclass(frozen=True)
 class Slicing(Strict):
-    """Slices of the test rows on which the candidate is measured: by features of x, its distance from the domain, and the columns of meta."""
+    """Slices of the test rows on which the candidate is measured.
+
+    Rows are sliced by features of x, by the distance of x from the domain, and by the columns of
+    meta.
+    """
 
     bins: Annotated[int, Field(ge=2)]
-    """of equally many rows, for numbers"""
+    """slices of equally many rows into which a column of numbers is cut"""
     max_values: Annotated[int, Field(ge=2)]
-    """a column of words is sliced by its values if it has no more of them"""
+    """a column of words is sliced by its values if it has no more values than this"""
     min_rows: Count
-    """of a slice; a smaller one is left out"""
+    """rows that a slice must have; a smaller one is left out"""
     distance_rows: Count
-    """whose distance from the domain is measured; of more so many are drawn, unless the base model sees them all for a baseline anyway"""
+    """rows whose distance from the domain is measured; if there are more, this many are drawn,
+    unless the base model sees them all for a baseline anyway"""
 
 
 @dataclass(frozen=True)
@@ -70,28 +80,30 @@ class Alterations(Strict):
     seed: Seed
     """draws the rows, and how they are altered"""
     rows: Count
-    """of the test rows; of more so many are drawn"""
+    """test rows to alter; if there are more, this many are drawn"""
     transforms: tuple[Transform, ...]
-    """each alone; a picture is altered at shorter_side"""
+    """transforms, each applied alone; a picture is altered at shorter_side"""
 
 
 @dataclass(frozen=True)
 class Evaluate(Strict):
-    """What the candidate is measured by and beside, on the same test rows."""
+    """How the candidate is measured, and what it is compared with on the same test rows."""
 
     metric: Metric | None = field(default=None, kw_only=True)
-    """by which models are compared, one of the problem's (docs/evaluation.md); null, or left out, takes its first"""
+    """metric by which models are compared, one of the problem's (docs/evaluation.md); null, or
+    without the key, its first"""
     baselines: Annotated[
         tuple[Annotated[Baseline, Field(discriminator="name")], ...],
         Field(min_length=1),
         AfterValidator(distinct),
     ]
-    """cheap models; without a champion they must be beaten"""
+    """cheap models; without a champion the candidate must beat them"""
     bins: Count
-    """of equally many rows, in which confidence is compared with the share of rows that are right"""
+    """bins of equally many rows, in which confidence is compared with the share of right rows"""
     slices: Slicing
-    """of the test rows"""
+    """slices of the test rows"""
     robustness: Alterations
-    """how the candidate bears rows that are worse than these"""
+    """how well the candidate does on rows that are worse than the test rows"""
     cost_rows: Count | None
-    """test rows with which seconds and memory are measured, in a process of its own; null measures neither"""
+    """test rows with which seconds and memory are measured, in a separate process; null measures
+    neither"""

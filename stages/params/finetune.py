@@ -24,54 +24,55 @@ class Full(Strict):
 
     name: Literal["full"]
     embeddings: bool
-    """the table of token embeddings learns too"""
+    """let the table of token embeddings learn too"""
 
 
 @dataclass(frozen=True)
 class LinearProbe(Strict):
-    """Nothing learns by steps: the head stays as finetune.head solves it. epochs, learning rates and batch_size are not read."""
+    """Nothing learns by steps: the head stays as finetune.head solves it."""
 
     name: Literal["linear_probe"]
 
 
 @dataclass(frozen=True)
 class Freeze(Strict):
-    """The top layers and the new head learn; what lies below stays as it is."""
+    """The top layers and the new head learn; the layers below stay as they are."""
 
     name: Literal["freeze"]
     layers: Count
-    """top layers that learn"""
+    """number of top layers that learn"""
 
 
 @dataclass(frozen=True)
 class Lora(Strict):
-    """Low-rank updates of the linear layers learn, and the new head; they are merged into the saved model (Hu et al. 2021)."""
+    """Low-rank updates of the linear layers learn, and the new head (Hu et al. 2021)."""
 
     name: Literal["lora"]
     rank: Count
-    """of each update"""
+    """rank of each update; updates are merged into the saved model"""
     alpha: Positive
-    """updates count alpha / rank times"""
+    """updates are multiplied by alpha / rank"""
     dropout: BelowOne
-    """on the way into an update"""
+    """dropout on the input of an update"""
     targets: Annotated[tuple[Text, ...], Field(min_length=1)] | Literal["all-linear"]
     """names of the layers to update, such as [query, value], or all-linear"""
 
 
 @dataclass(frozen=True)
 class RandomHead(Strict):
-    """Small random numbers, by the seed."""
+    """Small random numbers, drawn by the seed."""
 
     name: Literal["random"]
 
 
 @dataclass(frozen=True)
 class ProbeHead(Strict):
-    """The linear model of probe_logistic: what reaches the head comes from the base model as it was pretrained; kept where no epoch is better on validation."""
+    """The linear model of probe_logistic; kept if no epoch is better on validation."""
 
     name: Literal["probe"]
     c: Annotated[tuple[Positive, ...], Field(min_length=1)]
-    """inverse strengths of regularisation that are tried; the one that makes labels which were not learned from likeliest is taken"""
+    """inverse strengths of regularisation to try, on what the base model, as it was pretrained,
+    hands the head; the one is used that makes labels which were not learned from likeliest"""
 
 
 @dataclass(frozen=True)
@@ -82,17 +83,17 @@ class CrossEntropy(Strict):
     label_smoothing: BelowOne
     """share of the target that is spread over all labels"""
     class_weights: Literal["none", "balanced"]
-    """balanced: a row counts rows / (labels * rows of its label)"""
+    """balanced gives each row the weight rows / (labels * rows of its label)"""
 
     @property
     def balanced(self) -> bool:
-        """Whether labels weigh alike."""
+        """Whether all labels weigh the same."""
         return self.class_weights == "balanced"
 
 
 @dataclass(frozen=True)
 class Standard(Strict):
-    """The loss that transformers has for the problem: of several labels binary cross-entropy, of numbers the squared error."""
+    """transformers' loss: binary cross-entropy for several labels, squared error for numbers."""
 
     balanced = False
 
@@ -111,9 +112,9 @@ class Finetune(Strict):
     """How the base model learns."""
 
     seed: Seed
-    """of the new head, the order of rows and dropout"""
+    """seed of the new head, the order of rows and dropout"""
     tune: Annotated[Full | LinearProbe | Freeze | Lora, Field(discriminator="name")]
-    """what learns"""
+    """what learns; linear_probe does not read epochs, learning rates and batch_size"""
     head: Annotated[RandomHead | ProbeHead, Field(discriminator="name")]
     """what the new head begins as"""
     objective: Annotated[CrossEntropy | Standard, Field(discriminator="name")]
@@ -121,36 +122,40 @@ class Finetune(Strict):
     loop: Local
     """where the steps are taken"""
     epochs: Count
-    """at most"""
+    """epochs at most"""
     early_stopping_patience: Count | None
-    """stop after so many epochs that are no better than the best; null runs them all"""
+    """stop after this many epochs that are no better than the best; null runs them all"""
     batch_size: Count
-    """rows a step"""
+    """rows in each step"""
     learning_rate: Positive
-    """at its peak (AdamW)"""
+    """learning rate at its peak (AdamW)"""
     head_learning_rate: Positive
-    """the same of the new head, which has further to go where it begins at random"""
+    """the same for the new head, which has further to go if it begins at random"""
     schedule: Literal["linear", "cosine", "constant_with_warmup"]
-    """of the learning rate"""
+    """schedule of the learning rate"""
     warmup: BelowOne
-    """share of all steps"""
+    """share of all steps in which the learning rate rises"""
     weight_decay: NotNegative
-    """of AdamW"""
+    """weight decay of AdamW"""
     dropout: BelowOne | None
-    """of every dropout layer; null keeps the base model's own"""
+    """rate of every dropout layer; null keeps the base model's own"""
     batchnorm_momentum: Fraction | None
-    """of running statistics; null keeps the base model's own (transformers' MobileNetV2: .997, hence the last batch alone)"""
+    """momentum of running statistics; null keeps the base model's own (transformers' MobileNetV2:
+    .997, hence the last batch alone)"""
     max_grad_norm: Positive
     """gradients are clipped to this norm"""
     best_metric: Metric | Literal["loss", "last"]
-    """of validation; decides which epoch is kept, and where it ties the loss does; last keeps the last epoch, whatever validation says"""
+    """validation metric that decides which epoch is kept; if it ties, the loss decides; last keeps
+    the last epoch, whatever validation says"""
 
     def __post_init__(self) -> None:
         if self.best_metric == "last" and self.early_stopping_patience is not None:
             raise ValueError(
-                "early_stopping_patience counts epochs that are no better than the best; with best_metric: last it must be null"
+                "early_stopping_patience counts epochs that are no better than the best; "
+                "with best_metric: last it must be null"
             )
         if isinstance(self.tune, LinearProbe) and isinstance(self.head, RandomHead):
             raise ValueError(
-                "with tune: {name: linear_probe} nothing but head: {name: probe, c: [...]} learns; say so"
+                "with tune: {name: linear_probe} nothing but head: {name: probe, c: [...]} learns; "
+                "say so"
             )

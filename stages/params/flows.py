@@ -13,23 +13,24 @@ class Pipeline(Strict):
     """The DAG, run on a schedule."""
 
     cron: Cron | None
-    """minute, hour, day of the month, month, day of the week; null runs it when it is asked for"""
+    """minute, hour, day of the month, month, day of the week; null runs the DAG only on request"""
     refresh: bool
-    """first bring what `dvc import-url` and `dvc import` track up to date (`dvc update`), and fetch the other sources anew"""
+    """first update what `dvc import-url` and `dvc import` track (`dvc update`), and fetch the other
+    sources anew"""
 
 
 @dataclass(frozen=True)
 class Watch(Strict):
-    """A look, on a schedule, at whether retraining is due: data that changed, drift, or a champion that is old."""
+    """A scheduled check whether retraining is due: changed data, drift, or an old champion."""
 
     cron: Cron | None
-    """minute, hour, day of the month, month, day of the week; null looks when it is asked for"""
+    """minute, hour, day of the month, month, day of the week; null checks only on request"""
     logged_days: Positive
-    """how far back predictions are looked at that `refit predict --log` kept"""
+    """days back to look at the predictions that `refit predict --log` kept"""
     max_far: Annotated[int, Field(ge=0)]
-    """measures of these rows that may be beyond what the champion's own data shows"""
+    """measures of their rows that may be beyond what the champion's own data shows"""
     max_age_days: Days | None
-    """since the champion became it; null lets it grow old"""
+    """days since the champion became champion; null lets it grow old"""
 
 
 @dataclass(frozen=True)
@@ -37,16 +38,17 @@ class Flows(Strict):
     """When the DAG runs by itself, and how."""
 
     timezone: TimeZone
-    """in which cron is meant"""
+    """time zone of cron"""
     side_by_side: Count
-    """stages of independent tasks that run at once, each with its own task's threads"""
+    """stages of independent tasks that run in parallel, each with its own task's threads"""
     retries: Annotated[int, Field(ge=0)]
-    """of fetch and register, where a server did not answer or a lock was held"""
+    """retries of fetch and register, if a server did not answer or a lock was taken"""
     retry_seconds: Positive
-    """before each"""
+    """seconds before each retry"""
     notify: Annotated[str, Field(pattern=r"^[a-z0-9-]+/[a-z0-9-]+$")] | None
-    """a block of Prefect's that is told of failures, champions and what is due, as TYPE/NAME, such as slack-webhook/team"""
+    """Prefect block that is notified of failures, champions and what is due, as TYPE/NAME, such as
+    slack-webhook/team"""
     pipeline: Pipeline
     """the DAG"""
     watch: Watch
-    """whether it is due"""
+    """the check whether retraining is due"""

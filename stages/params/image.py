@@ -20,15 +20,15 @@ class ImageModality(Strict):
     sides: Range
     """[least, most] pixels of each side; a picture outside goes to quarantine"""
     max_pixels: Count
-    """width times height; looked at before a picture is decoded"""
+    """width times height at most; checked before a picture is decoded"""
     median_side: Range
     """[least, most] of the set's median shorter side; a set outside stops the run"""
     shorter_side: Count
-    """to which a picture is resized"""
+    """shorter side to which a picture is resized"""
     crop: Count
-    """side of the square at its centre, which the model reads"""
+    """side of the square at the picture's centre, which the model reads"""
     views: Annotated[tuple[View, ...], Field(min_length=1), AfterValidator(all_different)]
-    """of a picture that is scored; their logits are averaged"""
+    """views of a picture that is scored; their logits are averaged"""
 
     def __post_init__(self) -> None:
         if self.crop > self.shorter_side:
@@ -37,15 +37,15 @@ class ImageModality(Strict):
 
 @dataclass(frozen=True)
 class Albumentations(Strict):
-    """A transform of pictures by albumentations; one that reads files or needs other targets is refused."""
+    """A transform of albumentations; one that reads files or needs other targets is refused."""
 
     READS = "image"
 
     name: Literal["albumentations"]
     transform: Annotated[str, Field(pattern=r"^[A-Z][A-Za-z0-9]*$")]
-    """its class there, such as HorizontalFlip"""
+    """its class in albumentations, such as HorizontalFlip"""
     arguments: dict[Text, JsonValue]
-    """of the class, such as {p: 0.5}"""
+    """arguments of the class, such as {p: 0.5}"""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,7 @@
-"""What y is. Beside its keys a type says what other sections must agree with (task.py)."""
+"""What y is.
+
+Beside its keys each type says what other sections must agree with (task.py).
+"""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -12,13 +15,14 @@ class Classification(Strict):
 
     METRICS = ("macro_f1", "accuracy")
     HEADLINES = (*METRICS, "weighted_f1")
-    LESS = ()  # of which less is better
+    LESS = ()  # metrics for which less is better
     OBJECTIVES = ("cross_entropy",)
     LABELS = "one"
 
     name: Literal["classification"]
     labels: dict[Text, Text] | None
-    """value in the data: name; another value goes to quarantine; null takes the values as names"""
+    """value in the data: name; a row with another value goes to quarantine; null uses the values as
+    names"""
 
 
 @dataclass(frozen=True)
@@ -33,11 +37,13 @@ class MultiLabel(Strict):
 
     name: Literal["multi_label"]
     labels: dict[Text, Text] | None
-    """value in the data: name; a row with another value goes to quarantine; null takes the values as names"""
+    """value in the data: name; a row with another value goes to quarantine; null uses the values as
+    names"""
     separator: Text
-    """between the labels of a cell that is neither a JSON list nor of several columns, such as |"""
+    """what separates labels in a cell that is neither a JSON list nor made of several columns, such
+    as |"""
     unlabelled: bool
-    """an empty cell means that no label applies; false sends such rows to quarantine"""
+    """an empty cell means that no label applies; false sends rows with one to quarantine"""
 
 
 @dataclass(frozen=True)
@@ -52,7 +58,7 @@ class Regression(Strict):
 
     name: Literal["regression"]
     range: tuple[Finite, Finite] | None
-    """[least, most] that a number may be; another goes to quarantine; null takes every number"""
+    """[least, most] that a number may be; any other goes to quarantine; null takes every number"""
 
     def __post_init__(self) -> None:
         if self.range is not None and self.range[0] >= self.range[1]:

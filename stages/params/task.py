@@ -1,4 +1,7 @@
-"""All of params.yaml: its tasks, with what must agree between their sections, its sources and its flows."""
+"""All of params.yaml: its tasks, its sources and its flows.
+
+A task says what must agree between its sections.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -36,7 +39,7 @@ class Task(Strict):
     data: Data
     """the labelled data"""
     compute: Compute
-    """with what the work is done"""
+    """how the work is computed"""
     validate: Validate
     """what the data must satisfy"""
     augment: Augment
@@ -48,9 +51,9 @@ class Task(Strict):
     finetune: Finetune
     """how the base model learns"""
     evaluate: Evaluate
-    """what the candidate is measured beside"""
+    """how the candidate is measured, and what it is compared with"""
     register: Register
-    """what promotion asks for"""
+    """what promotion requires"""
 
     def __post_init__(self) -> None:
         wrong = [*self._foreign(), *self._metrics(), *self._labels()]
@@ -72,11 +75,11 @@ class Task(Strict):
         altered = (*self.augment.transforms, *self.evaluate.robustness.transforms)
         named = (*altered, *self.evaluate.baselines, *filter(None, [self.label_issues.model]))
         reads = self.modality.READS
-        if foreign := [of.name for of in named if getattr(of, "READS", reads) != reads]:
+        if foreign := [choice.name for choice in named if getattr(choice, "READS", reads) != reads]:
             yield f"{', '.join(foreign)}: not for the modality {self.modality.name}"
 
     def _metrics(self) -> Iterator[str]:
-        """Yield a line for each metric that the problem does not have where it is named."""
+        """Yield a line for each named metric that the problem does not have."""
         known, less = self.problem.HEADLINES, self.problem.LESS
         more = tuple(name for name in known if name not in less)
         named: list[tuple[str, str, tuple[str, ...]]] = [
@@ -91,12 +94,12 @@ class Task(Strict):
             if isinstance(gate, Floor | Ceiling):
                 has = more if isinstance(gate, Floor) else less
                 named.append((f"register.gates.{i}.metric", gate.metric, has))
-        for place, metric, there in named:
-            if metric not in there:
-                yield f"{place}: {self._have(metric, ', '.join(there) or 'none')}"
+        for place, metric, allowed in named:
+            if metric not in allowed:
+                yield f"{place}: {self._have(metric, ', '.join(allowed) or 'none')}"
 
     def _labels(self) -> Iterator[str]:
-        """Yield a line for each setting that asks for labels which the problem does not have."""
+        """Yield a line for each setting that needs labels which the problem does not have."""
         kind, validate = self.problem.LABELS, self.validate
         asked = {
             "validate.min_rows_per_label": validate.min_rows_per_label,
@@ -109,10 +112,16 @@ class Task(Strict):
             if kind == "none" and value is not None
         )
         if kind != "one" and self.label_issues.model:
-            yield f"label_issues.model: a row of the problem {self.problem.name} is not one label; say null"
+            yield (
+                f"label_issues.model: a row of the problem {self.problem.name} "
+                "is not one label; say null"
+            )
         for i, gate in enumerate(self.register.gates):
             if kind == "none" and isinstance(gate, EachLabel | Calibration | Slices):
-                yield f"register.gates.{i}: {gate.name} is about labels, which the problem {self.problem.name} has not"
+                yield (
+                    f"register.gates.{i}: {gate.name} is about labels, "
+                    f"which the problem {self.problem.name} has not"
+                )
 
 
 @dataclass(frozen=True)

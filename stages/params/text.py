@@ -16,11 +16,11 @@ class TextModality(Strict):
 
     name: Literal["text"]
     characters: Range
-    """[least, most] of one text; a text outside goes to quarantine"""
+    """[least, most] characters of one text; a text outside goes to quarantine"""
     median_characters: Range
     """[least, most] of the set's median; a set outside stops the run"""
     max_tokens: Count
-    """what is longer is cut"""
+    """tokens of a text at most; a longer text is cut"""
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,9 @@ class Keyboard(Strict):
 
     name: Literal["keyboard"]
     words: Share
-    """of the words are altered"""
+    """share of the words that are altered"""
     characters: Share
-    """of the characters of such a word"""
+    """share of the characters of each of these words"""
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,9 @@ class Ocr(Strict):
 
     name: Literal["ocr"]
     words: Share
-    """of the words are altered"""
+    """share of the words that are altered"""
     characters: Share
-    """of the characters of such a word"""
+    """share of the characters of each of these words"""
 
 
 @dataclass(frozen=True)
@@ -59,9 +59,9 @@ class RandomCharacter(Strict):
     action: Literal["insert", "substitute", "swap", "delete"]
     """what is done to a character"""
     words: Share
-    """of the words are altered"""
+    """share of the words that are altered"""
     characters: Share
-    """of the characters of such a word"""
+    """share of the characters of each of these words"""
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class RandomWord(Strict):
     action: Literal["swap", "delete", "crop"]
     """what is done to a word"""
     words: Share
-    """of the words are altered"""
+    """share of the words that are altered"""
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class SplitWord(Strict):
 
     name: Literal["split_word"]
     words: Share
-    """of the words are split"""
+    """share of the words that are split"""
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class Case(Strict):
 
     name: Literal["case"]
     to: Literal["lower", "upper"]
-    """which"""
+    """the case"""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The words that every section of params.yaml is written in: keys, counts, shares, ranges."""
+"""The types in which every section of params.yaml is written: keys, counts, shares, ranges."""
 
 import zoneinfo
 from pathlib import PurePosixPath
@@ -19,28 +19,28 @@ def relative(path: str) -> str:
 
 
 def zone(name: str) -> str:
-    """Refuse what is no time zone."""
+    """Refuse a name that is not a time zone's."""
     if name not in zoneinfo.available_timezones():
         raise ValueError("is no time zone by that name; say one such as Europe/Berlin or UTC")
     return name
 
 
 def ascending(pair: tuple[int, int]) -> tuple[int, int]:
-    """Refuse a pair whose first is the greater."""
+    """Refuse a pair whose first number is the greater one."""
     if pair[0] > pair[1]:
         raise ValueError("must be [least, most]")
     return pair
 
 
 def all_different(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Refuse values of which one is named twice."""
+    """Refuse values if one is named twice."""
     if len(set(values)) < len(values):
         raise ValueError("must name each once")
     return values
 
 
 def distinct(choices: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Refuse choices of which one is named twice."""
+    """Refuse choices if one is named twice."""
     names = [choice.name for choice in choices]
     if len(set(names)) < len(names):
         raise ValueError("must name each choice once")
@@ -72,6 +72,6 @@ Cron = Annotated[str, Field(pattern=r"^\S+( \S+){4}$")]
 
 
 class Strict:
-    """What every section is: no key that is not known, no other type, no NaN."""
+    """The base of every section, which refuses unknown keys, other types and NaN."""
 
     __pydantic_config__ = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)

@@ -1,1 +1,1 @@
-"""What y is: head, target, decoding and metrics."""
+"""The problems, which say what y is: head, target, decoding and metrics."""

@@ -14,17 +14,20 @@ from stages.params.problems import Classification
 
 Array = np.ndarray[Any, Any]
 
-ENOUGH = 200  # rows of which it can be said that a model does no better than chance
+ENOUGH = 200  # rows, at least, to say that a model does no better than chance
 HEADS = loading.CLASSIFIERS
 KIND = "single_label_classification"
 CONFLICTS = True
 
 
 def read(cells: "pd.Series[str]", settings: Classification) -> pd.DataFrame:
-    """Return y as a list of its one label's name; a label that is empty, not declared or a list of several is set aside."""
+    """Return y as a list with the name of its one label.
+
+    A label that is empty, not declared, or a list of several is set aside.
+    """
     names = settings.labels
     named = cells if names is None else cells.map(names)
-    found = pd.DataFrame(
+    frame = pd.DataFrame(
         {
             "y": [[str(n)] for n in named.tolist()],
             "stratum": named.astype(object),
@@ -34,20 +37,20 @@ def read(cells: "pd.Series[str]", settings: Classification) -> pd.DataFrame:
         index=cells.index,
         dtype=object,
     )
-    found.loc[named.isna(), "code"] = "unknown_label"
-    found.loc[named.isna(), "reason"] = [
+    frame.loc[named.isna(), "code"] = "unknown_label"
+    frame.loc[named.isna(), "reason"] = [
         f"label '{extract(value)}' is not in problem.labels" for value in cells[named.isna()]
     ]
     several = cells.map(lambda cell: as_list(str(cell)) is not None).astype(bool) & (
         named.isna() | (names is None)
     )
-    found.loc[several, ["code", "reason"]] = [
+    frame.loc[several, ["code", "reason"]] = [
         "several_labels",
         "a list of labels, where one is learned; say problem: {name: multi_label, ...}",
     ]
     blank = cells.map(characters.is_blank).astype(bool)
-    found.loc[blank, ["code", "reason"]] = ["no_label", "the label is empty"]
-    return found
+    frame.loc[blank, ["code", "reason"]] = ["no_label", "the label is empty"]
+    return frame
 
 
 def values(y: "pd.Series[Any]") -> "pd.Series[str]":
@@ -71,7 +74,10 @@ def truth(targets: Array, labels: list[str]) -> list[str]:
 
 
 def decode(outputs: Array, labels: list[str]) -> pd.DataFrame:
-    """Return the likeliest label of each row of logits (rows, labels) and its softmax probability."""
+    """Return the likeliest label of each row of logits (rows, labels), and its probability.
+
+    The probability is the softmax of the logits.
+    """
     exponent = np.exp(outputs - outputs.max(axis=1, keepdims=True))
     probability = exponent / exponent.sum(axis=1, keepdims=True)
     best = probability.argmax(axis=1)
@@ -81,7 +87,10 @@ def decode(outputs: Array, labels: list[str]) -> pd.DataFrame:
 
 
 def likelihood(outputs: Array, targets: Array) -> Array:
-    """Return the log-likelihood of each target (rows,) under the softmax of logits (rows, labels)."""
+    """Return the log-likelihood of each target (rows,).
+
+    It is taken under the softmax of logits (rows, labels).
+    """
     from scipy.special import log_softmax
 
     return log_softmax(outputs.astype(float), axis=1)[np.arange(len(outputs)), targets]
@@ -92,8 +101,8 @@ def fit(
 ) -> tuple[Array, Array]:
     """Return weights (labels, width) and bias (labels) of logistic regression (L2, C = c).
 
-    A label that no target is has no likelihood. Newton's method with conjugate gradients converges
-    in some ten steps where L-BFGS takes a hundred.
+    A label that is no target has no likelihood. Newton's method with conjugate gradients converges
+    in some ten steps; L-BFGS takes a hundred.
     """
     from sklearn.linear_model import LogisticRegression
 
@@ -101,7 +110,7 @@ def fit(
     model = LogisticRegression(C=c, max_iter=1000, solver="newton-cg", class_weight=weigh)
     fitted = model.fit(features, targets)
     weights, bias = fitted.coef_, fitted.intercept_
-    if len(weights) == 1:  # of two labels scikit-learn keeps the difference alone
+    if len(weights) == 1:  # for two labels scikit-learn keeps only the difference
         weights, bias = np.vstack([-weights / 2, weights / 2]), np.append(-bias / 2, bias / 2)
     if len(weights) == outputs:
         return weights, bias
@@ -116,25 +125,34 @@ def constant(values: "pd.Series[Any]") -> str:
 
 
 def measure(y: list[str], predicted: list[str], labels: list[str]) -> dict[str, Any]:
-    """Return accuracy and precision, recall and F1: macro, micro, weighted and per label (scikit-learn's definitions).
+    """Return accuracy, and precision, recall and F1: macro, micro, weighted and per label.
 
-    A label that is never predicted has F1 0. With one label a row, micro F1 is accuracy.
+    The definitions are scikit-learn's. A label that is never predicted has F1 0. With one label for
+    each row, micro F1 is accuracy.
     """
     from sklearn.metrics import accuracy_score, precision_recall_fscore_support
 
     report: dict[str, Any] = {"accuracy": float(accuracy_score(y, predicted)), "rows": len(y)}
     for average in ("macro", "micro", "weighted"):
         p, r, f, _ = precision_recall_fscore_support(
-            y, predicted, labels=labels, average=average, zero_division=0.0
-        )  # pyright: ignore[reportArgumentType]
+            y,
+            predicted,
+            labels=labels,
+            average=average,
+            zero_division=0.0,  # pyright: ignore[reportArgumentType]
+        )
         report |= {
             f"{average}_precision": float(p),
             f"{average}_recall": float(r),
             f"{average}_f1": float(f),
         }
     columns: Any = precision_recall_fscore_support(
-        y, predicted, labels=labels, average=None, zero_division=0.0
-    )  # pyright: ignore[reportArgumentType]
+        y,
+        predicted,
+        labels=labels,
+        average=None,
+        zero_division=0.0,  # pyright: ignore[reportArgumentType]
+    )
     report["labels"] = {
         name: {"precision": float(p), "recall": float(r), "f1": float(f), "support": int(n)}
         for name, p, r, f, n in zip(labels, *columns, strict=True)
@@ -143,17 +161,20 @@ def measure(y: list[str], predicted: list[str], labels: list[str]) -> dict[str, 
 
 
 def at_chance(targets: Array, outputs: Array) -> bool:
-    """Say whether logits (rows, labels) know no more of the targets than chance.
+    """Return whether logits (rows, labels) know no more of the targets than chance.
 
-    The labels they predict agree within one standard error of what independence gives (Cohen's kappa of about 0), and they make the
-    targets no likelier than the shares of the labels do. Of fewer than ENOUGH rows nobody can say so, and the answer is no.
+    That is so if the labels they predict agree within one standard error of what independence gives
+    (Cohen's kappa of about 0), and if they make the targets no likelier than the shares of the
+    labels do. Fewer than ENOUGH rows cannot show this, and the answer is False.
     """
     rows, labels_there = len(targets), outputs.shape[1]
     if rows < ENOUGH:
         return False
     predicted = outputs.argmax(axis=1)
-    true, said = (np.bincount(of, minlength=labels_there) / rows for of in (targets, predicted))
-    chance = float(true @ said)
+    true, guessed = (
+        np.bincount(each, minlength=labels_there) / rows for each in (targets, predicted)
+    )
+    chance = float(true @ guessed)
     likely = float(likelihood(outputs, targets).mean())
     of_shares = float((true[true > 0] * np.log(true[true > 0])).sum())
     return bool(
@@ -163,23 +184,22 @@ def at_chance(targets: Array, outputs: Array) -> bool:
 
 
 def confusions(y: "pd.Series[Any]", predicted: "pd.Series[Any]") -> pd.DataFrame:
-    """Return the columns actual and predicted of a confusion matrix: a row a prediction."""
+    """Return the columns actual and predicted of a confusion matrix: a row for each prediction."""
     return pd.DataFrame({"actual": y, "predicted": predicted})
 
 
 def _tally_f1(y: "pd.Series[str]", predicted: "pd.Series[str]", labels: list[str]) -> Tally:
     code = {name: i for i, name in enumerate(labels)}
-    known, said = (side.map(code).fillna(-1).to_numpy(dtype=int) + 1 for side in (y, predicted))
-    pairs, kinds = np.unique(
-        known * (len(labels) + 1) + said, return_inverse=True
-    )  # a number a pair: many times faster than pairs
-    known, said = (
+    known, guessed = (side.map(code).fillna(-1).to_numpy(dtype=int) + 1 for side in (y, predicted))
+    # One number for each pair is many times faster than pairs.
+    pairs, kinds = np.unique(known * (len(labels) + 1) + guessed, return_inverse=True)
+    known, guessed = (
         (side[:, None] - 1 == np.arange(len(labels))).astype(float)
         for side in np.divmod(pairs, len(labels) + 1)
     )
-    return Tally(labels, metrics.counts_of_f1(known, said), kinds, (y == predicted).to_numpy())
+    return Tally(labels, metrics.counts_of_f1(known, guessed), kinds, (y == predicted).to_numpy())
 
 
 METRICS: dict[str, Metric] = {"macro_f1": metrics.f1("macro-F1", _tally_f1), "accuracy": ACCURACY}
-HEADLINES = {name: of.title for name, of in METRICS.items()} | {"weighted_f1": "weighted F1"}
+HEADLINES = {name: each.title for name, each in METRICS.items()} | {"weighted_f1": "weighted F1"}
 OF_SLICES = "accuracy"

@@ -14,31 +14,32 @@ from stages.params.problems import MultiLabel
 
 Array = np.ndarray[Any, Any]
 
-ENOUGH = 200  # rows of which it can be said that a model does no better than chance
-BAR = "|"  # between the labels of a row, where they are one text
+ENOUGH = 200  # rows, at least, to say that a model does no better than chance
+BAR = "|"  # between the labels of a row, if they are one text
 NO, YES = ("0", "0.0", "false", "no", "n", ""), ("1", "1.0", "true", "yes", "y")
-NONE = "(none)"  # what a label stands for in a confusion that has no other side
+NONE = "(none)"  # the other side of a label that was missed or is one too many, in a confusion
 HEADS = loading.CLASSIFIERS
 KIND = "multi_label_classification"
 CONFLICTS = True
 
 
 def read(cells: "pd.Series[str]", settings: MultiLabel) -> pd.DataFrame:
-    """Return y as the list of its labels, sorted, and the rarest of them as stratum.
+    """Return y as the sorted list of its labels, and the rarest of them as stratum.
 
-    A cell is a JSON list, labels with settings.separator between them or, of several columns, a JSON object of 0 and 1.
+    A cell is a JSON list, labels with settings.separator between them or, for several columns, a
+    JSON object of 0 and 1.
     """
     parsed = {cell: _parse(cell, settings) for cell in cells.unique()}
-    found = pd.DataFrame(
+    frame = pd.DataFrame(
         [parsed[cell] for cell in cells], cells.index, ["y", "code", "reason"], dtype=object
     )
-    rows = borne(values(found["y"])).value_counts()
-    rarest = [min(y, key=lambda label: (rows[label], label), default=None) for y in found["y"]]
-    return found.assign(stratum=pd.Series(rarest, found.index, dtype=object))
+    rows = borne(values(frame["y"])).value_counts()
+    rarest = [min(y, key=lambda label: (rows[label], label), default=None) for y in frame["y"]]
+    return frame.assign(stratum=pd.Series(rarest, frame.index, dtype=object))
 
 
 def _parse(cell: str, settings: MultiLabel) -> tuple[list[str], str | None, str | None]:
-    """Return the labels of a cell, or none with code and reason."""
+    """Return the labels of a cell, or no labels and a code and reason."""
     flags, listed = written.as_object(cell), written.as_list(cell)
     if flags is not None:
         odd = [value for value in flags.values() if value.strip().lower() not in (*NO, *YES)]
@@ -50,7 +51,8 @@ def _parse(cell: str, settings: MultiLabel) -> tuple[list[str], str | None, str 
             return (
                 [],
                 "no_label",
-                "the cell is empty; write [] where no label applies, or say problem.unlabelled: true",
+                "the cell is empty; write [] where no label applies, "
+                "or say problem.unlabelled: true",
             )
         listed = []
     labels = [
@@ -67,7 +69,7 @@ def _parse(cell: str, settings: MultiLabel) -> tuple[list[str], str | None, str 
 
 
 def values(y: "pd.Series[Any]") -> "pd.Series[str]":
-    """Return each row's labels as one text, a bar between two; empty where there is none."""
+    """Return each row's labels as one text, separated by bars; it is empty without a label."""
     return y.str.join(BAR).astype("str")
 
 
@@ -77,12 +79,12 @@ def borne(values: "pd.Series[Any]") -> "pd.Series[str]":
 
 
 def targets(y: "pd.Series[Any]", labels: list[str]) -> list[list[float]]:
-    """Return for each row whether it bears each label (labels,), as 1 or 0."""
+    """Return for each row whether it bears each label (labels,), 1 or 0."""
     return [[float(label in borne) for label in labels] for borne in y.map(set)]
 
 
 def truth(targets: Array, labels: list[str]) -> list[str]:
-    """Return the labels that targets (rows, labels) stand for, as values does."""
+    """Return the labels that targets (rows, labels) mark, as the texts that `values` returns."""
     return [
         BAR.join(label for label, bears in zip(labels, row, strict=True) if bears > 0)
         for row in targets
@@ -92,7 +94,8 @@ def truth(targets: Array, labels: list[str]) -> list[str]:
 def decode(outputs: Array, labels: list[str]) -> pd.DataFrame:
     """Return the labels whose probability is above a half, for each row of logits (rows, labels).
 
-    confidence is the probability that all of them are right and no other is, if labels are independent.
+    confidence is the probability that all of them are right and no other is, if labels are
+    independent.
     """
     from scipy.special import expit
 
@@ -103,7 +106,7 @@ def decode(outputs: Array, labels: list[str]) -> pd.DataFrame:
 
 
 def likelihood(outputs: Array, targets: Array) -> Array:
-    """Return the log-likelihood of each row's targets (rows, labels) under logits (rows, labels)."""
+    """Return the log-likelihood of each row's targets under logits (both rows, labels)."""
     from scipy.special import log_expit
 
     return log_expit(np.where(targets > 0, outputs, -outputs).astype(float)).sum(axis=1)
@@ -112,9 +115,10 @@ def likelihood(outputs: Array, targets: Array) -> Array:
 def fit(
     features: Any, targets: Array, outputs: int, c: float, balanced: bool
 ) -> tuple[Array, Array]:
-    """Return weights (labels, width) and bias (labels) of a logistic regression (L2, C = c) for each label.
+    """Return weights (labels, width) and bias (labels): for each label a logistic regression.
 
-    A label that all rows bear, or none, is as likely as add-one smoothing of its rows says.
+    It is regularised (L2, C = c). A label that all rows bear, or none, is as likely as add-one
+    smoothing of its rows says.
     """
     from sklearn.linear_model import LogisticRegression
 
@@ -138,25 +142,35 @@ def constant(values: "pd.Series[Any]") -> str:
 
 
 def measure(y: list[str], predicted: list[str], labels: list[str]) -> dict[str, Any]:
-    """Return the share of rows with exactly the right labels, and precision, recall and F1: macro, micro, and per label.
+    """Return the share of rows with exactly the right labels, and precision, recall and F1.
 
-    A label that is never predicted has F1 0.
+    These are macro, micro, and per label. A label that is never predicted has F1 0.
     """
     from sklearn.metrics import precision_recall_fscore_support
 
-    true, said = (_indicators(pd.Series(of, dtype=object), labels) for of in (y, predicted))
+    true, guessed = (_indicators(pd.Series(each, dtype=object), labels) for each in (y, predicted))
     report: dict[str, Any] = {
         "accuracy": float(np.mean(np.array(y, object) == np.array(predicted, object))),
         "rows": len(y),
     }
     for average in ("macro", "micro"):
-        p, r, f, _ = precision_recall_fscore_support(true, said, average=average, zero_division=0.0)  # pyright: ignore[reportArgumentType]
+        p, r, f, _ = precision_recall_fscore_support(
+            true,
+            guessed,
+            average=average,
+            zero_division=0.0,  # pyright: ignore[reportArgumentType]
+        )
         report |= {
             f"{average}_precision": float(p),
             f"{average}_recall": float(r),
             f"{average}_f1": float(f),
         }
-    columns: Any = precision_recall_fscore_support(true, said, average=None, zero_division=0.0)  # pyright: ignore[reportArgumentType]
+    columns: Any = precision_recall_fscore_support(
+        true,
+        guessed,
+        average=None,
+        zero_division=0.0,  # pyright: ignore[reportArgumentType]
+    )
     report["labels"] = {
         name: {"precision": float(p), "recall": float(r), "f1": float(f), "support": int(n)}
         for name, p, r, f, n in zip(labels, *columns, strict=True)
@@ -165,7 +179,11 @@ def measure(y: list[str], predicted: list[str], labels: list[str]) -> dict[str, 
 
 
 def at_chance(targets: Array, outputs: Array) -> bool:
-    """Say whether logits (rows, labels) make the targets no likelier than the shares of the labels do, of ENOUGH rows at least."""
+    """Return whether logits (rows, labels) know no more of the targets than chance.
+
+    That is so if they make the targets no likelier than the shares of the labels do, over at least
+    ENOUGH rows.
+    """
     share = targets.mean(axis=0)
     mixed = (share > 0) & (share < 1)
     of_shares = (
@@ -175,27 +193,30 @@ def at_chance(targets: Array, outputs: Array) -> bool:
 
 
 def confusions(y: "pd.Series[Any]", predicted: "pd.Series[Any]") -> pd.DataFrame:
-    """Return the columns actual and predicted of a confusion matrix: each label that is right, one that is missed, one that is too many."""
-    true, said = _split(y), _split(predicted)
+    """Return the columns actual and predicted of a confusion matrix.
+
+    There is a row for each label that is right, that is missed, or that is one too many.
+    """
+    true, guessed = _split(y), _split(predicted)
     pairs = [
         pair
-        for these, those in zip(true, said, strict=True)
+        for actual, given in zip(true, guessed, strict=True)
         for pair in [
-            *((label, label) for label in these & those),
-            *((label, NONE) for label in these - those),
-            *((NONE, label) for label in those - these),
+            *((label, label) for label in actual & given),
+            *((label, NONE) for label in actual - given),
+            *((NONE, label) for label in given - actual),
         ]
     ]
     return pd.DataFrame(sorted(pairs), columns=["actual", "predicted"])
 
 
 def _split(values: "pd.Series[Any]") -> list[frozenset[str]]:
-    """Return the labels of what values writes."""
+    """Return the labels of each text that `values` returns."""
     return [frozenset(value.split(BAR)) if value else frozenset() for value in values]
 
 
 def _indicators(values: "pd.Series[Any]", labels: list[str]) -> Array:
-    """Return whether rows bear each label (rows, labels), 1 or 0."""
+    """Return whether each row bears each label (rows, labels), 1 or 0."""
     codes, unique = pd.factorize(values)
     bears = [[float(label in borne) for label in labels] for borne in _split(pd.Series(unique))]
     return np.array(bears, dtype=float).reshape(-1, len(labels))[codes]
@@ -204,11 +225,11 @@ def _indicators(values: "pd.Series[Any]", labels: list[str]) -> Array:
 def _tally(y: "pd.Series[str]", predicted: "pd.Series[str]", labels: list[str]) -> Tally:
     """Return the counts of each label."""
     kinds, pairs = pd.factorize(pd.Series(list(zip(y, predicted, strict=True)), dtype=object))
-    true, said = (
+    true, guessed = (
         _indicators(pd.Series([pair[side] for pair in pairs], dtype=object), labels)
         for side in (0, 1)
     )
-    return Tally(labels, metrics.counts_of_f1(true, said), kinds, (y == predicted).to_numpy())
+    return Tally(labels, metrics.counts_of_f1(true, guessed), kinds, (y == predicted).to_numpy())
 
 
 def _tally_micro(y: "pd.Series[str]", predicted: "pd.Series[str]", labels: list[str]) -> Tally:
@@ -230,5 +251,5 @@ METRICS: dict[str, Metric] = {
     ),
     "accuracy": ACCURACY,
 }
-HEADLINES = {name: of.title for name, of in METRICS.items()}
+HEADLINES = {name: each.title for name, each in METRICS.items()}
 OF_SLICES = "accuracy"

@@ -14,8 +14,8 @@ from stages.params.problems import Regression
 
 Array = np.ndarray[Any, Any]
 
-ENOUGH = 200  # rows of which it can be said that a model does no better than chance
-RANGES = 5  # of equally many rows, in which numbers are confused
+ENOUGH = 200  # rows, at least, to say that a model does no better than chance
+RANGES = 5  # ranges of equally many rows, for the confusion of numbers
 NUMBER = re.compile(r"\s*[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?\s*", re.ASCII)
 HEADS = loading.CLASSIFIERS
 KIND = "regression"
@@ -23,13 +23,16 @@ CONFLICTS = False  # two people may well give one text two ratings
 
 
 def read(cells: "pd.Series[str]", settings: Regression) -> pd.DataFrame:
-    """Return y as a list of its one number, written as Python writes it; what is no number, or out of range, is set aside."""
+    """Return y as a list of its one number, written as Python writes it.
+
+    A cell that is not a number, or is out of range, is set aside.
+    """
     good = cells.map(lambda cell: NUMBER.fullmatch(str(cell)) is not None).astype(bool)
     number = cells.where(good, "nan").astype(float)
     good &= np.isfinite(number)
-    found = pd.DataFrame(
+    frame = pd.DataFrame(
         {
-            "y": [[repr(of)] for of in number.tolist()],
+            "y": [[repr(value)] for value in number.tolist()],
             "stratum": None,
             "code": None,
             "reason": None,
@@ -37,18 +40,18 @@ def read(cells: "pd.Series[str]", settings: Regression) -> pd.DataFrame:
         cells.index,
         dtype=object,
     )
-    found.loc[~good, "code"] = "no_number"
-    found.loc[~good, "reason"] = [
+    frame.loc[~good, "code"] = "no_number"
+    frame.loc[~good, "reason"] = [
         f"'{extract(cell)}' is no number; a point stands before decimals" for cell in cells[~good]
     ]
     if settings.range is not None:
         least, most = settings.range
         out = good & ~number.between(least, most)
-        found.loc[out, "code"] = "out_of_range"
-        found.loc[out, "reason"] = [
-            f"{of:g} is not within {least:g} to {most:g}" for of in number[out]
+        frame.loc[out, "code"] = "out_of_range"
+        frame.loc[out, "reason"] = [
+            f"{value:g} is not within {least:g} to {most:g}" for value in number[out]
         ]
-    return found
+    return frame
 
 
 def values(y: "pd.Series[Any]") -> "pd.Series[float]":
@@ -67,24 +70,34 @@ def targets(y: "pd.Series[Any]", labels: list[str]) -> list[float]:  # noqa: ARG
 
 
 def truth(targets: Array, labels: list[str]) -> list[float]:  # noqa: ARG001
-    """Return the numbers that targets are."""
+    """Return the targets as numbers."""
     return np.asarray(targets, float).tolist()
 
 
 def decode(outputs: Array, labels: list[str]) -> pd.DataFrame:  # noqa: ARG001
-    """Return the number that each row of outputs (rows, 1) is; of its confidence nothing is known."""
+    """Return the number in each row of outputs (rows, 1); its confidence is unknown (NaN)."""
     return pd.DataFrame({"predicted": outputs[:, 0].astype(float), "confidence": np.nan})
 
 
 def likelihood(outputs: Array, targets: Array) -> Array:
-    """Return less than the log-likelihood of each target (rows,) under outputs (rows, 1) by what all rows share: half the squared error."""
+    """Return the log-likelihood of each target (rows,) under outputs (rows, 1).
+
+    It is minus half the squared error; the terms that all rows share are missing.
+    """
     return -0.5 * (outputs[:, 0].astype(float) - targets) ** 2
 
 
 def fit(
-    features: Any, targets: Array, outputs: int, c: float, balanced: bool
-) -> tuple[Array, Array]:  # noqa: ARG001
-    """Return weights (1, width) and bias (1) of ridge regression, numbers scaled to variance one, c the inverse strength as in logistic regression."""
+    features: Any,
+    targets: Array,
+    outputs: int,  # noqa: ARG001
+    c: float,
+    balanced: bool,  # noqa: ARG001
+) -> tuple[Array, Array]:
+    """Return weights (1, width) and bias (1) of ridge regression.
+
+    Numbers are scaled to variance one; c is the inverse strength as in logistic regression.
+    """
     from sklearn.linear_model import Ridge
 
     mean, scale = targets.mean(), targets.std() or 1.0
@@ -99,8 +112,15 @@ def constant(values: "pd.Series[Any]") -> float:
     return float(values.mean())
 
 
-def measure(y: list[float], predicted: list[float], labels: list[str]) -> dict[str, Any]:  # noqa: ARG001
-    """Return R^2, the mean absolute error and the root of the mean squared error (scikit-learn's definitions)."""
+def measure(
+    y: list[float],
+    predicted: list[float],
+    labels: list[str],  # noqa: ARG001
+) -> dict[str, Any]:
+    """Return R^2, the mean absolute error and the root of the mean squared error.
+
+    The definitions are scikit-learn's.
+    """
     from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_error
 
     return {
@@ -112,30 +132,35 @@ def measure(y: list[float], predicted: list[float], labels: list[str]) -> dict[s
 
 
 def at_chance(targets: Array, outputs: Array) -> bool:
-    """Say whether outputs (rows, 1) are no nearer to the targets than their own mean is, of ENOUGH rows at least."""
+    """Return whether outputs (rows, 1) are no nearer to the targets than the targets' mean is.
+
+    It takes at least ENOUGH rows to say so.
+    """
     return len(targets) >= ENOUGH and bool(
         ((outputs[:, 0] - targets) ** 2).mean() >= np.var(targets)
     )
 
 
 def confusions(y: "pd.Series[Any]", predicted: "pd.Series[Any]") -> pd.DataFrame:
-    """Return the columns actual and predicted of a confusion matrix of ranges, into which the numbers of y fall about equally often."""
+    """Return the columns actual and predicted of a confusion matrix of ranges.
+
+    The numbers of y fall into the ranges about equally often.
+    """
     edges = np.unique(np.quantile(y, np.linspace(0, 1, RANGES + 1)))[1:-1]
     ends = [f"{edge:.4g}" for edge in edges]
     between = [f"{low} to {high}" for low, high in pairwise(ends)]
     named = [f"below {ends[0]}", *between, f"{ends[-1]} and more"] if ends else ["all"]
-    names = np.array(
-        [f"{i}: {name}" for i, name in enumerate(named, 1)], dtype=object
-    )  # in the order of texts
+    # The numbers in front put the names in order when they are sorted as texts.
+    names = np.array([f"{i}: {name}" for i, name in enumerate(named, 1)], dtype=object)
     ranges = {
-        side: names[np.searchsorted(edges, of, side="right")]
-        for side, of in (("actual", y), ("predicted", predicted))
+        side: names[np.searchsorted(edges, value, side="right")]
+        for side, value in (("actual", y), ("predicted", predicted))
     }
     return pd.DataFrame(ranges, y.index)
 
 
 def _tally(y: "pd.Series[float]", predicted: "pd.Series[float]", _: list[str]) -> Tally:
-    """Return of each row that it is one, its number, the square of that, and the absolute and the squared error."""
+    """Return 1, the number, its square, the absolute error and the squared error of each row."""
     true, error = y.to_numpy(float), (predicted - y).to_numpy(float)
     counts = np.stack([np.ones_like(true), true, true**2, np.abs(error), error**2])
     return Tally(["all"], counts[:, :, None], np.arange(len(true)))
@@ -169,5 +194,5 @@ METRICS: dict[str, Metric] = {
         range=(0.0, np.inf),
     ),
 }
-HEADLINES = {name: of.title for name, of in METRICS.items()}
+HEADLINES = {name: value.title for name, value in METRICS.items()}
 OF_SLICES = "mae"

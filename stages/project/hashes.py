@@ -1,4 +1,7 @@
-"""Hashes files as DVC does, and looks into its cache: whether data of a given hash is still there, byte for byte."""
+"""Hash files as DVC does, and look into its cache.
+
+It says whether the cache still has data of a given hash, byte for byte.
+"""
 
 import configparser
 import hashlib
@@ -17,7 +20,11 @@ from stages.project import lineage
 
 @dataclass(frozen=True)
 class Store:
-    """What this project's DVC knows: its cache, whether it has a remote, and the hash of each path it tracks now."""
+    """What this project's DVC knows.
+
+    cache is its cache, remote says whether it has a remote, and tracked has the hash of each path
+    that it tracks now.
+    """
 
     cache: Path
     remote: bool
@@ -25,7 +32,7 @@ class Store:
 
 
 def store() -> Store:
-    """Read DVC's files of this project: its settings, dvc.lock and data/raw/NAME.dvc."""
+    """Read this project's DVC files: its settings, dvc.lock and data/raw/NAME.dvc."""
     config = configparser.ConfigParser(interpolation=None)
     config.read([".dvc/config", ".dvc/config.local"], "utf-8")
     of_paths = {
@@ -49,7 +56,10 @@ def store() -> Store:
 
 
 def of(path: Path) -> tuple[str, frozenset[str]]:
-    """Return DVC's hash of a file or folder (that of a folder ends in .dir), and the md5 of every file in it."""
+    """Return DVC's hash of a file or folder, and the md5 of every file in it.
+
+    The hash of a folder ends in .dir.
+    """
     if not path.exists():
         raise DataError(f"{extract(path)}: is not there; name a file or a folder of data")
     if path.is_file():
@@ -57,36 +67,52 @@ def of(path: Path) -> tuple[str, frozenset[str]]:
         return md5, frozenset([md5])
     files = sorted(p.relative_to(path).as_posix() for p in path.rglob("*") if p.is_file())
     listed = [{"md5": tracked.md5(path / file), "relpath": file} for file in files]
-    return hashlib.md5(json.dumps(listed, sort_keys=True).encode()).hexdigest() + ".dir", frozenset(
-        file["md5"] for file in listed
-    )  # noqa: S324  (DVC's)
+    return (
+        hashlib.md5(  # noqa: S324  (DVC's)
+            json.dumps(listed, sort_keys=True).encode()
+        ).hexdigest()
+        + ".dir",
+        frozenset(file["md5"] for file in listed),
+    )
 
 
 def listed(cache: Path, md5: str) -> frozenset[str] | None:
-    """Return the md5 of every file of a folder, by the list that DVC's cache keeps of it; null where it is not there or damaged."""
+    """Return the md5 of every file of a folder, from the list that DVC's cache keeps of it.
+
+    The result is null if the list is missing or damaged.
+    """
     path = _object(cache, md5)
     if not path.is_file() or f"{tracked.md5(path)}.dir" != md5:
         return None
-    found: list[dict[str, Any]] = json.loads(path.read_text("utf-8"))
-    return frozenset(file["md5"] for file in found)
+    entries: list[dict[str, Any]] = json.loads(path.read_text("utf-8"))
+    return frozenset(file["md5"] for file in entries)
 
 
 def cached(cache: Path, md5: str) -> tuple[bool, list[str]]:
-    """Say whether the cache holds all of a hash, and name the objects in it whose bytes are not those of their name."""
+    """Say whether the cache has everything of a hash, and name the damaged objects.
+
+    An object is damaged if its name is not the hash of its bytes.
+    """
     path = _object(cache, md5)
     inside = listed(cache, md5) if md5.endswith(".dir") else frozenset[str]()
     objects = [path, *(_object(cache, file) for file in sorted(inside or ()))]
-    there = [of for of in objects if of.is_file()]
+    present = [of for of in objects if of.is_file()]
     damaged = [
-        str(of) for of in there if tracked.md5(of) != of.parent.name + of.name.removesuffix(".dir")
+        str(of)
+        for of in present
+        if tracked.md5(of) != of.parent.name + of.name.removesuffix(".dir")
     ]
-    return len(there) == len(objects) and not damaged, damaged
+    return len(present) == len(objects) and not damaged, damaged
 
 
 def _object(cache: Path, md5: str) -> Path:
-    """Return where the cache keeps a hash, which a tag or a list names that anybody may have written."""
+    """Return the path of a hash in the cache.
+
+    The hash comes from a tag or a list that anybody may have written, so it is checked.
+    """
     if not re.fullmatch(r"[0-9a-f]{32}(\.dir)?", md5):
         raise DataError(
-            f"{extract(md5)}: is no hash of DVC's; look at who wrote the version's tags, or the list in DVC's cache"
+            f"{extract(md5)}: is no hash of DVC's; "
+            "look at who wrote the version's tags, or the list in DVC's cache"
         )
     return cache / md5[:2] / md5[2:]

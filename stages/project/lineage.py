@@ -1,4 +1,7 @@
-"""Says what a model was made from: the commit, the data as DVC hashed it, and this task's part of dvc.lock."""
+"""Say what a model was made from.
+
+That is the commit, the data as DVC hashed it, and this task's part of dvc.lock.
+"""
 
 import os
 import re
@@ -14,16 +17,18 @@ from stages.contract.settings import read_yaml
 
 MAX_BYTES = 50_000_000  # of dvc.lock: about 30 kB a task
 TIMED = ("/timing.json", "/report.html")
-NONE_YET = (
-    "not a git repository (or any",
-    "ambiguous argument 'HEAD'",
-)  # what git says where there is none, and where nothing was committed
+# what git says if there is no repository, and if nothing was committed
+NONE_YET = ("not a git repository (or any", "ambiguous argument 'HEAD'")
 UPSTREAM = ("validate", "augment", "split", "finetune", "evaluate")
 
 
 @dataclass(frozen=True)
 class Lineage:
-    """`lock` is the excerpt of dvc.lock, `split` its entry of the stage split, `data` DVC's hash of the raw data set, `commit` the code's (or 'no commit')."""
+    """What a model was made from.
+
+    `lock` is the excerpt of dvc.lock, `split` its entry of the stage split, `data` DVC's hash of
+    the raw data set, `commit` the commit of the code (or 'no commit').
+    """
 
     lock: dict[str, Any]
     split: dict[str, Any]
@@ -33,7 +38,10 @@ class Lineage:
 
 
 def read(task: str, data: str, base: str) -> Lineage:
-    """Read the lineage of a task's candidate from dvc.lock and git; raises ReceiptError where a stage has no entry."""
+    """Read the lineage of a task's candidate from dvc.lock and git.
+
+    Raises ReceiptError if a stage has no entry.
+    """
     stages = (
         (read_yaml(Path("dvc.lock"), MAX_BYTES) or {}).get("stages", {})
         if Path("dvc.lock").exists()
@@ -43,7 +51,8 @@ def read(task: str, data: str, base: str) -> Lineage:
     lacking = [name for name in wanted if name not in stages]
     if lacking:
         raise ReceiptError(
-            f"dvc.lock: has no entry of {', '.join(lacking)}; run `dvc repro register@{task}`, which runs them first"
+            f"dvc.lock: has no entry of {', '.join(lacking)}; "
+            f"run `dvc repro register@{task}`, which runs them first"
         )
     broken = [
         name
@@ -52,7 +61,8 @@ def read(task: str, data: str, base: str) -> Lineage:
     ]
     if broken:
         raise ReceiptError(
-            f"dvc.lock: its entry of {broken[0]} is not as DVC writes it; run `dvc repro -f {broken[0]}`"
+            f"dvc.lock: its entry of {broken[0]} is not as DVC writes it; "
+            f"run `dvc repro -f {broken[0]}`"
         )
     fetched = [name for name in (f"fetch@{data}", f"fetch@{base}") if name in stages]
     lock = {name: _without_timing(stages[name]) for name in [*fetched, *wanted]}
@@ -63,9 +73,11 @@ def read(task: str, data: str, base: str) -> Lineage:
 
 
 def commit() -> str:
-    """Return the commit of the code, with '+changes' where code, settings or tracked data differ from it.
+    """Return the commit of the code.
 
-    'no commit' is a folder without git, or without a commit yet; where git refuses, its own words say why the commit is unknown.
+    '+changes' follows it if code, settings or tracked data differ from it. In a folder without git,
+    or without a commit yet, it is 'no commit'; if git refuses, its own words say why the commit is
+    unknown.
     """
     try:
         head = _git("rev-parse", "HEAD")
@@ -77,11 +89,11 @@ def commit() -> str:
     except subprocess.TimeoutExpired as error:
         return f"unknown (git: no answer within {error.timeout:g} s)"
     except subprocess.CalledProcessError as error:
-        said = error.stderr.strip()
+        message = error.stderr.strip()
         return (
             "no commit"
-            if any(words in said for words in NONE_YET)
-            else f"unknown (git: {one_line(said.partition(chr(10))[0], 200)})"
+            if any(words in message for words in NONE_YET)
+            else f"unknown (git: {one_line(message.partition(chr(10))[0], 200)})"
         )
     if not re.fullmatch("[0-9a-f]{40,64}", head):
         return f"unknown (git: {one_line(head, 100)})"
@@ -89,12 +101,18 @@ def commit() -> str:
 
 
 def _without_timing(entry: dict[str, Any]) -> dict[str, Any]:
-    """Return an entry of dvc.lock without what seconds were written into: its hash differs from run to run."""
+    """Return an entry of dvc.lock without the outputs that record seconds.
+
+    Their hash differs from run to run.
+    """
     return entry | {"outs": [out for out in entry["outs"] if not out["path"].endswith(TIMED)]}
 
 
 def _git(*arguments: str) -> str:
-    """Return what git says; raises subprocess.CalledProcessError with its words. They name files, in bytes of any kind."""
+    """Return git's output; raises subprocess.CalledProcessError with its words.
+
+    The words name files, in bytes of any kind.
+    """
     how: dict[str, Any] = {"text": True, "errors": "backslashreplace", "timeout": 30, "check": True}
     return subprocess.run(
         ["git", *arguments], capture_output=True, env=os.environ | {"LC_ALL": "C"}, **how

@@ -1,6 +1,7 @@
-"""Looks, before DVC does, at what would hang it, break it, or stop the work after hours: data, dvc.lock, disk.
+"""Look, before DVC does, for what would hang it, break it, or stop the work after hours.
 
-`python -m stages.project.preflight [COMMAND]` does it for every task, and then runs the command, alone; make and the flows call it before DVC.
+It looks at the data, dvc.lock and the disk. `python -m stages.project.preflight [COMMAND]` does it
+for every task, and then runs the command, alone; make and the flows call it before DVC.
 """
 
 import contextlib
@@ -20,15 +21,20 @@ from stages.contract.errors import DagError, DataError, told
 from stages.contract.escape import one_line
 from stages.params.task import Params
 
-ALONE = Path("data/.work/flow")  # of the one run of a DAG that goes on in this project
+ALONE = Path("data/.work/flow")  # lock of the only run of a DAG in this project
 LOCK, KEPT = Path("dvc.lock"), Path("data/.work/dvc.lock")
 RWLOCK = Path(".dvc/tmp/rwlock")
-COPIES = 10  # of the base model: its cache, and the best checkpoint, the last and the next, each with two moments of its optimiser; later it is less
-LEAST = 100_000_000  # bytes that stay free: logs, MLflow's and DVC's own files
+# copies of the base model: its cache, and the best checkpoint, the last and the next, each with two
+# moments of its optimiser; later it is less
+COPIES = 10
+LEAST = 100_000_000  # bytes that stay free for logs and for MLflow's and DVC's own files
 
 
 def look(params: Params, keys: Collection[str]) -> list[str]:
-    """Look at everything that these tasks need; return what was mended. Raises the RefitError of what a person must mend."""
+    """Look at everything that these tasks need; return what was mended.
+
+    Raises a RefitError for what a person must mend.
+    """
     require_writable()
     _require_idle()
     mended = mend()
@@ -51,7 +57,10 @@ def look(params: Params, keys: Collection[str]) -> list[str]:
 def sizes(
     params: Params, keys: Collection[str], walked: dict[str, int]
 ) -> dict[str, tuple[int, int]]:
-    """Return the bytes of each task's base model and data from those of the sources that are here, 0 for what is not here yet."""
+    """Return the bytes of each task's base model and data.
+
+    walked has the bytes of the sources that are here; what is not here yet counts 0.
+    """
     return {
         key: (walked.get(params.tasks[key].base, 0), walked.get(params.tasks[key].data.source, 0))
         for key in keys
@@ -59,7 +68,10 @@ def sizes(
 
 
 def require_space(params: Params, found: dict[str, tuple[int, int]]) -> str:
-    """Compare what is free with what the tasks that run at once may need, from the bytes of each task's base model and data; return it in words."""
+    """Compare what is free with what the tasks that run side by side may need.
+
+    Returns the comparison in words. found has the bytes of each task's base model and data.
+    """
     each = sorted(
         (max(0, COPIES * base + 2 * data - _held(key)) for key, (base, data) in found.items()),
         reverse=True,
@@ -67,36 +79,43 @@ def require_space(params: Params, found: dict[str, tuple[int, int]]) -> str:
     need, free = LEAST + sum(each[: params.flows.side_by_side]), shutil.disk_usage(".").free
     if free < need:
         raise DataError(
-            f"{Path.cwd()}: {free:,} bytes are free, {need:,} may be needed; make room, or run `dvc gc -w`"
+            f"{Path.cwd()}: {free:,} bytes are free, {need:,} may be needed; "
+            "make room, or run `dvc gc -w`"
         )
     return f"{free / 1e9:.1f} GB free, {need / 1e9:.1f} GB may be needed"
 
 
 def _held(key: str) -> int:
-    """Return the bytes of what a stopped fine-tuning of a task left: the next one goes on with it, or removes it."""
+    """Return the bytes that a stopped fine-tuning of a task left.
+
+    The next fine-tuning goes on with them, or removes them.
+    """
     size = 0
     for path in Path("data/.work/finetune", key).rglob("*"):
-        with contextlib.suppress(FileNotFoundError):  # it may be running
+        with contextlib.suppress(FileNotFoundError):  # a fine-tuning may be running
             size += path.stat().st_size
     return size
 
 
 def require_writable() -> None:
-    """Raise DataError where the project cannot be written to."""
+    """Raise DataError if the project cannot be written to."""
     try:
         KEPT.parent.mkdir(parents=True, exist_ok=True)
         (KEPT.parent / "writable").touch()
     except OSError as error:
         raise DataError(
-            f"{KEPT.parent.resolve()}: {error.strerror}; the project's folder must be one that this user can write to"
+            f"{KEPT.parent.resolve()}: {error.strerror}; "
+            "the project's folder must be one that this user can write to"
         ) from None
 
 
 def mend() -> list[str]:
-    """Keep a copy of dvc.lock, or bring it back where it cannot be read; remove DVC's list of locks where it cannot be read.
+    """Keep a copy of dvc.lock, or restore it; remove DVC's list of locks if it cannot be read.
 
-    DVC writes both in place: a full disk or a kill leaves them cut off, and each later command of DVC's fails
-    (measured with DVC 3.67). What the copy lacks costs seconds: DVC's run cache has it. Raises DagError where a person must choose.
+    dvc.lock is restored if it cannot be read. DVC writes both files in place: a full disk or a kill
+    leaves them cut off, and then every later command of DVC's fails (measured with DVC 3.67). What
+    the copy lacks costs seconds, because DVC's run cache has it. Raises DagError if a person must
+    choose.
     """
     mended = list[str]()
     if LOCK.exists() and (not KEPT.exists() or LOCK.read_bytes() != KEPT.read_bytes()):
@@ -115,7 +134,10 @@ def mend() -> list[str]:
 
 
 def _moved_site() -> str | None:
-    """Name this project's own folder for DVC's state where its settings name that of a place the project was moved from; say so."""
+    """Point DVC's state folder at this project if it was moved; return a line that says so.
+
+    DVC's settings then still name the folder in the place that the project was moved from.
+    """
     config, here = Path(".dvc/config.local"), Path(".dvc/site").absolute()
     named = (
         re.search(r"(?m)^(\s*site_cache_dir\s*=\s*)(/.*/\.dvc/site)\s*$", config.read_text("utf-8"))
@@ -125,11 +147,17 @@ def _moved_site() -> str | None:
     if not named or Path(named[2]) == here or store.home() != Path.cwd():
         return None
     config.write_text(named.string.replace(named[0], f"{named[1]}{here}"), "utf-8")
-    return f"{config}: named {one_line(named[2], 200)}, from where the project was moved; names {here} now"
+    return (
+        f"{config}: named {one_line(named[2], 200)}, from where the project was moved; "
+        f"names {here} now"
+    )
 
 
 def _require_idle() -> None:
-    """Raise BusyError where a stage runs, in another container too: DVC would take away its outputs before the stage's own lock refuses."""
+    """Raise BusyError if a stage runs, in another container too.
+
+    DVC would take away the stage's outputs before the stage's own lock refuses.
+    """
     for lock in sorted(Path("data/.work").glob("*/*/lock")):
         probe = locks.Lock(lock.parent)
         probe.take()
@@ -140,15 +168,20 @@ def _restore() -> str:
     size = LOCK.stat().st_size
     if b"<<<<<<<" in LOCK.read_bytes():
         raise DagError(
-            f"{LOCK}: holds the marks of a merge; take one side (`git checkout --ours {LOCK}`), and what differs is run or replayed"
+            f"{LOCK}: holds the marks of a merge; take one side (`git checkout --ours {LOCK}`), "
+            "and what differs is run or replayed"
         )
     if not KEPT.exists():
         raise DagError(
-            f"{LOCK}: cannot be read ({size:,} bytes), and no copy is kept; remove it, or `git checkout {LOCK}`: what has run is replayed from DVC's run cache"
+            f"{LOCK}: cannot be read ({size:,} bytes), and no copy is kept; remove it, "
+            f"or `git checkout {LOCK}`: what has run is replayed from DVC's run cache"
         )
     LOCK.replace(KEPT.with_name("dvc.lock.damaged"))
     _copy(KEPT, LOCK)
-    return f"{LOCK}: could not be read ({size:,} bytes: a kill or a full disk while DVC wrote it); brought back from {KEPT}"
+    return (
+        f"{LOCK}: could not be read ({size:,} bytes: a kill or a full disk while DVC wrote it); "
+        f"brought back from {KEPT}"
+    )
 
 
 def _is_whole(lock: Path) -> bool:
@@ -175,9 +208,10 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def main() -> None:
-    """Look at what every task needs, and then become the command that was named, if any, with no other of this project beside it.
+    """Look at what every task needs, then become the named command, if any.
 
-    What a person must mend is one line and an exit code.
+    No other command of this project runs beside it. What a person must mend ends as one line and an
+    exit code.
     """
     with told():
         params = settings.load()
@@ -186,7 +220,7 @@ def main() -> None:
         if sys.argv[1:]:
             sys.stdout.flush()
             with (lock := locks.Lock(ALONE)):
-                os.set_inheritable(lock.file.fileno(), True)  # held until the command ends
+                os.set_inheritable(lock.file.fileno(), True)  # keep the lock until the command ends
                 os.execvp(sys.argv[1], sys.argv[1:])  # noqa: S606  (what make names)
 
 

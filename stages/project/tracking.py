@@ -1,4 +1,4 @@
-"""Asks DVC, as its users do: by its command line."""
+"""Ask DVC by its command line, as its users do."""
 
 import json
 import os
@@ -11,16 +11,12 @@ from typing import Any
 from stages.contract.errors import DagError, UnreachableError
 from stages.contract.escape import one_line, redact
 
-SILENT = (
-    "Could not connect",
-    "Read timeout",
-    "Connect timeout",
-    "Timeout on reading",
-)  # what stands behind does not answer
+# DVC's words if the storage behind it does not answer
+SILENT = ("Could not connect", "Read timeout", "Connect timeout", "Timeout on reading")
 
 
 def dvc(*arguments: str, seconds: float | None = None) -> str:
-    """Run DVC and return what it writes to stdout; raises DagError with its own words."""
+    """Run DVC and return its stdout; raises DagError with DVC's own words."""
     try:
         done = subprocess.run(
             _command(*arguments),
@@ -41,7 +37,11 @@ def _command(*arguments: str) -> list[str]:
 
 
 def status(meanwhile: Callable[[], Any]) -> tuple[dict[str, Any], Any]:
-    """Return what DVC finds changed (stage or .dvc file -> its own list of reasons), and what was done meanwhile."""
+    """Return what DVC finds changed, and what meanwhile returned.
+
+    The first maps a stage or .dvc file to DVC's own list of reasons; meanwhile is called while DVC
+    looks.
+    """
     with subprocess.Popen(
         _command("status", "--json"),
         stdout=subprocess.PIPE,

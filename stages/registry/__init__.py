@@ -1,1 +1,1 @@
-"""The one door to MLflow: what it holds, and what is written into it."""
+"""The only way to MLflow: looks up what it has, and writes into it."""

@@ -1,4 +1,7 @@
-"""Gathers all that a version is registered with (the model, what it was made from, what it was measured by), and records it in MLflow."""
+"""Gather everything that a version is registered with, and record it in MLflow.
+
+That is the model, what it was made from, and what it was measured by.
+"""
 
 import json
 import math
@@ -13,25 +16,26 @@ import pandas as pd
 from stages.contract import receipts, store
 from stages.contract.errors import ReceiptError
 from stages.contract.runner import Job
+from stages.models import saved
 from stages.project.lineage import UPSTREAM, Lineage
 from stages.registry import registered
 from stages.registry.registered import Version
 
-RECORDING = "refit.recording"  # of a run: what is recorded with it, so that a registration that was cut off goes on
+# tag of a run: what is recorded with it, so that a registration that was cut off can go on
+RECORDING = "refit.recording"
 MODEL = "model"
 STAGES = UPSTREAM
-SHOWN = (
-    "confusion.png",
-    "confusion.csv",
-    "report.json",
-    "metrics.json",
-    "predictions.parquet",
-)  # of evaluate
+# files of evaluate
+SHOWN = ("confusion.png", "confusion.csv", "report.json", "metrics.json", "predictions.parquet")
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """What a run has read, in what role (raw, train, validation, test), DVC's hash of it, and its rows where they are a table."""
+    """A data set that a run has read.
+
+    context is its role (raw, train, validation, test), md5 is DVC's hash of it, rows are its rows
+    if they are a table.
+    """
 
     name: str
     context: str
@@ -41,10 +45,11 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Candidate:
-    """All that is recorded of a model.
+    """Everything that is recorded of a model.
 
-    folder holds model.json and model/; metrics are those of the test rows; history is a list of logs, each with its
-    step; artifacts are files by the folder they go to; provenance is what each stage was made from.
+    folder has model.json and model/; metrics are measured on the test rows; history is a list of
+    logs, each with its step; artifacts are files by the folder they go to; provenance is what each
+    stage was made from.
     """
 
     name: str
@@ -68,13 +73,14 @@ def gather(
     origin: Lineage,
     metrics: dict[str, Any],
 ) -> Candidate:
-    """Return the candidate that folder holds (model.json and model/, of this sha256); metrics are its own on the test rows.
+    """Return the candidate in folder, which has model.json and model/ of this sha256.
 
-    sources are those of the data and of the base model, origin is their lineage, whose excerpt job.out gets.
+    metrics are the candidate's own on the test rows. sources are those of the data and of the base
+    model, origin is their lineage; job.out gets its excerpt.
     """
     data, base = sources
-    model = receipts.read_json(folder / "model.json")
-    finetuned = "baseline" not in model
+    model = saved.read(folder / "model.json")
+    finetuned = model.baseline is None
     made_from = {
         stage: job.provenance(stage) for stage in STAGES if stage != "finetune" or finetuned
     }
@@ -83,7 +89,9 @@ def gather(
         name=job.key,
         sha256=sha256,
         folder=folder,
-        params={name: value for of in made_from.values() for name, value in of["params"].items()},
+        params={
+            name: value for item in made_from.values() for name, value in item["params"].items()
+        },
         metrics=metrics,
         history=receipts.read_json(job.take("finetune", "history.json")) if finetuned else [],
         datasets=_datasets(data, origin, parts),
@@ -105,7 +113,7 @@ def gather(
             "refit.data": f"data/raw/{data}",
             "refit.data_md5": origin.data,
             "refit.base": base,
-            "refit.base_sha256": model["base"]["sha256"],
+            "refit.base_sha256": model.base.sha256,
             "refit.git_commit": origin.commit,
             "refit.dvc_lock_sha256": origin.lock_sha256,
         },
@@ -113,20 +121,24 @@ def gather(
 
 
 def require_same(job: Job, predictions: pd.DataFrame, test: pd.DataFrame) -> None:
-    """Raise ReceiptError where evaluate measured another model, or other test rows, than those that are here."""
+    """Raise ReceiptError if evaluate measured another model, or other test rows, than are here."""
     took = job.provenance("evaluate")["inputs"]
     for what, folder, name in (
         ("another model", f"data/finetune/{job.key}", "model"),
         ("other test rows", f"data/split/{job.key}", "test.parquet"),
     ):
-        here = {path: of for path, of in job.taken.items() if path.startswith(f"{folder}/{name}")}
+        here = {
+            path: item for path, item in job.taken.items() if path.startswith(f"{folder}/{name}")
+        }
         if here.items() - took.items():
             raise ReceiptError(
-                f"data/evaluate/{job.key}: its metrics are of {what} than {folder}/{name} holds; run `dvc repro evaluate@{job.key}`"
+                f"data/evaluate/{job.key}: its metrics are of {what} than {folder}/{name} holds; "
+                f"run `dvc repro evaluate@{job.key}`"
             )
     if set(predictions["id"]) != set(test["id"]):
         raise ReceiptError(
-            f"data/evaluate/{job.key}/predictions.parquet: is of other test rows than data/split/{job.key}/test.parquet; evaluate anew"
+            f"data/evaluate/{job.key}/predictions.parquet: is of other test rows "
+            f"than data/split/{job.key}/test.parquet; evaluate anew"
         )
 
 
@@ -144,17 +156,18 @@ def _datasets(source: str, origin: Lineage, parts: dict[str, pd.DataFrame]) -> l
 
 
 def record(candidate: Candidate) -> Version:
-    """Return the version that holds these bytes, or write a run, its data sets, the logged model and a new version.
+    """Return the version that has these bytes, or make it.
 
-    A failure leaves no version.
+    To make it, write a run, its data sets, the logged model and a new version. A failure leaves no
+    version.
     """
     import mlflow
 
     name = candidate.name
     with store.opened() as client:
-        if found := registered.holding(client, name, candidate.sha256):
-            store.require_run(client, found.run_id, f"{name}@{found.number}")
-            return found
+        if existing := registered.holding(client, name, candidate.sha256):
+            store.require_run(client, existing.run_id, f"{name}@{existing.number}")
+            return existing
         experiment = store.once(
             lambda: store.require_experiment(client, name),
             lambda: client.create_experiment(name, store.artifact_location(name)),
@@ -163,7 +176,8 @@ def record(candidate: Candidate) -> Version:
             mlflow.set_tags(candidate.tags)
             mlflow.log_params(flatten(candidate.params))
             datasets = {
-                of.context: _dataset(of, candidate.tags["refit.data"]) for of in candidate.datasets
+                item.context: _dataset(item, candidate.tags["refit.data"])
+                for item in candidate.datasets
             }
             for context, dataset in datasets.items():
                 mlflow.log_input(dataset, context=context)
@@ -208,7 +222,10 @@ def record(candidate: Candidate) -> Version:
 
 
 def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return a nested document as one level with dotted keys; a dict whose keys are data stays a value."""
+    """Return a nested document as one level with dotted keys.
+
+    A dict whose keys are data stays a value.
+    """
     flat: dict[str, Any] = {}
     for key, value in tree.items():
         if isinstance(value, dict) and all(re.fullmatch("[a-z_][a-z0-9_]*", k) for k in value):
@@ -219,7 +236,10 @@ def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _run(client: Any, experiment: str, candidate: Candidate) -> str:
-    """Return the id of a new run or, where a registration of the same things was cut off, of the one that it had begun."""
+    """Return the id of a new run, or of the one that a registration had begun.
+
+    That registration was of the same things, and was cut off.
+    """
     from mlflow.tracking.context import registry as context
 
     begun = {
@@ -229,10 +249,10 @@ def _run(client: Any, experiment: str, candidate: Candidate) -> str:
     }
 
     def find() -> str | None:
-        found = client.search_runs(
+        existing = client.search_runs(
             [experiment], f"tags.`{RECORDING}` = '{begun[RECORDING]}'", max_results=1
         )
-        return found[0].info.run_id if found else None
+        return existing[0].info.run_id if existing else None
 
     def make() -> str:
         return client.create_run(
@@ -243,15 +263,19 @@ def _run(client: Any, experiment: str, candidate: Candidate) -> str:
 
 
 def _logged(client: Any, experiment: str, run_id: str) -> Any:
-    """Return the logged model of a run, null where it has none yet."""
-    found = client.search_logged_models([experiment], f"source_run_id = '{run_id}'", max_results=1)
-    return found[0] if found else None
+    """Return the logged model of a run, or null if it has none yet."""
+    existing = client.search_logged_models(
+        [experiment], f"source_run_id = '{run_id}'", max_results=1
+    )
+    return existing[0] if existing else None
 
 
 def _dataset(dataset: Dataset, source: str) -> Any:
     from mlflow.data.meta_dataset import MetaDataset
     from mlflow.data.pandas_dataset import from_pandas
-    from mlflow.data.sources import LocalArtifactDatasetSource  # pyright: ignore[reportAttributeAccessIssue]  (made when imported)
+    from mlflow.data.sources import (  # made when it is imported
+        LocalArtifactDatasetSource,  # pyright: ignore[reportAttributeAccessIssue]
+    )
 
     at = LocalArtifactDatasetSource(source)
     if dataset.rows is None:

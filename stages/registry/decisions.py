@@ -1,8 +1,10 @@
-"""Records decisions, moves the champion, and keeps the history of both, as numbered tags of the registered model.
+"""Record decisions, move the champion, and keep the history of both.
 
-MLflow's alias belongs to the last writer, so each change reads it again under a lock, and does nothing where it moved.
-The lock is a file of this project's folder. Against other folders and machines that use the same server the second
-reading narrows the window to milliseconds and does not close it: let their flows run one register at a time.
+The history is in numbered tags of the registered model. MLflow's alias belongs to its last writer,
+so each change reads it again under a lock, and does nothing if it has moved. The lock is a file in
+this project's folder. Against other folders and machines that use the same server, the second
+reading narrows the window to milliseconds and does not close it: let their flows run one register
+at a time.
 """
 
 import getpass
@@ -24,13 +26,16 @@ from stages.judging.ledger import Use
 from stages.registry import registered
 from stages.registry.registered import Version
 
-MOVE, USE = "refit.move.", "refit.use."  # and a number of six digits
+MOVE, USE = "refit.move.", "refit.use."  # each is followed by a number of six digits
 OUTSIDE = "unknown, outside Refit"
 
 
 @dataclass(frozen=True)
 class Move:
-    """One move of the alias `champion` between version numbers, null for none; when is UTC, as ISO 8601 writes it."""
+    """One move of the alias `champion` between version numbers, null for none.
+
+    when is UTC, as ISO 8601 writes it.
+    """
 
     before: int | None
     after: int | None
@@ -39,7 +44,7 @@ class Move:
     why: str
 
     def document(self) -> dict[str, Any]:
-        """Return it as JSON."""
+        """Return the move as JSON."""
         return {
             "from": self.before,
             "to": self.after,
@@ -51,10 +56,11 @@ class Move:
 
 @dataclass(frozen=True)
 class Verdict:
-    """All that is recorded of a judgement.
+    """Everything that is recorded of a judgement.
 
-    champion is the number of the version that held the alias when it was made, earlier how many uses of test rows were
-    recorded then; description is Markdown; artifacts are files of one folder, decision.json first.
+    champion is the number of the version that had the alias when the judgement was made, earlier is
+    how many uses of test rows were recorded then; description is Markdown; artifacts are files of
+    one folder, decision.json first.
     """
 
     version: Version
@@ -70,10 +76,11 @@ class Verdict:
 
 
 def decide(verdict: Verdict) -> bool:
-    """Record a verdict, its use of the test rows, and the move of the alias if it promotes; all under one lock.
+    """Record a verdict, its use of the test rows, and the move of the alias if it promotes.
 
-    Returns False, with nothing of it written, where the verdict is not about what the registry holds now: another
-    version is champion, test rows were used, or the candidate was withdrawn or brought back meanwhile. Then judge anew.
+    All of it is done under one lock. Returns False, with nothing written, if the verdict is not
+    about what the registry has now: another version is champion, test rows were used, or the
+    candidate was withdrawn or brought back meanwhile. Judge anew in that case.
     """
     import mlflow
 
@@ -85,7 +92,10 @@ def decide(verdict: Verdict) -> bool:
         now = champion, len(_uses(name, tags)), registered.require(client, name, number).withdrawn
         if now != (verdict.champion, verdict.earlier, version.withdrawn):
             return False
-        folder = f"decisions/against_{verdict.against}_{receipts.digest(receipts.files(paths[0].parent, [p.name for p in paths]))[:8]}"
+        folder = (
+            f"decisions/against_{verdict.against}_"
+            f"{receipts.digest(receipts.files(paths[0].parent, [p.name for p in paths]))[:8]}"
+        )
         for path in paths:
             mlflow.log_artifact(str(path), artifact_path=folder, run_id=version.run_id)
         if verdict.metrics:
@@ -112,9 +122,11 @@ def decide(verdict: Verdict) -> bool:
 
 
 def move(version: Version, champion: int | None, why: str, withdraw: bool) -> Move | None:
-    """Move the alias to a version because a person says so; null, with nothing written, if it no longer names `champion`.
+    """Move the alias to a version because a person says so.
 
-    withdraw marks the version that is left. A mark on the version reached is taken away, and the history keeps it.
+    Returns null, with nothing written, if the alias no longer names `champion`. withdraw marks the
+    version that the alias leaves. A mark on the version that it reaches is removed, and the history
+    keeps it.
     """
     name = version.name
     with store.opened() as client:
@@ -134,7 +146,10 @@ def move(version: Version, champion: int | None, why: str, withdraw: bool) -> Mo
 
 
 def history(name: str) -> list[Move]:
-    """Return every move of the alias, the first one first; one made outside Refit since the last is recorded now."""
+    """Return every move of the alias, the first one first.
+
+    A move made outside Refit since the last one is recorded now.
+    """
     registered.require_store(name)
     with store.opened() as client:
         registered.require_model(client, name)
@@ -145,7 +160,8 @@ def history(name: str) -> list[Move]:
 def uses(name: str) -> list[Use]:
     """Return the recorded uses of test rows by decisions on a model, the first one first.
 
-    Raises RegistryError where the ids of one are lost: a set that was used must not pass for a fresh one.
+    Raises RegistryError if the ids of one are lost: a set that was used must not pass for a fresh
+    one.
     """
     if not store.exists():
         return []
@@ -159,13 +175,16 @@ def uses(name: str) -> list[Use]:
 
 
 def _tags(client: Any, name: str) -> dict[str, str]:
-    """Return the tags of a registered model; none where there is no such model."""
+    """Return the tags of a registered model; empty if there is no model of this name."""
     model = store.if_there(lambda: client.get_registered_model(name))
     return model.tags if model else {}
 
 
 def _synchronised(client: Any, name: str) -> tuple[int | None, dict[str, str]]:
-    """Return the champion's number and the model's tags, once a move of the alias that no tag tells of is recorded."""
+    """Return the champion's number and the model's tags.
+
+    If the alias was moved and no tag records it, the move is recorded first.
+    """
     model = client.get_registered_model(name)
     champion = int(model.aliases[store.ALIAS]) if store.ALIAS in model.aliases else None
     moves = _moves(name, model.tags)
@@ -182,7 +201,10 @@ def _synchronised(client: Any, name: str) -> tuple[int | None, dict[str, str]]:
 
 
 def _move(client: Any, name: str, tags: dict[str, str], made: Move) -> None:
-    """Move the alias, then record it: a crash between the two leaves a move that the next run finds."""
+    """Move the alias, then record the move.
+
+    A crash between the two leaves a move that the next run finds.
+    """
     client.set_registered_model_alias(name, store.ALIAS, str(made.after))
     _record_move(client, name, tags, made)
 
@@ -193,8 +215,8 @@ def _record_move(client: Any, name: str, tags: dict[str, str], made: Move) -> No
 
 def _moves(name: str, tags: dict[str, str]) -> list[Move]:
     return [
-        Move(of["from"], of["to"], of["who"], of["when"], of["why"])
-        for of in _numbered(name, tags, MOVE, ("from", "to", "who", "when", "why"))
+        Move(entry["from"], entry["to"], entry["who"], entry["when"], entry["why"])
+        for entry in _numbered(name, tags, MOVE, ("from", "to", "who", "when", "why"))
     ]
 
 
@@ -203,14 +225,14 @@ def _uses(name: str, tags: dict[str, str]) -> list[dict[str, Any]]:
 
 
 def _record_use(client: Any, version: Version, tags: dict[str, str], use: Use) -> None:
-    """Record a use of test rows, unless the same one stands there: repeating a stage is no new use."""
+    """Record a use of test rows unless it is recorded already: repeating a stage is no new use."""
     ids = json.dumps(sorted(use.rows))
     document = {
         "candidate": use.candidate,
         "against": use.against,
         "rows": hashlib.sha256(ids.encode()).hexdigest(),
     }
-    if any(document.items() <= of.items() for of in _uses(version.name, tags)):
+    if any(document.items() <= entry.items() for entry in _uses(version.name, tags)):
         return
     client.log_text(version.run_id, ids, f"ledger/{document['rows']}.json")
     client.set_registered_model_tag(
@@ -230,7 +252,8 @@ def _ids(client: Any, name: str, run_id: str, digest: str) -> frozenset[str]:
         )
     if ids is None:
         raise RegistryError(
-            f"{name}: {path} of run {run_id} is gone or was changed; restore it: it says which test rows were used"
+            f"{name}: {path} of run {run_id} is gone or was changed; "
+            "restore it: it says which test rows were used"
         )
     return frozenset(ids)
 
@@ -238,17 +261,21 @@ def _ids(client: Any, name: str, run_id: str, digest: str) -> frozenset[str]:
 def _numbered(
     name: str, tags: dict[str, str], prefix: str, keys: tuple[str, ...]
 ) -> list[dict[str, Any]]:
-    """Return the JSON of the tags with a prefix, in the order of their numbers; a person may have edited them."""
-    found = list[dict[str, Any]]()
+    """Return the JSON of the tags with a prefix, in the order of their numbers.
+
+    A person may have edited them.
+    """
+    documents = list[dict[str, Any]]()
     for tag in sorted(tag for tag in tags if tag.startswith(prefix)):
         try:
             document = json.loads(tags[tag])
-            found.append({key: document[key] for key in keys})
+            documents.append({key: document[key] for key in keys})
         except (ValueError, LookupError, TypeError):
             raise RegistryError(
-                f"{name}: the model's tag {one_line(tag, 80)} is not what Refit wrote; mend it in MLflow, or remove it"
+                f"{name}: the model's tag {one_line(tag, 80)} is not what Refit wrote; "
+                "mend it in MLflow, or remove it"
             ) from None
-    return found
+    return documents
 
 
 def _next(tags: dict[str, str], prefix: str) -> str:
@@ -263,7 +290,7 @@ def _next(tags: dict[str, str], prefix: str) -> str:
 def _who() -> str:
     try:
         return f"{getpass.getuser()}@{socket.gethostname()}"
-    except (KeyError, OSError):  # a container's user that has a number and no name
+    except (KeyError, OSError):  # a container's user can have a number and no name
         return f"user {os.getuid()}@{socket.gethostname()}"
 
 

@@ -1,8 +1,9 @@
-"""Looks up what MLflow holds of a model: versions, the champion, and their files.
+"""Look up what MLflow has of a model: versions, the champion, and their files.
 
-A run holds parameters, metrics, history and data sets; the logged model holds model.json and model/ as finetune wrote
-them, so their sha256 stays true; the alias `champion` names the version that serves. MLflow's own model loaders are never called:
-they import code out of the artifact. Where the store is, is MLflow's to say (MLFLOW_TRACKING_URI); contract/store.py opens it.
+A run has parameters, metrics, history and data sets. The logged model has model.json and model/ as
+finetune wrote them, so their sha256 stays true. The alias `champion` names the version that serves.
+MLflow's own model loaders are never called: they import code out of the artifact. MLflow decides
+where the store is (MLFLOW_TRACKING_URI); contract/store.py opens it.
 """
 
 from collections.abc import Generator
@@ -18,16 +19,17 @@ from stages.contract.escape import one_line
 
 SHA256, DATA_MD5, LOCK_SHA256 = "refit.model_sha256", "refit.data_md5", "refit.dvc_lock_sha256"
 AGAINST, OUTCOME, WITHDRAWN = "refit.judged_against", "refit.outcome", "refit.withdrawn"
-DECISION, DECISION_SHA256 = (
-    "refit.decision",
-    "refit.decision_sha256",
-)  # where the last decision.json lies, and its bytes
+# where the last decision.json is, and the sha256 of its bytes
+DECISION, DECISION_SHA256 = "refit.decision", "refit.decision_sha256"
 SHOWN = 100  # models that a message names
 
 
 @dataclass(frozen=True)
 class Version:
-    """A registered model version; withdrawn says when, by whom and why it was, and is empty where it was not."""
+    """A registered model version.
+
+    withdrawn says when, by whom and why it was withdrawn, and is empty if it was not.
+    """
 
     name: str
     number: int
@@ -45,13 +47,19 @@ def champion(name: str) -> Version | None:
 
 
 def find(name: str, sha256: str) -> Version | None:
-    """Return the version that holds a model of these bytes, if there is one: registering again makes no second."""
+    """Return the version that has a model of these bytes, if there is one.
+
+    Registering the model again makes no second version.
+    """
     with store.opened() as client:
         return holding(client, name, sha256)
 
 
 def version(name: str, number: str | None) -> Version:
-    """Return a version by its number, or the champion; raises RegistryError, which names what there is, where there is none."""
+    """Return a version by its number, or the champion.
+
+    Raises RegistryError, which names the versions there are, if there is none.
+    """
     require_store(name)
     with store.opened() as client:
         return require(client, name, number)
@@ -66,9 +74,9 @@ def versions(name: str | None = None) -> list[Version]:
 
 
 def download(version: Version, into: Path) -> Path:
-    """Copy a version's model.json and model/ below `into` and return that folder; the caller verifies the bytes.
+    """Copy a version's model.json and model/ below `into`, and return that folder.
 
-    Raises ModelError where the registry has lost them.
+    The caller verifies the bytes. Raises ModelError if the registry has lost them.
     """
     from mlflow.artifacts import download_artifacts
     from mlflow.exceptions import MlflowException
@@ -87,14 +95,18 @@ def download(version: Version, into: Path) -> Path:
             folder, lost = into, error
     if not (folder / "model.json").is_file():
         raise ModelError(
-            f"{version.name}@{version.number}: the registry has lost its artifacts ({one_line(lost or f'nothing lies at {at}', 300)}); bring them back"
+            f"{version.name}@{version.number}: the registry has lost its artifacts "
+            f"({one_line(lost or f'nothing lies at {at}', 300)}); bring them back"
         )
     return folder
 
 
 @contextmanager
 def artifact(version: Version, name: str) -> Generator[Path | None]:
-    """Yield a copy, for the time being, of a file that was logged with a version's run; null where the run has none of that name."""
+    """Yield a temporary copy of a file that was logged with a version's run.
+
+    It is null if the run has no file of that name.
+    """
     with TemporaryDirectory(prefix="refit-") as into:
         with store.opened() as client:
             found = copied(client, version.run_id, name, into)
@@ -102,7 +114,7 @@ def artifact(version: Version, name: str) -> Generator[Path | None]:
 
 
 def look_up(client: Any, name: str, number: str | None = None) -> Version | None:
-    """Return a version by its number or, without one, the champion, if there is such."""
+    """Return a version by its number or, without one, the champion, if there is one."""
     found = store.if_there(
         lambda: (
             client.get_model_version(name, number)
@@ -114,7 +126,10 @@ def look_up(client: Any, name: str, number: str | None = None) -> Version | None
 
 
 def require(client: Any, name: str, number: str | None) -> Version:
-    """Return a version by its number, or the champion; raises RegistryError, which names what there is."""
+    """Return a version by its number, or the champion.
+
+    Raises RegistryError, which names what there is.
+    """
     if found := look_up(client, name, number):
         return found
     if numbers := [of.number for of in search(client, f"name = '{name}'")]:
@@ -129,7 +144,7 @@ def require(client: Any, name: str, number: str | None) -> Version:
 
 
 def require_model(client: Any, name: str) -> None:
-    """Raise RegistryError, which names what there is, where there is no model of a name."""
+    """Raise RegistryError, which names the models there are, if none has this name."""
     if store.if_there(lambda: client.get_registered_model(name)) is None:
         names = [model.name for model in client.search_registered_models(max_results=SHOWN)]
         raise RegistryError(
@@ -138,10 +153,11 @@ def require_model(client: Any, name: str) -> None:
 
 
 def require_store(name: str) -> None:
-    """Raise RegistryError where there is no registry yet."""
+    """Raise RegistryError if there is no registry yet."""
     if not store.exists():
         raise RegistryError(
-            f"{name}: there is no registry here; run `dvc repro register@{name}` first, or set MLFLOW_TRACKING_URI"
+            f"{name}: there is no registry here; run `dvc repro register@{name}` first, "
+            "or set MLFLOW_TRACKING_URI"
         )
 
 
@@ -156,13 +172,13 @@ def search(client: Any, wanted: str) -> list[Version]:
 
 
 def holding(client: Any, name: str, sha256: str) -> Version | None:
-    """Return the version that holds a model of these bytes, if there is one."""
+    """Return the version that has a model of these bytes, if there is one."""
     found = search(client, f"name = '{name}' and tags.`{SHA256}` = '{sha256}'")
     return found[0] if found else None
 
 
 def as_version(found: Any) -> Version:
-    """Return a version as MLflow has it."""
+    """Return MLflow's version as a Version."""
     of = found.tags
     return Version(
         found.name,
@@ -176,7 +192,7 @@ def as_version(found: Any) -> Version:
 
 
 def copied(client: Any, run_id: str, name: str, into: str) -> Path | None:
-    """Return a copy of a file that was logged with a run, if it has one of that name."""
+    """Return a copy of a file that was logged with a run, if the run has one of that name."""
     held = (
         store.if_there(lambda: client.list_artifacts(run_id, name.rpartition("/")[0] or None)) or []
     )

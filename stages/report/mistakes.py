@@ -1,4 +1,4 @@
-"""Gathers the most confident mistakes for the report, where the model looked when it made them, and labels that may be wrong."""
+"""Gathers the rows that the report shows: the worst mistakes, and labels that may be wrong."""
 
 from dataclasses import fields
 from typing import Any
@@ -9,7 +9,7 @@ from stages.models.scoring import Scorer
 from stages.report import page
 from stages.report.page import Doubt, Mistake
 
-SHOWN, MAPPED = 24, 6  # mistakes, and those of which a map says where the model looked
+SHOWN, MAPPED = 24, 6  # mistakes, and those with a map of where the model looked
 DOUBT = [field.name for field in fields(Doubt)][1:]
 
 
@@ -21,16 +21,11 @@ def collect(
     samples, saliency = test.loc[wrong.index], scorer.of_x.saliency
     maps: list[bytes | None] = [None] * len(wrong)
     if saliency and len(wrong):
-        maps[:MAPPED] = saliency.explain(
-            scorer, samples.head(MAPPED), wrong["candidate"].head(MAPPED)
-        )
-    columns = (wrong["y"], wrong["candidate"], wrong["confidence"], samples["origin"])
-    return [
-        Mistake(*of)
-        for of in zip(
-            _shown(scorer, samples), *(column.tolist() for column in columns), maps, strict=True
-        )
-    ]
+        predicted = wrong["candidate"].head(MAPPED)
+        maps[:MAPPED] = saliency.explain(scorer, samples.head(MAPPED), predicted)
+    columns = [wrong["y"], wrong["candidate"], wrong["confidence"], samples["origin"]]
+    values = [column.tolist() for column in columns]
+    return [Mistake(*row) for row in zip(_shown(scorer, samples), *values, maps, strict=True)]
 
 
 def doubts(scorer: Scorer, issues: list[dict[str, Any]]) -> list[Doubt]:
@@ -38,7 +33,8 @@ def doubts(scorer: Scorer, issues: list[dict[str, Any]]) -> list[Doubt]:
     first = issues[:SHOWN]
     shown = _shown(scorer, pd.DataFrame(first, columns=["x"])) if first else []
     return [
-        Doubt(x, **{name: of[name] for name in DOUBT}) for x, of in zip(shown, first, strict=True)
+        Doubt(x, **{name: issue[name] for name in DOUBT})
+        for x, issue in zip(shown, first, strict=True)
     ]
 
 

@@ -1,7 +1,7 @@
-"""Writes the page that a person opens after evaluate: how good the model is, where it is weak, what it gets wrong.
+"""Writes the page that a person opens after evaluate: how good and how weak the model is.
 
-One file, which asks for nothing beyond itself: pictures are data: addresses, the style is inline, there is no script,
-and its Content-Security-Policy lets a browser fetch and run nothing.
+One file that asks for nothing beyond itself: pictures are data: addresses, the style is inline,
+there is no script, and its Content-Security-Policy lets a browser fetch and run nothing.
 """
 
 from base64 import b64encode
@@ -14,6 +14,8 @@ from typing import Any
 import pandas as pd
 
 from stages.contract.escape import one_line
+from stages.judging.evidence import Comparison, Interval
+from stages.judging.report import Report
 
 TEMPLATE = Path(__file__).with_name("page.html")
 KINDS = {
@@ -26,7 +28,10 @@ SLICES = 24  # that are shown
 
 @dataclass(frozen=True)
 class Mistake:
-    """A test row that the model gets wrong; x is a text, or a picture as PNG or JPEG, with a map of where the model looked."""
+    """A test row that the model gets wrong, with a map of where the model looked, if there is one.
+
+    x is a text, or a picture as PNG or JPEG.
+    """
 
     x: str | bytes
     true: str | float
@@ -58,25 +63,20 @@ class Findings:
 
     task: str
     facts: Mapping[str, object]
-    """what stands under the title: name, value"""
+    """the lines under the title: name, value"""
     titles: Mapping[str, str]
-    """a metric: as people call it"""
+    """by metric: its name"""
     less: Collection[str]
     """metrics of which less is better"""
-    headlines: Mapping[str, Mapping[str, float]]
-    """a model's metrics by name; the first model is the candidate, the others its baselines"""
-    confidence: float
-    """of the intervals: 0.95"""
-    found: Mapping[str, Any]
-    """report.json: metric, models, beside, calibration, slices, robustness"""
+    report: Report
     cost: Mapping[str, Mapping[str, float]]
-    """what a model costs, by name, as timing.json has it; the candidate is missing where it was not measured"""
+    """by model, as timing.json has it; the candidate is missing if it was not measured"""
     taken_for: Mapping[str, tuple[str, int]]
     """as taken_for returns it"""
     confusion: bytes
     curves: bytes
     reliability: bytes | None
-    """null where there is no confidence"""
+    """null if there is no confidence"""
     mistakes: Sequence[Mistake]
     """the worst first"""
     wrong: int
@@ -86,15 +86,18 @@ class Findings:
     doubted: int
     """rows whose label may be wrong in all"""
     judged: Mapping[str, int]
-    """rows a part whose label was looked at"""
+    """by part: rows whose label was judged"""
     agreed: Mapping[str, float]
-    """share of them, a part, to which the cheap model that judged gives their own label"""
+    """share of them, by part, to which the cheap model that judged gives their own label"""
     judge_fits: bool
     """whether that share is large enough for its doubt to say something"""
 
 
 def write(path: Path, findings: Findings) -> None:
-    """Write the page; equal findings give equal bytes. Raises ValueError for a picture that is neither PNG nor JPEG."""
+    """Write the page; equal findings give equal bytes.
+
+    Raises ValueError for a picture that is neither PNG nor JPEG.
+    """
     import jinja2
 
     page: Any = jinja2.Environment(
@@ -108,73 +111,71 @@ def write(path: Path, findings: Findings) -> None:
         "extract": lambda text: one_line(text, TEXT),
         "picture": _address,
         "place": _place,
-        "value": lambda of: of if isinstance(of, str) else f"{of:.4g}",
+        "value": lambda value: value if isinstance(value, str) else f"{value:.4g}",
         "first_upper": lambda text: text[:1].upper() + text[1:],
     }
     page.tests["picture"] = lambda x: isinstance(x, bytes)
-    candidate, *baselines = findings.headlines
-    model, by = findings.found["models"][candidate], findings.found["metric_of_slices"]
-    intervals = model["intervals"]
+    report = findings.report
+    candidate, *baselines = report.models
+    model = report.models[candidate]
+    lowest = min((interval.low for interval in model.parts.values()), default=0.0)
     written = page.from_string(
         TEMPLATE.read_text(encoding="utf-8")
     ).render(
         f=findings,
-        candidate=findings.headlines[candidate],
-        baselines={name: findings.headlines[name] for name in baselines},
-        intervals=intervals,
-        start=min(floor(10 * min((of["low"] for of in intervals["parts"].values()), default=0)), 9)
-        / 10,  # of the scale of a part's score
-        labels=sorted(model.get("labels", {}).items(), key=lambda item: (item[1]["f1"], item[0])),
+        report=report,
+        model=model,
+        shown=[name for name in findings.titles if name in model.scores],
+        baselines={name: report.models[name] for name in baselines},
+        start=min(floor(10 * lowest), 9) / 10,  # of the scale of a part's score
+        labels=sorted(model.labels.items(), key=lambda item: (item[1].f1, item[0])),
         alone=findings.cost.get(candidate),
-        enough=enough(findings.found["beside"], findings.cost),
-        weak=[of for of in findings.found["slices"] if of["weak"]],
-        metric=findings.found["metric"],
-        by=findings.titles[by],
-        less=findings.less,
-        slices=findings.found["slices"][:SLICES],
-        alterations=[(_call(of["transform"]), of) for of in findings.found["robustness"]],
+        enough=enough(report.beside, findings.cost),
+        weak=[one for one in report.slices if one.weak],
+        metric=report.metric,
+        by=findings.titles[report.metric_of_slices],
+        slices=report.slices[:SLICES],
+        alterations=[(_call(one.transform), one) for one in report.robustness],
     )
     path.write_text(written, encoding="utf-8", newline="\n")
 
 
-def enough(
-    beside: Mapping[str, Mapping[str, Any]], cost: Mapping[str, Mapping[str, float]]
-) -> str | None:
-    """Return the smallest baseline that learned something and that the candidate is not shown to beat, if there is one."""
-    equal = [name for name, of in beside.items() if not of["lower"] > 0 and cost[name]["megabytes"]]
+def enough(beside: Mapping[str, Comparison], cost: Mapping[str, Mapping[str, float]]) -> str | None:
+    """Return the smallest baseline that the candidate is not shown to beat, if there is one.
+
+    A baseline that learned nothing does not count.
+    """
+    equal = [name for name, one in beside.items() if not one.lower > 0 and cost[name]["megabytes"]]
     return min(equal, key=lambda name: cost[name]["megabytes"], default=None)
 
 
 def worst(predictions: pd.DataFrame, severity: "pd.Series[float]", number: int) -> pd.DataFrame:
-    """Return the rows (y, candidate, confidence) that are wrong, the worst first, at most `number` of them."""
-    return predictions.loc[
-        severity[severity > 0].sort_values(ascending=False, kind="stable").head(number).index
-    ]
+    """Return the rows (y, candidate, confidence) that are wrong, the worst first.
+
+    At most `number` of them.
+    """
+    wrong = severity[severity > 0].sort_values(ascending=False, kind="stable")
+    return predictions.loc[wrong.head(number).index]
 
 
 def taken_for(pairs: pd.DataFrame) -> dict[str, tuple[str, int]]:
-    """Return for each true label of pairs (actual, predicted) the wrong one that it got most often, and how often; ties go to the first by name."""
+    """Return, for each true label, the wrong one that it got most often, and how often.
+
+    pairs has the columns actual and predicted; ties go to the first by name.
+    """
     wrong = pairs[pairs["actual"] != pairs["predicted"]]
-    counts = (
-        wrong.value_counts(["actual", "predicted"])
-        .rename("rows")
-        .reset_index()
-        .sort_values(["rows", "predicted"], ascending=[False, True])
-    )
+    counts = wrong.value_counts(["actual", "predicted"]).rename("rows").reset_index()
+    counts = counts.sort_values(["rows", "predicted"], ascending=[False, True])
     most = counts.drop_duplicates("actual").sort_values("actual")
-    return {
-        label: (other, int(rows))
-        for label, other, rows in most[["actual", "predicted", "rows"]].itertuples(index=False)
-    }
+    triples = most[["actual", "predicted", "rows"]].itertuples(index=False)
+    return {label: (other, int(rows)) for label, other, rows in triples}
 
 
 def _plain(value: object) -> object:
-    """Return text whose control and bidi characters are escaped: what the template prints, whatever it is."""
-    return (
-        value
-        if not isinstance(value, str) or value.isprintable()
-        else one_line(value, len(value) * 10)
-    )
+    """Return text with control and bidi characters escaped: the template prints all through it."""
+    if not isinstance(value, str) or value.isprintable():
+        return value
+    return one_line(value, len(value) * 10)
 
 
 def _address(picture: bytes) -> str:
@@ -185,18 +186,20 @@ def _address(picture: bytes) -> str:
 
 
 def _call(transform: Mapping[str, Any]) -> str:
-    """Return how a transform is made, as one writes a call."""
+    """Return a transform as one writes a call."""
     settings = dict(transform)
     name = settings.pop("transform", None) or settings["name"].replace("_", " ")
-    settings = settings.pop("arguments", None) or {
-        key: value for key, value in settings.items() if key != "name"
-    }
-    return f"{name} ({', '.join(f'{key} {value}' for key, value in settings.items() if (key, value) != ('p', 1.0))})"
+    arguments = settings.pop("arguments", None)
+    if not arguments:
+        arguments = {key: value for key, value in settings.items() if key != "name"}
+    shown = [f"{key} {value}" for key, value in arguments.items() if (key, value) != ("p", 1.0)]
+    return f"{name} ({', '.join(shown)})"
 
 
-def _place(interval: Mapping[str, float], start: float) -> dict[str, str]:
+def _place(interval: Interval, start: float) -> dict[str, str]:
     """Return where an interval lies on a scale from start to 1, in percent of its length."""
     low, high, value = (
-        100 * (interval[at] - start) / (1 - start) for at in ("low", "high", "value")
+        100 * (bound - start) / (1 - start)
+        for bound in (interval.low, interval.high, interval.value)
     )
     return {"low": f"{low:.2f}", "width": f"{high - low:.2f}", "value": f"{value:.2f}"}

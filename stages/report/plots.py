@@ -1,4 +1,4 @@
-"""Draws what people look at, as PNG: equal data gives equal bytes, and text from data is never read as mathematics."""
+"""Draws pictures as PNG: equal data gives equal bytes, and text from data is no mathematics."""
 
 from io import BytesIO
 from pathlib import Path
@@ -7,12 +7,16 @@ from typing import Any
 import pandas as pd
 
 from stages.contract.escape import one_line
+from stages.judging.report import Calibration
 
 COLOURS = {"train": "#8a94a6", "validation": "#2457a6", "interval": "#b9cdec"}
 
 
 def confusion(pairs: pd.DataFrame, labels: list[str], path: Path) -> None:
-    """Draw the confusion matrix of pairs (actual, predicted) as PNG: rows are true labels, shades are shares of the row, numbers are counts."""
+    """Draw the confusion matrix of pairs (actual, predicted) as PNG.
+
+    Rows are true labels, shades are shares of the row, numbers are counts.
+    """
     labels = [*labels, *sorted({*pairs["actual"], *pairs["predicted"]} - set(labels))]
     counts = pd.crosstab(
         pd.Categorical(pairs["actual"], labels),
@@ -60,7 +64,10 @@ def scatter(y: "pd.Series[float]", predicted: "pd.Series[float]", path: Path) ->
 
 
 def learning_curves(history: list[dict[str, float]], metric: str, title: str, kept: float) -> bytes:
-    """Draw losses by epoch and, beside them, the validation metric, the epoch that finetune kept marked."""
+    """Draw losses by epoch and, beside them, the validation metric.
+
+    A circle marks the epoch that finetune kept.
+    """
     train, epochs = ([entry for entry in history if key in entry] for key in ("loss", "eval_loss"))
     best = next(entry for entry in epochs if entry["epoch"] == kept)
     figure, (losses, scores) = _figure(2, (9, 3.4))
@@ -110,31 +117,20 @@ def learning_curves(history: list[dict[str, float]], metric: str, title: str, ke
     return _png(figure)
 
 
-def reliability(calibration: dict[str, dict[str, Any]]) -> bytes:
-    """Draw how many rows are right beside how confident the model was, as it is and with the temperature (calibration.examine, twice)."""
+def reliability(calibration: Calibration) -> bytes:
+    """Draw the share of right rows beside the confidence, as it is and with the temperature."""
     figure, panels = _figure(2, (9, 3.9))
-    for axes, (name, of) in zip(panels, calibration.items(), strict=True):
-        lowest = min(value for row in of["bins"] for value in (row["confidence"], row["low"]))
+    named = {"as it is": calibration.as_it_is, "scaled": calibration.scaled}
+    for axes, (name, one) in zip(panels, named.items(), strict=True):
+        lowest = min(value for row in one.bins for value in (row.confidence, row.low))
+        confidence, right = [row.confidence for row in one.bins], [row.right for row in one.bins]
         axes.plot([0, 1], [0, 1], color=COLOURS["train"], linewidth=1, linestyle="--")
-        for row in of["bins"]:
-            axes.plot(
-                [row["confidence"]] * 2,
-                [row["low"], row["high"]],
-                color=COLOURS["interval"],
-                linewidth=3,
-            )
-        axes.plot(
-            [row["confidence"] for row in of["bins"]],
-            [row["right"] for row in of["bins"]],
-            "o",
-            color=COLOURS["validation"],
-            markersize=5,
-        )
-        axes.set_title(
-            f"{name.replace('_', ' ')}: temperature {of['temperature']:.3g}, error {of['error']:.4f}",
-            fontsize="medium",
-            parse_math=False,
-        )
+        for row in one.bins:
+            ends = [row.low, row.high]
+            axes.plot([row.confidence] * 2, ends, color=COLOURS["interval"], linewidth=3)
+        axes.plot(confidence, right, "o", color=COLOURS["validation"], markersize=5)
+        title = f"{name}: temperature {one.temperature:.3g}, error {one.error:.4f}"
+        axes.set_title(title, fontsize="medium", parse_math=False)
         axes.set_xlabel("confidence")
         axes.set_ylabel("share of rows that are right")
         axes.set_xlim(max(lowest - 0.03, 0), 1.01)

@@ -1,4 +1,7 @@
-"""Takes files of one commit of a Hugging Face model or data set: plain data and safetensors, never code, never a pickle."""
+"""Take files of one commit of a Hugging Face model or data set.
+
+It takes plain data and safetensors, never code and never a pickle.
+"""
 
 import hashlib
 import shutil
@@ -23,17 +26,20 @@ from stages.params.sources import Hub
 
 HOME = "https://huggingface.co"
 SILENCE = 10.0  # seconds that a hub may take to begin an answer
-LISTING = 25.0  # seconds for the list of files, every address of the hub tried
-PLAIN = (".safetensors", ".json", ".jsonl", ".csv", ".tsv", ".parquet", ".txt", ".md", ".yaml", ".yml", ".model",  # .model: sentencepiece's
-         ".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".wav", ".flac", ".mp3", ".ogg", "license", "notice")  # fmt: skip
+LISTING = 25.0  # seconds for the list of files, with every address of the hub tried
+PLAIN = (".safetensors", ".json", ".jsonl", ".csv", ".tsv", ".parquet", ".txt", ".md", ".yaml",
+         ".yml", ".model",  # sentencepiece's
+         ".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".wav", ".flac", ".mp3",
+         ".ogg", "license", "notice")  # fmt: skip
 
 
 def fetch(origin: Hub, into: Path, temporary: Path) -> dict[str, str]:
-    """Download what `files` selects, check each file against the commit's list, return where they came from.
+    """Download what `files` selects, and check each file against the commit's list.
 
-    A wildcard passes over what is not PLAIN (or that, packed: .csv.gz); a pattern that selects nothing plain is refused.
+    Returns where the files came from. A wildcard skips what is neither PLAIN nor a packed PLAIN
+    file (.csv.gz); a pattern that selects nothing plain is refused.
     """
-    logging.set_verbosity_error()  # the library's retries are no lines of ours
+    logging.set_verbosity_error()  # the library's lines on its retries are not ours
     what = f"{origin.repo}@{origin.revision[:12]}"
     if is_offline_mode():
         raise UnreachableError(
@@ -45,12 +51,13 @@ def fetch(origin: Hub, into: Path, temporary: Path) -> dict[str, str]:
     size, free = sum(file.size or 0 for file in chosen), shutil.disk_usage(temporary).free
     if size > free:
         raise SourceError(
-            f"{what}: `files` selects {size:,} bytes, {free:,} are free on the disk of {temporary}; free some, or select less"
+            f"{what}: `files` selects {size:,} bytes, "
+            f"{free:,} are free on the disk of {temporary}; free some, or select less"
         )
     with tempfile.TemporaryDirectory(dir=temporary) as folder, _answers(what, origin.seconds):
         for file in chosen:
             _download(what, origin, file, Path(folder, "whole", file.rfilename))
-        Path(folder, "whole").rename(into)  # which is empty: all files or none
+        Path(folder, "whole").rename(into)  # into is empty: it gets all files or none
     facts, endpoint = (
         {"repo": origin.repo, "kind": origin.kind, "revision": origin.revision},
         HfApi().endpoint,
@@ -69,11 +76,13 @@ def _list(what: str, origin: Hub) -> dict[str, RepoSibling]:
         )
     except (ValueError, TypeError, KeyError, InvalidURL) as error:
         raise SourceError(
-            f"{what}: a hub cannot be asked for it, or this is none ({redact(one_line(error, 200))}); check `repo` and HF_ENDPOINT"
+            f"{what}: a hub cannot be asked for it, or this is none "
+            f"({redact(one_line(error, 200))}); check `repo` and HF_ENDPOINT"
         ) from None
     if info.sha != origin.revision:
         raise SourceError(
-            f"{what}: the hub answers with commit {extract(info.sha)}, not with {origin.revision}; check HF_ENDPOINT"
+            f"{what}: the hub answers with commit {extract(info.sha)}, not with {origin.revision}; "
+            "check HF_ENDPOINT"
         )
     return {file.rfilename: file for file in getattr(info, "siblings", None) or ()}
 
@@ -86,11 +95,16 @@ def _choose(what: str, origin: Hub, listed: Iterable[str]) -> list[str]:
     chosen = sorted(set[str]().union(*taken.values()))
     if origin.kind == "model" and not any(name.endswith(".safetensors") for name in chosen):
         held = _some(name for name in listed if name not in plain or name.endswith(".safetensors"))
-        raise SourceError(f"{what}: `files` selects no *.safetensors (it holds {held}), and a pickle is never opened; "
-                          "name a commit with safetensors, or convert it with save_pretrained where you trust it")  # fmt: skip
+        raise SourceError(
+            f"{what}: `files` selects no *.safetensors (it holds {held}), "
+            "and a pickle is never opened; name a commit with safetensors, "
+            "or convert it with save_pretrained where you trust it"
+        )
     if idle := [pattern for pattern, names in taken.items() if not names]:
-        raise SourceError(f"{what}: {_some(idle)} selects no plain data (it holds {_some(listed)}); mend `files`: "
-                          "pickles, code and archives are never fetched")  # fmt: skip
+        raise SourceError(
+            f"{what}: {_some(idle)} selects no plain data (it holds {_some(listed)}); "
+            "mend `files`: pickles, code and archives are never fetched"
+        )
     paths = {name: PurePosixPath(name) for name in chosen}
     if odd := [
         n
@@ -121,14 +135,15 @@ def _download(what: str, origin: Hub, file: RepoSibling, target: Path) -> None:
             whole,
             headers=build_hf_headers(),
         )
-    found, stated = (
+    actual, stated = (
         (sha256(target), file.lfs.sha256)
         if file.lfs
         else (_git_sha1(target.read_bytes()), file.blob_id)
     )
-    if found != stated:
+    if actual != stated:
         raise SourceError(
-            f"{what}: {file.rfilename} has the hash {found}, the commit lists {extract(stated)}; find out who alters it if this stays"
+            f"{what}: {file.rfilename} has the hash {actual}, the commit lists {extract(stated)}; "
+            "find out who alters it if this stays"
         )
 
 
@@ -140,7 +155,10 @@ def _git_sha1(content: bytes) -> str:
 
 @contextmanager
 def _answers(what: str, seconds: float) -> Generator[None]:
-    """Say in one line what the hub refuses, and stop after so many seconds, whatever the library waits for or tries again."""
+    """Say in one line what the hub refuses, and stop after so many seconds.
+
+    The time limit applies whatever the library waits for or tries again.
+    """
 
     def stop(*_: object) -> None:
         raise UnreachableError(
@@ -152,20 +170,21 @@ def _answers(what: str, seconds: float) -> Generator[None]:
     try:
         yield
     except HfHubHTTPError as error:
-        status, said = error.response.status_code, redact(one_line(error.server_message or "", 200))
+        status, text = error.response.status_code, redact(one_line(error.server_message or "", 200))
         later = status in (408, 429) or status >= 500
         advice = (
             "try again later"
             if later
-            else "check `repo`, `kind` and `revision`; what is private or gated needs access granted on its page, and HF_TOKEN"
+            else "check `repo`, `kind` and `revision`; "
+            "what is private or gated needs access granted on its page, and HF_TOKEN"
         )
         raise (UnreachableError if later else SourceError)(
-            f"{what}: the hub answers {status} ({said or 'and says no more'}); {advice}"
+            f"{what}: the hub answers {status} ({text or 'and says no more'}); {advice}"
         ) from None
     except HTTPError as error:
-        said = redact(one_line(error, 200)) or type(error).__name__
+        text = redact(one_line(error, 200)) or type(error).__name__
         raise UnreachableError(
-            f"{what}: the hub does not answer ({said}); check the network and HF_ENDPOINT"
+            f"{what}: the hub does not answer ({text}); check the network and HF_ENDPOINT"
         ) from None
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)

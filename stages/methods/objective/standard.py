@@ -1,4 +1,7 @@
-"""Minimises the loss that transformers has for the problem: of several labels binary cross-entropy, of numbers the squared error."""
+"""Minimise the loss that transformers has for the problem.
+
+It is binary cross-entropy for several labels, and the squared error for numbers.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,9 +10,10 @@ from stages.params.finetune import Standard
 
 
 def loss(_: Standard, model: Any, __: list[Any]) -> Callable[..., Any]:
-    """Return the loss of outputs.logits (rows, outputs) against labels, a mean over the batch, by the problem_type of the model's configuration.
+    """Return the mean loss, over a batch, of outputs.logits (rows, outputs) against labels.
 
-    Where gradients are accumulated, num_items_in_batch is the number of rows of all the accumulated batches.
+    The problem_type of the model's configuration decides which loss it is. If gradients are
+    accumulated, num_items_in_batch is the number of rows of all the accumulated batches.
     """
     from transformers.loss.loss_utils import ForSequenceClassificationLoss
 

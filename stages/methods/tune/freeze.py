@@ -1,4 +1,7 @@
-"""The top layers learn, and what is new; embeddings and lower layers stay as they are, and are computed once where rows do."""
+"""Let the top layers learn, and what is new.
+
+Embeddings and lower layers stay as they are, and are computed once if the rows stay too.
+"""
 
 from typing import Any
 
@@ -11,15 +14,16 @@ from stages.params.finetune import Freeze
 def prepare(
     model: Any, new: frozenset[str], learning: Learning, settings: Freeze
 ) -> tuple[Any, Learning]:
-    """Freeze all but the top layers, what stands above them, and what is new; what is frozen is in evaluation mode.
+    """Freeze all but the top layers, what is above them, and what is new.
 
-    The layers are the longest list of modules in the base model (of a ResNet: its stages); a module that is registered
-    after it stands above it.
+    What is frozen is in evaluation mode. The layers are the longest list of modules in the base
+    model (of a ResNet: its stages); a module that is registered after it is above it.
     """
     name_of_stack, layers = stack(model)
     if settings.layers > len(layers):
         raise ModelError(
-            f"finetune.tune.layers: {settings.layers} top layers are to learn, and the base model has {len(layers)}"
+            f"finetune.tune.layers: {settings.layers} top layers are to learn, and the base model "
+            f"has {len(layers)}"
         )
     lowest = f"{name_of_stack}.{len(layers) - settings.layers}."
     above = False
@@ -31,7 +35,7 @@ def prepare(
 
 
 def stack(model: Any) -> tuple[str, Any]:
-    """Return the name of the longest list of modules of a model, and the list."""
+    """Return the name of a model's longest list of modules, and the list."""
     import torch
 
     lists = {

@@ -1,4 +1,7 @@
-"""Every weight learns; the table of token embeddings may stay, which saves most of the optimiser's work."""
+"""Let every weight learn.
+
+The table of token embeddings may stay as it is, which saves most of the optimiser's work.
+"""
 
 from typing import Any
 
@@ -17,11 +20,12 @@ def prepare(
             model.get_input_embeddings().requires_grad_(False)
         except (NotImplementedError, AttributeError):  # a convolutional model has none
             raise ModelError(
-                "finetune.tune.embeddings: false, and the base model has no table of embeddings; say true"
+                "finetune.tune.embeddings: false, and the base model has no table of embeddings; "
+                "say true"
             ) from None
     return model, learning
 
 
 def finish(learner: Any) -> Any:
-    """Return the model as it is."""
+    """Return the model unchanged."""
     return learner

@@ -1,4 +1,7 @@
-"""Nothing learns by steps: the head stays as it begins, solved on the features that the base model gives as it is."""
+"""Let nothing learn by steps: the head stays as it begins.
+
+It is solved on the features of the unchanged base model.
+"""
 
 from dataclasses import replace
 from typing import Any
@@ -16,5 +19,5 @@ def prepare(
 
 
 def finish(learner: Any) -> Any:
-    """Return the model as it is."""
+    """Return the model unchanged."""
     return learner

@@ -1,4 +1,7 @@
-"""Low-rank updates of linear layers and convolutions learn, and what is new (LoRA, Hu et al. 2021, by peft); merged, they are a plain model."""
+"""Let low-rank updates of linear layers and convolutions learn, and what is new.
+
+This is LoRA (Hu et al. 2021), by peft; merged, the updates make a plain model.
+"""
 
 from typing import Any
 
@@ -12,7 +15,10 @@ from stages.params.finetune import Lora
 def prepare(
     model: Any, new: frozenset[str], learning: Learning, settings: Lora
 ) -> tuple[Any, Learning]:
-    """Return a peft model around the base model: updates of the targets learn, and the modules that hold what is new."""
+    """Return a peft model around the base model.
+
+    Updates of the targets learn, and the modules that contain what is new.
+    """
     import peft
 
     targets = settings.targets if isinstance(settings.targets, str) else list(settings.targets)
@@ -26,23 +32,25 @@ def prepare(
         if isinstance(targets, list)
         else []
     )
-    if unknown:  # peft is content where one of them fits
+    if unknown:  # peft is content if one of them fits
         raise ModelError(
-            f"finetune.tune.targets: the base model has no layer {', '.join(map(extract, unknown))}; name linear layers, or say all-linear"
+            "finetune.tune.targets: the base model has no layer "
+            f"{', '.join(map(extract, unknown))}; name linear layers, or say all-linear"
         )
     whole = sorted({name.rpartition(".")[0] for name in new})
     config = peft.LoraConfig(
         r=settings.rank,
-        lora_alpha=settings.alpha,
+        lora_alpha=settings.alpha,  # pyright: ignore[reportArgumentType]
         lora_dropout=settings.dropout,
         target_modules=targets,
         modules_to_save=whole,
-    )  # pyright: ignore[reportArgumentType]
+    )
     try:
         learner = peft.get_peft_model(model, config)
     except ValueError as error:
         raise ModelError(
-            f"finetune.tune.targets: {one_line(error, 300)}; name linear layers of the base model, or all-linear"
+            f"finetune.tune.targets: {one_line(error, 300)}; name linear layers of the base model, "
+            "or all-linear"
         ) from error
     batchnorm.hold_frozen(learner)
     return learner, learning

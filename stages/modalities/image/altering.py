@@ -1,4 +1,4 @@
-"""Alters pictures by albumentations; a draw depends on what is altered and on nothing else."""
+"""Alter pictures with albumentations; each draw depends only on what is altered."""
 
 import inspect
 import random
@@ -21,20 +21,14 @@ from stages.params.augment import Augment, Transform
 from stages.params.image import Albumentations, ImageModality
 
 COPIES = f"copies{pictures.PACK}"
-FOREIGN = {
-    "read_fn",
-    "reference_images",
-    "metadata_key",
-    "font_path",
-    "image",
-}  # arguments of transforms that read files, run code or need more than a picture
-PROBE = np.random.default_rng(0).integers(
-    0, 256, (320, 352, 3), dtype=np.uint8
-)  # on which a transform is tried
+# Arguments of transforms that read files, run code or need more than a picture.
+FOREIGN = {"read_fn", "reference_images", "metadata_key", "font_path", "image"}
+# Every transform is tried on this picture.
+PROBE = np.random.default_rng(0).integers(0, 256, (320, 352, 3), dtype=np.uint8)
 
 
 def faults(transforms: tuple[Transform, ...]) -> list[str]:
-    """Return what albumentations' own signatures say against the transforms."""
+    """Return what is wrong with the transforms by albumentations' own signatures."""
     wrong = list[str]()
     for i, transform in enumerate(transforms):
         try:
@@ -45,7 +39,11 @@ def faults(transforms: tuple[Transform, ...]) -> list[str]:
 
 
 def _named(transform: Transform) -> partial[Any]:
-    """Return what makes a transform of albumentations; raises ValueError for a name or an argument that it has not, or that needs more than a picture."""
+    """Return the constructor of a transform of albumentations, with its arguments.
+
+    Raises ValueError if albumentations does not have the transform or an argument, or if the
+    transform needs more than a picture.
+    """
     import albumentations
 
     if not isinstance(transform, Albumentations):
@@ -63,7 +61,8 @@ def _named(transform: Transform) -> partial[Any]:
         raise ValueError(f"{transform.transform} needs more than the picture itself")
     if unknown := set(transform.arguments) - set(takes):
         raise ValueError(
-            f"{transform.transform} has no argument {', '.join(sorted(unknown))}; it takes {', '.join(list(takes)[1:])}"
+            f"{transform.transform} has no argument {', '.join(sorted(unknown))}; it takes "
+            f"{', '.join(list(takes)[1:])}"
         )
     return partial(
         made,
@@ -75,7 +74,10 @@ def _named(transform: Transform) -> partial[Any]:
 
 
 def _tried(transform: Transform) -> None:
-    """Raise ValueError or TypeError for a transform that albumentations warns of, or that makes no picture of a picture."""
+    """Raise ValueError or TypeError if a transform is unfit.
+
+    It is unfit if albumentations warns of it, or if it makes no picture of a picture.
+    """
     import albumentations
 
     made = _named(transform)
@@ -88,24 +90,27 @@ def _tried(transform: Transform) -> None:
             raise ValueError(f"{name}: {warning}") from None
     try:
         result = albumentations.Compose([altering], seed=0)(image=PROBE)["image"]
-    except Exception as error:  # of whatever type a transform raises on a picture of usual size
+    except Exception as error:  # transforms raise any type, here on a picture of usual size
         raise ValueError(
-            f"{name}: on a picture of {PROBE.shape[1]} x {PROBE.shape[0]} pixels: {one_line(error, 200)}"
+            f"{name}: on a picture of {PROBE.shape[1]} x {PROBE.shape[0]} pixels: "
+            f"{one_line(error, 200)}"
         ) from None
     if result.dtype != np.uint8 or result.ndim != 3 or result.shape[2] != 3:
         raise ValueError(
-            f"{name} makes no picture of 8 bits ({result.dtype}, {result.shape}); a model's numbers are made by its own processor"
+            f"{name} makes no picture of 8 bits ({result.dtype}, {result.shape}); a model's "
+            "numbers are made by its own processor"
         )
 
 
 class Policy(threading.local):
-    """The transforms, made once a thread, and anew in another process: drawing changes their state."""
+    """The transforms, made anew in each thread and process because drawing changes their state."""
 
     def __init__(self, augment: Augment) -> None:
         import albumentations
 
         self.augment = augment
-        # Untried: filters of warnings are the whole process's, and threads that set them side by side leave them set.
+        # Not tried here: warning filters belong to the whole process, and threads that set them
+        # side by side leave them set.
         self.compose = albumentations.Compose(
             [_named(transform)() for transform in augment.transforms]
         )
@@ -114,8 +119,9 @@ class Policy(threading.local):
         return Policy, (self.augment,)
 
     def __call__(self, rgb: Rgb, draw: int) -> Rgb:
-        """Return an RGB array altered by all transforms in turn; the draw decides, and nothing else."""
-        # Not set_random_seed: it hands every transform a generator of the same seed, so that all share their first draw.
+        """Return an RGB array altered by all transforms in turn; only the draw decides."""
+        # Not set_random_seed: it gives every transform a generator of the same seed, so that all
+        # share their first draw.
         self.compose.set_random_state(np.random.default_rng(draw), random.Random(draw))
         return self.compose(image=rgb)["image"]
 
@@ -123,9 +129,10 @@ class Policy(threading.local):
 def alter(
     samples: pd.DataFrame, augment: Augment, settings: ImageModality, files: Path, below: str
 ) -> pd.DataFrame:
-    """Write altered copies of samples as PNG, all into one archive; a draw depends on (seed, id, number) and on nothing else.
+    """Write altered copies of samples as PNG into one archive, and return their rows.
 
-    A copy that came out equal to its original, or of a size that no original may have, is left out.
+    Each draw depends only on (seed, id, number). A copy is left out if it equals its original, or
+    if no original may have its size.
     """
     chosen = samples[
         [draws.uniform("chosen", augment.seed, i) < augment.share for i in samples["id"]]
@@ -151,10 +158,10 @@ def alter(
     digests = dict[str, str]()
 
     def named() -> Iterator[tuple[str, bytes]]:
-        for i, of in zip(copies["id"], altered, strict=True):
-            if not isinstance(of, PictureError):
-                digests[i] = of[0]
-                yield f"{i}.png", of[1]
+        for i, copy in zip(copies["id"], altered, strict=True):
+            if not isinstance(copy, PictureError):
+                digests[i] = copy[0]
+                yield f"{i}.png", copy[1]
 
     pictures.pack(named(), files / COPIES)
     copies["x"] = f"{below}/{COPIES}/" + copies["id"] + ".png"
@@ -165,7 +172,10 @@ def alter(
 def _copy(
     sample: tuple[str, str, str], policy: Policy, seed: int, limits: Limits
 ) -> tuple[str, bytes]:
-    """Return the copy `id` of the picture x: the hash of its content, and a PNG; raises PictureError where no copy is worth it."""
+    """Return the copy `id` of the picture x: the hash of its content, and a PNG.
+
+    Raises PictureError if the copy is not worth keeping.
+    """
     name, x, content = sample
     altered = policy(reading.verified(x, content), draws.integer("altered", seed, name))
     (height, width), digest = altered.shape[:2], draws.digest_one(reading.digest(altered))

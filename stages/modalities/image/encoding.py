@@ -1,4 +1,4 @@
-"""Encodes pictures as the base model wants them: resized, cropped and normalised."""
+"""Encode pictures as the base model wants them: resized, cropped and normalised."""
 
 import contextlib
 import os
@@ -25,31 +25,9 @@ from stages.params.augment import Augment, Transform
 from stages.params.image import ImageModality
 
 KEPT_BYTES = 2**30  # of resized train pictures
-SIDES = (
-    224,
-    256,
-    384,
-    192,
-    160,
-    128,
-    96,
-    64,
-    32,
-    240,
-    260,
-    288,
-    299,
-    320,
-    331,
-    336,
-    378,
-    380,
-    392,
-    448,
-    512,
-    518,
-    600,
-)  # that published models read
+# Sides that published models read.
+SIDES = (224, 256, 384, 192, 160, 128, 96, 64, 32, 240, 260, 288, 299, 320, 331, 336, 378, 380,
+         392, 448, 512, 518, 600)  # fmt: skip
 CLOSE = 0.05  # of normalised values: a level of 255 is .004 to .02
 VIEWS: dict[str, tuple[int, ...]] = {
     "as_is": (),
@@ -60,23 +38,30 @@ VIEWS: dict[str, tuple[int, ...]] = {
 
 
 def processor(folder: Path) -> Any:
-    """Load the image processor of a model folder: its mean, deviation and scale are used, sizes are those of params.yaml."""
+    """Load the image processor of a model folder.
+
+    Its mean, deviation and scale are used; the sizes are those of params.yaml.
+    """
     from transformers import AutoImageProcessor
     from transformers.utils import logging
 
-    logging.set_verbosity_error()  # without torchvision it says that it takes Pillow
+    logging.set_verbosity_error()  # without torchvision it reports that it takes Pillow
     try:
         return AutoImageProcessor.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False
         )
-    except Exception as error:  # files of anybody's: errors of any type are raised on them
+    except Exception as error:  # anybody may have written the files: any type is raised
         raise ModelError(
-            f"{folder}: its image processor cannot be loaded ({one_line(error, 300)}); bring the base model's own preprocessor_config.json"
+            f"{folder}: its image processor cannot be loaded ({one_line(error, 300)}); bring the "
+            "base model's own preprocessor_config.json"
         ) from error
 
 
 class _Inputs:
-    """Rows of pixel_values (crop, crop, 3), uint8, read when they are asked for; collate makes the model's inputs of them."""
+    """Rows of pixel_values (crop, crop, 3), uint8, read when they are asked for.
+
+    collate makes the model's inputs of them.
+    """
 
     def __init__(
         self,
@@ -107,7 +92,7 @@ class _Inputs:
         return {"pixel_values": _as_tensor(_cropped(rgb, self.settings.crop, self.filter))}
 
     def __getitems__(self, places: Sequence[int]) -> list[dict[str, Any]]:
-        """Return several rows, read and altered side by side: torch asks for a batch in this way."""
+        """Return several rows, read and altered side by side: torch asks for a batch this way."""
         return list(self._readers.map(self.__getitem__, places))
 
     @cached_property
@@ -115,7 +100,10 @@ class _Inputs:
         return ThreadPoolExecutor(len(os.sched_getaffinity(0)))
 
     def _resized(self, i: int) -> Rgb:
-        """Return row i as it is before it is altered; what is asked for again in each epoch is kept, as far as there is room."""
+        """Return row i before it is altered.
+
+        Rows that each epoch asks for again are kept as far as there is room.
+        """
         if i in self.kept:
             return self.kept[i]
         rgb = _resized(reading.verified(self.x[i], self.content[i]), self.settings, self.filter)
@@ -129,13 +117,16 @@ class _Inputs:
 
 
 def _filter(processor: Any) -> int:
-    """Return the filter that the base model's pictures were resized with, by Pillow's number; bilinear where its processor states none."""
+    """Return Pillow's number of the filter that the base model's pictures were resized with.
+
+    It is bilinear if the base model's processor states none.
+    """
     stated = getattr(processor, "resample", None)
     return int(stated) if stated is not None else pictures.BILINEAR
 
 
 def _resized(rgb: Rgb, settings: ImageModality, filter: int = pictures.BILINEAR) -> Rgb:
-    """Return a picture whose shorter side is as the settings say, as transformers resizes it."""
+    """Return a picture with the shorter side of the settings, as transformers resizes it."""
     return _with_side(rgb, settings.shorter_side, filter)
 
 
@@ -150,7 +141,7 @@ def _with_side(rgb: Rgb, side: int, filter: int) -> Rgb:
 
 
 def _cropped(rgb: Rgb, side: int, filter: int = pictures.BILINEAR) -> Rgb:
-    """Return the square at the centre; a picture that a transform made smaller is enlarged first."""
+    """Return the square at the centre; a picture that a transform made smaller grows first."""
     height, width = rgb.shape[:2]
     if min(height, width) < side:
         rgb = _with_side(rgb, side, filter)
@@ -165,14 +156,20 @@ def seen(rgb: Rgb, settings: ImageModality, filter: int = pictures.BILINEAR) -> 
 
 
 def encode(samples: pd.DataFrame, processor: Any, settings: ImageModality) -> Encoded:
-    """Return rows of pixel_values (crop, crop, 3); each picture is read, and its pixels verified, when its row is asked for."""
+    """Return rows of pixel_values (crop, crop, 3).
+
+    Each picture is read, and its pixels are verified, when its row is asked for.
+    """
     return _Inputs(samples, processor, settings, None)
 
 
 def encode_anew(
     samples: pd.DataFrame, processor: Any, settings: ImageModality, augment: Augment
 ) -> Encoded:
-    """Return the same for rows that each epoch asks for, altered by the transforms at shorter_side, a draw for each (seed, id, epoch), if augment says so."""
+    """Return the same for rows that each epoch asks for, altered if augment says so.
+
+    The transforms alter a picture at shorter_side, with a draw for each (seed, id, epoch).
+    """
     return _Inputs(
         samples,
         processor,
@@ -185,7 +182,7 @@ def encode_anew(
 def encode_altered(
     samples: pd.DataFrame, processor: Any, settings: ImageModality, transform: Transform, seed: int
 ) -> Encoded:
-    """Return rows of pixel_values, each picture altered at shorter_side when its row is asked for."""
+    """Return rows of pixel_values, each altered at shorter_side when it is asked for."""
     return _Inputs(
         samples,
         processor,
@@ -195,19 +192,22 @@ def encode_altered(
 
 
 def largest(processor: Any, settings: ImageModality, rows: int) -> Encoded:  # noqa: ARG001  (a picture's size is the settings' alone)
-    """Return rows of pixel_values (crop, crop, 3) of noise: what the model reads at most."""
+    """Return rows of pixel_values (crop, crop, 3) of noise: the most that the model reads."""
     import torch
 
     noise = np.random.default_rng(0).integers(
         0, 256, (rows, settings.crop, settings.crop, 3), dtype=np.uint8
     )
-    return [{"pixel_values": torch.from_numpy(of)} for of in noise]
+    return [{"pixel_values": torch.from_numpy(picture)} for picture in noise]
 
 
 def within(
     settings: ImageModality, passes: Callable[[ImageModality], bool]
 ) -> ImageModality | None:
-    """Return settings with the crop, of those that models are known to read, which is nearest to theirs and passes; null where none does."""
+    """Return settings with the crop nearest to theirs that passes; None if none does.
+
+    The crop is one that models are known to read.
+    """
     for side in sorted(SIDES, key=lambda side: abs(side - settings.crop)):
         if passes(
             other := replace(
@@ -221,10 +221,11 @@ def within(
 
 
 def stated(processor: Any, settings: ImageModality) -> Any:
-    """Return a processor that says the sizes that the model was trained with, so that transformers prepares pictures as Refit does.
+    """Return a processor that states the sizes that the model was trained with.
 
-    It is of the base model's own class or, where that class resizes in a way of its own (ConvNeXT, LeViT), of CLIP's. Which one does
-    is tried on a picture; raises ModelError where neither does.
+    With it transformers prepares pictures as Refit does. Its class is the base model's own or, if
+    that class resizes in a way of its own (ConvNeXT, LeViT), CLIP's. A picture is tried with each;
+    raises ModelError if neither prepares it as Refit does.
     """
     rgb = np.random.default_rng(0).integers(
         0, 256, (settings.crop + 8, 2 * settings.crop, 3), dtype=np.uint8
@@ -239,17 +240,21 @@ def stated(processor: Any, settings: ImageModality) -> Any:
     for kind, values in chain([(type(processor), processor.to_dict())], _as_clip(processor)):
         with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError):
             made = kind(**values | sizes)
-            found = made(images=rgb, return_tensors="pt")["pixel_values"]
-            if found.shape == wanted.shape and float((found - wanted).abs().max()) < CLOSE:
+            prepared = made(images=rgb, return_tensors="pt")["pixel_values"]
+            if prepared.shape == wanted.shape and float((prepared - wanted).abs().max()) < CLOSE:
                 return made
     raise ModelError(
-        f"the base model's image processor, {type(processor).__name__}, cannot be told to resize to {settings.shorter_side} and crop to {settings.crop} "
-        "pixels as Refit does; take another base"
+        f"the base model's image processor, {type(processor).__name__}, cannot be told to resize "
+        f"to {settings.shorter_side} and crop to {settings.crop} pixels as Refit does; take "
+        "another base"
     )
 
 
 def _as_clip(processor: Any) -> Iterator[tuple[type[Any], dict[str, Any]]]:
-    """Yield CLIP's class, with arguments by which it weighs and shifts channels as a processor does; nothing where it cannot."""
+    """Yield CLIP's class, with arguments by which it weighs and shifts channels like a processor.
+
+    Yields nothing if it cannot.
+    """
     from transformers import CLIPImageProcessorPil
 
     if (affine := _affine(processor)) and affine[0] == [0, 1, 2]:
@@ -266,12 +271,12 @@ def _as_clip(processor: Any) -> Iterator[tuple[type[Any], dict[str, Any]]]:
 
 
 def encoding(settings: ImageModality) -> tuple[int, int]:
-    """Return what the inputs of a picture depend on."""
+    """Return the settings that the inputs of a picture depend on."""
     return settings.shorter_side, settings.crop
 
 
 def lengths(encoded: Encoded) -> list[int]:
-    """Return the same for each: all pictures are of one size."""
+    """Return the same length for each row: all pictures have one size."""
     return [1] * len(encoded)
 
 
@@ -288,10 +293,12 @@ def views(inputs: dict[str, Any], settings: ImageModality) -> list[dict[str, Any
 
 
 def collate(processor: Any) -> Callable[[list[dict[str, Any]]], dict[str, Any]]:
-    """Return what makes pixel_values (rows, 3, crop, crop), float32, of rows, as the processor does: in memory channels come last, as convolutions like it.
+    """Return a function that makes pixel_values (rows, 3, crop, crop), float32, of rows.
 
-    Most processors weigh and shift channels, in some order; what they do is asked of them once, and done for a whole batch at a time
-    where that proves to be all. Any other is called for each batch.
+    It does what the processor does; in memory channels come last, as convolutions like it. Most
+    processors weigh and shift channels, in some order: what a processor does is found out once and,
+    if that proves to be all, done for a whole batch at a time. Any other processor is called for
+    each batch.
     """
     import torch
 
@@ -319,7 +326,11 @@ def collate(processor: Any) -> Callable[[list[dict[str, Any]]], dict[str, Any]]:
 
 
 def _affine(processor: Any) -> tuple[list[int], Any, Any] | None:
-    """Return order, shift and scale: channel i of the result is (channel order[i] - shift[i]) * scale[i]; null where a processor does something else."""
+    """Return the order, shift and scale of the channels that a processor makes.
+
+    Channel i of the result is (channel order[i] - shift[i]) * scale[i]. Returns None if the
+    processor does something else.
+    """
     import torch
 
     side, steps = 32, np.zeros((4, 32, 32, 3), np.uint8)
@@ -327,7 +338,8 @@ def _affine(processor: Any) -> tuple[list[int], Any, Any] | None:
         steps[channel + 1, ..., channel] = 255
     noise = np.random.default_rng(0).integers(0, 256, (1, side, side, 3), dtype=np.uint8)
     black, *lit, seen = _processed(processor, [*steps, *noise])
-    rise = torch.stack([of[:, 0, 0] - black[:, 0, 0] for of in lit], 1)  # (result, channel lit)
+    # (result, channel lit)
+    rise = torch.stack([picture[:, 0, 0] - black[:, 0, 0] for picture in lit], 1)
     order = rise.abs().argmax(1).tolist()
     scale = rise[range(len(order)), order] / 255
     shift = -black[:, 0, 0] / scale
@@ -340,7 +352,10 @@ def _affine(processor: Any) -> tuple[list[int], Any, Any] | None:
 
 
 def _processed(processor: Any, rgbs: Sequence[Rgb]) -> Any:
-    """Return pixel_values (rows, channels, height, width) as the processor makes them of pictures of the right size; ModelError where it makes none."""
+    """Return pixel_values (rows, channels, height, width) of pictures of the right size.
+
+    The processor makes them; raises ModelError if it makes none.
+    """
     asked: dict[str, Any] = {
         "do_resize": False,
         "do_center_crop": False,
@@ -351,7 +366,8 @@ def _processed(processor: Any, rgbs: Sequence[Rgb]) -> Any:
         return processor(images=list(rgbs), **asked)["pixel_values"].float()
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ModelError(
-            f"the base model's image processor, {type(processor).__name__}, makes no pixel_values of a picture ({one_line(error, 200)}); take another base"
+            f"the base model's image processor, {type(processor).__name__}, makes no pixel_values "
+            f"of a picture ({one_line(error, 200)}); take another base"
         ) from error
 
 

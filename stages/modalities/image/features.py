@@ -1,4 +1,4 @@
-"""Says what cheap models learn from of a picture: histograms of gradients and colours."""
+"""Provide what cheap models learn from a picture: histograms of gradients and colours."""
 
 from pathlib import Path
 from typing import Any
@@ -11,15 +11,15 @@ from stages.modalities.image.pictures import PictureError
 
 Array = np.ndarray[Any, Any]
 
-SIDE, CELL, ANGLES = (
-    64,
-    8,
-    9,
-)  # pixels of a reduced picture and of a cell; bins of the unsigned direction
+# Pixels of a reduced picture's side and of a cell's; bins of the unsigned direction.
+SIDE, CELL, ANGLES = 64, 8, 9
 
 
 def features(x: "pd.Series[str]") -> Array:
-    """Return the histograms of oriented gradients (Dalal & Triggs 2005) and of colours of each picture (rows, 1,764 + 96)."""
+    """Return each picture's histograms of gradients and of colours (rows, 1,764 + 96).
+
+    The gradients are oriented (Dalal & Triggs 2005).
+    """
     rows = list(pictures.each([reading.DATA / name for name in x], _describe))
     if wrong := next((row for row in rows if isinstance(row, PictureError)), None):
         raise wrong

@@ -1,22 +1,27 @@
-"""Finds pictures that show the same: re-encoded and resized copies come into one group.
+"""Find pictures that show the same: re-encoded and resized copies come into one group.
 
-A coarse picture of 8 x 8 cells proposes pairs, and 32 x 32 cells, colour and shape confirm them. Only confirmed pairs
-make groups. A mirrored, turned, cropped, squashed or recoloured copy is another picture here: its label may differ.
+A coarse picture of 8 x 8 cells proposes pairs; 32 x 32 cells, colour and shape confirm them. Only
+confirmed pairs make groups. A mirrored, turned, cropped, squashed or recoloured copy is another
+picture here, because its label may differ.
 
-The limits are `constant + share * contrast` (the standard deviation of the cells, in grey levels of 0 to 255):
-compression costs a constant, resizing a share. They were set on 2,624 solar cells of 300 x 300 pixels that all look
-alike and 396 photographs of ants and bees, each against 30 copies. In 8 x 8 cells, 99 % of the copies of a kind stay
-within 0.55 (solar cells, contrast 15) or 1.4 (photographs, contrast 38); the nearest solar cells that differ are 0.74
-apart, 8 % above their limit, the nearest photographs 11 times theirs. `python -m benchmarks.images near` tells what is
-found: no two originals, and of each kind of copy (JPEG 30 to 95, WEBP, half to twice the size) 99.7 % or more, but of NEAREST.
+The limits are `constant + share * contrast` (the standard deviation of the cells, in grey levels of
+0 to 255): compression costs a constant, resizing a share. They were set on 2,624 solar cells of
+300 x 300 pixels that all look alike and 396 photographs of ants and bees, each against 30 copies.
+In 8 x 8 cells, 99 % of the copies of a kind stay within 0.55 (solar cells, contrast 15) or 1.4
+(photographs, contrast 38); the nearest solar cells that differ are 0.74 apart, 8 % above their
+limit, the nearest photographs 11 times theirs. `python -m benchmarks.images near` reports what is
+found: no two originals, and of each kind of copy (JPEG 30 to 95, WEBP, half to twice the size)
+99.7 % or more, except of copies resized by NEAREST.
 
-Leaving out every second pixel shifts a picture by half a pixel. So pairs that are not near as they are, but not far
-either, are laid upon one another by the shift of least squares, and what is left of the coarse cells' differences counts: of
-solar cells halved by NEAREST 99 % keep less than 0.021 of the contrast, different ones at least 0.025. Photographs keep more: of
-those halved by NEAREST 97 % are found.
+Leaving out every second pixel shifts a picture by half a pixel. So if a pair is not near as it is,
+but not far either, one picture is laid upon the other by the shift of least squares, and what is
+left of the differences of the coarse cells counts: 99 % of the solar cells halved by NEAREST keep
+less than 0.021 of the contrast, different ones at least 0.025. Photographs keep more: 97 % of those
+halved by NEAREST are found.
 
-Missed are some copies of tiny pictures (CIFAR-10, 32 pixels: re-encoded or enlarged 99 %, halved 59 to 89 %). Many poor
-copies of two cells that nearly look the same may meet halfway.
+Some copies of tiny pictures are missed (CIFAR-10, 32 pixels: 99 % of re-encoded or enlarged copies
+are found, 59 to 89 % of halved ones). Many poor copies of two solar cells that look nearly the same
+may meet halfway.
 """
 
 import hashlib
@@ -42,29 +47,20 @@ SIZE = SIDE + 1  # bytes of a fingerprint
 
 COARSE_LIMIT = (0.33, 0.04)  # root mean square of the differences <= constant + share * contrast
 FINE_LIMIT = (0.5, 0.12)
-COARSE_REACH, FINE_REACH = (
-    (0.33, 0.12),
-    (0.5, 0.2),
-)  # of pairs that may be near once they are laid upon one another
-SHIFTED_LIMIT = (
-    0.0235  # of what then is left in the coarse cells, as a share of the contrast in fine ones
-)
-ALIGNED = 256  # pairs laid upon one another at once
+# Limits of pairs that may be near once they are laid upon one another.
+COARSE_REACH, FINE_REACH = (0.33, 0.12), (0.5, 0.2)
+# For what is then left in the coarse cells, as a share of the contrast in the fine ones.
+SHIFTED_LIMIT = 0.0235
+ALIGNED = 256  # pairs laid upon one another at a time
 CHROMA_LIMIT = 3.0
-SHAPE_STEPS, SHAPE_LIMIT = (
-    24,
-    2,
-)  # a doubling of width : height is 24 steps, a copy's rounding at most 2 (6 %)
-SMALL, GROWTH = (
-    128,
-    3,
-)  # where the shorter side is below 128 pixels, cells average less: limits grow as 128 / side, up to 3 times
+# Doubling width : height takes 24 steps, a copy's rounding at most 2 (6 %).
+SHAPE_STEPS, SHAPE_LIMIT = 24, 2
+# If the shorter side is below 128 pixels, cells average less: limits grow as 128 / side, up to 3
+# times.
+SMALL, GROWTH = 128, 3
 
-TREES, LEAF, NEAREST = (
-    8,
-    32,
-    6,
-)  # each tree proposes at most 6 pairs a picture, all from its leaf of 32 at most
+# Each tree proposes at most 6 pairs a picture, all from its leaf of at most 32.
+TREES, LEAF, NEAREST = 8, 32, 6
 DIRECTIONS = 8
 ROUNDING = 0.05  # what 32 bits may cost a proposal; what confirms is exact
 HALVED_UP = 0.125  # grey levels: OpenCV rounds a mean of four pixels half up
@@ -78,16 +74,19 @@ AVERAGE = np.kron(BLOCKS, BLOCKS)  # fine cells to coarse ones
 
 
 def fingerprint(rgb: Bytes) -> Bytes:
-    """Return SIZE bytes that describe a picture (height, width, 3): its cells' brightness, their colour, its shape and shorter side."""
+    """Return SIZE bytes that describe a picture (height, width, 3).
+
+    They are the brightness and colour of its cells, its shape and its shorter side.
+    """
     return fingerprint_of(cells(rgb), *rgb.shape[:2])
 
 
 def cells(rgb: Bytes) -> Floats:
     """Return the means (FINE, FINE, 3) of a picture's cells.
 
-    Means of 2 x 2 pixels are taken first, of those again, and so on, while a side stays two cells a cell or more: that is
-    what OpenCV is fast at, its means over areas of any size take ten times as long. Where a side is odd, its last pixels
-    stay as they are and count half.
+    Means of 2 x 2 pixels are taken first, then means of those, and so on, while a side keeps two
+    values a cell or more: OpenCV is fast at that, and its means over areas of any size take ten
+    times as long. If a side is odd, its last pixels stay as they are and count half.
     """
     height, width = rgb.shape[:2]
     halvings = max(0, int(np.log2(min(height, width) / (2 * FINE))))
@@ -102,7 +101,7 @@ def cells(rgb: Bytes) -> Floats:
             cv2.resize(rgb, (wide + odd_width, tall + odd_height), interpolation=cv2.INTER_AREA),
         )
     small, tall, wide = rgb.astype(np.float32), height / 2**halvings, width / 2**halvings
-    if min(tall, wide) < FINE:  # INTER_AREA averages only where it makes both sides smaller
+    if min(tall, wide) < FINE:  # INTER_AREA averages only if it makes both sides smaller
         tall, wide = max(tall, FINE), max(wide, FINE)
         small = cv2.resize(small, (int(wide), int(tall)), interpolation=cv2.INTER_LINEAR)
     return cast(
@@ -113,7 +112,7 @@ def cells(rgb: Bytes) -> Floats:
 
 
 def fingerprint_of(cells: Floats, height: int, width: int) -> Bytes:
-    """Return the fingerprint of a picture of this size, by its cells."""
+    """Return the fingerprint of a picture of this size from its cells."""
     described = cv2.transform(cells, YCRCB)
     colour = cv2.resize(described[:, :, 1:], (COARSE, COARSE), interpolation=cv2.INTER_AREA)
     shape = min(max(128 + SHAPE_STEPS * np.log2(width / height), 0), 255)
@@ -125,10 +124,11 @@ def fingerprint_of(cells: Floats, height: int, width: int) -> Bytes:
 
 
 def pairs(fingerprints: Bytes) -> Rows:
-    """Return confirmed pairs of rows (pairs, 2), enough to link every group: no pair within what is linked already.
+    """Return confirmed pairs of rows (pairs, 2), enough to link every group.
 
-    Which groups they make depends on the pictures, not on the order of rows. Memory and time stay bounded however alike
-    the pictures are: equal fingerprints count once, and a tree proposes at most NEAREST others for each of the rest.
+    No pair lies within what is linked already. The groups depend on the pictures, not on the order
+    of rows. Memory and time stay bounded however alike the pictures are: equal fingerprints count
+    once, and a tree proposes at most NEAREST others for each of the rest.
     """
     first, member = _distinct(fingerprints)
     seen = _see(fingerprints, first)
@@ -139,9 +139,10 @@ def pairs(fingerprints: Bytes) -> Rows:
 
 @dataclass(frozen=True)
 class _Seen:
-    """What is compared of the distinct fingerprints, which stand in `row`: the coarse cells, and how far apart is near.
+    """The coarse cells of the distinct fingerprints, and how far apart is near.
 
-    The larger limit of a pair holds. `small` is the factor of all limits, contrast the standard deviation of the cells.
+    `row` has the row of each distinct fingerprint, `small` the factor of all its limits; contrast
+    is the standard deviation of the cells. The larger limit of a pair applies.
     """
 
     row: Rows
@@ -151,13 +152,16 @@ class _Seen:
     fine_contrast: Floats
 
     def limit(self, at: Rows, contrast: Floats, of: tuple[float, float]) -> Floats:
-        """Return the limit (constant, share) of each row, or of the rows of each pair (2, pairs) the larger."""
+        """Return each row's limit (constant, share), or the larger one of each pair (2, pairs)."""
         limits = self.small[at] * (of[0] + of[1] * contrast[at])
         return cast(Floats, limits.max(axis=0) if limits.ndim == 2 else limits)
 
 
 def _distinct(fingerprints: Bytes) -> tuple[Rows, Rows]:
-    """Return a row of each distinct fingerprint, in an order that only the fingerprints decide, and each row's place there."""
+    """Return a row of each distinct fingerprint, and each row's place among them.
+
+    Only the fingerprints decide the order.
+    """
     digests = np.array(
         [hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in fingerprints],
         dtype="S16",
@@ -180,11 +184,11 @@ def _see(fingerprints: Bytes, first: Rows) -> _Seen:
 
 
 def _propose(seen: _Seen) -> Iterator[Rows]:
-    """Yield a tree's candidate pairs: the nearest within a leaf, where the coarse cells allow it.
+    """Yield each tree's candidate pairs: the nearest within a leaf, if the coarse cells allow it.
 
-    A tree halves the pictures at the median, again and again, each part along the direction in which it is widest, out
-    of DIRECTIONS differences of two pictures (as Annoy's random projection trees). A copy that falls on the other side
-    in one tree falls on its own side in another.
+    A tree halves the pictures at the median, again and again, each part along the direction in
+    which it is widest, out of DIRECTIONS differences of two pictures (as Annoy's random projection
+    trees do). A copy that falls on the other side in one tree falls on its own side in another.
     """
     rows = len(seen.coarse)
     levels = int(np.ceil(np.log2(max(rows / LEAF, 1))))
@@ -194,9 +198,8 @@ def _propose(seen: _Seen) -> Iterator[Rows]:
         along /= np.maximum(np.linalg.norm(along, axis=1, keepdims=True), 1e-6)
         places = seen.coarse @ along.T
         places -= places.mean(axis=0)
-        places /= 2.001 * max(
-            np.abs(places).max(), 1e-6
-        )  # within a half: added to a part's number, it sorts within the part
+        # Scaled to within a half: added to a part's number, a place sorts within the part.
+        places /= 2.001 * max(np.abs(places).max(), 1e-6)
         order = np.arange(rows)
         for level in range(levels):
             starts, part = _parts(rows, level)
@@ -213,17 +216,22 @@ def _propose(seen: _Seen) -> Iterator[Rows]:
 
 
 def _parts(rows: int, level: int) -> tuple[Rows, Rows]:
-    """Return where each of a level's parts starts, and the part of each place; a part's halves are parts of the next level."""
+    """Return where each part of a level starts, and the part of each place.
+
+    The halves of a part are parts of the next level.
+    """
     starts = np.arange(2**level) * rows // 2**level
     return starts, np.repeat(np.arange(2**level), np.diff(starts, append=rows))
 
 
 def _nearest(seen: _Seen, order: Rows, starts: Rows) -> Rows:
-    """Return each row's NEAREST others of its leaf that the coarse limit allows (pairs, 2), the smaller row first."""
+    """Return each row's NEAREST others of its leaf that the coarse limit allows.
+
+    They are pairs (pairs, 2), the smaller row first.
+    """
     size = int(np.diff(starts, append=len(order)).max())
-    leaves = order[
-        np.minimum(starts[:, None] + np.arange(size), len(order) - 1)
-    ]  # a short leaf borrows from the next
+    # A short leaf borrows from the next.
+    leaves = order[np.minimum(starts[:, None] + np.arange(size), len(order) - 1)]
     cells, limit = (
         seen.coarse[leaves],
         seen.limit(np.arange(len(order)), seen.coarse_contrast, COARSE_REACH)[leaves],
@@ -244,7 +252,10 @@ def _nearest(seen: _Seen, order: Rows, starts: Rows) -> Rows:
 
 
 def _confirmed(fingerprints: Bytes, seen: _Seen, candidates: Rows) -> Rows:
-    """Return the candidates that every comparison calls near, as they are or laid upon one another."""
+    """Return the candidates that every comparison calls near.
+
+    They are compared as they are or laid upon one another.
+    """
     coarse = _apart(seen.coarse[candidates[:, 0]], seen.coarse[candidates[:, 1]])
     reached = coarse <= seen.limit(candidates.T, seen.coarse_contrast, COARSE_REACH)
     both, coarse = candidates[reached].T, coarse[reached]
@@ -269,9 +280,10 @@ def _confirmed(fingerprints: Bytes, seen: _Seen, candidates: Rows) -> Rows:
 
 
 def _left_over(left: Floats, right: Floats) -> Floats:
-    """Return the root mean square of the differences of coarse cells that a shift of a part of a cell does not explain.
+    """Return the root mean square of the coarse cells' differences that no small shift explains.
 
-    Leaving out pixels shifts a picture by half a pixel. The shift is the one of least squares (Lucas & Kanade 1981).
+    The shift is a part of a cell, by least squares (Lucas & Kanade 1981): leaving out pixels shifts
+    a picture by half a pixel.
     """
     grid, apart = ((left + right) / 2).reshape(len(left), FINE, FINE), left - right
     slopes = np.stack([*np.gradient(grid, axis=(1, 2))], axis=1).reshape(len(grid), 2, FINE**2)

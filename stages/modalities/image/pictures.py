@@ -1,4 +1,4 @@
-"""Reads pictures: the one door to Pillow, so that every stage and every service sees the same pixels."""
+"""Read pictures: the one door to Pillow, so that all stages and services see the same pixels."""
 
 import ctypes
 import errno
@@ -44,19 +44,24 @@ S = TypeVar("S")
 T = TypeVar("T")
 Rgb = NDArray[np.uint8]
 
-PLUGINS = (JpegImagePlugin.JpegImageFile, PngImagePlugin.PngImageFile, WebPImagePlugin.WebPImageFile, GifImagePlugin.GifImageFile,
-           BmpImagePlugin.BmpImageFile, TiffImagePlugin.TiffImageFile)  # fmt: skip
+PLUGINS = (
+    JpegImagePlugin.JpegImageFile,
+    PngImagePlugin.PngImageFile,
+    WebPImagePlugin.WebPImageFile,
+    GifImagePlugin.GifImageFile,
+    BmpImagePlugin.BmpImageFile,
+    TiffImagePlugin.TiffImageFile,
+)
 BILINEAR = int(Image.Resampling.BILINEAR)
-FORMATS = [str(plugin.format) for plugin in PLUGINS]  # EPS would start Ghostscript
-PAGED = (
-    "PNG",
-    "WEBP",
-    "GIF",
-    "TIFF",
-)  # the second picture of a JPEG (MPO) is a preview or a gain map, no frame
-PACK = ".zip"  # one file of many pictures, of which FILE.zip/NAME names one: DVC looks at each file whenever it has nothing else to do
+FORMATS = [str(plugin.format) for plugin in PLUGINS]  # no EPS: it would start Ghostscript
+# The second picture of a JPEG (MPO) is a preview or a gain map, not a frame.
+PAGED = ("PNG", "WEBP", "GIF", "TIFF")
+# One file of many pictures; FILE.zip/NAME names one of them. DVC looks at each file whenever it has
+# nothing else to do.
+PACK = ".zip"
 MAX_BYTES = 2**30  # of one file: Pillow reads a whole WEBP into memory before it knows its size
-# What Pillow 13 raises on bad bytes. The first line was met in 190,000 altered files of 33 kinds, the second its source can raise.
+# What Pillow 13 raises on bad bytes: types of the first line came up in 190,000 altered files of 33
+# kinds, those of the second can be raised by its source.
 BAD_BYTES = (OSError, SyntaxError, ValueError, TypeError, LookupError,
              EOFError, ArithmeticError, MemoryError, struct.error)  # fmt: skip
 TURNS: dict[int, Callable[[Rgb], Rgb]] = {  # EXIF orientation -> the picture as it was seen
@@ -68,32 +73,29 @@ TURNS: dict[int, Callable[[Rgb], Rgb]] = {  # EXIF orientation -> the picture as
     7: lambda rgb: rgb[::-1, ::-1].swapaxes(0, 1),
     8: lambda rgb: rgb[:, ::-1].swapaxes(0, 1),
 }
-WHERE = {  # what the system says when it opens no file
+WHERE = {  # the error on opening a file -> code and reason
     errno.ENOENT: ("missing_file", "is not there"),
     errno.ENOTDIR: ("missing_file", "is not there"),
     errno.ENXIO: ("not_regular", "not a regular file"),  # a socket
 }
-THREADS_REACH = 2  # Pillow and NumPy hold the interpreter for a third of the time: more threads than that would wait for it
-BATCH = 8  # pictures handed to a worker at a time
+# Pillow and NumPy occupy the interpreter for a third of the time: more threads would wait for it.
+THREADS_REACH = 2
+BATCH = 8  # pictures given to a worker at a time
 AHEAD = 3  # batches in flight for each worker
 
-cv2.setNumThreads(
-    1
-)  # pictures are worked on side by side: threads of OpenCV's own for each of them cost more than they bring
-logging.getLogger("PIL").addHandler(
-    logging.NullHandler()
-)  # its errors are ours to tell; who has set up logging still gets them
-for _handler in (
-    "TIFFSetErrorHandler",
-    "TIFFSetWarningHandler",
-):  # Pillow's libtiff writes straight to stderr, naming no file
+# Pictures are worked on side by side: threads of OpenCV for each would cost more than they bring.
+cv2.setNumThreads(1)
+# Refit reports Pillow's errors itself; whoever has set up logging still gets them.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
+# Pillow's libtiff writes straight to stderr without naming a file.
+for _handler in ("TIFFSetErrorHandler", "TIFFSetWarningHandler"):
     if _set := getattr(ctypes.CDLL(str(Image.core.__file__)), _handler, None):
         _set(None)
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What size a picture may have, in pixels: the least and the most of a side, and the most of all."""
+    """The size that a picture may have, in pixels: least and most of a side, and most in all."""
 
     least_side: int
     most_side: int
@@ -102,14 +104,17 @@ class Limits:
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """The pixels of a picture: uint8 (height, width, 3), read-only; and what a person should know of how they were read."""
+    """The pixels of a picture, and what a person should know of how they were read.
+
+    The pixels are uint8 (height, width, 3) and read-only.
+    """
 
     rgb: Rgb
     note: str | None
 
 
 class PictureError(Exception):
-    """Say why one picture cannot be read: it costs a row, not the run."""
+    """The reason why one picture cannot be read: it costs a row, not the run."""
 
     def __init__(self, code: str, reason: str) -> None:
         super().__init__(code, reason)
@@ -117,15 +122,16 @@ class PictureError(Exception):
         self.reason = reason
 
 
-ANY = Limits(1, 65_535, 2**28)  # of a picture that was looked at before
+ANY = Limits(1, 65_535, 2**28)  # for pictures that were looked at before
 
 
 def read(path: Path, limits: Limits) -> Picture:
-    """Return the picture in a file, turned as its EXIF says; of several frames the first. Raises PictureError.
+    """Return the picture in a file, or its first frame, turned as its EXIF says.
 
-    What a file is, its content says, not its name. Transparency is laid on white. Grey of 16 bit is divided by 257
-    (12 bit: by 4095/255), 32-bit integers are taken as 16-bit ones, floats as 0 to 1, and other values are refused.
-    Colour profiles are not applied; CMYK is turned into RGB without one.
+    The content says what a file is, not its name. Transparency is laid on white. 16-bit grey is
+    divided by 257 (12-bit: by 4095/255), 32-bit integers are taken as 16-bit ones and floats as 0
+    to 1; other values are refused. Colour profiles are not applied; CMYK is turned into RGB without
+    one. Raises PictureError.
     """
     with _opened(path) as file, _silence:
         size = file.seek(0, os.SEEK_END)
@@ -164,12 +170,18 @@ def write(rgb: Rgb, into: Path | BinaryIO) -> None:
 
 
 def resize(rgb: Rgb, size: tuple[int, int], filter: int) -> Rgb:
-    """Return a picture of another (width, height), by one of Pillow's filters, as transformers' image processors do it."""
+    """Resize a picture to (width, height) with a filter of Pillow.
+
+    transformers' image processors do the same.
+    """
     return np.asarray(Image.fromarray(rgb).resize(size, Image.Resampling(filter)))
 
 
 def thumbnail(rgb: Rgb, side: int) -> bytes:
-    """Return a picture (height, width, 3; uint8) as JPEG, its longer side cut down to `side` pixels."""
+    """Return a picture as JPEG, with its longer side reduced to `side` pixels.
+
+    The picture is (height, width, 3), uint8.
+    """
     picture = Image.fromarray(rgb)
     picture.thumbnail((side, side), Image.Resampling.LANCZOS)
     file = BytesIO()
@@ -178,7 +190,7 @@ def thumbnail(rgb: Rgb, side: int) -> bytes:
 
 
 def pack(named: Iterable[tuple[str, bytes]], path: Path) -> None:
-    """Write pictures and their names into one ZIP archive, as they are; equal pictures give equal bytes."""
+    """Write named pictures into one ZIP archive unchanged; equal pictures give equal bytes."""
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
         for name, content in named:
             archive.writestr(zipfile.ZipInfo(name), content)
@@ -187,11 +199,12 @@ def pack(named: Iterable[tuple[str, bytes]], path: Path) -> None:
 def each(
     items: Iterable[S], work: Callable[[S], T], workers: int | None = None
 ) -> Iterator[T | PictureError]:
-    """Yield, in their order, what work returns for each item (a path, or what names one), or the PictureError that it raised.
+    """Yield what work returns for each item, in order, or the PictureError that it raised.
 
-    workers is at most how many work at once (None: one a core); what is yielded does not depend on it. Up to 2 are
-    threads, more are processes, which need work, items and values to be picklable. Items are taken as results are used:
-    some 24 a worker are in flight, however many there are.
+    An item is a path or what names one. workers is the most that work at a time (None: one per
+    core); what is yielded does not depend on it. Up to 2 workers are threads; more are processes,
+    which need work, items and values to be picklable. Items are taken as results are used: some 24
+    per worker are in flight, however many items exist.
     """
     workers = workers or len(os.sched_getaffinity(0))
     if workers == 1:
@@ -218,13 +231,13 @@ def _attempt(work: Callable[[S], T], item: S) -> T | PictureError:
     try:
         return work(item)
     except PictureError as error:
-        return error.with_traceback(None)  # which would keep the pixels
+        return error.with_traceback(None)  # the traceback would keep the pixels
 
 
 def _executor(workers: int) -> Executor:
     if workers <= THREADS_REACH:
         return ThreadPoolExecutor(workers)
-    # A fork of this process would copy locks that its threads hold; the fork server is a fresh one.
+    # A fork of this process would copy locks that its threads own; the fork server is a fresh one.
     context = get_context("forkserver")
     context.set_forkserver_preload([__name__])
     return ProcessPoolExecutor(workers, context, stopping.end_with_parent)
@@ -232,7 +245,10 @@ def _executor(workers: int) -> Executor:
 
 @contextmanager
 def _opened(path: Path) -> Generator[BinaryIO]:
-    """Open a regular file, or a picture in a pack, and nothing else: a named pipe without a writer would wait for ever."""
+    """Open a regular file or a picture in a pack, and nothing else.
+
+    A named pipe without a writer would wait for ever.
+    """
     if path.parent.suffix == PACK and path.parent.is_file():
         yield BytesIO(_packed(path))
         return
@@ -271,12 +287,16 @@ def _packed(path: Path) -> bytes:
 
 @lru_cache(maxsize=4)
 def _archive(path: Path, _written: int, _process: int) -> zipfile.ZipFile:
-    """Open a pack once in each process: its list of names is as long as it has pictures, and a fork shares where the file is read."""
+    """Open a pack once in each process.
+
+    Its list of names is as long as the pack has pictures, and a fork would share the place at which
+    the file is read.
+    """
     return zipfile.ZipFile(path)
 
 
 def _measure(size: tuple[int, int], limits: Limits) -> None:
-    """Refuse a picture by the size that its header states, before memory is taken for it."""
+    """Refuse a picture by the size in its header, before memory is taken for it."""
     width, height = size
     if min(size) < limits.least_side:
         raise PictureError(
@@ -310,7 +330,7 @@ def _grey(values: Rgb) -> Rgb:
 
 
 def _eight_bit(image: Image.Image) -> Rgb:
-    """Return grey of more than 8 bits as uint8. Pillow's own conversion cuts all above 255."""
+    """Return grey of more than 8 bits as uint8; Pillow's own conversion cuts all above 255."""
     values: NDArray[Any] = np.asarray(image)
     tags: Any = getattr(image, "tag_v2", {})
     floats = image.mode == "F"
@@ -321,9 +341,8 @@ def _eight_bit(image: Image.Image) -> Rgb:
             "unknown_scale", f"values from {least:g} to {most:g}, not 0 to {white:,}"
         )
     scaled = np.rint(values * (255 / white)).astype(np.uint8)
-    if (
-        tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0
-    ):  # white is zero; Pillow minds it up to 8 bits
+    if tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0:
+        # White is zero, which Pillow respects only up to 8 bits.
         scaled = 255 - scaled
     if (hidden := image.info.get("transparency")) is not None:
         scaled = np.where(values == hidden, np.uint8(255), scaled)
@@ -346,9 +365,10 @@ def _code(error: Exception) -> str:
 
 
 class _Silence:
-    """Remember how many reads are under way, in any thread: the first brings the filter, the last takes it away.
+    """Count the reads under way in all threads: the first adds the filter, the last removes it.
 
-    warnings.catch_warnings is not safe with threads, and makes other libraries repeat what they say once.
+    warnings.catch_warnings is not thread-safe, and makes other libraries repeat the warnings that
+    they give once.
     """
 
     filter = ("ignore", None, Warning, re.compile(r"PIL\b"), 0)

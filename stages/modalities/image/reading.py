@@ -1,4 +1,7 @@
-"""Pictures: x is the path of one below data/. Finds pictures, decodes each once, and says what tells them apart."""
+"""Find pictures, decode each once, and describe what tells them apart.
+
+x is the path of a picture below data/.
+"""
 
 import math
 from functools import partial
@@ -20,14 +23,13 @@ from stages.params.image import ImageModality
 from stages.params.types import Encoding
 
 DATA = Path("data")
-OPPONENTS = np.array(
-    [[1, -1, 0], [0.5, 0.5, -1]], np.float32
-)  # of red, green, blue: red-green and yellow-blue
+# Red-green and yellow-blue, of red, green, blue.
+OPPONENTS = np.array([[1, -1, 0], [0.5, 0.5, -1]], np.float32)
 LEAST_SIDE, MOST_PIXELS = 8, 100_000_000  # of a picture, whatever params.yaml says
 
 
 def read(files: "pd.Series[Any]", encoding: Encoding) -> pd.DataFrame:  # noqa: ARG001  (a picture has none)
-    """Return each file's path; it is opened when it is looked at."""
+    """Return each file's path; the file is opened when it is looked at."""
     return pd.DataFrame(
         {"x": [_below_data(path) for path in files], "code": None, "reason": None},
         index=files.index,
@@ -36,25 +38,26 @@ def read(files: "pd.Series[Any]", encoding: Encoding) -> pd.DataFrame:  # noqa: 
 
 
 def cite(cells: "pd.Series[str]", folder: Path, source: Path) -> pd.DataFrame:
-    """Return the path of the file that each cell names, relative to its table; one that is not there, or leaves the source, is bad."""
-    found = pd.DataFrame(
-        {"x": cells, "code": None, "reason": None}, index=cells.index, dtype=object
-    )
+    """Return the path of the file that each cell names, relative to its table.
+
+    A file is bad if it does not exist or lies outside the source.
+    """
+    rows = pd.DataFrame({"x": cells, "code": None, "reason": None}, index=cells.index, dtype=object)
     for i, cell in cells.items():
         if not str(cell).strip():
-            found.loc[i] = [cell, "empty", "names no picture"]
+            rows.loc[i] = [cell, "empty", "names no picture"]
             continue
         code, reason = (
             ("outside", "is no path relative to its table")
             if Path(cell).is_absolute()
             else _wrong(folder / cell, source)
         )
-        found.loc[i] = (
+        rows.loc[i] = (
             [_below_data(folder / cell), None, None]
             if code is None
             else [cell, code, f"'{extract(cell)}' {reason}"]
         )
-    return found
+    return rows
 
 
 def _wrong(path: Path, source: Path) -> tuple[str | None, str | None]:
@@ -73,7 +76,7 @@ def _wrong(path: Path, source: Path) -> tuple[str | None, str | None]:
 
 
 def _below_data(path: Path) -> str:
-    """Return a path relative to data/, or the whole path of a file elsewhere."""
+    """Return a path relative to data/, or the whole path if the file is elsewhere."""
     return (
         path.relative_to(DATA).as_posix()
         if path.is_relative_to(DATA)
@@ -82,9 +85,10 @@ def _below_data(path: Path) -> str:
 
 
 def look(x: "pd.Series[str]", settings: ImageModality) -> pd.DataFrame:
-    """Decode each picture once: its size, its cells' brightness, contrast and colourfulness, a digest of its pixels, and a fingerprint.
+    """Decode each picture once, and return its numbers, a digest of its pixels and a fingerprint.
 
-    Equal pixels are exact duplicates, however they are encoded.
+    The numbers are its size and its cells' brightness, contrast and colourfulness. Equal pixels are
+    exact duplicates, however they are encoded.
     """
     columns = [
         "code",
@@ -101,15 +105,17 @@ def look(x: "pd.Series[str]", settings: ImageModality) -> pd.DataFrame:
     ]
     seen = pictures.each([DATA / name for name in x], partial(_describe, limits=limits(settings)))
     described = [
-        {"code": of.code, "reason": of.reason} if isinstance(of, PictureError) else of
-        for of in progress.follow(seen, "look at", len(x), "pictures")
+        {"code": outcome.code, "reason": outcome.reason}
+        if isinstance(outcome, PictureError)
+        else outcome
+        for outcome in progress.follow(seen, "look at", len(x), "pictures")
     ]
-    found = pd.DataFrame(described, columns=columns, index=x.index, dtype=object)
-    return found.where(found.notna(), None).astype(dict.fromkeys(columns[6:], float))
+    rows = pd.DataFrame(described, columns=columns, index=x.index, dtype=object)
+    return rows.where(rows.notna(), None).astype(dict.fromkeys(columns[6:], float))
 
 
 def limits(settings: ImageModality) -> Limits:
-    """Return what sizes a picture may have: as params.yaml says, within what Refit itself takes."""
+    """Return the sizes that a picture may have: those of params.yaml that Refit itself takes."""
     least, most = settings.sides
     return Limits(max(least, LEAST_SIDE), most, min(settings.max_pixels, MOST_PIXELS))
 
@@ -121,27 +127,42 @@ def _describe(path: Path, limits: Limits) -> dict[str, Any]:
     fingerprint = near.fingerprint_of(cells, height, width)
     brightness, contrast = (float(value[0, 0]) for value in cv2.meanStdDev(fingerprint[near.LUMA]))
     return {
-        "note": picture.note, "exact": content, "normal": content, "fingerprint": fingerprint,
-        "shorter_side": min(width, height), "longer_side": max(width, height),
-        "brightness": brightness / 255, "contrast": contrast / 255, "colourfulness": _colourfulness(cells),
-    }  # fmt: skip
+        "note": picture.note,
+        "exact": content,
+        "normal": content,
+        "fingerprint": fingerprint,
+        "shorter_side": min(width, height),
+        "longer_side": max(width, height),
+        "brightness": brightness / 255,
+        "contrast": contrast / 255,
+        "colourfulness": _colourfulness(cells),
+    }
 
 
 def digest(rgb: Rgb) -> str:
-    """Return a hash of a picture's shape and pixels: XXH3, which tells accidents and costs a tenth of a SHA-256; no seal against a forger."""
+    """Return a hash of a picture's shape and pixels.
+
+    XXH3 reveals accidents and costs a tenth of a SHA-256; it does not protect against a forger.
+    """
     digest = xxhash.xxh3_128(f"{rgb.shape}".encode())
     digest.update(np.ascontiguousarray(rgb).data)
     return digest.hexdigest()
 
 
 def _colourfulness(cells: "NDArray[np.float32]") -> float:
-    """Return how colourful a picture is by its cells, from 0 (grey) to about 1 (Hasler & Suesstrunk 2003, over 255)."""
+    """Return how colourful a picture is by its cells, from 0 (grey) to about 1.
+
+    This is the measure of Hasler & Suesstrunk 2003, over 255.
+    """
     means, spreads = cv2.meanStdDev(cv2.transform(cells, OPPONENTS))
     return (math.hypot(*spreads.flat) + 0.3 * math.hypot(*means.flat)) / 255
 
 
 def alike(looked: pd.DataFrame) -> "pd.Series[Any]":
-    """Return a number for each group of exact and confirmed near duplicates (copies of another encoding or size)."""
+    """Return each picture's group number: exact and confirmed near duplicates share a group.
+
+    Near duplicates are copies of another encoding or size.
+    """
     fingerprints = (
         np.stack(looked["fingerprint"].tolist()) if len(looked) else np.empty((0, 1), np.uint8)
     )
@@ -150,7 +171,7 @@ def alike(looked: pd.DataFrame) -> "pd.Series[Any]":
 
 
 def expectations(settings: ImageModality) -> list[dict[str, Any]]:
-    """Return what sizes must satisfy: the least and the most of each side, and the median of the shorter ones."""
+    """Return what sizes must satisfy: the bounds of each side, and of the median shorter side."""
     least, most = settings.sides
     low, high = settings.median_side
     return [
@@ -170,32 +191,39 @@ def expectations(settings: ImageModality) -> list[dict[str, Any]]:
 
 
 def traits(x: "pd.Series[str]", looked: pd.DataFrame, base: Path) -> pd.DataFrame:  # noqa: ARG001
-    """Return what domains are told apart by: the shorter side, how long a picture is of one wide, and what its cells look like."""
+    """Return the traits that tell domains apart.
+
+    They are the shorter side, the longer side over the shorter, and what the cells look like.
+    """
     light = looked[["shorter_side", "brightness", "contrast", "colourfulness"]]
     return light.assign(aspect=looked["longer_side"] / looked["shorter_side"]).astype(float)
 
 
 def verified(x: str, content: str | None) -> Rgb:
-    """Return the pixels of a picture that validate has seen; raises ReceiptError where they are others now."""
+    """Return the pixels of a picture that validate has seen.
+
+    Raises ReceiptError if they are others now.
+    """
     try:
         rgb = pictures.read(DATA / x, pictures.ANY).rgb
     except PictureError as error:
         raise ReceiptError(
-            f"data/{extract(x)}: {error.reason}; it could be read before, run `dvc checkout` or validate anew"
+            f"data/{extract(x)}: {error.reason}; it could be read before, run `dvc checkout` or "
+            "validate anew"
         ) from None
     if content is not None and draws.digest_one(digest(rgb)) != content:
         raise ReceiptError(
-            f"data/{extract(x)}: its pixels are not those that validate saw; run `dvc checkout`, or validate anew"
+            f"data/{extract(x)}: its pixels are not those that validate saw; run `dvc checkout`, "
+            "or validate anew"
         )
     return rgb
 
 
 def suggest(_: "pd.Series[str]", looked: pd.DataFrame) -> dict[str, Any]:
-    """Return the settings that pictures ask for, by those looked at."""
+    """Return the settings that suit the pictures, by those looked at."""
     median, most = int(looked["shorter_side"].median()), int(looked["longer_side"].max())
-    crop = 32 * max(
-        3, min(7, round(median / 32))
-    )  # what ImageNet's models read, 224, unless the pictures are smaller
+    # ImageNet's models read 224, the crop unless the pictures are smaller.
+    crop = 32 * max(3, min(7, round(median / 32)))
     return {
         "sides": [max(LEAST_SIDE, int(looked["shorter_side"].min()) // 2), min(65_535, 2 * most)],
         "max_pixels": min(MOST_PIXELS, 4 * most * most),

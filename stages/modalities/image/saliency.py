@@ -1,4 +1,4 @@
-"""Shows where in a picture a model looks when it decides."""
+"""Show where in a picture a model looks when it decides."""
 
 from io import BytesIO
 from typing import Any
@@ -9,31 +9,33 @@ import pandas as pd
 from stages.modalities.image import encoding, reading
 from stages.modalities.image.showing import SIDE
 
-COPIES = 16  # noisy copies of a picture; Smilkov et al. see little gain beyond 50, and 16 cost a third of that
-NOISE = 0.15  # their standard deviation, as a share of the picture's range of values
+# Noisy copies of a picture: Smilkov et al. see little gain beyond 50, and 16 cost a third of that.
+COPIES = 16
+NOISE = 0.15  # standard deviation of the noise, as a share of the picture's range of values
 SEED = 7  # draws the noise
-ROWS = 8  # pictures that go through the model at once: the gradient keeps every layer's output
+ROWS = 8  # pictures that go through the model at a time: the gradient keeps every layer's output
 
 
 def explain(scorer: Any, samples: pd.DataFrame, predicted: "pd.Series[str]") -> list[bytes]:
     """Return each picture with its saliency map laid over it."""
-    rows, labels = scorer.encode(samples), scorer.card["labels"]
+    rows, labels = scorer.encode(samples), scorer.saved.labels
     inputs = encoding.collate(scorer.processor)([rows[i] for i in range(len(rows))])["pixel_values"]
     maps = saliency(scorer.model, inputs, [labels.index(label) for label in predicted], SEED)
     shown = (
-        encoding.seen(reading.verified(x, of), scorer.settings)
-        for x, of in zip(samples["x"], samples["content"], strict=True)
+        encoding.seen(reading.verified(x, content), scorer.settings)
+        for x, content in zip(samples["x"], samples["content"], strict=True)
     )
     return [overlay(rgb, looked, SIDE) for rgb, looked in zip(shown, maps, strict=True)]
 
 
 def saliency(model: Any, inputs: Any, targets: Any, seed: int) -> "np.ndarray[Any, Any]":
-    """Return maps (rows, height, width) in [0, 1]: how much each pixel of inputs moves the logit of its row's target.
+    """Return maps of how much each pixel of inputs moves the logit of its row's target.
 
-    model is a transformers image classifier, inputs its pixel_values (rows, channels, height, width), targets the
-    indices of the labels asked about. The map is the absolute gradient, its greatest channel (Simonyan et al. 2013),
-    mean over noisy copies of the picture (SmoothGrad, Smilkov et al. 2017); 1 is its 99th percentile, as they plot it.
-    The model's mode, parameters and gradients, and torch's random state, are left as they were.
+    The maps are (rows, height, width), in [0, 1]. model is a transformers image classifier, inputs
+    its pixel_values (rows, channels, height, width), targets the indices of the labels asked about.
+    A map is the absolute gradient, its greatest channel (Simonyan et al. 2013), mean over noisy
+    copies of the picture (SmoothGrad, Smilkov et al. 2017); 1 is its 99th percentile, as they plot
+    it. The model's mode, parameters and gradients, and torch's random state, are left as they were.
     """
     import torch
 
@@ -66,13 +68,16 @@ def saliency(model: Any, inputs: Any, targets: Any, seed: int) -> "np.ndarray[An
     finally:
         for module, training in modes.items():
             module.training = training
-    found = np.concatenate(maps)
-    top = np.quantile(found, 0.99, axis=(1, 2), keepdims=True)
-    return np.divide(found, top, out=np.zeros_like(found), where=top > 0).clip(0, 1)
+    gradients = np.concatenate(maps)
+    top = np.quantile(gradients, 0.99, axis=(1, 2), keepdims=True)
+    return np.divide(gradients, top, out=np.zeros_like(gradients), where=top > 0).clip(0, 1)
 
 
 def overlay(rgb: "np.ndarray[Any, Any]", map: "np.ndarray[Any, Any]", side: int) -> bytes:
-    """Return a picture (height, width, 3; uint8) as PNG, greyed, with its map (of any size) laid over it in colour."""
+    """Return a picture as PNG, greyed, with its map laid over it in colour.
+
+    The picture is (height, width, 3), uint8; the map has any size.
+    """
     import matplotlib as mpl
     from PIL import Image, ImageFilter
 

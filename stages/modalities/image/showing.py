@@ -1,4 +1,4 @@
-"""Shows pictures to a person."""
+"""Show pictures to a person."""
 
 from pathlib import Path
 
@@ -17,15 +17,15 @@ def show(samples: pd.DataFrame, settings: ImageModality) -> list[bytes]:
     """Return the square of each picture that the model sees, as a small JPEG."""
     content = samples["content"] if "content" in samples else [None] * len(samples)
     return [
-        pictures.thumbnail(encoding.seen(reading.verified(x, of), settings), SIDE)
-        for x, of in zip(samples["x"], content, strict=True)
+        pictures.thumbnail(encoding.seen(reading.verified(x, digest), settings), SIDE)
+        for x, digest in zip(samples["x"], content, strict=True)
     ]
 
 
 def preview(
     originals: pd.DataFrame, copies: pd.DataFrame, files: Path, below: str, into: Path
 ) -> None:
-    """Write contact_sheet.png: a row a label, each original (bold) beside its copies."""
+    """Write contact_sheet.png: a row for each label, each original (bold) beside its copies."""
     import matplotlib
 
     matplotlib.use("agg")

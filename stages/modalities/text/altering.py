@@ -1,4 +1,4 @@
-"""Alters texts by nlpaug; a draw depends on what is altered and on nothing else."""
+"""Alter texts with nlpaug; each draw depends only on what is altered."""
 
 import random
 import sys
@@ -24,24 +24,26 @@ from stages.params.text import (
     TextModality,
 )
 
-NEED_TORCH = (
-    "nlpaug.util.selection.filtering",
-    "nlpaug.util.selection.randomness",
-)  # by which its language models alone draw
-EVERY_WORD = 1_000_000  # nlpaug alters at most 10 words or characters unless told otherwise
+# Only nlpaug's language models draw with these.
+NEED_TORCH = ("nlpaug.util.selection.filtering", "nlpaug.util.selection.randomness")
+EVERY_WORD = 1_000_000  # nlpaug alters at most 10 words or characters by default
 
 
 def faults(transforms: tuple[Transform, ...]) -> list[str]:  # noqa: ARG001
-    """Return nothing: stages/params/text.py says all there is to say of transforms of texts."""
+    """Return no faults: stages/params/text.py checks everything about transforms of texts."""
     return []
 
 
 def alter(
-    samples: pd.DataFrame, augment: Augment, settings: TextModality, files: Path, below: str
-) -> pd.DataFrame:  # noqa: ARG001  (a text is no file)
-    """Return altered copies of samples; a draw depends on (seed, id, number) and on nothing else.
+    samples: pd.DataFrame,
+    augment: Augment,
+    settings: TextModality,
+    files: Path,  # noqa: ARG001  (a text is not a file)
+    below: str,  # noqa: ARG001
+) -> pd.DataFrame:
+    """Return altered copies of samples; each draw depends only on (seed, id, number).
 
-    A copy that came out equal to its original, or of a length that no original may have, is left out.
+    A copy is left out if it equals its original, or if no original may have its length.
     """
     chosen = samples[
         [draws.uniform("chosen", augment.seed, i) < augment.share for i in samples["id"]]
@@ -66,7 +68,7 @@ def alter(
 
 
 def worse(samples: pd.DataFrame, transform: Transform, seed: int) -> list[str]:
-    """Return each text as one transform alters it; a draw depends on (seed, id) and on nothing else."""
+    """Return each text as one transform alters it; each draw depends only on (seed, id)."""
     transforms = [_augmenter(transform)]
     return [
         _alter_one(text, draws.integer("worse", seed, i), transforms)
@@ -80,17 +82,14 @@ def _alter_one(text: str, draw: int, transforms: list[Callable[[str], Any]]) -> 
     np.random.seed(numpy)
     try:
         altered = transforms[which % len(transforms)](text)
-    except (
-        IndexError,
-        ValueError,
-        ZeroDivisionError,
-    ):  # a text too short for it: nlpaug crops one word out of one (its issues 184 and 192)
+    except (IndexError, ValueError, ZeroDivisionError):
+        # The text is too short: nlpaug crops one word out of one (its issues 184 and 192).
         return text
     return " ".join(altered) if isinstance(altered, list) else str(altered)
 
 
 def _augmenter(transform: Transform) -> Callable[[str], Any]:
-    """Return what alters a text."""
+    """Return the function that alters a text by a transform."""
     for name in NEED_TORCH:
         sys.modules.setdefault(name, ModuleType(name))
     import nlpaug.augmenter.char as char

@@ -1,4 +1,4 @@
-"""Encodes texts by the base model's own tokenizer."""
+"""Encode texts with the base model's own tokenizer."""
 
 import copy
 from collections.abc import Callable
@@ -16,46 +16,52 @@ from stages.params.augment import Augment, Transform
 from stages.params.text import TextModality
 
 VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json")
+# Refit does without the library that reads these.
 SENTENCEPIECE = (
     "tokenizer.model",
     "spiece.model",
     "spm.model",
     "sentencepiece.bpe.model",
     "sentencepiece.model",
-)  # Refit does without its library
-UNKNOWN = "\U0001f9ff"  # a nazar amulet
-ENCODED_AT_ONCE = (
-    1000  # rows: what a tokenizer says beside the numbers takes ten times their memory
 )
+UNKNOWN = "\U0001f9ff"  # a nazar amulet
+# Rows: what a tokenizer returns beside the numbers takes ten times their memory.
+ENCODED_AT_ONCE = 1000
 
 
 def processor(folder: Path) -> Any:
-    """Load the tokenizer of a model folder; no code of the folder is run. Raises ModelError where it has none."""
+    """Load the tokenizer of a model folder; no code of the folder is run.
+
+    Raises ModelError if the folder has no tokenizer.
+    """
     from transformers import AutoTokenizer
 
-    if not any(
-        (folder / name).is_file() for name in VOCABULARIES
-    ):  # transformers would make one of five tokens
+    # Without any of these files transformers would make a tokenizer of five tokens.
+    if not any((folder / name).is_file() for name in VOCABULARIES):
         if pieces := [name for name in SENTENCEPIECE if (folder / name).is_file()]:
             make = f"AutoTokenizer.from_pretrained('{folder}').save_pretrained('{folder}')"
             raise ModelError(
-                f"{folder}: its tokenizer is {pieces[0]} (SentencePiece); make a tokenizer.json of it where sentencepiece is installed: {make}"
+                f"{folder}: its tokenizer is {pieces[0]} (SentencePiece); make a tokenizer.json of "
+                f"it where sentencepiece is installed: {make}"
             )
         raise ModelError(
-            f"{folder}: has no tokenizer (none of {', '.join(VOCABULARIES)}); bring the base model's own"
+            f"{folder}: has no tokenizer (none of {', '.join(VOCABULARIES)}); bring the base "
+            "model's own"
         )
     try:
         return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except (
-        Exception
-    ) as error:  # files of anybody's: tokenizers raises no narrower type, and others any
+    except Exception as error:
+        # Anybody may have written the files: tokenizers raises no narrower type, and others any.
         raise ModelError(
             f"{folder}: its tokenizer cannot be loaded ({one_line(error, 300)}); check its files"
         ) from error
 
 
 def encode(samples: pd.DataFrame, processor: Any, settings: TextModality) -> list[dict[str, Any]]:
-    """Return input_ids, attention_mask and what else the tokenizer states for each text, cut to max_tokens, not padded."""
+    """Return input_ids, attention_mask and what else the tokenizer states for each text.
+
+    Texts are cut to max_tokens and not padded.
+    """
     if settings.max_tokens > processor.model_max_length or processor.pad_token is None:
         limit = (
             f"reads at most {processor.model_max_length} tokens"
@@ -63,7 +69,8 @@ def encode(samples: pd.DataFrame, processor: Any, settings: TextModality) -> lis
             else "has no padding token"
         )
         raise ModelError(
-            f"the base model's tokenizer {limit}, and modality.max_tokens is {settings.max_tokens}; lower it, or take another base"
+            f"the base model's tokenizer {limit}, and modality.max_tokens is "
+            f"{settings.max_tokens}; lower it, or take another base"
         )
     texts, rows = samples["x"].tolist(), list[dict[str, Any]]()
     for start in range(0, len(texts), ENCODED_AT_ONCE):
@@ -78,21 +85,27 @@ def encode(samples: pd.DataFrame, processor: Any, settings: TextModality) -> lis
 
 
 def encode_anew(
-    samples: pd.DataFrame, processor: Any, settings: TextModality, augment: Augment
-) -> list[dict[str, Any]]:  # noqa: ARG001
-    """Return what encode returns: texts are altered in augment alone."""
+    samples: pd.DataFrame,
+    processor: Any,
+    settings: TextModality,
+    augment: Augment,  # noqa: ARG001
+) -> list[dict[str, Any]]:
+    """Return what encode returns: only the stage augment alters texts."""
     return encode(samples, processor, settings)
 
 
 def encode_altered(
     samples: pd.DataFrame, processor: Any, settings: TextModality, transform: Transform, seed: int
 ) -> list[dict[str, Any]]:
-    """Return what encode returns, of altered texts."""
+    """Return what encode returns for altered texts."""
     return encode(samples.assign(x=altering.worse(samples, transform, seed)), processor, settings)
 
 
 def largest(processor: Any, settings: TextModality, rows: int) -> Encoded:
-    """Return a row of max_tokens tokens, and shorter ones, which are padded beside it; a character that hardly any base knows and the last token are in it."""
+    """Return a row of max_tokens tokens, and shorter rows, which are padded beside it.
+
+    The rows contain a character that hardly any base model knows, and the last token.
+    """
     encoded = encode(
         pd.DataFrame(
             {
@@ -110,7 +123,7 @@ def largest(processor: Any, settings: TextModality, rows: int) -> Encoded:
 
 
 def within(settings: TextModality, passes: Callable[[TextModality], bool]) -> TextModality | None:
-    """Return settings with the most tokens that pass, up to theirs; null where one token does not."""
+    """Return settings with the most tokens that pass, up to theirs; None if one token fails."""
     least, most = 0, settings.max_tokens + 1
     while most - least > 1:
         middle = (least + most) // 2
@@ -121,14 +134,17 @@ def within(settings: TextModality, passes: Callable[[TextModality], bool]) -> Te
 
 
 def stated(processor: Any, settings: TextModality) -> Any:
-    """Return a tokenizer that cuts a text where the model's own texts were cut; the one given keeps its own limit."""
+    """Return a tokenizer that cuts a text where the model's own texts were cut.
+
+    The tokenizer that is passed keeps its own limit.
+    """
     made = copy.copy(processor)
     made.model_max_length = settings.max_tokens
     return made
 
 
 def encoding(settings: TextModality) -> tuple[int]:
-    """Return what the inputs of a text depend on."""
+    """Return the settings that the inputs of a text depend on."""
     return (settings.max_tokens,)
 
 
@@ -138,12 +154,12 @@ def lengths(encoded: Encoded) -> list[int]:
 
 
 def views(inputs: dict[str, Any], settings: TextModality) -> list[dict[str, Any]]:  # noqa: ARG001
-    """Return the batch as it is: a text has one view."""
+    """Return the batch unchanged: a text has one view."""
     return [inputs]
 
 
 def collate(processor: Any) -> Callable[[list[dict[str, Any]]], dict[str, Any]]:
-    """Return what pads rows to the longest of their batch."""
+    """Return a function that pads rows to the longest of their batch."""
     from transformers import DataCollatorWithPadding
 
     return DataCollatorWithPadding(processor)

@@ -1,4 +1,4 @@
-"""Says what cheap models learn from of a text."""
+"""Provide what cheap models learn from a text."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Text: x is the text itself. Reads texts, looks at each, and says what tells them apart."""
+"""Read texts, look at each, and describe what tells them apart; x is the text itself."""
 
 import io
 import unicodedata
@@ -18,26 +18,30 @@ from stages.modalities.text import near
 from stages.params.text import TextModality
 from stages.params.types import Encoding
 
-MOST_CHARACTERS = 1_000_000  # of a text, whatever params.yaml says: more is no sample
+MOST_CHARACTERS = 1_000_000  # of a text, whatever params.yaml says: a longer one is no sample
 MAX_BYTES = 4 * MOST_CHARACTERS  # of one text file
 
 
 def read(files: "pd.Series[Any]", encoding: Encoding) -> pd.DataFrame:
-    """Return the contents of text files; bytes that are not of the encoding become lone surrogates, which characters sets aside."""
+    """Return the contents of text files.
+
+    Bytes that are not of the encoding become lone surrogates, which the module characters sets
+    aside.
+    """
     size = pd.Series([path.stat().st_size for path in files], index=files.index)
     large = size > MAX_BYTES
-    found = pd.DataFrame({"x": "", "code": None, "reason": None}, index=files.index, dtype=object)
-    found.loc[large, "code"] = "too_long"
-    found.loc[large, "reason"] = [
+    rows = pd.DataFrame({"x": "", "code": None, "reason": None}, index=files.index, dtype=object)
+    rows.loc[large, "code"] = "too_long"
+    rows.loc[large, "reason"] = [
         f"{number:,} bytes, at most {MAX_BYTES:,}" for number in size[large]
     ]
     contents = [path.read_bytes() for path in files[~large]]
     if contents:
         encodings.require(encoding, encodings.recognise(contents), files[~large].iloc[0].parent)
-    found.loc[~large, "x"] = [
+    rows.loc[~large, "x"] = [
         io.StringIO(_text(content, encoding), newline=None).read() for content in contents
     ]
-    return found
+    return rows
 
 
 def _text(content: bytes, encoding: Encoding) -> str:
@@ -47,21 +51,22 @@ def _text(content: bytes, encoding: Encoding) -> str:
     return encodings.decode(content, encoding)
 
 
-def cite(cells: "pd.Series[str]", folder: Path, source: Path) -> pd.DataFrame:  # noqa: ARG001  (a text is no file)
-    """Return the cells: they are the texts."""
+def cite(cells: "pd.Series[str]", folder: Path, source: Path) -> pd.DataFrame:  # noqa: ARG001  (a text is not a file)
+    """Return the cells, which are the texts."""
     return pd.DataFrame({"x": cells, "code": None, "reason": None}, index=cells.index, dtype=object)
 
 
 def look(x: "pd.Series[str]", settings: TextModality) -> pd.DataFrame:
-    """Return each text's length in characters, white space at its ends left out, and code and reason where it is out of range.
+    """Return each text's length in characters, and code and reason if it is out of range.
 
-    A text of which nothing can be seen has none. The normal form has no differences of case, width and white space (Unicode NFKC).
+    White space at the ends of a text does not count, and a text in which nothing can be seen has no
+    characters. The normal form has no differences of case, width and white space (Unicode NFKC).
     """
     least, most = settings.characters
     length = x.str.strip().str.len().mask(x.map(characters.is_blank).astype(bool), 0)
     bad = (length < least) | (length > (most := min(most, MOST_CHARACTERS)))
-    normal = normalise(x.mask(bad, ""))  # which takes a hundred times the memory of a text
-    found = pd.DataFrame(
+    normal = normalise(x.mask(bad, ""))  # takes a hundred times the memory of a text
+    rows = pd.DataFrame(
         {
             "code": None,
             "reason": None,
@@ -72,13 +77,13 @@ def look(x: "pd.Series[str]", settings: TextModality) -> pd.DataFrame:
         },
         index=x.index,
     )
-    found.loc[bad, "code"] = np.where(length[bad] < least, "too_short", "too_long")
-    found.loc[bad, "reason"] = length[bad].astype(str) + f" characters, not {least} to {most}"
-    return found
+    rows.loc[bad, "code"] = np.where(length[bad] < least, "too_short", "too_long")
+    rows.loc[bad, "reason"] = length[bad].astype(str) + f" characters, not {least} to {most}"
+    return rows
 
 
 def alike(looked: pd.DataFrame) -> "pd.Series[Any]":
-    """Return a number for each group of texts whose normal forms are equal or confirmed to be near."""
+    """Return each text's group number: equal or confirmed near normal forms share a group."""
     code, texts = pd.factorize(looked["normal"], sort=True)
     return pd.Series(
         groups.linked(len(texts), near.pairs(texts.tolist()))[code], index=looked.index
@@ -86,7 +91,10 @@ def alike(looked: pd.DataFrame) -> "pd.Series[Any]":
 
 
 def normalise(x: "pd.Series[str]") -> "pd.Series[str]":
-    """Return texts without differences of case, width, white space (Unicode NFKC) and characters that nobody sees."""
+    """Return texts without differences of case, width, white space and unseen characters.
+
+    The form is Unicode NFKC.
+    """
     return x.map(
         lambda text: " ".join(
             unicodedata.normalize("NFKC", characters.visible(str(text))).casefold().split()
@@ -95,14 +103,16 @@ def normalise(x: "pd.Series[str]") -> "pd.Series[str]":
 
 
 def traits(x: "pd.Series[str]", looked: pd.DataFrame, base: Path) -> pd.DataFrame:
-    """Return what domains are told apart by: characters and script; where the base has a tokenizer.json also its tokens.
+    """Return the traits that tell domains apart: characters, script and, if possible, tokens.
 
-    tokens counts them, uncut; tokens_unknown is the share of those that it does not know, tokens_a_word how many a word is cut
-    into, tokens_rank the mean logarithm of their place in the vocabulary, which lists the frequent first.
+    Tokens are described if the base model has a tokenizer.json: tokens is their number in the uncut
+    text; tokens_unknown is the share that the tokenizer does not know; tokens_a_word is the number
+    of tokens that a word is cut into; tokens_rank is the mean logarithm of their places in the
+    vocabulary, which lists frequent tokens first.
     """
-    found = looked[["characters"]].assign(script=x.map(_script).astype(object))
+    rows = looked[["characters"]].assign(script=x.map(_script).astype(object))
     if not (base / "tokenizer.json").is_file():
-        return found
+        return rows
     from tokenizers import Tokenizer
 
     try:
@@ -115,23 +125,26 @@ def traits(x: "pd.Series[str]", looked: pd.DataFrame, base: Path) -> pd.DataFram
     tokenizer.no_padding()
     unknown = tokenizer.token_to_id(getattr(tokenizer.model, "unk_token", None) or "")
     ids = [
-        np.array(of.ids or [0])
-        for of in tokenizer.encode_batch(x.tolist(), add_special_tokens=False)
+        np.array(tokens.ids or [0])
+        for tokens in tokenizer.encode_batch(x.tolist(), add_special_tokens=False)
     ]
-    return found.assign(
-        tokens=[len(of) for of in ids],
+    return rows.assign(
+        tokens=[len(tokens) for tokens in ids],
         tokens_unknown=[
-            float((of == unknown).mean()) if unknown is not None else 0.0 for of in ids
+            float((tokens == unknown).mean()) if unknown is not None else 0.0 for tokens in ids
         ],
         tokens_a_word=[
-            len(of) / max(len(text.split()), 1) for of, text in zip(ids, x, strict=True)
+            len(tokens) / max(len(text.split()), 1) for tokens, text in zip(ids, x, strict=True)
         ],
-        tokens_rank=[float(np.log1p(of).mean()) for of in ids],
+        tokens_rank=[float(np.log1p(tokens).mean()) for tokens in ids],
     )
 
 
 def _script(text: str) -> str:
-    """Return the script of most letters of a text, as Unicode names it (LATIN, CJK, CYRILLIC), or `none`."""
+    """Return the script of most letters of a text, or `none`.
+
+    Unicode names the script (LATIN, CJK, CYRILLIC).
+    """
     scripts = Counter(_script_of(letter) for letter in text if letter.isalpha())
     return min(scripts, key=lambda script: (-scripts[script], script)) if scripts else "none"
 
@@ -142,7 +155,7 @@ def _script_of(letter: str) -> str:
 
 
 def expectations(settings: TextModality) -> list[dict[str, Any]]:
-    """Return what lengths must satisfy: the least and the most of one text, and the median of all."""
+    """Return what lengths must satisfy: the bounds of each text, and those of the median."""
     least, most = settings.characters
     low, high = settings.median_characters
     return [
@@ -158,12 +171,11 @@ def expectations(settings: TextModality) -> list[dict[str, Any]]:
 
 
 def suggest(x: "pd.Series[str]", _: pd.DataFrame) -> dict[str, Any]:
-    """Return the settings that texts ask for."""
+    """Return the settings that suit the texts."""
     length, size = x.str.len(), x.map(lambda text: len(str(text).encode()))
     return {
         "characters": [1, min(MOST_CHARACTERS, max(1000, 2 * int(length.max())))],
         "median_characters": [max(1, int(length.median()) // 3), 3 * int(length.median()) + 3],
-        "max_tokens": min(
-            256, 32 * (1 + int(size.quantile(0.98)) // 96)
-        ),  # three bytes a token, 2 % of the texts cut
+        # Three bytes a token, with 2 % of the texts cut.
+        "max_tokens": min(256, 32 * (1 + int(size.quantile(0.98)) // 96)),
     }

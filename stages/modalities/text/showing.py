@@ -1,4 +1,4 @@
-"""Shows texts to a person."""
+"""Show texts to a person."""
 
 from pathlib import Path
 
@@ -14,9 +14,13 @@ def show(samples: pd.DataFrame, settings: TextModality) -> list[str]:  # noqa: A
 
 
 def preview(
-    originals: pd.DataFrame, copies: pd.DataFrame, files: Path, below: str, into: Path
-) -> None:  # noqa: ARG001  (a text is no file)
-    """Write pairs.json: originals beside their copies."""
+    originals: pd.DataFrame,
+    copies: pd.DataFrame,
+    files: Path,  # noqa: ARG001  (a text is not a file)
+    below: str,  # noqa: ARG001
+    into: Path,
+) -> None:
+    """Write originals beside their copies to pairs.json."""
     pairs = [
         {"original": a, "altered": b, "y": y}
         for a, b, y in zip(originals["x"], copies["x"], copies["y"], strict=True)
