@@ -29,7 +29,7 @@ import pandas as pd
 
 from benchmarks import checks, elsewhere, images, page, stock
 from benchmarks.elsewhere import Cost
-from stages.commands import add
+from stages.commands import bases
 from stages.contract import manifest, plugins, receipts, runner, settings
 from stages.judging import evidence
 from stages.models import scoring
@@ -182,7 +182,7 @@ class Bench:
             shutil.copy(elsewhere.ROOT / name, self.folder)
         elsewhere.run(self.folder, "dvc", "init", "--quiet", "--no-scm")
         elsewhere.write_params(
-            self.folder, elsewhere.read_params()["sources"] | settings.read_yaml(add.KNOWN), {}
+            self.folder, elsewhere.read_params()["sources"] | settings.read_yaml(bases.KNOWN), {}
         )
 
     def bring(self, source: str) -> None:

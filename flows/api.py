@@ -24,13 +24,12 @@ def said(required: bool = False) -> str:
     Raises UnreachableError within seconds if the server that was named does not answer, or if one
     is required and none is named.
     """
-    address = get_current_settings().api.url
-    if not address and required:
-        raise UnreachableError(
-            "no Prefect server is named, and schedules live in one; "
-            "start it (`make up`), or set PREFECT_API_URL"
-        )
-    if not address:
+    if not (address := get_current_settings().api.url):
+        if required:
+            raise UnreachableError(
+                "no Prefect server is named, and schedules live in one; "
+                "start it (`make up`), or set PREFECT_API_URL"
+            )
         return (
             "refit: no Prefect server is named; this run gets one of its own for its time "
             "(`make up` starts one that stays)"
@@ -80,17 +79,13 @@ def bury(before: dict[str, Any]) -> list[str]:
     runs = [run for run in (before.get("run"), before.get("parent")) if run]
     if not runs or locks.lives(before):
         return []
-    said = list[str]()
+    said, process = list[str](), f"its process {before['pid']} on {before['host']}"
     with get_client(sync_client=True) as client:
         for run in runs:
             # the run can be of another server, or of one that lived only as long as its run
             with contextlib.suppress(ObjectNotFound):
-                said += _end(
-                    client,
-                    UUID(run),
-                    f"its process {before['pid']} on {before['host']} is gone; "
-                    "the next run goes on where it ended",
-                )
+                why = f"{process} is gone; the next run goes on where it ended"
+                said += _end(client, UUID(run), why)
     return said
 
 

@@ -16,7 +16,7 @@ from prefect.artifacts import (
 )
 
 from flows import servers
-from stages.contract import escape, receipts, store
+from stages.contract import escape, location, receipts
 from stages.contract.escape import one_line
 
 NUMBERS = {  # the documents of a stage whose numbers are shown
@@ -43,29 +43,32 @@ def leave(address: str) -> None:
     create_table_artifact(
         rows[:MAX_ROWS], key=name, description=f"{address}: {', '.join(documents)} of {folder}"
     )
-    for picture in PICTURES:
-        path = folder / picture
+    for path in (folder / picture for picture in PICTURES):
         if path.is_file() and path.stat().st_size <= MAX_BYTES:
-            data = base64.b64encode(path.read_bytes()).decode()
-            create_image_artifact(
-                f"data:image/png;base64,{data}",
-                key=f"{name}-{path.stem}".replace("_", "-"),
-                description=str(path),
-            )
+            _show(path, f"{name}-{path.stem}".replace("_", "-"))
     if (folder / "decision.json").is_file():
-        decision = receipts.read_json(folder / "decision.json")
-        create_markdown_artifact(
-            (folder / "model_card.md").read_text("utf-8"),
-            key=f"{name}-card",
-            description=f"{address}: {decision['outcome']}",
+        _leave_decision(address, folder, name)
+
+
+def _show(picture: Path, key: str) -> None:
+    data = base64.b64encode(picture.read_bytes()).decode()
+    create_image_artifact(f"data:image/png;base64,{data}", key=key, description=str(picture))
+
+
+def _leave_decision(address: str, folder: Path, name: str) -> None:
+    decision = receipts.read_json(folder / "decision.json")
+    create_markdown_artifact(
+        (folder / "model_card.md").read_text("utf-8"),
+        key=f"{name}-card",
+        description=f"{address}: {decision['outcome']}",
+    )
+    if ui := mlflow_ui():
+        create_link_artifact(
+            f"{ui}/#/runs/{decision['candidate']['run_id']}",
+            "the run in MLflow",
+            key=f"{name}-run",
+            description=f"{address}: its run in MLflow",
         )
-        if ui := mlflow_ui():
-            create_link_artifact(
-                f"{ui}/#/runs/{decision['candidate']['run_id']}",
-                "the run in MLflow",
-                key=f"{name}-run",
-                description=f"{address}: its run in MLflow",
-            )
 
 
 def mlflow_ui() -> str | None:
@@ -73,7 +76,7 @@ def mlflow_ui() -> str | None:
 
     They belong to the tracking server, or to the server that `make up` started here.
     """
-    if address := store.server():
+    if address := location.server():
         return escape.address(address)
     return servers.running().get("mlflow", {}).get("url")
 

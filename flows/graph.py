@@ -35,20 +35,15 @@ def ask(root: Path, keys: set[str] | None = None) -> Dag:
     with _repo(root) as repo:
         graph = repo.index.graph
         ordered = _ordered(graph, keys)
+        stages = [stage for stage in ordered if stage.cmd]
         waits = {
-            stage.addressing: sorted(
-                before.addressing for before in graph.successors(stage) if before.cmd
-            )
-            for stage in ordered
-            if stage.cmd
+            stage.addressing: sorted(of.addressing for of in graph.successors(stage) if of.cmd)
+            for stage in stages
         }
         # stage by stage: Repo.status looks for each target anew, which takes five times as long
         with repo.lock:
             changed = {
-                name: reasons
-                for stage in ordered
-                if stage.cmd
-                for name, reasons in stage.status().items()
+                name: reasons for stage in stages for name, reasons in stage.status().items()
             }
         return Dag(waits, changed, [stage.addressing for stage in ordered if stage.is_import])
 

@@ -5,129 +5,33 @@ one place where the DAG is written, and the one that decides that nothing change
 """
 
 import argparse
-import queue
-import re
 import signal
-import sys
-import threading
-from collections.abc import Callable, Generator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-import httpx
-import psutil
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
-from prefect.client.schemas.objects import State, StateType
+from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture, wait
 from prefect.runtime import flow_run
-from prefect.settings import (
-    PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
-    PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS,
-    get_current_settings,
-    temporary_settings,
-)
 from prefect.states import Cancelled, Completed, Crashed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows import api, artifacts, graph
-from flows.reproduce import Dvc
-from stages.contract import locks, receipts, runner, settings, stopping, store
-from stages.contract.errors import (
-    BusyError,
-    ParamsError,
-    RefitError,
-    UnreachableError,
-    mendable,
-    told,
-)
+from flows.desk import Desk, StageError, kept, said, update
+from flows.runs import alone, check, ended_by, once, warn
+from stages.contract import receipts, runner, store
+from stages.contract.errors import BusyError, RefitError, UnreachableError
 from stages.contract.escape import one_line
 from stages.params.task import Params
 from stages.project import preflight
 
-WORK = preflight.ALONE
 HELPED_BY_WAITING = (BusyError.exit_code, UnreachableError.exit_code)
 RETRIED = ("fetch", "register")  # these ask servers; another try of the others would fail alike
-# for a server of a run's own to start: Prefect's 20 are too few on a busy machine with a new
-# Prefect home
-SECONDS = 240
 NOTHING = "NothingToDo"
 PROMOTED = "Promoted"
-
-
-class StageError(RefitError):
-    """A stage's command failed; its own line says why.
-
-    exit_code is the command's own, or 1 if DVC did not start it.
-    """
-
-    def __init__(self, line: str, exit_code: int) -> None:
-        super().__init__(line)
-        self.exit_code = exit_code
-
-
-class Desk:
-    """Hands each stage to one of a few DVC processes, and stops all when the flow is asked to."""
-
-    def __init__(self, side_by_side: int) -> None:
-        self.stopped = 0
-        self.closed = threading.Event()
-        self.ran: list[str] = []
-        self.all = [Dvc() for _ in range(side_by_side)]
-        self.free: queue.Queue[Dvc] = queue.Queue()
-        for dvc in self.all:
-            self.free.put(dvc)
-
-    @contextmanager
-    def borrowed(self) -> Generator[Dvc]:
-        """Yield a DVC that is free; raises StageError once the flow was asked to stop."""
-        dvc = self.free.get()
-        try:
-            if self.stopped:
-                raise StageError(
-                    f"not started: the flow was stopped by {signal.Signals(self.stopped).name}", 1
-                )
-            yield dvc
-        finally:
-            self.free.put(dvc)
-
-    def stop(self, number: int, _: object) -> None:
-        """Ask the stages that run to stop, and start no other."""
-        if not self.stopped:
-            self.stopped = number
-            threading.Thread(target=self._end, daemon=True).start()
-
-    def _end(self) -> None:
-        """Ask each stage once, until the desk closes.
-
-        DVC may still be hashing what a stage depends on, and start it only then.
-        """
-        asked = set[psutil.Process]()
-        while not self.closed.wait(0.1):
-            for child in [child for dvc in self.all for child in dvc.below() if child not in asked]:
-                asked.add(child)
-                with suppress(psutil.NoSuchProcess):
-                    child.terminate()
-
-    @contextmanager
-    def open(self) -> Generator["Desk"]:
-        """Stop the stages when this process is asked to; end the DVC processes at the end."""
-        main = threading.current_thread() is threading.main_thread()
-        before = (
-            {number: signal.signal(number, self.stop) for number in stopping.SIGNALS}
-            if main
-            else {}
-        )
-        try:
-            yield self
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-            self.closed.set()
-            for dvc in self.all:
-                dvc.close()
 
 
 def _is_worth_another_try(_: object, __: object, state: State[Any]) -> bool:
@@ -141,21 +45,12 @@ def run_stage(address: str, desk: Desk, force: bool) -> None:
 
     If a source does not answer when it is fetched anew, it is left as it was.
     """
-    log = get_run_logger()
+    log, forced = get_run_logger(), ["--force"] if force else []
     with (
         desk.borrowed() as dvc,
-        _kept(dvc, log, address) if address.startswith("fetch@") and force else nullcontext(),
+        kept(dvc, log, address) if address.startswith("fetch@") and force else nullcontext(),
     ):
-        changed = _said(
-            dvc,
-            log,
-            "--wait-for-lock",
-            "repro",
-            "--single-item",
-            *(["--force"] if force else []),
-            address,
-        )
-        if changed:
+        if said(dvc, log, "--wait-for-lock", "repro", "--single-item", *forced, address):
             desk.ran.append(address)
             if api.is_there():
                 artifacts.leave(address)
@@ -185,41 +80,6 @@ def pipeline(
         return ended_by(error)
 
 
-def ended_by(error: RefitError | OSError) -> State[Any]:
-    """Return the state of a run that this error ended, with its line if a person can mend it.
-
-    Raises the error if nobody can.
-    """
-    if (line := mendable(error)) is None:
-        raise error
-    return (Cancelled if isinstance(error, BusyError) else Failed)(message=line)
-
-
-@contextmanager
-def alone() -> Generator[None]:
-    """Keep the project for this run, and end the last run that had it if its process could not.
-
-    The last run is ended in Prefect.
-    """
-    with (lock := locks.Lock(WORK, run=str(flow_run.id), parent=flow_run.parent_flow_run_id or "")):
-        warn(api.bury(lock.before))
-        yield
-
-
-def check(tasks: list[str] | None) -> Params:
-    """Return params.yaml; raise ParamsError if it is wrong or lacks one of the tasks.
-
-    It is called before a server is started, and in every run.
-    """
-    preflight.require_writable()
-    params = settings.load()
-    if unknown := sorted(set(tasks or ()) - set(params.tasks)):
-        raise ParamsError(
-            f"there is no task '{one_line(unknown[0])}'; have: {', '.join(params.tasks)}"
-        )
-    return params
-
-
 def _carry_out(
     params: Params, keys: set[str], refresh: bool, force: bool, dry_run: bool
 ) -> State[Any]:
@@ -228,9 +88,7 @@ def _carry_out(
     if dry_run:
         return _told(dag, force)
     if not dag.changed and not refresh and not force:
-        return Completed(
-            name=NOTHING, message=f"nothing to do: none of {len(dag.waits)} stages changed"
-        )
+        return _nothing(len(dag.waits))
     store.ping()
     with Desk(params.flows.side_by_side).open() as desk:
         if refresh:
@@ -244,12 +102,6 @@ def _carry_out(
     return _ended(states, desk)
 
 
-def warn(lines: list[str]) -> None:
-    """Log each line as a warning."""
-    for line in lines:
-        get_run_logger().warning(one_line(line))
-
-
 def _run(
     waits: dict[str, list[str]], desk: Desk, params: Params, forced: tuple[str, ...]
 ) -> dict[str, State[Any]]:
@@ -260,35 +112,23 @@ def _run(
     futures: dict[str, PrefectFuture[None]] = {}
     with ThreadPoolTaskRunner[Any](max_workers=params.flows.side_by_side) as threads:
         for address, before in waits.items():
-            retries = params.flows.retries if address.partition("@")[0] in RETRIED else 0
             named = run_stage.with_options(
                 task_run_name=address,
-                retries=retries,
+                retries=params.flows.retries if address.partition("@")[0] in RETRIED else 0,
                 retry_delay_seconds=params.flows.retry_seconds,
             )
-            futures[address] = threads.submit(
-                named,
-                {"address": address, "desk": desk, "force": address.startswith(forced)},
-                wait_for=[futures[name] for name in before],
-            )
+            given = {"address": address, "desk": desk, "force": address.startswith(forced)}
+            befores = [futures[name] for name in before]
+            futures[address] = threads.submit(named, given, wait_for=befores)
         wait(list(futures.values()))
     return {address: future.state for address, future in futures.items()}
 
 
 def _ended(states: dict[str, State[Any]], desk: Desk) -> State[Any]:
     """Return the state of the flow, given the states of its stages."""
-    bad = {address: state for address, state in states.items() if not state.is_completed()}
     if desk.stopped:
-        message = (
-            f"stopped by {signal.Signals(desk.stopped).name}; "
-            "the same run again goes on where this one ended"
-        )
-        return (
-            Cancelled(message=message)
-            if api.is_cancelling(flow_run.id)
-            else Crashed(message=message)
-        )
-    if bad:
+        return _stopped(desk.stopped)
+    if bad := {address: state for address, state in states.items() if not state.is_completed()}:
         why = "; ".join(
             one_line(state.message, 300)
             for state in bad.values()
@@ -298,62 +138,34 @@ def _ended(states: dict[str, State[Any]], desk: Desk) -> State[Any]:
             message=f"{len(bad)} of {len(states)} stages did not complete: {', '.join(bad)} ({why})"
         )
     if not desk.ran:
-        return Completed(
-            name=NOTHING, message=f"nothing to do: none of {len(states)} stages changed"
-        )
+        return _nothing(len(states))
+    return _ran(desk.ran, len(states))
+
+
+def _stopped(number: int) -> State[Any]:
+    """Return the state of a flow that a signal stopped."""
+    message = (
+        f"stopped by {signal.Signals(number).name}; the same run again goes on where this one ended"
+    )
+    return (Cancelled if api.is_cancelling(flow_run.id) else Crashed)(message=message)
+
+
+def _nothing(stages: int) -> State[Any]:
+    return Completed(name=NOTHING, message=f"nothing to do: none of {stages} stages changed")
+
+
+def _ran(addresses: list[str], stages: int) -> State[Any]:
+    """Return the state of a flow whose stages ran, with what the tasks' decisions are."""
     decided = {
         address.partition("@")[2]: _decision(address)
-        for address in desk.ran
+        for address in addresses
         if address.startswith("register@")
     }
-    message = f"{len(desk.ran)} of {len(states)} stages ran; " + ", ".join(
+    message = f"{len(addresses)} of {stages} stages ran; " + ", ".join(
         f"{key}: {outcome}" for key, outcome in decided.items()
     )
-    return Completed(
-        name=PROMOTED if "promote" in decided.values() else None, message=message.removesuffix("; ")
-    )
-
-
-def update(dag: graph.Dag, dvc: Dvc, log: Any) -> None:
-    """Bring what `dvc import-url` and `dvc import` track up to date.
-
-    Raises StageError if that is not there.
-    """
-    for imported in dag.imports:
-        with _kept(dvc, log, imported):
-            _said(dvc, log, "--wait-for-lock", "update", imported)
-
-
-@contextmanager
-def _kept(dvc: Dvc, log: Any, address: str) -> Generator[None]:
-    """Bring back, if the block fails, what DVC took away before it asked a silent source."""
-    try:
-        yield
-    except StageError:
-        # it is logged; there was nothing to bring back, and the first reason is the one to report
-        with suppress(StageError):
-            _said(dvc, log, "--wait-for-lock", "checkout", address)
-        raise
-
-
-def _said(dvc: Dvc, log: Any, *arguments: str) -> bool:
-    """Carry out an order and log each line; return whether a stage changed something.
-
-    Raises StageError with the stage's own line.
-    """
-    last, changed, code = "", True, 1
-    for line in dvc.order(*arguments):
-        if isinstance(line, int):
-            if line:
-                raise StageError(f"{arguments[-1]}: {last or f'dvc ended with {line}'}", code)
-            break
-        log.info(one_line(line))
-        if line.startswith(("refit: ", "ERROR: ")) and not last.startswith("refit: "):
-            last = one_line(line)
-        if match := re.search(r"exited with (\d+)$", line):
-            code = int(match[1])
-        changed &= "didn't change, skipping" not in line
-    return changed
+    name = PROMOTED if "promote" in decided.values() else None
+    return Completed(name=name, message=message.removesuffix("; "))
 
 
 def _told(dag: graph.Dag, force: bool) -> State[Any]:
@@ -388,39 +200,6 @@ def _decision(address: str) -> str:
     ]
 
 
-def once(tasks: list[str], run: Callable[[], State[Any]]) -> None:
-    """Carry out a run from the command line, and exit.
-
-    The exit code is 0 if the run completed, 3 if another runs, 143 if it was stopped, 2 for params,
-    4 if Prefect's server does not answer, else 1.
-    """
-    runner.quiet()
-    ours: dict[Any, Any] = {
-        PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,  # ending them takes a second; api.bury needs none
-        PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: max(
-            SECONDS, get_current_settings().server.ephemeral.startup_timeout_seconds
-        ),
-    }
-    with told():
-        check(tasks)
-        print(api.said(), file=sys.stderr, flush=True)
-        try:
-            with temporary_settings(ours):
-                state = run()
-        except httpx.HTTPError as error:
-            raise UnreachableError(
-                "Prefect's server went away and was not told how this run ended "
-                f"({one_line(error, 200)}); what its stages did is kept, "
-                "and the next run ends this one there and goes on"
-            ) from None
-    if not state.is_completed():
-        print(f"refit: {one_line(state.message)}", file=sys.stderr)
-        sys.exit(
-            {StateType.CANCELLED: BusyError.exit_code, StateType.CRASHED: 143}.get(state.type, 1)
-        )
-    print(f"{state.name}: {one_line(state.message)}")
-
-
 def main() -> None:
     """Run the flow once, as the command line says."""
     parser = argparse.ArgumentParser(
@@ -435,16 +214,8 @@ def main() -> None:
     parser.add_argument("--force", action="store_true", help="run stages that did not change too")
     parser.add_argument("--dry-run", action="store_true", help="only say what would run")
     options = parser.parse_args()
-    once(
-        options.tasks,
-        lambda: pipeline(
-            options.tasks or None,
-            options.refresh,
-            options.force,
-            options.dry_run,
-            return_state=True,
-        ),
-    )
+    asked = options.tasks or None, options.refresh, options.force, options.dry_run
+    once(options.tasks, lambda: pipeline(*asked, return_state=True))
 
 
 if __name__ == "__main__":

@@ -168,7 +168,8 @@ def password() -> str:
     return tomllib.loads(text)["api"]["auth_string"]
 
 
-def _start(server: Server) -> None:
+def _require_free(server: Server) -> None:
+    """Raise ParamsError if the server's port is taken."""
     with socket.socket() as taken:
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -178,6 +179,10 @@ def _start(server: Server) -> None:
                 f"{HOST}:{server.port}: {error.strerror}; "
                 f"name another, such as `make up {server.name.upper()}_PORT={server.port + 1}`"
             ) from None
+
+
+def _start(server: Server) -> None:
+    _require_free(server)
     log = STATE / f"{server.name}.log"
     if server.name == "prefect":
         _tell_clients(server)
@@ -192,12 +197,8 @@ def _start(server: Server) -> None:
             start_new_session=True,
             umask=0o077,
         )
-        record = {
-            "url": server.url,
-            "since": time.strftime("%Y-%m-%d %H:%M:%S"),
-            **locks.process(process.pid),
-        }
-        receipts.write_json(STATE / f"{server.name}.json", record)
+        of = {"url": server.url, "since": time.strftime("%Y-%m-%d %H:%M:%S")}
+        receipts.write_json(STATE / f"{server.name}.json", of | locks.process(process.pid))
         _wait(server, process, log)
 
 
@@ -208,12 +209,11 @@ def _wait(server: Server, process: "subprocess.Popen[bytes]", log: Path) -> None
     auth, until = (user, secret), time.monotonic() + SECONDS
     while time.monotonic() < until:
         if process.poll() is not None:
-            last = [
-                line for line in log.read_text("utf-8", "replace").splitlines() if line.strip()
-            ][-1:]
+            lines = log.read_text("utf-8", "replace").splitlines()
+            last = next((line for line in reversed(lines) if line.strip()), "")
             raise UnreachableError(
                 f"{server.name}: ended with {process.returncode} before it answered; "
-                f"see {log} ({one_line(' '.join(last), 300)})"
+                f"see {log} ({one_line(last, 300)})"
             )
         try:
             if requests.get(server.url + server.health, timeout=2, auth=auth).ok:

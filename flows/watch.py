@@ -19,8 +19,10 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
 from flows import graph
-from flows.pipeline import NOTHING, StageError, alone, check, ended_by, once, pipeline, update, warn
+from flows.desk import StageError, update
+from flows.pipeline import NOTHING, pipeline
 from flows.reproduce import Dvc
+from flows.runs import alone, check, ended_by, once, warn
 from stages.contract import runner
 from stages.contract.errors import RefitError
 from stages.contract.escape import one_line
@@ -49,15 +51,8 @@ def watch(tasks: list[str] | None = None) -> State[Any]:
     try:
         runner.quiet()
         params = check(tasks)
-        keys = set(tasks or params.tasks)
         with alone():
-            warn(preflight.look(params, keys))
-            dag = _refreshed(keys)
-            findings = {
-                key: look.with_options(task_run_name=f"look@{key}")(key, params, dag)
-                for key in params.tasks
-                if key in keys
-            }
+            findings = _looked(params, set(tasks or params.tasks))
     except (RefitError, OSError) as error:
         return ended_by(error)
     rows = [
@@ -65,13 +60,25 @@ def watch(tasks: list[str] | None = None) -> State[Any]:
         for key, of in findings.items()
     ]
     create_table_artifact(rows, key="watch", description="Is retraining due?")
-    due = {key: "; ".join(of.due) for key, of in findings.items() if of.due}
-    if not due:
-        return Completed(
-            name=NOT_DUE,
-            message="not due: "
-            + "; ".join(f"{key}: {', '.join(of.looked)}" for key, of in findings.items()),
-        )
+    if due := {key: "; ".join(of.due) for key, of in findings.items() if of.due}:
+        return _retrained(due)
+    looked = "; ".join(f"{key}: {', '.join(of.looked)}" for key, of in findings.items())
+    return Completed(name=NOT_DUE, message=f"not due: {looked}")
+
+
+def _looked(params: Params, keys: set[str]) -> dict[str, Found]:
+    """Bring imported data up to date, and return what a look at each of these tasks finds."""
+    warn(preflight.look(params, keys))
+    dag = _refreshed(keys)
+    return {
+        key: look.with_options(task_run_name=f"look@{key}")(key, params, dag)
+        for key in params.tasks
+        if key in keys
+    }
+
+
+def _retrained(due: dict[str, str]) -> State[Any]:
+    """Run the DAG for the tasks that are due, by their reasons; return how that ended."""
     why = "; ".join(f"{key}: {reasons}" for key, reasons in due.items())
     state = pipeline(list(due), return_state=True)
     if not state.is_completed():
@@ -113,21 +120,11 @@ def _data(key: str, dag: graph.Dag) -> tuple[str, bool]:
 
     Changed settings or code are the pipeline's own to run.
     """
-    reasons = [
-        reason
-        for address, of in dag.changed.items()
-        if address.endswith(f"@{key}")
-        for reason in of
-        if isinstance(reason, dict)
-    ]
-    paths = {
-        path
-        for reason in reasons
-        for path in reason.get("changed deps", {})
-        if path.startswith(RAW)
-    }
-    if paths:
-        return f"{', '.join(sorted(paths))} changed", True
+    changed = [of for address, of in dag.changed.items() if address.endswith(f"@{key}")]
+    reasons = [reason for of in changed for reason in of if isinstance(reason, dict)]
+    deps = {path for reason in reasons for path in reason.get("changed deps", {})}
+    if paths := sorted(path for path in deps if path.startswith(RAW)):
+        return f"{', '.join(paths)} changed", True
     return "data did not change" + (" (settings or code did)" if reasons else ""), False
 
 
@@ -142,30 +139,25 @@ def _champion(key: str, of: Watch) -> list[tuple[str, bool]]:
     age = datetime.now(UTC) - datetime.fromisoformat(history["moves"][-1]["when"])
     old = of.max_age_days is not None and age > timedelta(days=of.max_age_days)
     limit = "no limit" if of.max_age_days is None else f"at most {of.max_age_days:g}"
-    lines = [(f"the champion is {age / timedelta(days=1):.1f} days old ({limit})", old)]
-    for what, arguments in {
-        "validated data": [],
-        "logged predictions": ["--logged", f"{of.logged_days:g}"],
-    }.items():
-        drift = _refit("drift", key, *arguments)
-        if drift is None:
-            lines.append(
-                (
-                    f"{what}: cannot tell, which is no sign that nothing changed "
-                    "(the log says why)",
-                    False,
-                )
-            )
-        else:
-            far = f" ({', '.join(drift['far'])})" if drift["far"] else ""
-            lines.append(
-                (
-                    f"{what}: {len(drift['far'])} of {len(drift['measures'])} measures far{far}, "
-                    f"at most {of.max_far}",
-                    len(drift["far"]) > of.max_far,
-                )
-            )
-    return lines
+    logged = ["--logged", f"{of.logged_days:g}"]
+    return [
+        (f"the champion is {age / timedelta(days=1):.1f} days old ({limit})", old),
+        _drift("validated data", _refit("drift", key), of.max_far),
+        _drift("logged predictions", _refit("drift", key, *logged), of.max_far),
+    ]
+
+
+def _drift(what: str, drift: Any, most: int) -> tuple[str, bool]:
+    """Say how many measures are far, and whether that is too many; drift is null if none knows."""
+    if drift is None:
+        return (
+            f"{what}: cannot tell, which is no sign that nothing changed (the log says why)",
+            False,
+        )
+    far, measures = drift["far"], len(drift["measures"])
+    named = f" ({', '.join(far)})" if far else ""
+    line = f"{what}: {len(far)} of {measures} measures far{named}, at most {most}"
+    return line, len(far) > most
 
 
 def _refit(*arguments: str) -> Any:

@@ -10,7 +10,7 @@ from stages.contract import manifest, plugins, receipts, runner
 from stages.contract.errors import ParamsError
 from stages.contract.escape import cell
 from stages.contract.metrics import Metric, Tally
-from stages.contract.plugins import Problem
+from stages.contract.protocols import Problem
 from stages.contract.runner import Job
 from stages.domain import survey
 from stages.judging import baselines, calibration, cost, evidence, robustness, slices

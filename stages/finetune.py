@@ -9,9 +9,9 @@ import pandas as pd
 
 from stages.contract import manifest, plugins, receipts, runner
 from stages.contract.errors import ModelError
-from stages.contract.plugins import Learning, Rows
-from stages.contract.plugins import Modality as Modules
-from stages.contract.plugins import Problem as Rules
+from stages.contract.learning import Learning, Rows, kept
+from stages.contract.modality import Modality as Modules
+from stages.contract.protocols import Problem as Rules
 from stages.contract.runner import Job
 from stages.models import device, linear, loading
 from stages.models.saved import Base, Saved
@@ -42,37 +42,27 @@ def finetune(
     )
     folder, base_sha256 = job.raw(base)
     start = _start(folder, modality, problem, train, compute, finetune)
-    encode = _encoder(start, modality)
-    unaltered = replace(augment, on_the_fly=False)
+    encode, unaltered = _encoder(start, modality), replace(augment, on_the_fly=False)
     rows = encode(train, augment), encode(validation, unaltered)
-    learning, begun = _learning(job, start, *rows, finetune), None
-    tune = plugins.tune(finetune.tune.name)
+    learning, tune = _learning(job, start, *rows, finetune), plugins.tune(finetune.tune.name)
     with device.arithmetic(compute):
-        if isinstance(finetune.head, ProbeHead):
-            originals = encode(train[train["id"] == train["source_id"]], unaltered)
-            c, balanced = finetune.head.c, finetune.objective.balanced
-            model, new = start.model, start.new
-            begun = linear.begin(start.of_y, model, new, originals, learning, c, balanced)
-            learning = replace(learning, begun=begun.measured)
+        originals = train[train["id"] == train["source_id"]]
+        begun = _begin(start, learning, lambda: encode(originals, unaltered), finetune)
+        learning = replace(learning, begun=begun.measured) if begun else learning
         learner, learning = tune.prepare(start.model, start.new, learning, finetune.tune)
     if begun and not len(learning.train):
         learning.require(begun.outputs, begun.targets)
     loop = plugins.loop(finetune.loop.name)
     history = loop.fit(learner, learning, finetune, compute, job.resumable())
+    _require_finite(job, history)
 
-    if not all(isfinite(value) for entry in history for value in entry.values()):
-        raise ModelError(
-            f"tasks.{job.key}.finetune: the loss is not finite; "
-            "lower learning_rate, or look for a bad row"
-        )
-    best = plugins.kept(history, finetune.best_metric, learning.metric, learning.less)
+    best = kept(history, finetune.best_metric, learning.metric, learning.less)
     learned = tune.finish(learner)
     if begun and best["epoch"] == 0:  # nothing is left to be chosen on validation
         begun.learn_both(learned)
     _write(job, start, learned, modality, Base(base, base_sha256))
     _write_history(job, history, best, learning.metric)
-    title = start.of_y.METRICS[learning.metric].title
-    score = best[f"eval_{learning.metric}"]
+    title, score = start.of_y.METRICS[learning.metric].title, best[f"eval_{learning.metric}"]
     return f"{_chosen(history, best, finetune)}, is kept: validation {title} {score:.4f}"
 
 
@@ -163,6 +153,24 @@ def _learning(
         require=require,
         head=frozenset(name.rpartition(".")[0] for name in start.new),
     )
+
+
+def _begin(
+    start: Start, learning: Learning, originals: Callable[[], Rows], finetune: Finetune
+) -> linear.Begun | None:
+    """Let the head begin as a linear model of the original train rows, if finetune says so."""
+    if not isinstance(finetune.head, ProbeHead):
+        return None
+    c, balanced = finetune.head.c, finetune.objective.balanced
+    return linear.begin(start.of_y, start.model, start.new, originals(), learning, c, balanced)
+
+
+def _require_finite(job: Job, history: list[dict[str, float]]) -> None:
+    if not all(isfinite(value) for entry in history for value in entry.values()):
+        raise ModelError(
+            f"tasks.{job.key}.finetune: the loss is not finite; "
+            "lower learning_rate, or look for a bad row"
+        )
 
 
 def _write(job: Job, start: Start, learned: Any, modality: Modality, base: Base) -> None:

@@ -43,6 +43,10 @@ class Opponent:
     predicted: "pd.Series[Any] | None"
     damaged: str | None
 
+    def identity(self) -> str:
+        """Return what the ledger knows it by: the version's sha256, or the name."""
+        return self.version.sha256 if self.version else self.name
+
 
 BASELINES = Opponent("baselines", None, None, None)
 
@@ -65,17 +69,15 @@ def register(
     sources = (data.source, base)
     gathered = candidate.gather(job, folder, sha256, sources, parts, origin, metrics)
     made = candidate.record(gathered)
-    price = None
-    if budget and meter:
-        price = meter.measure(folder, test.head(budget.rows), compute)
+    rows = test.head(budget.rows if budget else 0)
+    price = meter.measure(folder, rows, compute) if meter else None
     facts = _facts(job, problem, parts, price)
 
     while True:  # until the registry stood still while the candidate was judged
         champion, uses = registered.champion(job.key), decisions.uses(job.key)
         version = registered.version(job.key, str(made.number))
         opponent = _opponent(job, champion, sha256, test, compute)
-        rival = opponent.version.sha256 if opponent.version else opponent.name
-        use = ledger.Use(sha256, rival, frozenset(predictions["id"]))
+        use = ledger.Use(sha256, opponent.identity(), frozenset(predictions["id"]))
         shown = _evidence(problem, model.labels, test, predictions, measured, opponent)
         evidence = replace(shown, cost=price, use=ledger.number(use, uses))
         verdicts = [gates.judge(gate, evidence) for gate in register.gates] + _withdrawn(version)

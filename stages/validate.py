@@ -9,8 +9,8 @@ import pandas as pd
 from stages.checks import data_docs, duplicates, expectations, quarantine, spelling, trial
 from stages.contract import draws, manifest, plugins, receipts, runner
 from stages.contract.errors import DataError, ParamsError
-from stages.contract.plugins import Modality as Modules
-from stages.contract.plugins import Problem as Rules
+from stages.contract.modality import Modality as Modules
+from stages.contract.protocols import Problem as Rules
 from stages.contract.runner import Job
 from stages.domain import profiles, survey
 from stages.domain.survey import Survey
@@ -48,15 +48,12 @@ def validate(
 
     samples = _identified(sifted, of_x)
     findings = duplicates.summarise(samples) | _notes(sifted, samples)
-    receipts.write_json(job.out / "findings.json", findings)
     values = of_y.values(samples["y"])
     label = of_y.borne(values)
     labels = sorted({*label.unique(), *(getattr(problem, "labels", None) or {}).values()})
     of, settings, model = (of_x, of_y), (modality, compute), job.raw(base)[0]
     surveyed = survey.survey(samples, label, sifted.looked, of, model, settings, validate, labels)
-    profiles.write(surveyed.own, job.out / "profile.json")
-    domain = {"profile": validate.domain.profile, **surveyed.document()}
-    receipts.write_json(job.out / "domain.json", domain)
+    _write(job, findings, surveyed, validate.domain.profile)
 
     shares = _shares(sifted, samples, findings, surveyed)
     numbers = sifted.looked.select_dtypes("number")
@@ -64,13 +61,9 @@ def validate(
         samples, values, label, numbers, labels, shares, surveyed, validate
     )
     own = of_x.reading.expectations(modality)
-    results = expectations.run(expectations.suites(validate, labels, own, surveyed), frames)
-    verdicts = expectations.verdicts(results)
-    receipts.write_json(job.out / "expectations.json", verdicts)
-    data_docs.write(results, job.out / "data_docs")
+    verdicts = _expect(job, expectations.suites(validate, labels, own, surveyed), frames)
     more = _explained(sifted, samples, findings, shares, surveyed, validate, base)
-    wrong = expectations.failures(verdicts, severe=True, more=more) + spelling.clashes(labels)
-    if wrong:
+    if wrong := expectations.failures(verdicts, severe=True, more=more) + spelling.clashes(labels):
         raise DataError(
             f"data/raw/{data.source}: {len(wrong)} thing(s) wrong: {'; '.join(wrong)}; "
             f"mend the data or tasks.{job.key}.validate"
@@ -80,7 +73,7 @@ def validate(
     warned = expectations.failures(verdicts, severe=False, more=more)
     met = f"{len(verdicts) - len(warned)} expectations met"
     notes = [*filter(None, [surveyed.reads()]), *(f"not met: {line}" for line in warned)]
-    return f"{_summary(sifted, samples, findings, labels)}, {met}{''.join(f'; {n}' for n in notes)}"
+    return "; ".join([f"{_summary(sifted, samples, findings, labels)}, {met}", *notes])
 
 
 @dataclass(frozen=True)
@@ -142,6 +135,24 @@ def _notes(sifted: Sifted, samples: pd.DataFrame) -> dict[str, list[str]]:
     noted = sifted.looked["note"].notna()
     pairs = zip(samples.loc[noted, "origin"], sifted.looked.loc[noted, "note"], strict=True)
     return {"notes": [f"{origin}: {note}" for origin, note in pairs], "skipped": sifted.junk}
+
+
+def _write(job: Job, findings: dict[str, Any], surveyed: Survey, profile: str) -> None:
+    """Write findings.json, domain.json, and the profile of this data for later comparisons."""
+    receipts.write_json(job.out / "findings.json", findings)
+    profiles.write(surveyed.own, job.out / "profile.json")
+    receipts.write_json(job.out / "domain.json", {"profile": profile, **surveyed.document()})
+
+
+def _expect(
+    job: Job, suites: dict[str, expectations.Suite], frames: dict[str, pd.DataFrame]
+) -> list[dict[str, Any]]:
+    """Check the tables against the suites; write the verdicts and Great Expectations' pages."""
+    results = expectations.run(suites, frames)
+    verdicts = expectations.verdicts(results)
+    receipts.write_json(job.out / "expectations.json", verdicts)
+    data_docs.write(results, job.out / "data_docs")
+    return verdicts
 
 
 def _shares(

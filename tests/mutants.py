@@ -66,7 +66,7 @@ MUTANTS = (
     ),
     Mutant(
         "old_pack",
-        "stages/modalities/image/pictures.py",
+        "stages/modalities/image/files.py",
         "pack.stat().st_mtime_ns",
         "pack.stat().st_mode",
         "test_pictures.py::test_a_pack_holds_pictures_as_they_are_and_each_fault_of_it_is_named",
@@ -326,7 +326,7 @@ MUTANTS = (
     # ---- validate: readers, layouts, duplicates, expectations ----
     Mutant(
         "tsv_quotes",
-        "stages/layouts/table.py",
+        "stages/contract/records.py",
         '"quoting": csv.QUOTE_NONE',
         '"quoting": csv.QUOTE_MINIMAL',
         "test_tables.py::test_a_tsv_has_no_quotes",
@@ -334,15 +334,15 @@ MUTANTS = (
     ),
     Mutant(
         "csv_fields",
-        "stages/layouts/table.py",
-        "if len(row) == len(names):",
-        "if len(row) >= len(names):",
+        "stages/contract/records.py",
+        "if len(fields) == len(names):",
+        "if len(fields) >= len(names):",
         "test_tables.py::test_each_bad_row_of_a_csv_costs_itself_alone",
         "a row with a field too many is read with shifted columns",
     ),
     Mutant(
         "gzip_bomb",
-        "stages/layouts/table.py",
+        "stages/contract/lines.py",
         "if self.left < 0:",
         "if False:",
         "test_tables.py::test_a_packed_table_that_is_cut_off_or_unpacks_without_end_is_refused",
@@ -350,7 +350,7 @@ MUTANTS = (
     ),
     Mutant(
         "jsonl_repeated",
-        "stages/layouts/table.py",
+        "stages/contract/records.py",
         "object_pairs_hook=_once",
         "object_pairs_hook=dict",
         "test_tables.py::test_each_bad_line_of_a_jsonl_costs_itself_alone",
@@ -812,7 +812,7 @@ MUTANTS = (
     ),
     Mutant(
         "add_secret",
-        "stages/commands/add.py",
+        "stages/commands/transfer.py",
         'if "@" in address.netloc or SECRET.search(address.query):',
         'if "@" in address.netloc:',
         "test_add.py::test_a_name_or_base_that_cannot_be_is_one_line_and_leaves_nothing",
@@ -820,7 +820,7 @@ MUTANTS = (
     ),
     Mutant(
         "add_pin",
-        "stages/commands/add.py",
+        "stages/commands/transfer.py",
         're.fullmatch("[0-9a-f]{40}", named[2] or "")',
         "named[2]",
         "test_add.py::test_a_name_or_base_that_cannot_be_is_one_line_and_leaves_nothing",
@@ -893,7 +893,7 @@ MUTANTS = (
     ),
     Mutant(
         "flow_unknown_task",
-        "flows/pipeline.py",
+        "flows/runs.py",
         "if unknown := sorted(set(tasks or ()) - set(params.tasks)):",
         "if unknown := list[str]():",
         "test_flow.py::test_an_unknown_task_is_refused_by_name",
@@ -983,8 +983,8 @@ MUTANTS = (
     Mutant(
         "unreadable_texts_pass",
         "stages/checks/expectations.py",
-        "        if most is not None",
-        "        if False",
+        '"unknown_tokens": validate.max_unknown_tokens,',
+        '"unknown_tokens": None,',
         "test_add.py::test_a_base_that_was_named_stays_and_what_it_cannot_read_is_said_and_stops_validate",
         "a base model that cannot read the texts is trained",
     ),
@@ -999,8 +999,8 @@ MUTANTS = (
     Mutant(
         "one_rate",
         "stages/methods/loop/local.py",
-        "                finetune.head_learning_rate",
-        "                finetune.learning_rate",
+        "finetune.head_learning_rate if in_head",
+        "finetune.learning_rate if in_head",
         "test_methods.py::test_the_head_has_a_learning_rate_of_its_own_whatever_a_method_wraps_it_in",
         "the head learns as slowly as the body",
     ),
@@ -1022,7 +1022,7 @@ MUTANTS = (
     ),
     Mutant(
         "secret_printed",
-        "stages/contract/store.py",
+        "stages/contract/location.py",
         'os.environ["MLFLOW_TRACKING_URI"] = bare',
         'os.environ["MLFLOW_TRACKING_URI"] = address',
         "test_contract.py::test_user_and_password_leave_the_address_for_variables_that_no_library_prints",
@@ -1030,7 +1030,7 @@ MUTANTS = (
     ),
     Mutant(
         "moved_project",
-        "stages/contract/store.py",
+        "stages/contract/relocation.py",
         "for before in old:",
         "for before in ():",
         "test_cases.py::test_a_project_that_was_moved_works_by_its_own_files_alone",
@@ -1054,7 +1054,7 @@ MUTANTS = (
     ),
     Mutant(
         "resize_filter",
-        "stages/modalities/image/encoding.py",
+        "stages/modalities/image/processors.py",
         "return int(stated) if stated is not None else pictures.BILINEAR",
         "return 0",
         "test_architectures.py",
@@ -1071,7 +1071,7 @@ MUTANTS = (
     Mutant(
         "padding_felt",
         "stages/checks/trial.py",
-        "if not torch.allclose(beside, alone, atol=1e-3, rtol=1e-3):",
+        "if not torch.allclose(passed.beside, passed.alone, atol=1e-3, rtol=1e-3):",
         "if False:",
         "test_architectures.py",
         "a model that feels its padding is trained",
@@ -1079,7 +1079,7 @@ MUTANTS = (
     Mutant(
         "whole_line",
         "stages/commands/rows.py",
-        "if any(mark in names[0] for mark in DELIMITING):",
+        "if any(mark in name for mark in DELIMITING):",
         "if False:",
         "test_cases.py::test_a_header_that_looks_like_several_columns_is_not_taken_for_the_text",
         "a whole line is taken for the text",
@@ -1094,7 +1094,7 @@ MUTANTS = (
     ),
     Mutant(
         "bomb",
-        "stages/layouts/table.py",
+        "stages/contract/lines.py",
         "if len(line) == MAX_LINE and",
         "if False and",
         "test_cases.py::test_caps_hold_whatever_params_say",
@@ -1103,8 +1103,8 @@ MUTANTS = (
     Mutant(
         "git_words",
         "stages/project/lineage.py",
-        "if any(words in message for words in NONE_YET)",
-        "if True",
+        "if any(words in message for words in NONE_YET):",
+        "if True:",
         "test_cases.py::test_where_git_refuses_the_commit_is_unknown_and_says_why",
         "git refuses, and the model was made from no commit",
     ),

@@ -25,10 +25,12 @@ from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
 from stages import cli
-from stages.commands import defaults
+from stages.commands import blocks, defaults, guess, proposal, transfer
 from stages.commands.add import STARTERS
 from stages.contract import plugins, settings
-from stages.contract.errors import RefitError, mendable
+from stages.contract.errors import ParamsError, RefitError, UnreachableError, mendable
+from stages.params.task import Task
+from stages.project import tracking
 from tests.conftest import Project, flows, rows, write_csv, write_texts
 from tests.test_hub import COMMIT, Server, Shelf, handler
 
@@ -150,7 +152,6 @@ SPLITS = {
 @pytest.mark.parametrize("split", SPLITS)
 @pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl", "parquet", "csv.gz", "jsonl.gz"])
 def test_a_table_of_any_kind_is_read_by_its_names(tmp_path: Path, kind: str, split: str) -> None:
-    from stages.commands import guess
     from stages.contract import walk
     from stages.layouts import table
 
@@ -418,67 +419,54 @@ TEXTS = {
 }
 
 
+def proposed() -> Task:
+    """Return the task that `refit add` writes for the reviews of the project here."""
+    data = guess.data(Path("data/raw/reviews"), [Path("train.csv")], None, None)
+    start = settings.read_yaml(STARTERS["text"])
+    return proposal.task(data, "reviews", "tiny_bert", start, None)[0]
+
+
 @pytest.mark.parametrize("what", TEXTS)
 def test_a_block_is_put_in_and_every_other_byte_stays(
     empty: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
-    from stages.commands import add as command
-
     head = FLOWS.replace("\n", "\r\n") if what == "windows" else FLOWS
     before, after = (head + text for text in TEXTS[what])
     path = tmp_path / "params.yaml"
     path.write_bytes(before.encode())
     shutil.copytree(empty.root / "data/raw", tmp_path / "data/raw")
     monkeypatch.chdir(tmp_path)
-    layout = command.guess.layout(Path("data/raw/reviews"), [Path("train.csv")], None, None)
-    task, *_ = command._task(
-        Path("data/raw/reviews"),
-        layout,
-        "utf-8",
-        "reviews",
-        "tiny_bert",
-        settings.read_yaml(command.STARTERS["text"]),
-    )
-    first = command._write("tasks", "first", task)
+    task = proposed()
+    first = blocks.write("tasks", "first", task)
     once = path.read_bytes().decode()
     assert once == after.replace(BLOCK, first)
-    second = command._write("tasks", "second", task)
+    second = blocks.write("tasks", "second", task)
     newline = "\r\n" if what == "windows" else "\n"
     assert path.read_bytes().decode() == once.replace(first, f"{first}{newline}{second}")
     # Also after a block that ends the file without a newline.
     path.write_bytes(path.read_bytes().rstrip())
-    command._write("tasks", "third", task)
+    blocks.write("tasks", "third", task)
     assert list(settings.load().tasks) == ["first", "second", "third"]
 
 
 def test_a_block_follows_the_indent_of_its_section(
     empty: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from stages.commands import add as command
-
     shutil.copytree(empty.root / "data/raw", tmp_path / "data/raw")
     monkeypatch.chdir(tmp_path)
     Path("params.yaml").write_text(FLOWS + "sources: {}\ntasks: {}\n")
-    layout = command.guess.layout(Path("data/raw/reviews"), [Path("train.csv")], None, None)
-    task, *_ = command._task(
-        Path("data/raw/reviews"),
-        layout,
-        "utf-8",
-        "reviews",
-        "tiny_bert",
-        settings.read_yaml(command.STARTERS["text"]),
-    )
-    command._write("tasks", "first", task)
+    task = proposed()
+    blocks.write("tasks", "first", task)
     wide = "".join(
         f"  {line}" if line.startswith("  ") else line
         for line in Path("params.yaml").read_text().splitlines(keepends=True)
     )
     Path("params.yaml").write_text(wide)
-    assert command._write("tasks", "second", task).startswith("    second:\n      modality:")
+    assert blocks.write("tasks", "second", task).startswith("    second:\n      modality:")
     assert list(settings.load().tasks) == ["first", "second"]
     Path("params.yaml").write_text(FLOWS + "sources: {}\ntasks: {first: {}}\n")
-    with pytest.raises(command.ParamsError, match="tasks is written in braces"):
-        command._write("tasks", "second", task)
+    with pytest.raises(ParamsError, match="tasks is written in braces"):
+        blocks.write("tasks", "second", task)
 
 
 def test_two_adds_at_once_are_one_after_the_other_or_refused(
@@ -508,7 +496,7 @@ def test_an_interrupted_add_leaves_nothing(
     monkeypatch.chdir(project.root)
     for broken in ("require_space", "walk"):  # before the copy, and after the base model was copied
         # A Ctrl-C that comes at this moment each time.
-        monkeypatch.setattr(command.tracking, "dvc", interrupted)
+        monkeypatch.setattr(tracking, "dvc", interrupted)
         with pytest.raises(KeyboardInterrupt):
             command.add(
                 "mine",
@@ -551,7 +539,6 @@ def test_hidden_files_and_what_no_layout_reads_stay_where_they_are(
 
 
 def test_the_layout_of_imdb_is_seen_and_an_unlabelled_table_is_left_aside(tmp_path: Path) -> None:
-    from stages.commands import guess
     from stages.contract import walk
 
     for part in ("train", "test"):
@@ -642,11 +629,11 @@ def test_an_address_that_never_answers_is_told_within_seconds(
     from stages.commands import add as command
 
     monkeypatch.chdir(empty.root)
-    monkeypatch.setattr(command, "ANSWER", 1)  # or the test would wait for ten seconds
+    monkeypatch.setattr(transfer, "ANSWER", 1)  # or the test would wait for ten seconds
     before = state(empty)
     with (
         socket.create_server(("127.0.0.1", 0)) as silent,
-        pytest.raises(command.UnreachableError, match="no answer within 1 s"),
+        pytest.raises(UnreachableError, match="no answer within 1 s"),
     ):
         command.add(
             "mine", f"http://127.0.0.1:{silent.getsockname()[1]}/a.csv", "tiny_bert", None, None

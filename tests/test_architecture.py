@@ -19,7 +19,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from flows import graph
-from stages.contract import plugins, settings
+from stages.contract import modality, protocols, settings
 from stages.params.data import Data
 from stages.params.finetune import Finetune
 from stages.params.sources import Source
@@ -30,21 +30,26 @@ DAG: dict[str, Any] = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
 TASK = settings.load(ROOT / "params.yaml").tasks["questions"]
 # Folder of plug-ins -> the type that names them, how dvc.yaml names the file, its Protocol.
 KINDS = {
-    "sources": (Source, "origin", "item.origin.name", plugins.Source),
-    "formats": (Source, "format", "item.format.name", plugins.Format),
-    "layouts": (Data, "layout", "item.data.layout.name", plugins.Layout),
-    "problems": (Task, "problem", "item.problem.name", plugins.Problem),
-    "methods/tune": (Finetune, "tune", "item.finetune.tune.name", plugins.Tune),
-    "methods/objective": (Finetune, "objective", "item.finetune.objective.name", plugins.Objective),
-    "methods/loop": (Finetune, "loop", "item.finetune.loop.name", plugins.Loop),
+    "sources": (Source, "origin", "item.origin.name", protocols.Source),
+    "formats": (Source, "format", "item.format.name", protocols.Format),
+    "layouts": (Data, "layout", "item.data.layout.name", protocols.Layout),
+    "problems": (Task, "problem", "item.problem.name", protocols.Problem),
+    "methods/tune": (Finetune, "tune", "item.finetune.tune.name", protocols.Tune),
+    "methods/objective": (
+        Finetune,
+        "objective",
+        "item.finetune.objective.name",
+        protocols.Objective,
+    ),
+    "methods/loop": (Finetune, "loop", "item.finetune.loop.name", protocols.Loop),
 }
 PARTS = {  # parts of a modality, which is a folder: stages/modalities/NAME/PART.py -> its Protocol
-    "reading": plugins.Reading,
-    "altering": plugins.Altering,
-    "encoding": plugins.Encoder,
-    "showing": plugins.Showing,
-    "features": plugins.Features,
-    "saliency": plugins.Saliency,
+    "reading": modality.Reading,
+    "altering": modality.Altering,
+    "encoding": modality.Encoder,
+    "showing": modality.Showing,
+    "features": modality.Features,
+    "saliency": modality.Saliency,
 }
 MODALITY = "stages/modalities/${item.modality.name}"
 FINDERS = {

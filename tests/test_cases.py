@@ -34,12 +34,11 @@ from transformers import (
 )
 
 from stages.checks import spelling, trial
-from stages.commands import add as command
-from stages.commands import guess
+from stages.commands import guess, pictures, proposal
 from stages.commands import rows as new_rows
-from stages.contract import escape, plugins, receipts, tracked
+from stages.contract import escape, lines, plugins, receipts, tracked
 from stages.contract.errors import ModelError, TableError
-from stages.contract.plugins import Learning
+from stages.contract.learning import Learning
 from stages.judging import gates
 from stages.layouts import table
 from stages.methods.tune import full
@@ -327,7 +326,7 @@ def test_a_picture_is_told_by_its_content_and_what_a_table_names_is_brought(tmp_
     by_table = layout(tmp_path / "b")
     assert isinstance(by_table, Table)
     assert (by_table.columns.x, by_table.columns.y) == ("file", "label")
-    assert guess.named_by(tmp_path / "b", by_table, "utf-8") == sorted(
+    assert pictures.named_by(tmp_path / "b", by_table, "utf-8") == sorted(
         Path(f"batch{i % 4}/{i}.png") for i in range(8)
     )
 
@@ -384,7 +383,7 @@ def test_caps_hold_whatever_params_say(tmp_path: Path, monkeypatch: pytest.Monke
         "too_short",
         "too_short",
     ]
-    monkeypatch.setattr(table, "MAX_LINE", 1000)
+    monkeypatch.setattr(lines, "MAX_LINE", 1000)
     with gzip.open(tmp_path / "bomb.csv.gz", "wt") as file:
         file.write("text,label\nfine,a\n" + "x" * 100_000 + ",b\n")
     with pytest.raises(TableError, match=r"bomb.csv.gz:3: a line of more than 1,000 characters"):
@@ -516,9 +515,9 @@ def test_a_head_of_several_new_layers_begins_at_random(tmp_path: Path, tiny_base
             of.finetune, head=ProbeHead("probe", (1.0,)), tune=LinearProbe("linear_probe")
         ),
     )
-    found = command._tried(probed, base)
+    found = proposal.tried(probed, base)
     assert (found.finetune.head, found.finetune.tune) == (RandomHead("random"), Full("full", True))
-    assert command._tried(probed, tiny_base) == probed
+    assert proposal.tried(probed, tiny_base) == probed
 
 
 def test_the_head_that_a_base_brings_keeps_all_but_its_outputs(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ import pandas as pd
 import pytest
 from ruamel.yaml import YAML
 
-from stages.contract import escape, manifest, receipts, runner, settings, store
+from stages.contract import escape, location, manifest, receipts, runner, settings, store
 from stages.contract.errors import (
     ManifestError,
     ParamsError,
@@ -719,7 +719,7 @@ def test_a_registry_apart_from_the_runs_is_refused_and_the_same_one_is_no_matter
         store.ping()
     assert "secret" not in str(caught.value)
     monkeypatch.setenv("MLFLOW_REGISTRY_URI", "postgresql://host/mlflow")
-    store.settle()
+    location.settle()
     store.ping()
 
 
@@ -741,7 +741,7 @@ def test_an_address_is_shown_without_its_secrets(
 ) -> None:
     assert escape.address(address) == shown
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
-    assert store.database() is None
+    assert location.database() is None
 
 
 def test_a_folder_whose_name_mlflow_reads_as_an_address_is_refused(
@@ -751,7 +751,7 @@ def test_a_folder_whose_name_mlflow_reads_as_an_address_is_refused(
         (tmp_path / name).mkdir()
         monkeypatch.chdir(tmp_path / name)
         monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
-        store.settle()
+        location.settle()
         with pytest.raises(
             RegistryError,
             match="takes \\? and % of a folder's name for marks of an address; rename the folder",
@@ -774,7 +774,7 @@ def test_user_and_password_leave_the_address_for_variables_that_no_library_print
     monkeypatch: pytest.MonkeyPatch, address: str, without: str, user: str, password: str
 ) -> None:
     monkeypatch.setattr(os, "environ", {"MLFLOW_TRACKING_URI": address})  # settle writes into it
-    store.settle()
+    location.settle()
     assert os.environ == {
         "MLFLOW_TRACKING_URI": without,
         "MLFLOW_TRACKING_USERNAME": user,
@@ -791,5 +791,5 @@ def test_user_and_password_leave_the_address_for_variables_that_no_library_print
             "MLFLOW_TRACKING_PASSWORD": "own",
         },
     )
-    store.settle()
+    location.settle()
     assert os.environ["MLFLOW_TRACKING_USERNAME"] == "mine"

@@ -25,6 +25,7 @@ from pydantic import Field
 from ruamel.yaml import YAML
 
 from stages.contract import draws, plugins
+from stages.contract.modality import Modality
 from stages.contract.receipts import sha256
 from stages.models import loading
 from stages.params.augment import Augment
@@ -207,7 +208,7 @@ def read_json(project: Project, name: str) -> Any:
     return json.loads((project.root / "data" / name).read_text())
 
 
-def html(project: Project) -> plugins.Modality:
+def html(project: Project) -> Modality:
     """Return the project's modality, whose modules need nothing but this checkout."""
     package = importlib.import_module("stages.modalities")
     if (folder := str(project.root / "stages/modalities")) not in package.__path__:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stages.commands.add import known
+from stages.commands.bases import known
 from stages.contract import plugins, settings
 from stages.contract.errors import ModelError, UnreachableError
 from stages.contract.receipts import sha256

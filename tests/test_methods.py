@@ -14,7 +14,7 @@ import pytest
 
 from stages.contract import settings
 from stages.contract.errors import ModelError
-from stages.contract.plugins import Learning, Rows, kept
+from stages.contract.learning import Learning, Rows, kept
 from stages.finetune import _set_layers
 from stages.methods import memory, prefix
 from stages.methods.loop import local

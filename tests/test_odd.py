@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from stages.checks import trial
-from stages.commands import guess
+from stages.commands import guess, pictures, problems
 from stages.contract import plugins, store, tracked
 from stages.contract import settings as params
 from stages.contract.errors import RefitError, mendable
@@ -146,7 +146,7 @@ def look_at_table(folder: Path) -> None:
     good = found[found["code"].isna()]
     looked = text.reading.look(good["x"], TextModality("text", (1, 1000), (1, 1000), 16))
     text.reading.alike(looked[looked["code"].isna()])
-    guess.separated(good["y"])
+    problems.separated(good["y"])
     classification.read(good["y"], Classification("classification", None))
 
 
@@ -171,7 +171,7 @@ def test_a_damaged_picture(tmp_path_factory: pytest.TempPathFactory, data: st.Da
     ).save(path, kind)
     path.write_bytes(data.draw(damaged(path.read_bytes())))
     ends_well(lambda: image.reading.look(pd.Series([str(path)]), LARGE))
-    guess.is_picture(path)
+    pictures.is_picture(path)
 
 
 @drawn("base")

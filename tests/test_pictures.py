@@ -24,8 +24,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from stages.modalities.image import pictures
-from stages.modalities.image.pictures import Limits, PictureError
+from stages.modalities.image import files, pictures
+from stages.modalities.image.files import PictureError
+from stages.modalities.image.pictures import Limits
 from tests.conftest import ROOT
 
 LIMITS = Limits(least_side=8, most_side=1000, most_pixels=500_000)
@@ -317,7 +318,7 @@ def test_each_refusal_states_the_fact_and_the_limit(
 def test_a_pack_holds_pictures_as_they_are_and_each_fault_of_it_is_named(tmp_path: Path) -> None:
     one, two = encoded(COLOUR, "PNG"), encoded(Image.fromarray(GREY), "PNG")
     for path in (tmp_path / "pack.zip", tmp_path / "again.zip"):
-        pictures.pack([("1.png", one), ("2.png", two)], path)
+        files.pack([("1.png", one), ("2.png", two)], path)
     pack = tmp_path / "pack.zip"
     assert pack.read_bytes() == (tmp_path / "again.zip").read_bytes()
     found = list(
@@ -330,7 +331,7 @@ def test_a_pack_holds_pictures_as_they_are_and_each_fault_of_it_is_named(tmp_pat
         for i, of in enumerate(found)
     )
 
-    pictures.pack([("1.png", two)], pack)
+    files.pack([("1.png", two)], pack)
     assert np.array_equal(pictures.read(pack / "1.png", LIMITS).rgb, three(GREY)), (
         "written anew, it is read anew"
     )

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from ruamel.yaml import YAML
 from sklearn.metrics import f1_score, mean_absolute_error, r2_score
 
-from stages.commands import guess
+from stages.commands import problems
 from stages.contract import manifest, parts, plugins, settings
 from stages.contract.errors import DataError, ModelError, ParamsError
 from stages.judging import evidence
@@ -426,7 +426,7 @@ def test_rows_without_a_stratum_are_parted_too_and_no_part_may_be_empty() -> Non
 def test_the_problem_is_guessed_as_a_person_would(
     cells: list[str], name: str, why: str | None
 ) -> None:
-    found, said = guess.problem(pd.Series(cells * 10), 1, "data")
+    found, said = problems.guess(pd.Series(cells * 10), 1, "data")
     assert found["name"] == name and ((said is None) if why is None else why in str(said))
 
 
@@ -438,7 +438,7 @@ def test_numbers_of_many_values_are_asked_about(cells: list[str]) -> None:
         DataError,
         match="say --problem regression where they measure something, --problem classification",
     ):
-        guess.problem(pd.Series(cells), 1, "data")
+        problems.guess(pd.Series(cells), 1, "data")
 
 
 def test_add_writes_a_block_for_each_problem(done: Project, tmp_path: Path) -> None:

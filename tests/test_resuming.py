@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from stages.contract import plugins, receipts
-from stages.contract.plugins import Learning, Rows
+from stages.contract.learning import Learning, Rows
 from stages.contract.runner import Job
 from stages.contract.stopping import SIGNALS, Stopped
 from stages.methods import resuming

@@ -407,7 +407,7 @@ def test_a_packed_table_that_is_cut_off_or_unpacks_without_end_is_refused(
     content = gzip.compress(("text,label\n" + "fine,good\n" * 100_000).encode())
     with pytest.raises(TableError, match="not a (whole )?gzip file"):
         read(tmp_path, content[:-20], "train.csv.gz")
-    monkeypatch.setattr(table, "MAX_BYTES", 500_000)
+    monkeypatch.setattr("stages.contract.lines.MAX_BYTES", 500_000)
     with pytest.raises(TableError, match="unpacks to more than 500,000 bytes"):
         read(tmp_path, content, "train.csv.gz")
 

@@ -29,38 +29,45 @@ def write(found: dict[str, Any], folder: Path) -> None:
     found maps the name of a suite to its ExpectationSuiteValidationResult.
     """
     from great_expectations.render.renderer.page_renderer import ValidationResultsPageRenderer
-    from great_expectations.render.view.view import DefaultJinjaPageView
-    from jinja2 import ChoiceLoader, DictLoader
 
     folder.mkdir(parents=True)
-    view, numbers = DefaultJinjaPageView(), count(1)
-    page, graph = TEMPLATE.read_text("utf-8").split("<!-- graph -->\n")
-    view.env.loader = ChoiceLoader(
-        [DictLoader({"refit.j2": page, "graph.j2": graph}), *filter(None, [view.env.loader])]
-    )
-    view.env.filters["generate_html_element_uuid"] = lambda prefix: f"{prefix}{next(numbers)}"
-    bootstrap = Path(
-        str(metadata.distribution("bootstrap-flask").locate_file(BOOTSTRAP))
-    ).read_text("utf-8")
-    style = bootstrap + OUTSIDE.sub(
-        "none", view.env.get_template("data_docs_default_styles.css").render()
-    )
-    template, renderer = (
-        view.env.get_template("refit.j2"),
-        ValidationResultsPageRenderer(run_info_at_end=True),
-    )
-    suites = [
-        {
-            "name": name,
-            "met": result.statistics["successful_expectations"],
-            "all": result.statistics["evaluated_expectations"],
-        }
-        for name, result in found.items()
-    ]
+    templates = _templates()
+    template, style = templates.get_template("refit.j2"), _style(templates)
+    renderer = ValidationResultsPageRenderer(run_info_at_end=True)
+    suites = [_counted(name, result.statistics) for name, result in found.items()]
     for name, result in [("index", None), *found.items()]:
         document = renderer.render(result).to_json_dict() if result else {"sections": []}
         written = template.render(_escaped(document), suites=suites, suite=name, style=style)
         (folder / f"{name}.html").write_text(ESCAPED_TWICE.sub(r"&\1;", written), encoding="utf-8")
+
+
+def _counted(name: str, of: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "name": name,
+        "met": of["successful_expectations"],
+        "all": of["evaluated_expectations"],
+    }
+
+
+def _templates() -> Any:
+    """Return Great Expectations' templates with Refit's page and graph before them."""
+    from great_expectations.render.view.view import DefaultJinjaPageView
+    from jinja2 import ChoiceLoader, DictLoader
+
+    templates, numbers = DefaultJinjaPageView().env, count(1)
+    page, graph = TEMPLATE.read_text("utf-8").split("<!-- graph -->\n")
+    templates.loader = ChoiceLoader(
+        [DictLoader({"refit.j2": page, "graph.j2": graph}), *filter(None, [templates.loader])]
+    )
+    templates.filters["generate_html_element_uuid"] = lambda prefix: f"{prefix}{next(numbers)}"
+    return templates
+
+
+def _style(templates: Any) -> str:
+    """Return Bootstrap's style and Great Expectations' own, without what lies elsewhere."""
+    bootstrap = Path(str(metadata.distribution("bootstrap-flask").locate_file(BOOTSTRAP)))
+    own = templates.get_template("data_docs_default_styles.css").render()
+    return bootstrap.read_text("utf-8") + OUTSIDE.sub("none", own)
 
 
 def _escaped(tree: Any) -> Any:

@@ -36,6 +36,17 @@ def summarise(samples: pd.DataFrame) -> dict[str, Any]:
     That is how many rows share a group, the largest group, and the groups that have several labels.
     """
     sizes = samples["group"].value_counts()
+    largest = samples.loc[samples["group"] == sizes.index[0], "origin"].tolist()
+    return {
+        "groups": len(sizes),
+        "rows_that_share_a_group": int(sizes[sizes > 1].sum()),
+        "largest": {"rows": int(sizes.iloc[0]), "origins": largest[:SHOWN]},
+        "near_duplicates_with_different_labels": _contradictory(samples),
+    }
+
+
+def _contradictory(samples: pd.DataFrame) -> list[dict[str, list[str]]]:
+    """Return the labels and the origins of each group that has several labels."""
     shared = samples[samples["group"].duplicated(keep=False)]  # most rows share no group
     stated = shared.assign(y=shared["y"].str.join(", ")).drop_duplicates(["group", "y"])
     labels: dict[Any, list[str]] = (
@@ -44,17 +55,7 @@ def summarise(samples: pd.DataFrame) -> dict[str, Any]:
     named: dict[Any, list[str]] = (
         shared[shared["group"].isin(list(labels))].groupby("group")["origin"].agg(list).to_dict()
     )
-    return {
-        "groups": len(sizes),
-        "rows_that_share_a_group": int(sizes[sizes > 1].sum()),
-        "largest": {
-            "rows": int(sizes.iloc[0]),
-            "origins": samples.loc[samples["group"] == sizes.index[0], "origin"].tolist()[:SHOWN],
-        },
-        "near_duplicates_with_different_labels": [
-            {"labels": values, "origins": named[key][:SHOWN]} for key, values in labels.items()
-        ],
-    }
+    return [{"labels": values, "origins": named[key][:SHOWN]} for key, values in labels.items()]
 
 
 def conflicting(samples: pd.DataFrame, normal: "pd.Series[str]") -> "pd.Series[bool]":

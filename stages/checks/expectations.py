@@ -11,8 +11,8 @@ from typing import Any
 import pandas as pd
 
 from stages.contract.escape import extract, one_line
+from stages.domain.distances import Measure
 from stages.domain.survey import Survey
-from stages.params.validate import Expectation as Stated
 from stages.params.validate import Validate
 
 META = "meta."  # prefix of the name of a column that is neither x nor label
@@ -42,52 +42,29 @@ def suites(
     expectations on the row count and on nulls always accompany them. If nothing was compared, there
     is no suite of distances.
     """
-    over = {
-        "type": "expect_column_values_to_be_between",
-        "kwargs": {"column": "over_limit", "max_value": 1.0},
-        "severity": validate.domain.severity,
-    }
-    most = validate.max_unknown_tokens
-    unknown = (
-        [
-            {
-                "type": "expect_column_max_to_be_between",
-                "kwargs": {"column": "unknown_tokens", "max_value": most},
-            }
-        ]
-        if most is not None
-        else []
-    )
-    of_user = {
-        table: [_of_user(of) for of in validate.expectations if of.table == table]
-        for table in ("samples", "labels")
-    }
-    labelled = (
-        {"labels": Suite("labels", [*_of_labels(validate, labels), *of_user["labels"]])}
-        if labels
-        else {}
-    )
-    return {
-        "integrity": Suite("samples", [
-            {"type": "expect_table_row_count_to_be_between",
-             "kwargs": {"min_value": validate.min_rows}},
-            {"type": "expect_column_values_to_not_be_null", "kwargs": {"column": "x"}},
-            {"type": "expect_column_values_to_not_be_null", "kwargs": {"column": "label"}},
-            *of_features,
-            *of_user["samples"],
-        ]),
-        **labelled,
-        "shares": Suite("shares", [
-            {"type": "expect_column_max_to_be_between",
-             "kwargs": {"column": "quarantined", "max_value": validate.max_bad_fraction}},
-            {"type": "expect_column_max_to_be_between",
-             "kwargs": {"column": "largest_group", "max_value": validate.max_group_fraction}},
-            *unknown,
-        ]),
-        **({"domain": Suite("known", [_like(survey.weights, validate.label_distribution.max_kl)])}
-           if validate.label_distribution else {}),
-        **({"distances": Suite("distances", [over])} if survey.measures else {}),
-    }  # fmt: skip
+    stated = {"integrity": Suite("samples", _of_samples(validate, of_features))}
+    if labels:
+        stated["labels"] = Suite("labels", _of_labels(validate, labels))
+    stated["shares"] = Suite("shares", _of_shares(validate))
+    if of := validate.label_distribution:
+        stated["domain"] = Suite("known", [_like(survey.weights, of.max_kl)])
+    if survey.measures:
+        stated["distances"] = Suite("distances", [_near(validate.domain.severity)])
+    return stated
+
+
+def _expectation(type: str, **kwargs: Any) -> Expectation:
+    return {"type": type, "kwargs": kwargs}
+
+
+def _of_samples(validate: Validate, of_features: list[Expectation]) -> list[Expectation]:
+    return [
+        _expectation("expect_table_row_count_to_be_between", min_value=validate.min_rows),
+        _expectation("expect_column_values_to_not_be_null", column="x"),
+        _expectation("expect_column_values_to_not_be_null", column="label"),
+        *of_features,
+        *_of_user(validate, "samples"),
+    ]
 
 
 def _of_labels(validate: Validate, labels: list[str]) -> list[Expectation]:
@@ -101,19 +78,27 @@ def _of_labels(validate: Validate, labels: list[str]) -> list[Expectation]:
         ("ratio", "max_value", validate.max_label_ratio),
     )
     return [
-        {"type": "expect_table_row_count_to_be_between", "kwargs": {"min_value": 2}},
-        {
-            "type": "expect_column_values_to_be_in_set",
-            "kwargs": {"column": "label", "value_set": labels},
-        },
+        _expectation("expect_table_row_count_to_be_between", min_value=2),
+        _expectation("expect_column_values_to_be_in_set", column="label", value_set=labels),
         *(
-            {
-                "type": "expect_column_values_to_be_between",
-                "kwargs": {"column": column, limit: value},
-            }
+            _expectation("expect_column_values_to_be_between", column=column, **{limit: value})
             for column, limit, value in limits
             if value is not None
         ),
+        *_of_user(validate, "labels"),
+    ]
+
+
+def _of_shares(validate: Validate) -> list[Expectation]:
+    limits = {
+        "quarantined": validate.max_bad_fraction,
+        "largest_group": validate.max_group_fraction,
+        "unknown_tokens": validate.max_unknown_tokens,
+    }
+    return [
+        _expectation("expect_column_max_to_be_between", column=column, max_value=most)
+        for column, most in limits.items()
+        if most is not None
     ]
 
 
@@ -124,12 +109,26 @@ def _like(weights: dict[str, float], most: float) -> Expectation:
         "values": list(weights),
         "weights": [weight / total for weight in weights.values()],
     }
-    kwargs = {"column": "label", "partition_object": partition, "threshold": most}
-    return {"type": "expect_column_kl_divergence_to_be_less_than", "kwargs": kwargs}
+    return _expectation(
+        "expect_column_kl_divergence_to_be_less_than",
+        column="label",
+        partition_object=partition,
+        threshold=most,
+    )
 
 
-def _of_user(of: Stated) -> Expectation:
-    return {"type": of.expectation, "kwargs": of.arguments, "severity": of.severity}
+def _near(severity: str) -> Expectation:
+    """Return the expectation that no distance exceeds its own limit."""
+    near = _expectation("expect_column_values_to_be_between", column="over_limit", max_value=1.0)
+    return near | {"severity": severity}
+
+
+def _of_user(validate: Validate, table: str) -> list[Expectation]:
+    return [
+        {"type": of.expectation, "kwargs": of.arguments, "severity": of.severity}
+        for of in validate.expectations
+        if of.table == table
+    ]
 
 
 def faults(validate: Validate) -> list[str]:
@@ -166,31 +165,25 @@ def tables(
     has columns of meta too, but only those that an expectation names. known has the labels that the
     reference knows too; distances has a row for each measure, with its own limit.
     """
-    rows = label.value_counts()
-    rows = rows.reindex([*labels, *rows.index.difference(labels)], fill_value=0)
     return {
         "known": pd.DataFrame({"label": label[~label.isin(survey.new)]}),
-        "distances": pd.DataFrame(
-            [
-                {
-                    "label": of.measure,
-                    "distance": of.distance,
-                    "limit": of.limit,
-                    "over_limit": float(f"{of.over_limit:.4g}"),
-                }
-                for of in survey.measures
-            ]
-        ),
+        "distances": pd.DataFrame([_row(of) for of in survey.measures]),
         "samples": features.assign(x=samples["x"], label=values, **_of_meta(samples, validate)),
-        "labels": pd.DataFrame(
-            {
-                "label": rows.index,
-                "rows": rows.to_numpy(),
-                "ratio": (rows.max() / rows.clip(lower=1)).to_numpy(),
-            }
-        ),
+        "labels": _counted(label, labels),
         "shares": pd.DataFrame([{"label": "all", **shares}]),
     }
+
+
+def _row(of: Measure) -> dict[str, str | float]:
+    over = float(f"{of.over_limit:.4g}")
+    return {"label": of.measure, "distance": of.distance, "limit": of.limit, "over_limit": over}
+
+
+def _counted(label: "pd.Series[str]", labels: list[str]) -> pd.DataFrame:
+    rows = label.value_counts()
+    rows = rows.reindex([*labels, *rows.index.difference(labels)], fill_value=0)
+    ratio = (rows.max() / rows.clip(lower=1)).to_numpy()
+    return pd.DataFrame({"label": rows.index, "rows": rows.to_numpy(), "ratio": ratio})
 
 
 def _of_meta(samples: pd.DataFrame, validate: Validate) -> "dict[Any, pd.Series[Any]]":
@@ -198,18 +191,11 @@ def _of_meta(samples: pd.DataFrame, validate: Validate) -> "dict[Any, pd.Series[
 
     An empty cell is null, and a column that has only numbers becomes numeric.
     """
-    arguments = [value for of in validate.expectations for value in of.arguments.values()]
-    flat = [value for of in arguments for value in (of if isinstance(of, list) else [of])]
-    named = sorted({value for value in flat if isinstance(value, str) and value.startswith(META)})
-    if not named:
+    if not (named := _named(validate)):
         return {}
     keys = [name.removeprefix(META) for name in named]
-    found = pd.DataFrame(
-        [[row.get(key) for key in keys] for row in map(json.loads, samples["meta"])],
-        samples.index,
-        named,
-        dtype=object,
-    )
+    cells = [[row.get(key) for key in keys] for row in map(json.loads, samples["meta"])]
+    found = pd.DataFrame(cells, samples.index, named, dtype=object)
     found = found.mask(found == "").dropna(axis=1, how="all")
     return {
         name: pd.to_numeric(of)
@@ -217,6 +203,13 @@ def _of_meta(samples: pd.DataFrame, validate: Validate) -> "dict[Any, pd.Series[
         else of
         for name, of in found.items()
     }
+
+
+def _named(validate: Validate) -> list[str]:
+    """Return the columns `meta.NAME` that expectations name."""
+    arguments = [value for of in validate.expectations for value in of.arguments.values()]
+    flat = [value for of in arguments for value in (of if isinstance(of, list) else [of])]
+    return sorted({value for value in flat if isinstance(value, str) and value.startswith(META)})
 
 
 def run(suites: dict[str, Suite], frames: dict[str, pd.DataFrame]) -> dict[str, Any]:
@@ -232,23 +225,27 @@ def run(suites: dict[str, Suite], frames: dict[str, pd.DataFrame]) -> dict[str, 
         "metric_calculations": False,
     }
     source = context.data_sources.add_pandas("refit")
-    results = dict[str, Any]()
-    for name, suite in suites.items():
-        batch = source.add_dataframe_asset(name).add_batch_definition_whole_dataframe(name)
-        stated = gx.ExpectationSuite(
-            name=name,
-            expectations=suite.expectations,  # pyright: ignore[reportArgumentType]
-        )
-        form = {"result_format": "COMPLETE", "unexpected_index_column_names": ["label"]}
-        results[name] = batch.get_batch({"dataframe": frames[suite.table]}).validate(
-            stated,
-            result_format=form,  # pyright: ignore[reportArgumentType]
-        )
-        results[name].meta = {}  # it says when the data was read
-        for of in results[name].results:
-            # Great Expectations' own pages cannot show NumPy's numbers
-            of.result = json.loads(json.dumps(of.to_json_dict()["result"]))
-    return results
+    return {
+        name: _validated(source, name, suite.expectations, frames[suite.table])
+        for name, suite in suites.items()
+    }
+
+
+def _validated(source: Any, name: str, expectations: list[Expectation], frame: pd.DataFrame) -> Any:
+    import great_expectations as gx
+
+    batch = source.add_dataframe_asset(name).add_batch_definition_whole_dataframe(name)
+    stated = gx.ExpectationSuite(
+        name=name,
+        expectations=expectations,  # pyright: ignore[reportArgumentType]
+    )
+    form = {"result_format": "COMPLETE", "unexpected_index_column_names": ["label"]}
+    result = batch.get_batch({"dataframe": frame}).validate(stated, result_format=form)
+    result.meta = {}  # it says when the data was read
+    for of in result.results:
+        # Great Expectations' own pages cannot show NumPy's numbers
+        of.result = json.loads(json.dumps(of.to_json_dict()["result"]))
+    return result
 
 
 def verdicts(results: dict[str, Any]) -> list[dict[str, Any]]:
@@ -297,9 +294,9 @@ def failures(verdicts: list[dict[str, Any]], severe: bool, more: dict[str, str])
 
 
 def _say(verdict: dict[str, Any], more: dict[str, str]) -> str:
-    kwargs, observed = verdict["kwargs"], verdict["observed"]
+    kwargs, suite = verdict["kwargs"], verdict["suite"]
     column = kwargs.get("column")
-    if verdict["suite"] == "distances":  # each measure has its own limit
+    if suite == "distances":  # each measure has its own limit
         return one_line(f"far from what the base model was pretrained on: {more[column]}", 600)
     limits = ", ".join(
         f"{k} {kwargs[k]}"
@@ -310,16 +307,15 @@ def _say(verdict: dict[str, Any], more: dict[str, str]) -> str:
         *(kwargs[k] for k in ("column", "column_A", "column_B") if k in kwargs),
         *kwargs.get("column_list", []),
     ]
-    what = (
-        f"{verdict['suite']}.{', '.join(named)}" if named else f"{verdict['suite']}, number of rows"
-    )
+    what = f"{suite}.{', '.join(named)}" if named else f"{suite}, number of rows"
+    text = f"{what}: {verdict['type']} ({limits}) observed {_seen(verdict['observed'], column)}"
+    return one_line(f"{text}: {more[column]}" if column in more else text, 600)
+
+
+def _seen(observed: Any, column: str | None) -> Any:
     if isinstance(observed, dict) and "misfits" in observed:
         named = ", ".join(
             f"{extract(m['label'])} ({extract(m.get(column))})" for m in observed["first"]
         )
-        observed = f"{observed['misfits']} misfit(s): {named}"
-    text = (
-        f"{what}: {verdict['type']} ({limits}) "
-        f"observed {observed if observed is not None else 'nothing it could tell from'}"
-    )
-    return one_line(f"{text}: {more[column]}" if column in more else text, 600)
+        return f"{observed['misfits']} misfit(s): {named}"
+    return observed if observed is not None else "nothing it could tell from"

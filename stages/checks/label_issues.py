@@ -15,6 +15,8 @@ from stages.contract import draws
 from stages.models import cheap
 from stages.params.evaluate import LabelIssues, Linear
 
+Numbers = np.ndarray[Any, Any]
+
 DIGITS = 4  # of the probabilities that are written
 # The cheap model's doubts count only if it gets this share of the train rows right, and avoids this
 # share of the errors of the most frequent label.
@@ -51,30 +53,36 @@ def find(
     if len(labels) < 2:
         return pd.DataFrame(columns=COLUMNS), looked
     believed = _probabilities(rows, labels, settings)
-    train = rows["part"] == "train"
-    best = np.array(labels, dtype=object)[believed.argmax(axis=1)]
-    for name, right in (best == rows["label"]).groupby(rows["part"]):
-        looked["judged"][name], looked["accuracy"][name] = (
-            len(right),
-            round(float(right.mean()), DIGITS),
-        )
-    errors = 1 - rows.loc[train, "label"].value_counts(normalize=True).iloc[0]
-    looked["fit"] = bool(looked["accuracy"]["train"] >= max(LEAST_RIGHT, 1 - LEAST_BETTER * errors))
+    rows = rows.assign(
+        suggested=np.array(labels, dtype=object)[believed.argmax(axis=1)],
+        probability_of_label=believed[np.arange(len(rows)), _codes(rows, labels)],
+        probability_of_suggested=believed.max(axis=1),
+    )
+    looked |= _judged(rows)
     if not looked["fit"]:
         return pd.DataFrame(columns=COLUMNS), looked
-    rows = rows.assign(
-        suggested=best,
-        probability_of_label=believed[
-            np.arange(len(rows)), pd.Categorical(rows["label"], labels).codes
-        ],
-    )
-    rows["probability_of_suggested"] = believed.max(axis=1)
+    train = rows["part"] == "train"
     issues = pd.concat(
         [_least_believed(rows[side], believed[side], labels) for side in (train, ~train)]
-    )
-    return issues.sort_values(["probability_of_label", "id"], ignore_index=True)[COLUMNS].round(
-        DIGITS
-    ), looked
+    ).sort_values(["probability_of_label", "id"], ignore_index=True)
+    return issues[COLUMNS].round(DIGITS), looked
+
+
+def _codes(rows: pd.DataFrame, labels: list[str]) -> Numbers:
+    return np.asarray(pd.Categorical(rows["label"], labels).codes)
+
+
+def _judged(rows: pd.DataFrame) -> dict[str, Any]:
+    """Return how many rows of each part were judged, how many rightly, and whether that is fit."""
+    right = (rows["suggested"] == rows["label"]).groupby(rows["part"])
+    accuracy = {name: round(float(of.mean()), DIGITS) for name, of in right}
+    shares = rows.loc[rows["part"] == "train", "label"].value_counts(normalize=True)
+    least = max(LEAST_RIGHT, 1 - LEAST_BETTER * (1 - shares.iloc[0]))
+    return {
+        "judged": {name: len(of) for name, of in right},
+        "accuracy": accuracy,
+        "fit": bool(accuracy["train"] >= least),
+    }
 
 
 def _drawn(rows: pd.DataFrame, settings: LabelIssues) -> pd.DataFrame:
@@ -96,43 +104,43 @@ def _drawn(rows: pd.DataFrame, settings: LabelIssues) -> pd.DataFrame:
     return rows.assign(fold=rows["group"].map(fold).fillna(settings.folds)).reset_index(drop=True)
 
 
-def _probabilities(
-    rows: pd.DataFrame, labels: list[str], settings: LabelIssues
-) -> "np.ndarray[Any, Any]":
+def _probabilities(rows: pd.DataFrame, labels: list[str], settings: LabelIssues) -> Numbers:
     """Return the probability of each label for each row: (rows, labels).
 
     One-vs-rest logistic regression learns from the train rows of the other folds. Stochastic
     gradient descent fits it 10 to 60 times faster than L-BFGS; alpha = 1 / (c rows) is the same
     regularisation.
     """
-    from sklearn.base import clone
-    from sklearn.linear_model import SGDClassifier
-    from sklearn.pipeline import make_pipeline
-
     assert settings.model, "no row is drawn without one"
     x, weigh = _counted(settings.model, rows["x"])
     believed = np.zeros((len(rows), len(labels)))
     for fold in range(settings.folds + 1):
-        known, asked = (
-            ((rows["part"] == "train") & (rows["fold"] != fold)).to_numpy(),
-            (rows["fold"] == fold).to_numpy(),
-        )
+        known = ((rows["part"] == "train") & (rows["fold"] != fold)).to_numpy()
+        asked = (rows["fold"] == fold).to_numpy()
         if asked.any():
-            classifier = SGDClassifier(
-                loss="log_loss",
-                alpha=1 / (settings.model.c * known.sum()),
-                random_state=settings.seed,
-            )
-            used = (
-                x
-                if isinstance(x, np.ndarray)
-                else x[:, np.bincount(x[known].indices, minlength=x.shape[1]) > 0]
-            )
-            model = make_pipeline(clone(weigh), classifier).fit(used[known], rows["label"][known])
-            believed[np.flatnonzero(asked)[:, None], np.searchsorted(labels, model.classes_)] = (
-                model.predict_proba(used[asked])
-            )
+            used = _used(x, known)
+            alpha = 1 / (settings.model.c * known.sum())
+            model = _learned(weigh, used[known], rows["label"][known], alpha, settings.seed)
+            columns = np.searchsorted(labels, model.classes_)
+            believed[np.flatnonzero(asked)[:, None], columns] = model.predict_proba(used[asked])
     return believed
+
+
+def _used(x: Any, known: Numbers) -> Any:
+    """Return the features that some known row has."""
+    if isinstance(x, np.ndarray):
+        return x
+    return x[:, np.bincount(x[known].indices, minlength=x.shape[1]) > 0]
+
+
+def _learned(weigh: Any, x: Any, y: "pd.Series[str]", alpha: float, seed: int) -> Any:
+    """Return logistic regression over weighed features, fitted to rows."""
+    from sklearn.base import clone
+    from sklearn.linear_model import SGDClassifier
+    from sklearn.pipeline import make_pipeline
+
+    classifier = SGDClassifier(loss="log_loss", alpha=alpha, random_state=seed)
+    return make_pipeline(clone(weigh), classifier).fit(x, y)
 
 
 def _counted(model: Linear, x: "pd.Series[str]") -> tuple[Any, Any]:
@@ -156,9 +164,7 @@ def _counted(model: Linear, x: "pd.Series[str]") -> tuple[Any, Any]:
     return CountVectorizer.fit_transform(first, features), weigh
 
 
-def _least_believed(
-    rows: pd.DataFrame, believed: "np.ndarray[Any, Any]", labels: list[str]
-) -> pd.DataFrame:
+def _least_believed(rows: pd.DataFrame, believed: Numbers, labels: list[str]) -> pd.DataFrame:
     """Return the rows whose own label is believed least.
 
     There are as many as confident learning counts wrong labels.
@@ -168,16 +174,14 @@ def _least_believed(
     from cleanlab.filter import find_label_issues
 
     rows = rows.assign(half=rows.groupby("label")["label"].transform("size") // 2)
-    codes = np.asarray(pd.Categorical(rows["label"], labels).codes)
-    doubted = rows.iloc[
-        find_label_issues(
-            codes,
-            believed,
-            filter_by="low_self_confidence",
-            return_indices_ranked_by="self_confidence",
-            n_jobs=1,
-        )
-    ]
+    places = find_label_issues(
+        _codes(rows, labels),
+        believed,
+        filter_by="low_self_confidence",
+        return_indices_ranked_by="self_confidence",
+        n_jobs=1,
+    )
+    doubted = rows.iloc[places]
     return doubted[
         (doubted.groupby("label").cumcount() < doubted["half"])
         & (doubted["suggested"] != doubted["label"])

@@ -3,12 +3,14 @@
 A batch of the largest rows goes forward and backward through processor, base and head.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from stages.contract.errors import ModelError, RefitError
 from stages.contract.escape import one_line
-from stages.contract.plugins import Modality, Problem
+from stages.contract.modality import Modality
+from stages.contract.protocols import Problem
 from stages.models import loading
 
 ROWS = 2
@@ -51,6 +53,19 @@ def fitting(folder: Path, of_x: Modality, of_y: Problem, modality: Any) -> Any:
     return other
 
 
+@dataclass(frozen=True)
+class _Passed:
+    """What came of a batch: its logits, its pixels, and the last row's logits twice.
+
+    They are computed beside a longer row, and alone.
+    """
+
+    logits: Any
+    pixels: list[Any]
+    beside: Any
+    alone: Any
+
+
 class _Base:
     def __init__(self, folder: Path, of_x: Modality, of_y: Problem, name: str) -> None:
         self.of_x = of_x
@@ -63,50 +78,50 @@ class _Base:
         It runs on the CPU, where an index out of range raises an error and does not abort the
         process.
         """
-        import torch
-
         try:
-            self.of_x.encoding.stated(self.processor, settings)
-            rows, collate = (
-                self.of_x.encoding.largest(self.processor, settings, ROWS),
-                self.of_x.encoding.collate(self.processor),
-            )
-            inputs = collate([rows[i] for i in range(ROWS)])
-            pixels = [
-                value.requires_grad_() for value in inputs.values() if value.is_floating_point()
-            ]
-            logits = self.model.train()(**inputs).logits
-            if logits.shape != (ROWS, len(LABELS)):
-                return (
-                    f"its outputs have the shape {tuple(logits.shape)}, "
-                    f"not {ROWS} rows of {len(LABELS)} labels"
-                )
-            torch.nn.functional.cross_entropy(logits, torch.arange(ROWS)).backward()
-            with torch.no_grad():
-                beside, alone = (
-                    self.model.eval()(**collate(value)).logits[-1]
-                    for value in ([rows[i] for i in range(ROWS)], [rows[ROWS - 1]])
-                )
+            passed = self._passed(settings)
         except RefitError as error:
             return one_line(error, 300)
         except Exception as error:  # foreign code may raise any type, and none of Refit's own
             return f"{type(error).__name__}: {one_line(error, 200)}"
         finally:
             self.model.zero_grad(set_to_none=True)
-        if not bool(logits.isfinite().all()):
-            return "its outputs are not finite"
-        if any(value.grad is None for value in pixels):
-            return "no gradient reaches the pixels, by which the report shows where the model looks"
-        if not torch.allclose(beside, alone, atol=1e-3, rtol=1e-3):
-            side = getattr(self.processor, "padding_side", None)
-            return (
-                "it says something else of a row beside a longer one"
-                f"""{
-                    f", padded on the {side}: padding_side of its tokenizer_config.json"
-                    if side
-                    else ""
-                }"""
+        return self._fault(passed)
+
+    def _passed(self, settings: Any) -> _Passed:
+        """Pass a batch forward and backward; raises whatever foreign code raises."""
+        import torch
+
+        encoding = self.of_x.encoding
+        encoding.stated(self.processor, settings)
+        rows = encoding.largest(self.processor, settings, ROWS)
+        collate, batch = encoding.collate(self.processor), [rows[i] for i in range(ROWS)]
+        inputs = collate(batch)
+        pixels = [value.requires_grad_() for value in inputs.values() if value.is_floating_point()]
+        logits = self.model.train()(**inputs).logits
+        if logits.shape != (ROWS, len(LABELS)):
+            raise ModelError(
+                f"its outputs have the shape {tuple(logits.shape)}, "
+                f"not {ROWS} rows of {len(LABELS)} labels"
             )
+        torch.nn.functional.cross_entropy(logits, torch.arange(ROWS)).backward()
+        with torch.no_grad():
+            beside, alone = (
+                self.model.eval()(**collate(of)).logits[-1] for of in (batch, batch[-1:])
+            )
+        return _Passed(logits, pixels, beside, alone)
+
+    def _fault(self, passed: _Passed) -> str | None:
+        import torch
+
+        if not bool(passed.logits.isfinite().all()):
+            return "its outputs are not finite"
+        if any(value.grad is None for value in passed.pixels):
+            return "no gradient reaches the pixels, by which the report shows where the model looks"
+        if not torch.allclose(passed.beside, passed.alone, atol=1e-3, rtol=1e-3):
+            side = getattr(self.processor, "padding_side", None)
+            padded = f", padded on the {side}: padding_side of its tokenizer_config.json"
+            return f"it says something else of a row beside a longer one{padded if side else ''}"
         return None
 
 

@@ -19,11 +19,12 @@ from stages.judging import baselines
 from stages.models import cheap, linear, loading, saved, scoring
 from stages.models.activations import Base
 from stages.models.saved import Saved
-from stages.params.evaluate import Majority, ProbeLogistic
+from stages.params.evaluate import Linear, Majority, ProbeLogistic
 from stages.params.task import Task
 from stages.project import lineage
 from stages.registry import candidate
 
+Learned = Linear | ProbeLogistic
 # Of the test rows: a saved model computes its head in the task's arithmetic and, for pictures, in
 # all views.
 SAME = 0.95
@@ -46,6 +47,46 @@ def adopt(name: str, baseline: str) -> Result:
     The champion stays the same.
     """
     task = settings.task(versions.name(name))
+    chosen = _chosen(name, task, baseline)
+    with locks.Lock(Path("data/.work/register", name)) as work, TemporaryDirectory(dir=work) as out:
+        job = Job("adopt", name, Path(out), work)
+        parts = {
+            part: manifest.read(job.take("split", f"{part}.parquet")) for part in manifest.PARTS
+        }
+        job.take("evaluate", "report.json")
+        predictions = manifest.read_table(job.take("evaluate", "predictions.parquet"))
+        trained = saved.read(job.take("finetune", "model.json"))
+        _save(chosen, parts, task, job, trained)
+        sha256 = scoring.identity(job.out)
+        test = parts["test"]
+        scored = scoring.predict(job.out, test, task.compute, sha256)
+        scored = scored.set_index(test["id"])["predicted"]
+        _require_same(name, chosen, scored, predictions.set_index("id"))
+        of_y = plugins.problem(task.problem.name)
+        y = of_y.values(test["y"]).tolist()
+        measured = of_y.measure(y, scored.tolist(), trained.labels)
+        metrics = {name: measured[name] for name in of_y.HEADLINES} | {"rows": len(scored)}
+        sources = (task.data.source, task.base)
+        origin = lineage.read(name, *sources)
+        version = candidate.record(
+            candidate.gather(job, job.out, sha256, sources, parts, origin, metrics)
+        )
+    metric = plugins.deciding(of_y, task.evaluate.metric)
+    title = of_y.METRICS[metric].title
+    return Result(f"{version.name}@{version.number}", sha256, baseline, title, measured[metric])
+
+
+def told(found: Result) -> list[str]:
+    """Return a result as lines for a person to read."""
+    task, _, number = found.model.partition("@")
+    return [
+        f"{found.model}: {found.baseline}, {found.metric} {found.score:.4f} on the test rows; "
+        f"`refit promote {task} {number} --why TEXT` makes it champion"
+    ]
+
+
+def _chosen(name: str, task: Task, baseline: str) -> Learned:
+    """Return the baseline of a task that was named, which must have learned something."""
     chosen = next((entry for entry in task.evaluate.baselines if entry.name == baseline), None)
     if chosen is None:
         known = ", ".join(entry.name for entry in task.evaluate.baselines)
@@ -55,52 +96,20 @@ def adopt(name: str, baseline: str) -> Result:
         )
     if isinstance(chosen, Majority):
         raise ModelError("majority: has learned nothing that could be registered")
-    with locks.Lock(Path("data/.work/register", name)) as work, TemporaryDirectory(dir=work) as out:
-        job = Job("adopt", name, Path(out), work)
-        parts = {
-            part: manifest.read(job.take("split", f"{part}.parquet")) for part in manifest.PARTS
-        }
-        job.take("evaluate", "report.json")
-        predictions = manifest.read_table(job.take("evaluate", "predictions.parquet")).set_index(
-            "id"
+    return chosen
+
+
+def _require_same(
+    name: str, chosen: Learned, scored: "pd.Series[Any]", predictions: pd.DataFrame
+) -> None:
+    """Raise ReceiptError if evaluate's baseline is not the one that was fitted now."""
+    baseline = chosen.name
+    same = _same(scored, predictions[baseline]) if baseline in predictions else 0.0
+    if same < (SAME if isinstance(chosen, ProbeLogistic) else 1.0):
+        raise ReceiptError(
+            f"data/evaluate/{name}: its {baseline} predicts other labels than the one fitted "
+            f"now; run `dvc repro evaluate@{name}`"
         )
-        of_y = plugins.problem(task.problem.name)
-        trained = saved.read(job.take("finetune", "model.json"))
-        known = baselines.known(parts["train"], parts["validation"])
-        if isinstance(chosen, ProbeLogistic):
-            _save_probe(chosen, known, task, job, trained)
-        else:
-            cheap.save(baselines.learn_cheap(chosen, known, of_y), job.out, trained)
-        sha256 = scoring.identity(job.out)
-        scored = scoring.predict(job.out, parts["test"], task.compute, sha256).set_index(
-            parts["test"]["id"]
-        )["predicted"]
-        same = _same(scored, predictions[baseline]) if baseline in predictions else 0.0
-        if same < (SAME if isinstance(chosen, ProbeLogistic) else 1.0):
-            raise ReceiptError(
-                f"data/evaluate/{name}: its {baseline} predicts other labels than the one fitted "
-                f"now; run `dvc repro evaluate@{name}`"
-            )
-        measured = of_y.measure(
-            of_y.values(parts["test"]["y"]).tolist(), scored.tolist(), trained.labels
-        )
-        metrics, origin = (
-            {name: measured[name] for name in of_y.HEADLINES} | {"rows": len(scored)},
-            lineage.read(name, task.data.source, task.base),
-        )
-        version = candidate.record(
-            candidate.gather(
-                job, job.out, sha256, (task.data.source, task.base), parts, origin, metrics
-            )
-        )
-    metric = plugins.deciding(of_y, task.evaluate.metric)
-    return Result(
-        f"{version.name}@{version.number}",
-        sha256,
-        baseline,
-        of_y.METRICS[metric].title,
-        measured[metric],
-    )
 
 
 def _same(scored: "pd.Series[Any]", measured: "pd.Series[Any]") -> float:
@@ -111,6 +120,17 @@ def _same(scored: "pd.Series[Any]", measured: "pd.Series[Any]") -> float:
     if scored.dtype == float:
         return float(((scored - measured).abs() <= (1 - SAME) * measured.std()).mean())
     return float((scored == measured).mean())
+
+
+def _save(
+    chosen: Learned, parts: dict[str, pd.DataFrame], task: Task, job: Job, trained: Saved
+) -> None:
+    """Fit the baseline on all rows but those of test, and write it as a model."""
+    known = baselines.known(parts["train"], parts["validation"])
+    if isinstance(chosen, ProbeLogistic):
+        return _save_probe(chosen, known, task, job, trained)
+    of_y = plugins.problem(task.problem.name)
+    return cheap.save(baselines.learn_cheap(chosen, known, of_y), job.out, trained)
 
 
 def _save_probe(

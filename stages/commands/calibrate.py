@@ -10,16 +10,19 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from itertools import product
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import pandas as pd
 from ruamel.yaml import YAML
 
 from stages.contract import locks, manifest, plugins, runner, settings
 from stages.contract.errors import ParamsError
+from stages.contract.learning import Learning, Rows
 from stages.contract.runner import Job
 from stages.methods.loop import local
 from stages.models import device, loading
@@ -27,6 +30,7 @@ from stages.params.compute import Compute
 from stages.params.task import Task
 
 PARAMS = Path("params.yaml")
+Work = Callable[[], int]  # that is timed; it returns the number of rows that it worked on
 # Each candidate is timed once a round, in turn, so that a busy minute falls on all of them.
 ROUNDS = 3
 BATCHES = (16, 64, 256)  # rows scored together
@@ -71,22 +75,42 @@ def calibrate(name: str) -> Calibrated:
             .head(max(ROWS, task.finetune.batch_size))
         )
         folder, _ = job.raw(task.base)
-        trainings = _timed(
-            [(of, _training(task, folder, train, of)) for of in _candidates(task, folder)]
-        )
-        compute = _best(trainings, task.compute)
-        sized = [
-            replace(compute, batch_size=size) for size in sorted({*BATCHES, compute.batch_size})
-        ]
-        scorings = _timed([(of, _scoring(task, folder, train, of)) for of in sized])
-        compute = _best(scorings, compute)
+        compute, trials = _tried(task, folder, train)
     if compute != task.compute:
         _write(name, task.compute, compute)
-    trials = [
+    return Calibrated(name, compute, task.compute, trials)
+
+
+def told(found: Calibrated) -> list[str]:
+    """Return a result as lines for a person to read."""
+    stays = "stays" if found.compute == found.before else "is now"
+    return [
+        *(
+            f"training {trial.training:.2f} s for 1,000 rows: {_spelled(trial.compute)}"
+            if trial.training is not None
+            else f"scoring {trial.scoring:.2f} s for 1,000 rows: {_spelled(trial.compute)}"
+            for trial in found.trials
+        ),
+        f"params.yaml: tasks.{found.task}.compute {stays} {_spelled(found.compute)}",
+    ]
+
+
+def _spelled(compute: Compute) -> str:
+    return ", ".join(f"{name} {value}" for name, value in asdict(compute).items())
+
+
+def _tried(task: Task, folder: Path, train: pd.DataFrame) -> tuple[Compute, list[Trial]]:
+    """Return the fastest settings, and how long training, then scoring took with each."""
+    trainings = _timed(
+        [(of, _training(task, folder, train, of)) for of in _candidates(task, folder)]
+    )
+    compute = _best(trainings, task.compute)
+    sized = [replace(compute, batch_size=size) for size in sorted({*BATCHES, compute.batch_size})]
+    scorings = _timed([(of, _scoring(task, folder, train, of)) for of in sized])
+    return _best(scorings, compute), [
         *(Trial(of, seconds, None) for of, seconds in trainings),
         *(Trial(of, None, seconds) for of, seconds in scorings),
     ]
-    return Calibrated(name, compute, task.compute, trials)
 
 
 def _candidates(task: Task, folder: Path) -> list[Compute]:
@@ -110,83 +134,83 @@ def _candidates(task: Task, folder: Path) -> list[Compute]:
     ]
 
 
-def _training(task: Task, folder: Path, train: Any, compute: Compute) -> Callable[[], int]:
+def _training(task: Task, folder: Path, train: pd.DataFrame, compute: Compute) -> Work:
     """Return a function that takes one step of training and returns the number of its rows."""
     import torch
 
-    of_x, of_y = plugins.modality(task.modality.name), plugins.problem(task.problem.name)
-    labels = plugins.labels(of_y, of_y.values(train["y"]))
-    model, new = loading.load(of_y, folder, task.modality.name, labels, new_head=True)
-    encoded = of_x.encoding.encode_anew(
-        train.head(task.finetune.batch_size),
-        processor := of_x.encoding.processor(folder),
-        task.modality,
-        task.augment,
-    )
-    rows = plugins.Rows(
-        encoded, of_y.targets(train["y"].head(len(encoded)), labels), of_x.encoding.lengths(encoded)
-    )
-    loss = plugins.objective(task.finetune.objective.name).loss(
-        task.finetune.objective, model, list(rows.targets)
-    )
-    learning = plugins.Learning(rows, rows, of_x.encoding.collate(processor), loss, lambda *_: {})
-    learner, learning = plugins.tune(task.finetune.tune.name).prepare(
-        model, new, learning, task.finetune.tune
-    )
+    rows, learner, learning = _learning(task, folder, train)
     learns = len(learning.train) > 0  # else a step only sends rows through the base model
     learner = learner.to(device.find(), memory_format=getattr(torch, compute.memory_format)).train()
     device.avoid_slow_kernels(learner, compute)
     optimizer = local.optimizer(learner, task.finetune, learning.head) if learns else None
-    taken = learning.train if learns else rows
-
-    def step() -> int:
-        device.set_up(compute)
-        batch = {
-            key: of.to(device.find())
-            for key, of in learning.collate(taken.__getitems__(range(len(rows)))).items()
-        }
-        targets = batch.pop("labels")
-        with device.arithmetic(compute), torch.set_grad_enabled(learns):
-            outputs = learner(**batch)
-        if optimizer is None:
-            return len(rows)
-        outputs.logits = outputs.logits.float()
-        learning.loss(outputs, targets).backward()
-        optimizer.step()
-        optimizer.zero_grad()
-        return len(rows)
-
-    return step
+    if not learns:
+        learning = replace(learning, train=rows)
+    return partial(_step, learner, learning, len(rows), optimizer, compute)
 
 
-def _scoring(task: Task, folder: Path, rows: Any, compute: Compute) -> Callable[[], int]:
+def _learning(task: Task, folder: Path, train: pd.DataFrame) -> tuple[Rows, Any, Learning]:
+    """Return the rows of a batch, and the model and the way in which it learns from them."""
+    of_x, of_y = plugins.modality(task.modality.name), plugins.problem(task.problem.name)
+    labels = plugins.labels(of_y, of_y.values(train["y"]))
+    model, new = loading.load(of_y, folder, task.modality.name, labels, new_head=True)
+    processor = of_x.encoding.processor(folder)
+    encoded = of_x.encoding.encode_anew(
+        train.head(task.finetune.batch_size), processor, task.modality, task.augment
+    )
+    targets = of_y.targets(train["y"].head(len(encoded)), labels)
+    rows = Rows(encoded, targets, of_x.encoding.lengths(encoded))
+    loss = plugins.objective(task.finetune.objective.name).loss(
+        task.finetune.objective, model, list(rows.targets)
+    )
+    learning = Learning(rows, rows, of_x.encoding.collate(processor), loss, lambda *_: {})
+    return rows, *plugins.tune(task.finetune.tune.name).prepare(
+        model, new, learning, task.finetune.tune
+    )
+
+
+def _step(learner: Any, learning: Learning, number: int, optimizer: Any, compute: Compute) -> int:
+    """Take a step with so many rows; without an optimizer, only send them through the model."""
+    import torch
+
+    device.set_up(compute)
+    batch = {
+        key: of.to(device.find())
+        for key, of in learning.collate(learning.train.__getitems__(range(number))).items()
+    }
+    targets = batch.pop("labels")
+    with device.arithmetic(compute), torch.set_grad_enabled(optimizer is not None):
+        outputs = learner(**batch)
+    if optimizer is None:
+        return number
+    outputs.logits = outputs.logits.float()
+    learning.loss(outputs, targets).backward()
+    optimizer.step()
+    optimizer.zero_grad()
+    return number
+
+
+def _scoring(task: Task, folder: Path, rows: pd.DataFrame, compute: Compute) -> Work:
     """Return a function that scores the rows and returns how many there are."""
     import torch
 
     of_x, of_y = plugins.modality(task.modality.name), plugins.problem(task.problem.name)
     model, _ = loading.load(of_y, folder, task.modality.name, ["0", "1"], new_head=True)
-    model, processor = (
-        model.to(device.find(), memory_format=getattr(torch, compute.memory_format)).eval(),
-        of_x.encoding.processor(folder),
-    )
+    model = model.to(device.find(), memory_format=getattr(torch, compute.memory_format)).eval()
+    encoding, processor = of_x.encoding, of_x.encoding.processor(folder)
 
     def score() -> int:
         device.set_up(compute)
-        encoded = of_x.encoding.encode(rows, processor, task.modality)
+        encoded = encoding.encode(rows, processor, task.modality)
+        lengths, collate = encoding.lengths(encoded), encoding.collate(processor)
         with torch.inference_mode(), device.arithmetic(compute):
-            for _, inputs in device.batches(
-                encoded,
-                of_x.encoding.lengths(encoded),
-                of_x.encoding.collate(processor),
-                compute.batch_size,
-            ):
+            for _, inputs in device.batches(encoded, lengths, collate, compute.batch_size):
                 model(**inputs).logits.float().cpu()
         return len(rows)
 
     return score
 
 
-def _timed(works: list[tuple[Compute, Callable[[], int]]]) -> list[tuple[Compute, float]]:
+def _timed(works: list[tuple[Compute, Work]]) -> list[tuple[Compute, float]]:
     """Return each work's settings and the median seconds that it takes for 1,000 rows.
 
     Each work is warmed up once; then they take turns.
@@ -214,9 +238,24 @@ def _best(timed: list[tuple[Compute, float]], now: Compute) -> Compute:
 
 def _write(name: str, before: Compute, after: Compute) -> None:
     """Set the values of tasks.NAME.compute that changed; every other byte of params.yaml stays."""
-    lines = PARAMS.read_bytes().decode().split("\n")
+    written = PARAMS.with_suffix(".yaml.new")
+    written.write_bytes(_changed(PARAMS.read_bytes().decode(), name, before, after).encode())
+    try:
+        if settings.load(written).tasks[name].compute != after:
+            raise ParamsError(
+                f"{PARAMS}: tasks.{name}.compute is not written a value a key; set it to "
+                f"{asdict(after)}"
+            )
+        written.replace(PARAMS)
+    finally:
+        written.unlink(missing_ok=True)
+
+
+def _changed(text: str, name: str, before: Compute, after: Compute) -> str:
+    """Return the text of params.yaml with the values of tasks.NAME.compute that changed."""
+    lines = text.split("\n")
     # ruamel's round-trip reader builds no objects
-    held = YAML().load("\n".join(lines))["tasks"][name]["compute"]
+    held = YAML().load(text)["tasks"][name]["compute"]
     changed = [
         (held.lc.value(key), str(value))
         for key, value in asdict(after).items()
@@ -227,14 +266,4 @@ def _write(name: str, before: Compute, after: Compute) -> None:
         lines[line] = lines[line][:column] + re.sub(
             r"^[^\s,}#]+", value, lines[line][column:], count=1
         )
-    written = PARAMS.with_suffix(".yaml.new")
-    written.write_bytes("\n".join(lines).encode())
-    try:
-        if settings.load(written).tasks[name].compute != after:
-            raise ParamsError(
-                f"{PARAMS}: tasks.{name}.compute is not written a value a key; set it to "
-                f"{asdict(after)}"
-            )
-        written.replace(PARAMS)
-    finally:
-        written.unlink(missing_ok=True)
+    return "\n".join(lines)

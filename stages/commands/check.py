@@ -4,13 +4,14 @@ import os
 import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from stages.checks import expectations, trial
 from stages.commands import estimate
-from stages.contract import escape, paths, plugins, runner, settings, store, walk
+from stages.contract import escape, location, paths, plugins, runner, settings, store, walk
 from stages.contract.errors import ParamsError, RefitError
-from stages.contract.escape import redact
+from stages.contract.escape import one_line, redact
 from stages.layouts import table
 from stages.models import linear, loading
 from stages.params.augment import Transform
@@ -39,41 +40,43 @@ def check() -> list[Finding]:
     sizes = dict[str, int]()
     findings = [
         Finding("params.yaml", True, f"{len(params.tasks)} tasks"),
-        _look(
-            "dvc.yaml",
-            lambda: f"{len(tracking.dvc('stage', 'list', '--all', '--name-only').split())} stages",
-        ),
+        _look("dvc.yaml", _stages),
         *(
-            _look(f"data/raw/{name}", lambda name=name: _source(name, params, sizes))
+            _look(f"data/raw/{name}", partial(_source, name, params, sizes))
             for name in _sources(params)
         ),
     ]
     for key, task in params.tasks.items():
-        findings.append(_look(f"tasks.{key}.validate", lambda task=task: _validate(task)))
-        findings.append(
-            _look(
-                f"tasks.{key}.augment", lambda task=task: _transforms(task, task.augment.transforms)
-            )
-        )
-        findings.append(
-            _look(
-                f"tasks.{key}.evaluate.robustness",
-                lambda task=task: _transforms(task, task.evaluate.robustness.transforms),
-            )
-        )
-        if Path("data/raw", task.data.source).exists():
-            findings.append(_look(f"tasks.{key}.data", lambda data=task.data: _data(data)))
-        if Path("data/raw", task.base).exists():
-            findings.append(_look(f"tasks.{key}.base", lambda task=task: _base(task)))
+        findings += _of_task(key, task)
         if all(finding.ok for finding in findings):
             findings.append(Finding(f"tasks.{key} takes", True, estimate.say(key, task)))
-    findings += [Finding("ports of make up", True, _ports())]
     return [
         *findings,
-        _look("MLflow", lambda: _tracking(params)),
+        Finding("ports of make up", True, _ports()),
+        _look("MLflow", partial(_tracking, params)),
         _look("DVC remote", _remote),
-        _look("disk", lambda: _space(params, sizes)),
+        _look("disk", partial(_space, params, sizes)),
     ]
+
+
+def told(findings: list[Finding]) -> list[str]:
+    """Return what was found as lines for a person to read."""
+    return [
+        f"{'ok   ' if found.ok else 'WRONG'} {one_line(found.what, 40):<28} {one_line(found.fact)}"
+        for found in findings
+    ]
+
+
+def _of_task(key: str, task: Task) -> Iterator[Finding]:
+    """Yield what is checked of one task; of its data and its base model, if they are here."""
+    robustness = task.evaluate.robustness.transforms
+    yield _look(f"tasks.{key}.validate", partial(_validate, task))
+    yield _look(f"tasks.{key}.augment", partial(_transforms, task, task.augment.transforms))
+    yield _look(f"tasks.{key}.evaluate.robustness", partial(_transforms, task, robustness))
+    if Path("data/raw", task.data.source).exists():
+        yield _look(f"tasks.{key}.data", partial(_data, task.data))
+    if Path("data/raw", task.base).exists():
+        yield _look(f"tasks.{key}.base", partial(_base, task))
 
 
 def _look(what: str, look: Callable[[], str]) -> Finding:
@@ -81,6 +84,10 @@ def _look(what: str, look: Callable[[], str]) -> Finding:
         return Finding(what, True, look())
     except RefitError as error:
         return Finding(what, False, str(error))
+
+
+def _stages() -> str:
+    return f"{len(tracking.dvc('stage', 'list', '--all', '--name-only').split())} stages"
 
 
 def _sources(params: Params) -> Iterator[str]:
@@ -149,7 +156,7 @@ def _base(task: Task) -> str:
 def _tracking(params: Params) -> str:
     for key in params.tasks:
         store.require_recordable(key)
-    if (file := store.database()) is None:
+    if (file := location.database()) is None:
         return escape.address(os.environ["MLFLOW_TRACKING_URI"])
     return f"{file}" if file.exists() else f"{file}, which the first register makes"
 

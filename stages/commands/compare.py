@@ -9,7 +9,7 @@ import pandas as pd
 from stages.commands import rows, versions
 from stages.contract import manifest, plugins, settings
 from stages.contract.errors import DataError, ParamsError, RegistryError
-from stages.contract.escape import extract
+from stages.contract.escape import extract, one_line
 from stages.judging import evidence, ledger
 from stages.models import scoring
 from stages.params.data import Table
@@ -40,32 +40,61 @@ def compare(candidate: str, baseline: str, data: Path | None) -> Result:
 
     The rows come from `data`, a labelled table, or else they are the task's test rows.
     """
-    pair = [versions.find(model) for model in (candidate, baseline)]
-    first, second = pair
+    pair = _pair(candidate, baseline)
+    name = pair[0].name
+    task, where = settings.task(name), data or Path("data/split", name, "test.parquet")
+    gate = _gate(name, task)
+    samples, left_out = _test_rows(where) if data is None else _labelled(data, task)
+    level = ledger.level(gate.alpha, use=1)
+    found = _compared(pair, samples, task, gate.margin, level)
+    names = [f"{version.name}@{version.number}" for version in pair]
+    return Result(names[0], names[1], str(where), len(samples), left_out, gate.margin, level, found)
+
+
+def told(found: Result) -> list[str]:
+    """Return a result as lines for a person to read."""
+    of, out = found.evidence, f", {found.left_out:,} left out" if found.left_out else ""
+    return [
+        f"{one_line(found.data, 200)}: {found.rows:,} rows{out}",
+        f"{of.metric}: {found.candidate} {of.candidate:.4f}, {found.baseline} {of.baseline:.4f}, "
+        f"difference {of.difference:+.4f}",
+        f"with {1 - found.level:.1%} confidence at least {of.lower:+.4f}, and with the same at "
+        f"most {of.upper:+.4f}; the gate's margin is {found.margin:g}",
+    ]
+
+
+def _pair(candidate: str, baseline: str) -> list[registered.Version]:
+    """Return both versions, which are of one model."""
+    first, second = (versions.find(model) for model in (candidate, baseline))
     if first.name != second.name:
         raise RegistryError(
             f"{first.name} and {second.name}: are two models; compare two versions of one"
         )
-    task, where = settings.task(first.name), data or Path("data/split", first.name, "test.parquet")
+    return [first, second]
+
+
+def _gate(name: str, task: Task) -> BeatsBaseline:
+    """Return the gate of a task whose margin and alpha are meant."""
     gate = next((gate for gate in task.register.gates if isinstance(gate, BeatsBaseline)), None)
     if gate is None:
         raise ParamsError(
-            f"params.yaml: tasks.{first.name}.register.gates has no beats_baseline, whose margin "
+            f"params.yaml: tasks.{name}.register.gates has no beats_baseline, whose margin "
             "and alpha are meant"
         )
-    samples, left_out = _test_rows(where) if data is None else _labelled(data, task)
+    return gate
+
+
+def _compared(
+    pair: list[registered.Version], samples: pd.DataFrame, task: Task, margin: float, level: float
+) -> evidence.Comparison:
+    """Score both versions on the samples, and compare them."""
     of_y = plugins.problem(task.problem.name)
-    y, metric = (
-        of_y.values(samples["y"]),
-        of_y.METRICS[plugins.deciding(of_y, task.evaluate.metric)],
-    )
+    y = of_y.values(samples["y"])
+    metric = of_y.METRICS[plugins.deciding(of_y, task.evaluate.metric)]
     predicted = [_predicted(version, samples, task) for version in pair]
-    level = ledger.level(gate.alpha, use=1)
     labels = plugins.labels(of_y, pd.concat([y, *predicted]))
     first, second = (metric.tally(y, answers, labels) for answers in predicted)
-    found = evidence.compare(first, second, metric, margin=gate.margin, level=level)
-    names = [f"{version.name}@{version.number}" for version in pair]
-    return Result(names[0], names[1], str(where), len(samples), left_out, gate.margin, level, found)
+    return evidence.compare(first, second, metric, margin=margin, level=level)
 
 
 def _test_rows(path: Path) -> tuple[pd.DataFrame, int]:

@@ -64,18 +64,17 @@ def look(
     )
     if not texts:
         return Facts(*of_labels)
-    x = good["x"].iloc[:: -(-len(good) // LOOKED_AT)]
-    traits = plugins.modality("text").reading.traits(
-        x, pd.DataFrame({"characters": x.str.len()}), base
-    )
+    return Facts(*of_labels, *_read(good["x"].iloc[:: -(-len(good) // LOOKED_AT)], base))
+
+
+def _read(x: "pd.Series[str]", base: Path) -> tuple[float, str, float | None]:
+    """Return what the base reads of texts: foreign, script and unknown of their facts."""
+    characters = pd.DataFrame({"characters": x.str.len()})
+    traits = plugins.modality("text").reading.traits(x, characters, base)
     foreign = traits["script"][~traits["script"].isin(["LATIN", "none"])]
+    script = str(foreign.mode().iloc[0]) if len(foreign) else "LATIN"
     unknown = float(traits["tokens_unknown"].mean()) if "tokens_unknown" in traits else None
-    return Facts(
-        *of_labels,
-        len(foreign) / len(x),
-        str(foreign.mode().iloc[0]) if len(foreign) else "LATIN",
-        unknown,
-    )
+    return len(foreign) / len(x), script, unknown
 
 
 def apply(start: dict[str, Any], facts: Facts, named: bool) -> list[str]:
@@ -109,17 +108,18 @@ def faster(
     for case in cases:
         if seconds <= 60 * MOST_MINUTES:
             break
-        changed = json.loads(json.dumps(asdict(task)))
-        merge(changed, case["set"])
-        other: Task = TypeAdapter(Task).validate_json(json.dumps(changed))
-        takes = estimate.training(other, rows, measured)
-        has_layers = (
-            not isinstance(other.finetune.tune, Freeze)
-            or other.finetune.tune.layers < measured.layers
-        )
+        other = _changed(task, case["set"])
+        tune, takes = other.finetune.tune, estimate.training(other, rows, measured)
+        has_layers = not isinstance(tune, Freeze) or tune.layers < measured.layers
         if has_layers and takes < seconds:
             task, why, seconds = other, [case["why"].format(minutes=seconds / 60)], takes
     return task, why
+
+
+def _changed(task: Task, changes: dict[str, Any]) -> Task:
+    settings = json.loads(json.dumps(asdict(task)))
+    merge(settings, changes)
+    return TypeAdapter(Task).validate_json(json.dumps(settings))
 
 
 def merge(into: dict[str, Any], changed: dict[str, Any]) -> None:

@@ -62,21 +62,15 @@ def by_last_run(key: str, task: Task, rows: int) -> float | None:
     if not all((folder / "timing.json").is_file() for folder in folders.values()):
         return None
     then = receipts.read_json(folders["finetune"] / "provenance.json")["params"]
-    if (then["finetune"]["tune"]["name"], then["compute"]["dtype"]) != (
-        task.finetune.tune.name,
-        task.compute.dtype,
-    ):
+    how = (then["finetune"]["tune"]["name"], then["compute"]["dtype"])
+    if how != (task.finetune.tune.name, task.compute.dtype):
         return None
     parts = receipts.read_json(folders["split"] / "leakage.json")["parts"]
-    more = rows / max(1, sum(part["rows"] for part in parts.values()))
-    total = 0.0
+    more, total = rows / max(1, sum(part["rows"] for part in parts.values())), 0.0
     for stage, folder in folders.items():
-        timing = receipts.read_json(folder / "timing.json")
-        longer = (
-            more * task.finetune.epochs / then["finetune"]["epochs"]
-            if stage == "finetune"
-            else more
-        )
+        timing, longer = receipts.read_json(folder / "timing.json"), more
+        if stage == "finetune":
+            longer = more * task.finetune.epochs / then["finetune"]["epochs"]
         total += timing["seconds_before_work"] + longer * timing["seconds_of_work"]
     return total
 
@@ -112,10 +106,8 @@ def training(task: Task, rows: int, base: Measured) -> float:
     Backwards costs twice what forwards does, and nothing below the lowest layer that learns.
     """
     train, validation, _ = _parts(task, rows)
-    tune, begun = (
-        task.finetune.tune,
-        (train + validation) * isinstance(task.finetune.head, ProbeHead),
-    )
+    tune = task.finetune.tune
+    begun = (train + validation) * isinstance(task.finetune.head, ProbeHead)
     if isinstance(tune, LinearProbe):
         return base.row * begun
     share = min(1.0, tune.layers / max(base.layers, 1)) if isinstance(tune, Freeze) else 1.0
@@ -143,41 +135,36 @@ def measure(task: Task, x: "pd.Series[Any]") -> Measured:
     The time is the processor's, which other programs hardly change.
     """
     runner.quiet()
-    import torch
-
-    of_x, of_y, folder = (
-        plugins.modality(task.modality.name),
-        plugins.problem(task.problem.name),
-        Path("data/raw", task.base),
-    )
+    of_y, folder = plugins.problem(task.problem.name), Path("data/raw", task.base)
     # one thread, because several would wait for one another on a busy processor
     on = device.set_up(replace(task.compute, threads=1))
-    model = (
-        loading.load(of_y, folder, task.modality.name, ["0", "1"], new_head=True)[0].eval().to(on)
-    )
-    processor = of_x.encoding.processor(folder)
+    model, _ = loading.load(of_y, folder, task.modality.name, ["0", "1"], new_head=True)
+    model = model.eval().to(on)
+    processor = plugins.modality(task.modality.name).encoding.processor(folder)
     samples = pd.DataFrame({"x": x.iloc[:: -(-len(x) // MEASURED)]}).reset_index(drop=True)
+    clock, threads = time.monotonic, 1
+    if on == "cpu":
+        clock, threads = time.process_time, min(task.compute.threads, len(os.sched_getaffinity(0)))
     taken, views = list[float](), 1
-    on_cpu = on == "cpu"
-    clock, threads = (
-        (time.process_time, min(task.compute.threads, len(os.sched_getaffinity(0))))
-        if on_cpu
-        else (time.monotonic, 1)
-    )
     for _ in range(ROUNDS):
         began = clock()
-        encoded = of_x.encoding.encode(samples, processor, task.modality)
-        with torch.inference_mode(), device.arithmetic(task.compute):
-            for _, inputs in device.batches(
-                encoded,
-                of_x.encoding.lengths(encoded),
-                of_x.encoding.collate(processor),
-                task.finetune.batch_size,
-            ):
-                model(**inputs)
-                views = len(of_x.encoding.views(inputs, task.modality))
+        views = _send(samples, task, model, processor)
         taken.append((clock() - began) / threads / len(samples))
     return Measured(min(taken), views, len(freeze.stack(model)[1]))
+
+
+def _send(samples: pd.DataFrame, task: Task, model: Any, processor: Any) -> int:
+    """Send rows through a model, and return the number of views in which one is scored."""
+    import torch
+
+    encoding, views = plugins.modality(task.modality.name).encoding, 1
+    encoded = encoding.encode(samples, processor, task.modality)
+    lengths, collate = encoding.lengths(encoded), encoding.collate(processor)
+    with torch.inference_mode(), device.arithmetic(task.compute):
+        for _, inputs in device.batches(encoded, lengths, collate, task.finetune.batch_size):
+            model(**inputs)
+            views = len(encoding.views(inputs, task.modality))
+    return views
 
 
 def spell_range(seconds: float) -> str:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from stages.commands import versions
+from stages.contract.escape import one_line
 from stages.registry import decisions
 
 
@@ -26,3 +27,18 @@ def history(model: str) -> Result:
     """
     moves = decisions.history(versions.name(model))
     return Result(model, moves[-1].after if moves else None, [move.document() for move in moves])
+
+
+def told(found: Result) -> list[str]:
+    """Return a result as lines for a person to read."""
+    champion = f"version {found.champion} is champion" if found.champion else "no champion"
+    return [
+        *map(spelled, found.moves),
+        f"{found.model}: {champion}, moves of the alias: {len(found.moves)}",
+    ]
+
+
+def spelled(move: dict[str, Any]) -> str:
+    """Return a move of the alias as one line."""
+    left, reached = (f"version {move[key]}" if move[key] else "none" for key in ("from", "to"))
+    return one_line(f"{move['when']}  {left} -> {reached}  by {move['who']}: {move['why']}")

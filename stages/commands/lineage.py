@@ -3,7 +3,7 @@
 Every input is compared byte for byte.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,8 +12,10 @@ from typing import Any
 from stages.commands import versions
 from stages.contract import receipts
 from stages.contract.errors import ModelError
+from stages.contract.escape import one_line
 from stages.project import hashes
 from stages.registry import candidate, registered
+from stages.registry.registered import Version
 
 LOCK, PROVENANCE, EXPECTATIONS = (
     "lineage/dvc_lock.json",
@@ -62,84 +64,96 @@ def lineage(model: str) -> Result:
 
     model is MODEL, MODEL@champion or MODEL@NUMBER.
     """
-    version = versions.find(model)
-    name, damaged = f"{version.name}@{version.number}", list[str]()
-    tags = version.tags
-    lock = (
-        _read(
-            version, LOCK, damaged, lambda file: _is_excerpt(file, tags.get(registered.LOCK_SHA256))
-        )
-        or {}
-    )
+    version, damaged = versions.find(model), list[str]()
+    lock = _lock(version, damaged)
     try:
         versions.require_whole(version)
     except ModelError as error:
         damaged.append(str(error))
-    provenance, checked = (
-        _read(version, PROVENANCE, damaged) or {},
-        _read(version, EXPECTATIONS, None),
-    )
-    met, store = sum(expectation["success"] for expectation in checked or ()), hashes.store()
-    decided = tags.get(registered.DECISION)
+    provenance = _read(version, PROVENANCE, damaged) or {}
+    expectations, store = _expectations(version), hashes.store()
     return Result(
-        model=name,
+        model=f"{version.name}@{version.number}",
         run_id=version.run_id,
         sha256=version.sha256,
         withdrawn=version.withdrawn,
-        commit=tags.get("refit.git_commit", "unknown"),
+        commit=version.tags.get("refit.git_commit", "unknown"),
         data=[_data(path, md5, lock, store, damaged) for path, md5 in _inputs(lock).items()],
         lock=lock,
         params={
             key: value for stage in provenance.values() for key, value in stage["params"].items()
         },
         environment=provenance.get("finetune", {}).get("versions", {}),
-        expectations=None if checked is None else {"met": met, "failed": len(checked) - met},
-        decision=_read(
-            version,
-            decided,
-            damaged,
-            lambda file: receipts.sha256(file) == tags.get(registered.DECISION_SHA256),
-        )
-        if decided
-        else None,
+        expectations=expectations,
+        decision=_decision(version, damaged),
         damaged=damaged,
     )
 
 
 def told(found: Result) -> list[str]:
     """Return a result as lines for a person to read."""
-    decision, expectations = found.decision, found.expectations
-    reasons = "; ".join(verdict["reason"] for verdict in decision["verdicts"]) if decision else ""
-    return [
-        *([f"withdrawn     {found.withdrawn}"] if found.withdrawn else []),
-        f"model         sha256 {found.sha256}, run {found.run_id}",
-        f"commit        {found.commit}",
-        *(
-            f"data          {item.path} {item.md5}, {item.origin}; "
-            f"in: {', '.join(item.places) or 'nowhere here'}"
-            for item in found.data
-        ),
-        f"dvc.lock      {', '.join(found.lock) or 'no excerpt'}",
-        (
-            f"params        {', '.join(found.params)}: "
-            f"{len(candidate.flatten(found.params))} values (all of them: --json)"
-        ),
-        (
-            "environment   "
-            f"{', '.join(f'{library} {number}' for library, number in found.environment.items())}"
-        ),
-        f"expectations  {expectations['met']} met, {expectations['failed']} failed"
-        if expectations
-        else "expectations  not recorded",
-        f"decision      {decision['outcome']} against {decision['against']}: {reasons}"
-        if decision
-        else "decision      not recorded",
-        *(f"WRONG         {fact}" for fact in found.damaged),
-    ]
+    return [found.model, *(f"  {one_line(line)}" for line in _facts(found))]
+
+
+def _facts(found: Result) -> Iterator[str]:
+    if found.withdrawn:
+        yield f"withdrawn     {found.withdrawn}"
+    yield f"model         sha256 {found.sha256}, run {found.run_id}"
+    yield f"commit        {found.commit}"
+    for item in found.data:
+        places = ", ".join(item.places) or "nowhere here"
+        yield f"data          {item.path} {item.md5}, {item.origin}; in: {places}"
+    yield f"dvc.lock      {', '.join(found.lock) or 'no excerpt'}"
+    number = len(candidate.flatten(found.params))
+    yield f"params        {', '.join(found.params)}: {number} values (all of them: --json)"
+    libraries = ", ".join(f"{library} {number}" for library, number in found.environment.items())
+    yield f"environment   {libraries}"
+    yield f"expectations  {_met(found.expectations)}"
+    yield f"decision      {_decided(found.decision)}"
+    for fact in found.damaged:
+        yield f"WRONG         {fact}"
+
+
+def _met(expectations: dict[str, int] | None) -> str:
+    if not expectations:
+        return "not recorded"
+    return f"{expectations['met']} met, {expectations['failed']} failed"
+
+
+def _decided(decision: dict[str, Any] | None) -> str:
+    if not decision:
+        return "not recorded"
+    reasons = "; ".join(verdict["reason"] for verdict in decision["verdicts"])
+    return f"{decision['outcome']} against {decision['against']}: {reasons}"
+
+
+def _lock(version: Version, damaged: list[str]) -> dict[str, Any]:
+    """Return the excerpt of dvc.lock that was recorded, or nothing if it is gone or wrong."""
+    sha256 = version.tags.get(registered.LOCK_SHA256)
+    return _read(version, LOCK, damaged, lambda file: _is_excerpt(file, sha256)) or {}
+
+
+def _expectations(version: Version) -> dict[str, int] | None:
+    """Return how many expectations were met, and how many failed, if that was recorded."""
+    checked = _read(version, EXPECTATIONS, None)
+    met = sum(expectation["success"] for expectation in checked or ())
+    return None if checked is None else {"met": met, "failed": len(checked) - met}
+
+
+def _decision(version: Version, damaged: list[str]) -> dict[str, Any] | None:
+    """Return the decision about the version, if there is one and it is not wrong."""
+    name, sha256 = (
+        version.tags.get(key) for key in (registered.DECISION, registered.DECISION_SHA256)
+    )
+    return (
+        _read(version, name, damaged, lambda file: receipts.sha256(file) == sha256)
+        if name
+        else None
+    )
 
 
 def _read(
-    version: registered.Version,
+    version: Version,
     name: str,
     damaged: list[str] | None,
     right: Callable[[Path], bool] = lambda _: True,

@@ -19,7 +19,7 @@ from tempfile import TemporaryDirectory
 
 import pandas as pd
 
-from stages.commands import guess, rows
+from stages.commands import pictures, rows
 from stages.contract import manifest, plugins, runner, settings, store
 from stages.contract.errors import DataError, ModelError, ParamsError, TableError
 from stages.contract.escape import extract, one_line
@@ -27,6 +27,7 @@ from stages.layouts import table
 from stages.models import scoring
 from stages.models.saved import Saved
 from stages.params.compute import Compute
+from stages.params.task import Task
 from stages.registry import registered
 
 KEPT = Path("data/predict")
@@ -64,53 +65,54 @@ def predict(
     began = time.monotonic()
     runner.quiet()
     out = out or Path(f"{Path(source.name.removesuffix('.gz')).stem}.predicted.parquet")
-    _require_places(source, out, force)
+    _require_readable(source)
+    _require_writable(out, source, force)
     tasks = settings.load().tasks
     with _found(model) as (name, folder, sha256):
         described = scoring.verified(folder, sha256)
-        key = described.task
-        if key not in tasks:
-            raise ParamsError(
-                f"params.yaml: has no task '{extract(key)}', whose `compute` (threads, "
-                "batch_size) this model runs with; add its block"
-            )
+        task = _task(described, tasks)
         sha256 = sha256 or scoring.identity(folder)
-        read = (
-            rows.reading(source, column, tasks[key]).why
-            if rows.is_table(source)
-            else "every picture"
-        )
-        scored = _score(
-            rows.read(source, column, tasks[key], described.modality["name"]),
-            folder,
-            sha256,
-            described,
-            tasks[key].compute,
-        )
+        read = rows.reading(source, column, task).why if rows.is_table(source) else "every picture"
+        samples = rows.read(source, column, task, described.modality["name"])
+        scored = _score(samples, folder, sha256, described, task.compute)
     _write(scored, out)
-    kept = None
-    if log:
-        now = datetime.now(UTC)
-        kept = KEPT / key / f"{now:{STAMP}}-{secrets.token_hex(3)}.parquet"
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        _write(
-            scored.assign(time=now.isoformat(timespec="seconds"), model=name, model_sha256=sha256),
-            kept,
+    kept = _keep(scored, described.task, name, sha256) if log else None
+    bad, seconds = int(scored["code"].notna().sum()), round(time.monotonic() - began, 3)
+    return Result(name, read, sha256, len(scored), bad, out, kept, seconds)
+
+
+def told(found: Result) -> list[str]:
+    """Return a result as lines for a person to read."""
+    return [
+        f"{found.out}: {found.rows:,} rows by {found.model}, {found.bad:,} of them bad "
+        f"(see code and reason), {found.seconds:.1f} s",
+        f"read: {one_line(found.read, 200)}",
+        *([f"kept in {found.log}"] if found.log else []),
+    ]
+
+
+def _task(described: Saved, tasks: dict[str, Task]) -> Task:
+    """Return the task that a model was trained for."""
+    if described.task not in tasks:
+        raise ParamsError(
+            f"params.yaml: has no task '{extract(described.task)}', whose `compute` (threads, "
+            "batch_size) this model runs with; add its block"
         )
-    return Result(
-        name,
-        read,
-        sha256,
-        len(scored),
-        int(scored["code"].notna().sum()),
-        out,
-        kept,
-        round(time.monotonic() - began, 3),
-    )
+    return tasks[described.task]
 
 
-def _require_places(source: Path, out: Path, force: bool) -> None:
-    """Raise for input that cannot be read or output that must not be written, before any work."""
+def _keep(scored: pd.DataFrame, task: str, model: str, sha256: str) -> Path:
+    """Write scored rows below data/predict too, and return where."""
+    now = datetime.now(UTC)
+    kept = KEPT / task / f"{now:{STAMP}}-{secrets.token_hex(3)}.parquet"
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    at = now.isoformat(timespec="seconds")
+    _write(scored.assign(time=at, model=model, model_sha256=sha256), kept)
+    return kept
+
+
+def _require_readable(source: Path) -> None:
+    """Raise TableError for input that cannot be read, before any work."""
     if not source.exists() or not (source.is_dir() or stat.S_ISREG(source.stat().st_mode)):
         raise TableError(
             f"{extract(source)}: "
@@ -120,12 +122,16 @@ def _require_places(source: Path, out: Path, force: bool) -> None:
     if (
         not source.is_dir()
         and table.suffix(source) not in table.UNLABELLED
-        and not guess.is_picture(source)
+        and not pictures.is_picture(source)
     ):
         raise TableError(
             f"{extract(source)}: is none of {', '.join(table.UNLABELLED)} (a text also as .gz), "
             "no picture and no folder of pictures; convert it"
         )
+
+
+def _require_writable(out: Path, source: Path, force: bool) -> None:
+    """Raise DataError for output that cannot or must not be written, before any work."""
     if out.suffix.lower() not in (".parquet", ".jsonl"):
         raise DataError(f"--out {extract(out)}: must end in .parquet or .jsonl")
     if not out.parent.is_dir():
@@ -154,11 +160,8 @@ def _found(model: str) -> Generator[tuple[str, Path, str | None]]:
         store.ping()
         version = registered.version(named[1], named[2])
         with TemporaryDirectory(prefix="refit-") as folder:
-            yield (
-                f"{version.name}@{version.number}",
-                registered.download(version, Path(folder)),
-                version.sha256,
-            )
+            copied = registered.download(version, Path(folder))
+            yield f"{version.name}@{version.number}", copied, version.sha256
     elif (Path(model) / "model.json").is_file():
         yield model, Path(model), None
     else:
@@ -203,13 +206,7 @@ def _write(rows: pd.DataFrame, path: Path) -> None:
         if path.suffix.lower() == ".parquet":
             manifest.write_table(rows, beside, schema)
         else:
-            rows = rows[schema.names].astype(object).mask(rows.isna(), None)
-            with beside.open("w", encoding="utf-8") as file:
-                for row in rows.itertuples(index=False, name=None):
-                    document = dict(zip(schema.names, row, strict=True))
-                    # as text, because infinity is not JSON
-                    document["meta"] = json.loads(document["meta"], parse_constant=str)
-                    file.write(json.dumps(document, ensure_ascii=False) + "\n")
+            _write_lines(rows, beside, schema.names)
         beside.replace(path)
     except OSError as error:
         raise DataError(
@@ -218,3 +215,14 @@ def _write(rows: pd.DataFrame, path: Path) -> None:
         ) from error
     finally:
         beside.unlink(missing_ok=True)
+
+
+def _write_lines(rows: pd.DataFrame, path: Path, names: list[str]) -> None:
+    """Write these columns of rows as JSON, a line a row."""
+    rows = rows[names].astype(object).mask(rows.isna(), None)
+    with path.open("w", encoding="utf-8") as file:
+        for row in rows.itertuples(index=False, name=None):
+            document = dict(zip(names, row, strict=True))
+            # as text, because infinity is not JSON
+            document["meta"] = json.loads(document["meta"], parse_constant=str)
+            file.write(json.dumps(document, ensure_ascii=False) + "\n")

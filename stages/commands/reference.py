@@ -177,18 +177,14 @@ def _type(of: dict[str, Any]) -> tuple[str, list[str]]:
             words, classes = _type(_values(of))
             return f"KEY: {words}", classes
         case _:
-            limits = [
-                f"{sign} {of[key]:.10g}"
-                for key, sign in (
-                    ("minimum", "≥"),
-                    ("exclusiveMinimum", ">"),
-                    ("maximum", "≤"),
-                    ("exclusiveMaximum", "<"),
-                )
-                if key in of
-            ]
-            pattern = [f"matching `{_cell(of['pattern'])}`"] if "pattern" in of else []
-            return " ".join([WORDS[of["type"]], *limits, *pattern]), []
+            return _limited(of), []
+
+
+def _limited(of: dict[str, Any]) -> str:
+    """Return the words for the schema of a plain value, with its limits."""
+    limits = [f"{sign} {of[key]:.10g}" for key, sign in LIMITS.items() if key in of]
+    pattern = [f"matching `{_cell(of['pattern'])}`"] if "pattern" in of else []
+    return " ".join([WORDS[of["type"]], *limits, *pattern])
 
 
 def _values(of: dict[str, Any]) -> dict[str, Any]:
@@ -200,6 +196,7 @@ def _values(of: dict[str, Any]) -> dict[str, Any]:
     )
 
 
+LIMITS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
 WORDS = {
     "string": "text",
     "integer": "integer",

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from stages.commands import versions
+from stages.commands import history, versions
 from stages.contract.errors import RegistryError
 from stages.registry import decisions, registered
 
@@ -29,6 +29,11 @@ def rollback(model: str, to: int | None, why: str) -> Result:
     return Result(
         model, made(decisions.move(target, champion, why, withdraw=True), name).document()
     )
+
+
+def told(found: Result) -> list[str]:
+    """Return a result as lines for a person to read."""
+    return [f"{found.model}: {history.spelled(found.move)}"]
 
 
 def made(move: decisions.Move | None, name: str) -> decisions.Move:
@@ -59,18 +64,21 @@ def _target(
     fit = [version for version in before if not version.withdrawn and to in (None, version.number)]
     if fit:
         return fit[0]
-    if to is None:
-        raise RegistryError(
-            f"{name}: there is no earlier champion to go back to; `refit promote {name} N` names "
-            "any version"
-        )
-    if to == champion:
-        raise RegistryError(f"{name}: version {to} is the champion already; name an earlier one")
-    fact = (
-        f"was withdrawn {by_number[to].withdrawn}"
-        if by_number[to].withdrawn
-        else "has never been champion"
-    )
     raise RegistryError(
-        f"{name}: version {to} {fact}; `refit promote {name} {to}` makes it champion all the same"
+        f"{name}: there is no earlier champion to go back to; `refit promote {name} N` names "
+        "any version"
+        if to is None
+        else _unfit(by_number[to], champion)
+    )
+
+
+def _unfit(version: registered.Version, champion: int | None) -> str:
+    """Return why no one goes back to a version that was named."""
+    name, number = version.name, version.number
+    if number == champion:
+        return f"{name}: version {number} is the champion already; name an earlier one"
+    fact = f"was withdrawn {version.withdrawn}" if version.withdrawn else "has never been champion"
+    return (
+        f"{name}: version {number} {fact}; `refit promote {name} {number}` makes it champion all "
+        "the same"
     )

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from stages.commands import guess
+from stages.commands import pictures
 from stages.contract import plugins, walk
 from stages.contract.errors import DataError, ProfileError, TableError
 from stages.contract.escape import extract, one_line
@@ -15,7 +15,7 @@ from stages.domain import profiles
 from stages.domain.profiles import Profile
 from stages.layouts import table
 from stages.models.activations import Seen
-from stages.params.data import Dialect, Table
+from stages.params.data import Dialect, Folders, Table
 from stages.params.task import Task
 from stages.params.types import Encoding
 
@@ -38,16 +38,10 @@ def read(source: Path, column: str | None, task: Task, modality: str) -> pd.Data
             f"({', '.join(table.UNLABELLED)})"
         )
     root = source if source.is_dir() else source.parent
-    files = pd.Series(
-        [
-            root / file
-            for file in walk.walk(source, hidden=False).files
-            if guess.is_picture(root / file)
-        ],
-        dtype=object,
-    )
+    walked = (root / file for file in walk.walk(source, hidden=False).files)
+    files = pd.Series([file for file in walked if pictures.is_picture(file)], dtype=object)
     if files.empty:
-        raise TableError(f"{extract(source)}: holds no picture ({', '.join(guess.PICTURES)})")
+        raise TableError(f"{extract(source)}: holds no picture ({', '.join(pictures.SUFFIXES)})")
     return of_x.reading.read(files, task.data.encoding).assign(
         y="", origin=[path.relative_to(root).as_posix() for path in files], meta="{}"
     )
@@ -79,19 +73,8 @@ def reading(source: Path, column: str | None, task: Task) -> Reading:
     # either UTF-8, or the encoding of the data that the model has learned from
     encoding: Encoding = "utf-8" if table.written(source) == "utf-8" else task.data.encoding
     wanted = column or (layout.columns.x if isinstance(layout, Table) else None)
-    own = (
-        [layout.dialect]
-        if isinstance(layout, Table) and layout.dialect and table.suffix(source) in (".csv", ".tsv")
-        else []
-    )
-    how: list[Dialect | None] = [
-        None,
-        *(replace(of, header=None) for of in own),
-        table.dialect(source, encoding),
-        *own,
-    ]
     readable, wrong = list[list[str]](), list[TableError]()
-    for dialect in how:
+    for dialect in _dialects(source, encoding, layout):
         try:
             readable.append(names := table.header(source, encoding, dialect))
         except TableError as error:  # not strict CSV with this delimiter
@@ -101,33 +84,44 @@ def reading(source: Path, column: str | None, task: Task) -> Reading:
             dialect is None or dialect.header is None or _has_fields(source, encoding, dialect)
         ):
             parted = f", fields parted by a {dialect.delimiter}" if dialect else ""
-            return Reading(
-                wanted,
-                encoding,
-                dialect,
-                f"column '{extract(wanted)}'{parted}, "
-                f"{'as named' if column else 'as the task was trained'}",
-            )
+            why = "as named" if column else "as the task was trained"
+            return Reading(wanted, encoding, dialect, f"column '{extract(wanted)}'{parted}, {why}")
     if not readable:
         raise wrong[0]
-    names = readable[0]
-    found = ", ".join(extract(name) for name in names[:50]) or "none"
-    if column is None and len(names) == 1:
-        if any(mark in names[0] for mark in DELIMITING):
-            raise TableError(
-                f"{extract(source)}: the only column is called '{found}', which looks like "
-                "several; save it with commas, or say --text COLUMN"
-            )
-        if len(names[0].split()) > WORDS:
-            raise TableError(
-                f"{extract(source)}: the only column is called '{found}', which looks like a "
-                "text; put a line with a name above it"
-            )
-        return Reading(names[0], encoding, None, f"column '{found}', the only one")
+    if column is None and len(readable[0]) == 1:
+        return _only(source, readable[0][0], encoding)
+    found = ", ".join(extract(name) for name in readable[0][:50]) or "none"
     reason = (
         f"has no column '{extract(column)}'" if column else "cannot tell which column is the text"
     )
     raise TableError(f"{extract(source)}: {reason} (found: {found}); name it: --text COLUMN")
+
+
+def _dialects(source: Path, encoding: Encoding, layout: Table | Folders) -> list[Dialect | None]:
+    """Return the dialects in which a table may be written, the likeliest first."""
+    own = (
+        [layout.dialect]
+        if isinstance(layout, Table) and layout.dialect and table.suffix(source) in (".csv", ".tsv")
+        else []
+    )
+    with_header = (replace(of, header=None) for of in own)
+    return [None, *with_header, table.dialect(source, encoding), *own]
+
+
+def _only(source: Path, name: str, encoding: Encoding) -> Reading:
+    """Return how to read a table's only column; raise TableError if its name looks like none."""
+    found = extract(name) or "none"
+    if any(mark in name for mark in DELIMITING):
+        raise TableError(
+            f"{extract(source)}: the only column is called '{found}', which looks like "
+            "several; save it with commas, or say --text COLUMN"
+        )
+    if len(name.split()) > WORDS:
+        raise TableError(
+            f"{extract(source)}: the only column is called '{found}', which looks like a "
+            "text; put a line with a name above it"
+        )
+    return Reading(name, encoding, None, f"column '{found}', the only one")
 
 
 def _has_fields(source: Path, encoding: Encoding, dialect: Dialect) -> bool:
@@ -152,18 +146,13 @@ def labelled(source: Path, task: Task, columns: tuple[str, ...]) -> pd.DataFrame
             f"{extract(source)}: has no column '{extract(lacking[0])}', which holds the label "
             "where the task learned from"
         )
-    named = plugins.problem(task.problem.name).read(
-        pd.Series([_y(dict(meta), columns) for meta in cells], cells.index), task.problem
-    )
-    looked = plugins.modality(task.modality.name).reading.look(
-        found.loc[found["code"].isna(), "x"], task.modality
-    )
-    wrong = (
-        found[["code", "reason"]]
-        .combine_first(named[["code", "reason"]])
-        .combine_first(looked[["code", "reason"]])
-    )
-    return found.assign(y=named["y"], **{name: wrong[name] for name in ("code", "reason")})
+    y = pd.Series([_y(dict(meta), columns) for meta in cells], cells.index)
+    named = plugins.problem(task.problem.name).read(y, task.problem)
+    x = found.loc[found["code"].isna(), "x"]
+    looked = plugins.modality(task.modality.name).reading.look(x, task.modality)
+    facts = [of[["code", "reason"]] for of in (found, named, looked)]
+    wrong = facts[0].combine_first(facts[1]).combine_first(facts[2])
+    return found.assign(y=named["y"], code=wrong["code"], reason=wrong["reason"])
 
 
 def _y(meta: dict[str, Any], columns: tuple[str, ...]) -> str:
@@ -192,14 +181,11 @@ def measured(
         raise ProfileError(
             f"{base}: the base model is not here; run `dvc repro fetch@{of.base}` or `dvc pull`"
         )
-    of_x = plugins.modality(of.modality.name)
-    taken = pd.concat(
-        [
-            _drawn(source, column, of, len(sources)).assign(group=i)
-            for i, source in enumerate(sources)
-        ],
-        ignore_index=True,
+    of_x, of_y = plugins.modality(of.modality.name), plugins.problem(of.problem.name)
+    drawn = (
+        _drawn(source, column, of, len(sources)).assign(group=i) for i, source in enumerate(sources)
     )
+    taken = pd.concat(drawn, ignore_index=True)
     looked = of_x.reading.look(taken["x"], of.modality)
     good = looked["code"].isna()
     if not good.any():
@@ -207,15 +193,8 @@ def measured(
             f"{extract(str(sources[0]))}: not one row is fit "
             f"({one_line(looked['reason'].iloc[0], 200)})"
         )
-    return profiles.take(
-        {},
-        taken[good],
-        looked[good],
-        (of_x, plugins.problem(of.problem.name)),
-        base,
-        (settings, of.compute),
-        run_base,
-    )
+    run_with = (settings, of.compute)
+    return profiles.take({}, taken[good], looked[good], (of_x, of_y), base, run_with, run_base)
 
 
 def _drawn(source: Path, column: str | None, of: Task, sources: int) -> pd.DataFrame:

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stages.contract import receipts, runner, settings, store
+from stages.contract import location, receipts, runner, settings, store
 from stages.contract.errors import RegistryError, UnreachableError
+from stages.contract.escape import one_line
 from stages.params.task import Task
 from stages.project import lineage, tracking
 
@@ -47,6 +48,19 @@ def status() -> list[Status]:
     finally:
         gc.enable()
     return [_of(key, task, changed, *registered[key]) for key, task in tasks.items()]
+
+
+def told(found: list[Status]) -> list[str]:
+    """Return the states as lines for a person to read."""
+    return [line for task in found for line in _lines(task)]
+
+
+def _lines(task: Status) -> list[str]:
+    below = (*task.stages, *task.decision, *(f"next: {what}" for what in task.next))
+    return [
+        f"{task.task}: {one_line(task.champion)}",
+        *(f"  {one_line(line)}" for line in below),
+    ]
 
 
 def _registered(tasks: list[str]) -> dict[str, tuple[str, bool]]:
@@ -89,7 +103,7 @@ def _of(key: str, task: Task, changed: dict[str, Any], champion: str, lacking: b
 def _champion(task: str) -> str:
     from stages.registry import registered
 
-    found = registered.champion(task) if store.exists() else None
+    found = registered.champion(task) if location.exists() else None
     return (
         f"champion is version {found.number}, promoted against {found.judged_against}"
         if found
@@ -105,7 +119,7 @@ def _lacks(task: str) -> bool:
     folder = Path("data/finetune", task)
     if not (folder / "model.json").is_file() or not (folder / "model").is_dir():
         return False
-    return not store.exists() or registered.find(task, scoring.identity(folder)) is None
+    return not location.exists() or registered.find(task, scoring.identity(folder)) is None
 
 
 def _decision(decision: dict[str, Any]) -> str:

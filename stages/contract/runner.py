@@ -20,7 +20,17 @@ from typing import Any
 
 import psutil
 
-from stages.contract import escape, locks, receipts, settings, stopping, store, tracked, walk
+from stages.contract import (
+    escape,
+    location,
+    locks,
+    receipts,
+    settings,
+    stopping,
+    store,
+    tracked,
+    walk,
+)
 from stages.contract.errors import ParamsError, ReceiptError, RefitError, told
 from stages.contract.escape import extract, one_line
 
@@ -49,7 +59,7 @@ QUIET = {
 }
 # Bytes: a disk with less room counts as full; torch's error for it is "unexpected pos 64 vs 0".
 FULL = 2**20
-RESUMABLE = "checkpoints"  # below a stage's work
+RESUMABLE, REFUSED = "checkpoints", "refused"  # below a stage's work
 NEEDS_TRACKING = {"finetune", "register"}  # before hours of training, not after
 RECORDED = ("albumentations", "cleanlab", "great-expectations", "huggingface-hub", "mlflow",
             "nlpaug", "numpy", "pandas", "peft", "pyarrow", "scikit-learn", "tokenizers", "torch",
@@ -127,23 +137,8 @@ class Job:
         input was taken. It removes what other runs left; the folder itself is removed once the
         outputs are published.
         """
-        package = Path(__file__).parents[1]
-        ours = [
-            module
-            for name, module in sys.modules.items()
-            if name.partition(".")[0] in (package.name, "__main__")
-        ]
-        loaded = {Path(file) for module in ours if (file := getattr(module, "__file__", None))}
-        code = {
-            path.relative_to(package).as_posix(): receipts.sha256(path)
-            for path in loaded
-            if path.is_relative_to(package)
-        }
-        folder = (
-            self.work
-            / RESUMABLE
-            / receipts.digest([self.taken, self.params, _versions(), self.facts, code])
-        )
+        same = receipts.digest([self.taken, self.params, _versions(), self.facts, _code()])
+        folder = self.work / RESUMABLE / same
         for other in folder.parent.glob("*"):
             if other != folder:
                 shutil.rmtree(other)
@@ -177,7 +172,7 @@ def quiet(hub: bool = False) -> None:
 
     Call it before any heavy import.
     """
-    store.settle()
+    location.settle()
     for name, value in QUIET.items():
         if not (hub and name == "HF_HUB_OFFLINE"):
             os.environ.setdefault(name, value)
@@ -197,13 +192,8 @@ def _carry_out(story: Story, stage: str, key: str, work: Path) -> str:
     sections = {
         name: getattr(block, name) for name in list(inspect.signature(story).parameters)[1:]
     }
-    plain = {
-        name: asdict(value) if hasattr(value, "__dataclass_fields__") else value
-        for name, value in sections.items()
-    }
-    job = Job(stage, key, work / f"out-{os.getpid()}", work, params=json.loads(json.dumps(plain)))
-    refused = work / "refused"
-    for stale in [refused, *work.glob("out-*")]:
+    job = Job(stage, key, work / f"out-{os.getpid()}", work, params=_plain(sections))
+    for stale in [work / REFUSED, *work.glob("out-*")]:
         shutil.rmtree(stale, ignore_errors=True)
     job.out.mkdir(parents=True)
     began = time.time()
@@ -211,20 +201,40 @@ def _carry_out(story: Story, stage: str, key: str, work: Path) -> str:
         line = story(job, **sections)
         _publish(job, began)
     except BaseException as error:
-        if isinstance(error, RefitError) and any(job.out.iterdir()):
-            job.out.rename(refused)
-            raise type(error)(f"{error}; what was found is in {refused}/") from error
-        full = (
-            isinstance(error, Exception)
-            and not isinstance(error, RefitError)
-            and shutil.disk_usage(work).free < FULL
-        )
-        shutil.rmtree(job.out, ignore_errors=True)
-        if full:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(work.resolve())) from error
+        if clearer := _put_aside(job, error):
+            raise clearer from error
         raise
     shutil.rmtree(work / RESUMABLE, ignore_errors=True)
     return line
+
+
+def _plain(sections: dict[str, Any]) -> dict[str, Any]:
+    """Return the sections of params.yaml as JSON has them."""
+    plain = {
+        name: asdict(value) if hasattr(value, "__dataclass_fields__") else value
+        for name, value in sections.items()
+    }
+    return json.loads(json.dumps(plain))
+
+
+def _put_aside(job: Job, error: BaseException) -> Exception | None:
+    """Remove what was half made, but keep what a RefitError tells of.
+
+    Return the error that says more than this one, if there is one.
+    """
+    refused = job.work / REFUSED
+    if isinstance(error, RefitError) and any(job.out.iterdir()):
+        job.out.rename(refused)
+        return type(error)(f"{error}; what was found is in {refused}/")
+    full = (
+        isinstance(error, Exception)
+        and not isinstance(error, RefitError)
+        and shutil.disk_usage(job.work).free < FULL
+    )
+    shutil.rmtree(job.out, ignore_errors=True)
+    if full:
+        return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(job.work.resolve()))
+    return None
 
 
 def _publish(job: Job, began: float) -> None:
@@ -233,9 +243,19 @@ def _publish(job: Job, began: float) -> None:
     if job.stage == "fetch":  # a source is one folder, and seconds must not change its hash
         target = Path("data/raw", job.key)
         records.mkdir(parents=True, exist_ok=True)
-    into = records if job.stage == "fetch" else job.out
     if job.handed:
         receipts.write_json(job.out / "receipt.json", receipts.files(job.out, job.handed))
+    _write_records(job, records if job.stage == "fetch" else job.out, began)
+    for path in [*job.out.rglob("*"), job.out]:
+        receipts.flush(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(target, ignore_errors=True)
+    job.out.rename(target)
+    receipts.flush(target.parent)
+
+
+def _write_records(job: Job, into: Path, began: float) -> None:
+    """Write what the outputs were made from, and what that took."""
     receipts.write_json(into / "provenance.json", {
         "stage": job.stage,
         "task": job.key,
@@ -251,17 +271,27 @@ def _publish(job: Job, began: float) -> None:
         "peak_memory_mib": round(peak_memory_mib()),
         **job.cost,
     })  # fmt: skip
-    for path in [*job.out.rglob("*"), job.out]:
-        receipts.flush(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.rmtree(target, ignore_errors=True)
-    job.out.rename(target)
-    receipts.flush(target.parent)
 
 
 def _versions() -> dict[str, str]:
     return {"python": sys.version.split()[0]} | {
         name: importlib.metadata.version(name) for name in RECORDED
+    }
+
+
+def _code() -> dict[str, str]:
+    """Return the sha256 of each file of ours that is loaded."""
+    package = Path(__file__).parents[1]
+    ours = [
+        module
+        for name, module in sys.modules.items()
+        if name.partition(".")[0] in (package.name, "__main__")
+    ]
+    loaded = {Path(file) for module in ours if (file := getattr(module, "__file__", None))}
+    return {
+        path.relative_to(package).as_posix(): receipts.sha256(path)
+        for path in loaded
+        if path.is_relative_to(package)
     }
 
 

@@ -35,19 +35,7 @@ def read_yaml(path: Path, limit: int = MAX_BYTES) -> Any:
                 f"{path}: {size:,} bytes, at most {limit:,} are read; move data out of it"
             )
         text = path.read_text("utf-8")
-        depth = 0
-        for event in YAML(typ="safe", pure=True).parse(text):
-            depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
-            place = f"{path}:{event.start_mark.line + 1}"
-            if depth > MAX_DEPTH:
-                raise ParamsError(f"{place}: more than {MAX_DEPTH} levels deep; nothing here is")
-            if isinstance(event, AliasEvent) or getattr(event, "anchor", None):
-                raise ParamsError(
-                    f"{place}: a YAML anchor or alias, "
-                    "which `dvc exp run -S` cannot set; write it out"
-                )
-            if getattr(event, "tag", None):
-                raise ParamsError(f"{place}: a YAML tag; write the plain value")
+        _refuse_tricks(path, text)
         return YAML(typ="safe", pure=True).load(text)
     except FileNotFoundError:
         raise ParamsError(
@@ -57,6 +45,22 @@ def read_yaml(path: Path, limit: int = MAX_BYTES) -> Any:
         raise ParamsError(
             f"{path}: not plain YAML 1.2 ({one_line(' '.join(str(error).split()), 300)})"
         ) from None
+
+
+def _refuse_tricks(path: Path, text: str) -> None:
+    """Raise ParamsError for what is no plain YAML: depth, anchors, aliases and tags."""
+    depth = 0
+    for event in YAML(typ="safe", pure=True).parse(text):
+        depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
+        place = f"{path}:{event.start_mark.line + 1}"
+        if depth > MAX_DEPTH:
+            raise ParamsError(f"{place}: more than {MAX_DEPTH} levels deep; nothing here is")
+        if isinstance(event, AliasEvent) or getattr(event, "anchor", None):
+            raise ParamsError(
+                f"{place}: a YAML anchor or alias, which `dvc exp run -S` cannot set; write it out"
+            )
+        if getattr(event, "tag", None):
+            raise ParamsError(f"{place}: a YAML tag; write the plain value")
 
 
 def load(path: Path = Path("params.yaml")) -> Params:
@@ -71,18 +75,21 @@ def load(path: Path = Path("params.yaml")) -> Params:
         raise _all_of(
             path, [f"{_place(e['loc'], document)}: {_say(e)}" for e in error.errors()]
         ) from None
-    missing = [
+    if missing := _missing(params, path.parent / "data/raw"):
+        raise _all_of(path, missing)
+    return params
+
+
+def _missing(params: Params, raw: Path) -> list[str]:
+    """Return a line for each place of a task that names a source that is nowhere."""
+    return [
         f"tasks.{key}.{place}: there is no source '{name}'; "
         f"have: {', '.join(sorted(params.sources)) or 'none'}, "
         f"or bring it with `dvc add data/raw/{name}`"
         for key, task in params.tasks.items()
         for place, name in (("base", task.base), ("data.source", task.data.source))
-        if name not in params.sources
-        and not any((path.parent / "data/raw" / n).exists() for n in (name, f"{name}.dvc"))
+        if name not in params.sources and not any((raw / n).exists() for n in (name, f"{name}.dvc"))
     ]
-    if missing:
-        raise _all_of(path, missing)
-    return params
 
 
 def task(key: str) -> Task:

@@ -1,9 +1,8 @@
-"""Locate MLflow's store and open it.
+"""Open MLflow's store, ask it, and refuse one that is not fit.
 
 It is mlflow.db and mlruns/ of this project, or what MLFLOW_TRACKING_URI names.
 """
 
-import contextlib
 import logging
 import os
 import re
@@ -13,85 +12,18 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import unquote
 
-from stages.contract import escape, locks
-from stages.contract.errors import RegistryError, UnreachableError
+from stages.contract import escape, location, locks, relocation
+from stages.contract.errors import RefitError, RegistryError, UnreachableError
 from stages.contract.escape import one_line, redact
 
 T = TypeVar("T")
 
 ALIAS = "champion"
 PORTS = {"mlflow": 5000, "prefect": 4200}  # of the servers of `make up`
-DATABASE, ARTIFACTS = "mlflow.db", "mlruns"
-# The folder in which DVC runs an experiment that is queued or asked for with --temp.
-WORKSPACES = Path(".dvc/tmp/exps")
-PLACES = {
-    "experiments": "artifact_location",
-    "runs": "artifact_uri",
-    "logged_models": "artifact_location",
-    "model_versions": "storage_location",
-}
 # What SQLite and MLflow say of a file that is not a store.
 DAMAGED = ("not a database", "malformed", "no such table", "no such column")
 REPEATED, PAUSE = 2, 1.0  # how often a request is sent again, and the seconds before
-
-
-# ---- where it is ---------------------------------------------------------------------------------
-
-
-def home() -> Path:
-    """Return the project's folder.
-
-    It is the current folder or, in a workspace of DVC's for one experiment, the folder of the
-    project to which the workspace belongs.
-    """
-    here = Path.cwd()
-    for parent in here.parents:
-        if here.is_relative_to(parent / WORKSPACES):
-            return parent
-    return here
-
-
-def settle() -> None:
-    """Name the project's own store if the user named none, and hide user and password.
-
-    MLflow's own default goes astray if a folder's name contains a space (it opens one with %20),
-    and if DVC runs an experiment in a workspace. MLflow prints the address that it is given, but it
-    reads user and password from variables of their own as well: a server's address loses both.
-    """
-    address = os.environ.get("MLFLOW_TRACKING_URI", "")
-    bare, user, password = escape.parted(address)
-    if escape.parted(os.environ.get("MLFLOW_REGISTRY_URI", ""))[0] == bare:
-        os.environ.pop("MLFLOW_REGISTRY_URI", None)  # which MLflow would print whole
-    if not address:
-        os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{home() / DATABASE}"
-    if bare == address or not re.match("https?://", address):
-        return
-    os.environ["MLFLOW_TRACKING_URI"] = bare
-    os.environ.setdefault("MLFLOW_TRACKING_USERNAME", unquote(user))
-    os.environ.setdefault("MLFLOW_TRACKING_PASSWORD", unquote(password))
-
-
-def server() -> str | None:
-    """Return the address of the tracking server that the user named; None for a store on disk."""
-    address = os.environ.get("MLFLOW_TRACKING_URI", "")
-    return address.rstrip("/") if re.match(r"https?://", address) else None
-
-
-def database() -> Path | None:
-    """Return the file of a store on disk; None for a server and for another database."""
-    address = os.environ.get("MLFLOW_TRACKING_URI", "")
-    if not address:
-        return Path(DATABASE)
-    path = address.removeprefix("sqlite:///")
-    return None if path in (address, "", ":memory:") else Path(path.partition("?")[0])
-
-
-def exists() -> bool:
-    """Return whether there is a store to ask; opening one on disk would make it."""
-    file = database()
-    return file is None or file.exists()
 
 
 def ping(seconds: float = 5) -> None:
@@ -100,10 +32,27 @@ def ping(seconds: float = 5) -> None:
     Raises RegistryError if the variables do not name one store for both runs and versions. Any
     answer will do, even a refusal: what follows has its own, clearer errors.
     """
-    address = os.environ.get("MLFLOW_TRACKING_URI", "")
-    if address == f"sqlite:///{home() / DATABASE}" and re.search("[?%]", str(home())):
+    _require_one_store()
+    if not (at := location.server()):
+        return
+    import requests
+
+    try:
+        requests.get(f"{at}/health", timeout=seconds)
+    except requests.RequestException as error:
+        raise UnreachableError(
+            f"MLFLOW_TRACKING_URI: {escape.address(at)} does not answer within {seconds:g} s "
+            f"({_said(error, 200)}); "
+            "start the server, or unset the variable to use mlflow.db here"
+        ) from None
+
+
+def _require_one_store() -> None:
+    """Raise RegistryError if the variables do not name one store that MLflow keeps up."""
+    address, home = os.environ.get("MLFLOW_TRACKING_URI", ""), location.home()
+    if address == f"sqlite:///{home / location.DATABASE}" and re.search("[?%]", str(home)):
         raise RegistryError(
-            f"{one_line(home(), 200)}: MLflow takes ? and % of a folder's name for marks of an "
+            f"{one_line(home, 200)}: MLflow takes ? and % of a folder's name for marks of an "
             "address; rename the folder"
         )
     kind, separator, _ = address.partition(":")
@@ -119,18 +68,6 @@ def ping(seconds: float = 5) -> None:
             f"MLFLOW_REGISTRY_URI: {escape.address(registry)} is another store than that of the "
             "runs; Refit keeps both in one: unset it"
         )
-    if not (at := server()):
-        return
-    import requests
-
-    try:
-        requests.get(f"{at}/health", timeout=seconds)
-    except requests.RequestException as error:
-        raise UnreachableError(
-            f"MLFLOW_TRACKING_URI: {escape.address(at)} does not answer within {seconds:g} s "
-            f"({_said(error, 200)}); "
-            "start the server, or unset the variable to use mlflow.db here"
-        ) from None
 
 
 def require_recordable(name: str) -> None:
@@ -139,7 +76,7 @@ def require_recordable(name: str) -> None:
     Call it before hours of training.
     """
     ping()
-    if not exists():
+    if not location.exists():
         return
     with opened() as client:
         require_experiment(client, name)
@@ -176,9 +113,6 @@ def require_run(client: Any, run_id: str, of: str) -> None:
         )
 
 
-# ---- opened --------------------------------------------------------------------------------------
-
-
 @contextmanager
 def opened() -> Generator[Any]:
     """Yield MLflow's client; a store that does not answer raises UnreachableError.
@@ -189,30 +123,16 @@ def opened() -> Generator[Any]:
     """
     import mlflow
     import requests
-    from mlflow.store.db import utils
     from sqlalchemy.exc import DatabaseError
 
-    settle()
-    # For a database that cannot be opened: MLflow's 10 tries take 100 s.
-    utils.MAX_RETRY_COUNT = REPEATED
-    # MLflow logs tracebacks of the errors that are raised below.
-    logging.getLogger(utils.__name__).setLevel(logging.CRITICAL)
-    file, ours = database(), home() / DATABASE
-    if file and not file.parent.is_dir():
-        raise RegistryError(
-            f"MLFLOW_TRACKING_URI: {_address()}: there is no folder {one_line(file.parent, 200)}; "
-            "make it, or name another"
-        )
+    _restrain()
+    location.settle()
+    file = location.database()
+    _require_folder(file)
     try:
-        with locks.alone(
-            home() / locks.STORE
-            if file is None or file.resolve() == ours
-            else file.with_name(f".{file.name}.lock")
-        ):
-            if file and not file.exists():
-                _make(file)
-            elif file and file.resolve() == ours:
-                _follow_the_project(file)
+        with locks.alone(_lock(file)):
+            if file:
+                _prepare(file)
             yield _client()
     except (
         requests.RequestException,
@@ -220,22 +140,66 @@ def opened() -> Generator[Any]:
         sqlite3.DatabaseError,
         DatabaseError,
     ) as error:
-        # After the first line SQLAlchemy writes its statement.
-        reason = _said(str(error).partition("\n")[0], 300)
-        if any(words in _all_said(error) for words in DAMAGED):
-            raise RegistryError(
-                f"MLflow at {_address()}: {reason}; "
-                "bring the database back from a copy, or move it away"
-            ) from error
-        if (
-            isinstance(error, sqlite3.DatabaseError | DatabaseError)
-            or _is_lost(error)
-            or "OperationalError" in _all_said(error)
-        ):
-            raise UnreachableError(
-                f"MLflow at {_address()}: {reason}; see that it is up, and repeat"
-            ) from error
+        if plain := _plain(error):
+            raise plain from error
         raise
+
+
+def _restrain() -> None:
+    """Let MLflow give up early and quietly."""
+    from mlflow.store.db import utils
+
+    # For a database that cannot be opened: MLflow's 10 tries take 100 s.
+    utils.MAX_RETRY_COUNT = REPEATED
+    # MLflow logs tracebacks of the errors that `opened` raises anew.
+    logging.getLogger(utils.__name__).setLevel(logging.CRITICAL)
+
+
+def _require_folder(file: Path | None) -> None:
+    if file and not file.parent.is_dir():
+        raise RegistryError(
+            f"MLFLOW_TRACKING_URI: {_address()}: there is no folder {one_line(file.parent, 200)}; "
+            "make it, or name another"
+        )
+
+
+def _is_ours(file: Path) -> bool:
+    return file.resolve() == location.home() / location.DATABASE
+
+
+def _lock(file: Path | None) -> Path:
+    """Return the file by which the processes that use a store wait for one another."""
+    if file is None or _is_ours(file):
+        return location.home() / locks.STORE
+    return file.with_name(f".{file.name}.lock")
+
+
+def _prepare(file: Path) -> None:
+    """Make a store's file that is missing; let our own follow the project."""
+    if not file.exists():
+        _make(file)
+    elif _is_ours(file):
+        relocation.follow(file)
+
+
+def _plain(error: Exception) -> RefitError | None:
+    """Return what to tell a person of the store's error; None if Refit does not know."""
+    from sqlalchemy.exc import DatabaseError
+
+    # After the first line SQLAlchemy writes its statement.
+    reason, said = _said(str(error).partition("\n")[0], 300), _all_said(error)
+    if any(words in said for words in DAMAGED):
+        return RegistryError(
+            f"MLflow at {_address()}: {reason}; "
+            "bring the database back from a copy, or move it away"
+        )
+    if (
+        isinstance(error, sqlite3.DatabaseError | DatabaseError)
+        or _is_lost(error)
+        or "OperationalError" in said
+    ):
+        return UnreachableError(f"MLflow at {_address()}: {reason}; see that it is up, and repeat")
+    return None
 
 
 def _address() -> str:
@@ -253,14 +217,6 @@ def _all_said(error: BaseException | None) -> str:
     return f"{type(error).__name__}: {error} {_all_said(error.__cause__)}" if error else ""
 
 
-def artifact_location(name: str) -> str | None:
-    """Return where the artifacts of a new experiment belong; None if MLflow's choice is right.
-
-    In a workspace of DVC's MLflow would choose a folder there, which is thrown away.
-    """
-    return (home() / ARTIFACTS / name).as_uri() if database() and home() != Path.cwd() else None
-
-
 def once(find: Callable[[], T | None], make: Callable[[], T]) -> T:
     """Return what `find` finds on a server, or else what `make` makes there.
 
@@ -269,10 +225,8 @@ def once(find: Callable[[], T | None], make: Callable[[], T]) -> T:
     import mlflow
     import requests
 
-    tries, kept = (
-        "MLFLOW_HTTP_REQUEST_MAX_RETRIES",
-        os.environ.get("MLFLOW_HTTP_REQUEST_MAX_RETRIES"),
-    )
+    tries = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
+    kept = os.environ.get(tries)
     for left in reversed(range(REPEATED + 1)):
         if (found := find()) is not None:
             return found
@@ -370,39 +324,3 @@ def _make(file: Path) -> None:
     finally:
         engine.dispose()
     partial.replace(file)
-
-
-def _follow_the_project(file: Path) -> None:
-    """Let a store name the artifacts beside it after its project was renamed, moved or copied.
-
-    MLflow writes down whole paths. A path changes only if the project has the same folder.
-    """
-    ours = f"{home()}/{ARTIFACTS}/"
-    with contextlib.closing(sqlite3.connect(file)) as stored:
-        if not stored.execute(
-            "SELECT 1 FROM sqlite_master WHERE name = 'logged_models'"
-        ).fetchone():
-            return  # the store is new, or of an MLflow that will migrate it
-        named = [
-            str(place)
-            for (place,) in stored.execute("SELECT artifact_location FROM experiments")
-            if place
-        ]
-        parted = [
-            re.fullmatch(rf"((?:file://)?)(/.*?/{ARTIFACTS}/)([^/]+)/?", place) for place in named
-        ]
-        old = {
-            of[1] + of[2]
-            for of in parted
-            if of and unquote(of[2]) != ours and Path(ours, of[3]).is_dir()
-        }
-        with stored:
-            for before in old:
-                after = Path(ours).as_uri() + "/" if before.startswith("file://") else ours
-                for table, column in PLACES.items():
-                    # The names of the tables and columns are Refit's own.
-                    moved = (
-                        f"UPDATE {table} SET {column} = ? || substr({column}, ?) "  # noqa: S608
-                        f"WHERE substr({column}, 1, ?) = ?"
-                    )
-                    stored.execute(moved, (after, len(before) + 1, len(before), before))

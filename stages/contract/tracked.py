@@ -62,14 +62,7 @@ def require(folder: Path) -> None:
     stated = folder.with_name(f"{folder.name}.dvc")
     if not stated.is_file():
         return
-    document = read_yaml(stated)
-    outs = document.get("outs") if isinstance(document, dict) else None
-    if not isinstance(outs, list) or not all(isinstance(out, dict) for out in outs):
-        raise DagError(
-            f"{stated}: lists no outs, as DVC writes them; "
-            f"bring it back (`git checkout {stated}`), or say `dvc add {folder}`"
-        )
-    for out in outs:
+    for out in _outs(stated, folder):
         path, wanted = folder.parent / str(out.get("path", "")), str(out.get("md5", ""))
         for file, of in _files(path, wanted).items():
             if file.is_file() and md5(file) != of:
@@ -79,6 +72,18 @@ def require(folder: Path) -> None:
                     f"remove it and {extract(store() / 'files/md5' / of[:2] / of[2:])}, "
                     "then `dvc pull` or `dvc checkout`"
                 )
+
+
+def _outs(stated: Path, folder: Path) -> list[dict[str, Any]]:
+    """Return what a .dvc file lists; raises DagError if DVC did not write it."""
+    document = read_yaml(stated)
+    outs = document.get("outs") if isinstance(document, dict) else None
+    if not isinstance(outs, list) or not all(isinstance(out, dict) for out in outs):
+        raise DagError(
+            f"{stated}: lists no outs, as DVC writes them; "
+            f"bring it back (`git checkout {stated}`), or say `dvc add {folder}`"
+        )
+    return outs
 
 
 def _files(path: Path, wanted: str) -> dict[Path, str]:

@@ -6,6 +6,7 @@ A named pipe would hang DVC for ever, and a name that is not UTF-8 would break i
 import os
 import shutil
 import stat
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,20 +48,9 @@ def walk(root: Path, hidden: bool = True) -> Walked:
             "name a folder or a table"
         )
     files, size, wrong = list[Path](), 0, list[str]()
-    for folder, folders, names in os.walk(
-        root, onerror=lambda error: wrong.append(f"{extract(error.filename)} cannot be read")
-    ):
-        if not hidden:
-            folders[:], names = (
-                [name for name in each if not name.startswith(".")] for each in (folders, names)
-            )
-        folders.sort()
-        for path in (
-            Path(folder, name)
-            for name in [*(f for f in folders if Path(folder, f).is_symlink()), *names]
-        ):
-            fact = _wrong(path, root)
-            if fact:
+    for paths in _by_folder(root, hidden, wrong):
+        for path in paths:
+            if fact := _wrong(path, root):
                 wrong.append(f"{extract(path.relative_to(root))} {fact}")
             else:
                 files.append(path.relative_to(root))
@@ -74,6 +64,20 @@ def walk(root: Path, hidden: bool = True) -> Walked:
     if not files:
         raise DataError(f"{extract(root)}: holds no file")
     return Walked(sorted(files), size)
+
+
+def _by_folder(root: Path, hidden: bool, wrong: list[str]) -> Iterator[list[Path]]:
+    """Yield the files and links in each folder; note in `wrong` a folder that cannot be read."""
+    for folder, folders, names in os.walk(
+        root, onerror=lambda error: wrong.append(f"{extract(error.filename)} cannot be read")
+    ):
+        if not hidden:
+            folders[:], names = (
+                [name for name in each if not name.startswith(".")] for each in (folders, names)
+            )
+        folders.sort()
+        links = [name for name in folders if Path(folder, name).is_symlink()]
+        yield [Path(folder, name) for name in [*links, *names]]
 
 
 def require_whole(root: Path) -> None:

@@ -17,7 +17,8 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from stages.contract import plugins, receipts
 from stages.contract.errors import ProfileError
 from stages.contract.escape import one_line
-from stages.contract.plugins import Modality, Problem
+from stages.contract.modality import Modality
+from stages.contract.protocols import Problem
 from stages.models import activations
 from stages.models.activations import Seen
 from stages.params.compute import Compute
@@ -73,25 +74,29 @@ def read(path: Path) -> Profile:
         raise ProfileError(
             f"{path}: is no profile ({one_line(str(first['loc']) + ': ' + first['msg'], 300)})"
         ) from None
+    if not _is_whole(profile):
+        raise ProfileError(
+            f"{path}: is no profile: its columns are not of as many rows as it has; "
+            "make it anew with `refit profile`"
+        )
+    return profile
+
+
+def _is_whole(profile: Profile) -> bool:
+    """Return whether the columns have as many rows as the profile, and what they hold is usable."""
     try:
         rows = {
             len(profile.group),
             *map(len, profile.traits.values()),
             *([] if profile.embeddings is None else [len(embeddings(profile))]),
         }
-        whole = (
+        return (
             len(rows) == 1
             and all(size.isdecimal() and of for size, of in (profile.activations or {}).items())
-            and np.isfinite(embeddings(profile)).all()
+            and bool(np.isfinite(embeddings(profile)).all())
         )
     except ValueError:  # embeddings are not base64, or not of this number of rows
-        whole = False
-    if not whole:
-        raise ProfileError(
-            f"{path}: is no profile: its columns are not of as many rows as it has; "
-            "make it anew with `refit profile`"
-        )
-    return profile
+        return False
 
 
 def write(profile: Profile, path: Path) -> None:
@@ -120,24 +125,16 @@ def take(
     compute.
     """
     traits = of[0].reading.traits(rows["x"], looked, base)
-    columns = {
-        str(name): column.tolist()
-        if column.dtype == object
-        else [float(f"{value:.4g}") for value in column]
-        for name, column in traits.items()
-    }
+    columns = {str(name): _written(column) for name, column in traits.items()}
     seen = activations.see(base, rows, *of, *settings) if run_base else None
+    modality, group = json.loads(json.dumps(asdict(settings[0]))), rows["group"].tolist()
     embeddings = encoded(project(seen.embeddings)) if seen else None
-    return Profile(
-        made,
-        identity(base),
-        json.loads(json.dumps(asdict(settings[0]))),
-        None,
-        rows["group"].tolist(),
-        columns,
-        embeddings,
-        None,
-    ), seen
+    return Profile(made, identity(base), modality, None, group, columns, embeddings, None), seen
+
+
+def _written(trait: "pd.Series[Any]") -> list[Any]:
+    """Return the values of a trait, numbers with four digits."""
+    return trait.tolist() if trait.dtype == object else [float(f"{value:.4g}") for value in trait]
 
 
 def asked_as(reference: Profile, settings: Any) -> Any:

@@ -9,19 +9,22 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from stages.contract.errors import ParamsError
 from stages.contract.escape import one_line
-from stages.contract.plugins import Modality, Problem
+from stages.contract.modality import Modality
+from stages.contract.protocols import Problem
 from stages.domain import distances, profiles
 from stages.domain.distances import Measure
 from stages.domain.profiles import Profile
-from stages.models.activations import Base
+from stages.models.activations import Base, Seen
 from stages.params.compute import Compute
-from stages.params.validate import Declared, Pretrained, Uniform, Validate
+from stages.params.validate import Declared, Domain, Pretrained, Uniform, Validate
 
-# frechet went with a loss of macro-F1 on shifted sets (distances.LOST)
+# frechet went with a loss of macro-F1 on shifted sets (clouds.LOST)
 COSTLY = ("labels", "script", "tokens_unknown", "frechet")
+CLASSES = "validate.label_distribution.classes"
 
 
 @dataclass(frozen=True)
@@ -104,65 +107,72 @@ def survey(
     ProfileError and ParamsError.
     """
     want = validate.domain
-    reference = profiles.read(profiles.FOLDER / f"{want.profile}.json")
-    if reference.modality and reference.modality["name"] != settings[0].name:
-        raise ParamsError(
-            f"validate.domain.profile: {want.profile} is one of the modality "
-            f"{reference.modality['name']}; take another, or `unknown`"
-        )
-    drawn = (
-        samples["id"]
-        .sort_values()
-        .sample(min(len(samples), want.sample), random_state=want.seed)
-        .index
-    )
-    chosen = samples.loc[drawn].assign(group=0)
-    made = {"of": "the validated rows of a task", "seed": str(want.seed), "rows": str(len(samples))}
+    reference = _reference(want.profile, settings[0])
     how = (profiles.asked_as(reference, settings[0]), settings[1])
-    taken, seen = profiles.take(made, chosen, looked.loc[drawn], of, base, how, want.run_base)
+    taken, seen = _taken(samples, looked, of, base, how, want)
     rows = {name: int((label == name).sum()) for name in labels}
     own = replace(taken, labels={name: float(n) for name, n in rows.items()} or None)
-    of_rows = distances.of_rows(reference, own, want.false_alarms, want.seed)
-    comparable = (
-        seen
-        and reference.activations
-        and reference.base == own.base
-        and len(chosen) >= distances.LEAST_ROWS
-    )
-    of_activations = (
-        [distances.of_activations(reference.activations or {}, seen, want.false_alarms)]
-        if seen and comparable
-        else []
-    )
+    measures = [
+        *distances.of_rows(reference, own, want.false_alarms, want.seed),
+        *_of_activations(reference, own, seen, want.false_alarms),
+    ]
     if validate.label_distribution is None:
-        return Survey(
-            own, "nothing", {}, [], [*of_rows, *of_activations], _untold(reference, own, "nothing")
-        )
-    kind, weights = (
-        validate.label_distribution.name,
-        _weights(validate.label_distribution, labels, reference),
-    )
-    new = [name for name, weight in weights.items() if not weight]
-    weights = {name: weight for name, weight in weights.items() if weight}
-    if not weights:
-        raise ParamsError(
-            "validate.label_distribution.classes: not one label covers a class of the base model; "
-            "take uniform or declared"
-        )
+        return Survey(own, "nothing", {}, [], measures, _untold(reference, own, "nothing"))
+    kind = validate.label_distribution.name
+    weights, new = _known(_weights(validate.label_distribution, labels, reference))
     known = {name: n for name, n in rows.items() if name in weights}
-    of_labels = (
-        [distances.of_labels(known, weights, None, want.false_alarms, want.seed)]
-        if kind != "uniform" and len(known) > 1
-        else []
-    )
-    return Survey(
-        own,
-        kind,
-        weights,
-        new,
-        [*of_labels, *of_rows, *of_activations],
-        _untold(reference, own, kind),
-    )
+    if kind != "uniform" and len(known) > 1:
+        of_labels = distances.of_labels(known, weights, None, want.false_alarms, want.seed)
+        measures = [of_labels, *measures]
+    return Survey(own, kind, weights, new, measures, _untold(reference, own, kind))
+
+
+def _reference(name: str, modality: Any) -> Profile:
+    """Return the profile of this name; raises ParamsError if it is of another modality."""
+    reference = profiles.read(profiles.FOLDER / f"{name}.json")
+    if reference.modality and reference.modality["name"] != modality.name:
+        raise ParamsError(
+            f"validate.domain.profile: {name} is one of the modality "
+            f"{reference.modality['name']}; take another, or `unknown`"
+        )
+    return reference
+
+
+def _taken(
+    samples: pd.DataFrame,
+    looked: pd.DataFrame,
+    of: tuple[Modality, Problem],
+    base: Path,
+    how: tuple[Any, Compute],
+    want: Domain,
+) -> tuple[Profile, Seen | None]:
+    """Return the profile of rows drawn from samples, and what the base model saw of them."""
+    size = min(len(samples), want.sample)
+    drawn = samples["id"].sort_values().sample(size, random_state=want.seed).index
+    chosen = samples.loc[drawn].assign(group=0)
+    made = {"of": "the validated rows of a task", "seed": str(want.seed), "rows": str(len(samples))}
+    return profiles.take(made, chosen, looked.loc[drawn], of, base, how, want.run_base)
+
+
+def _of_activations(
+    reference: Profile, own: Profile, seen: Seen | None, false_alarms: float
+) -> list[Measure]:
+    """Return the distance of what the base model saw, or nothing if it cannot be compared."""
+    if not seen or not reference.activations or reference.base != own.base:
+        return []
+    if len(own.group) < distances.LEAST_ROWS:
+        return []
+    return [distances.of_activations(reference.activations, seen, false_alarms)]
+
+
+def _known(weights: dict[str, float]) -> tuple[dict[str, float], list[str]]:
+    """Return the weights of the labels that the reference knows, and the other labels."""
+    known = {name: weight for name, weight in weights.items() if weight}
+    if not known:
+        raise ParamsError(
+            f"{CLASSES}: not one label covers a class of the base model; take uniform or declared"
+        )
+    return known, [name for name, weight in weights.items() if not weight]
 
 
 def drift(reference: Profile, new: Profile, false_alarms: float, seed: int) -> list[Measure]:
@@ -176,15 +186,8 @@ def drift(reference: Profile, new: Profile, false_alarms: float, seed: int) -> l
         now, before = (
             {name: int(of.get(name, 0)) for name in names} for of in (new.labels, reference.labels)
         )
-        of_labels = [
-            distances.of_labels(
-                now,
-                {name: float(n) for name, n in before.items()},
-                sum(before.values()),
-                false_alarms,
-                seed,
-            )
-        ]
+        shares = {name: float(n) for name, n in before.items()}
+        of_labels = [distances.of_labels(now, shares, sum(before.values()), false_alarms, seed)]
     return [*of_labels, *distances.of_rows(reference, new, false_alarms, seed)]
 
 
@@ -205,10 +208,15 @@ def distances_of_rows(
     if not base.holds(rows, modality):
         rows = rows.sort_values("id").head(most)  # ids are hashes: their order is a draw
     known, asked = profiles.embeddings(reference), profiles.project(base.embed(rows, modality))
+    return pd.Series(_mahalanobis(known, asked), rows.index)
+
+
+def _mahalanobis(known: NDArray[Any], asked: NDArray[Any]) -> NDArray[Any]:
+    """Return the distance of each asked row from the known ones, over the root of their width."""
     spread = np.cov(known, rowvar=False)
     spread += 1e-3 * np.trace(spread) / len(spread) * np.eye(len(spread))
     off = asked - known.mean(axis=0)
-    return pd.Series(np.sqrt((off * np.linalg.solve(spread, off.T).T).mean(axis=1)), rows.index)
+    return np.sqrt((off * np.linalg.solve(spread, off.T).T).mean(axis=1))
 
 
 def _weights(
@@ -226,26 +234,28 @@ def _weights(
                     "validate.label_distribution: the profile knows of no classes "
                     "that the base model was pretrained to tell; take uniform or declared"
                 )
-            known, place = reference.labels, "validate.label_distribution.classes"
-            if lacking := sorted(set(labels) - distribution.classes.keys()):
-                raise ParamsError(
-                    f"{place}: has no {', '.join(one_line(of, 40) for of in lacking)}; "
-                    "say [] where the base knows none such"
-                )
-            wanted = {
-                name: [
-                    str(i)
-                    for first, last in distribution.classes[name]
-                    for i in range(first, last + 1)
-                ]
-                for name in labels
-            }
-            if strange := sorted({i for of in wanted.values() for i in of} - known.keys()):
-                raise ParamsError(
-                    f"{place}: the profile knows of no class {', '.join(strange[:5])}; "
-                    f"it has {len(known)}, from 0"
-                )
-            return {name: sum(known[i] for i in of) for name, of in wanted.items()}
+            return _of_classes(distribution, labels, reference.labels)
+
+
+def _of_classes(
+    distribution: Pretrained, labels: list[str], known: dict[str, float]
+) -> dict[str, float]:
+    """Return how frequent the classes are that each label covers; known are all of the base's."""
+    if lacking := sorted(set(labels) - distribution.classes.keys()):
+        raise ParamsError(
+            f"{CLASSES}: has no {', '.join(one_line(of, 40) for of in lacking)}; "
+            "say [] where the base knows none such"
+        )
+    wanted = {
+        name: [str(i) for first, last in distribution.classes[name] for i in range(first, last + 1)]
+        for name in labels
+    }
+    if strange := sorted({i for of in wanted.values() for i in of} - known.keys()):
+        raise ParamsError(
+            f"{CLASSES}: the profile knows of no class {', '.join(strange[:5])}; "
+            f"it has {len(known)}, from 0"
+        )
+    return {name: sum(known[i] for i in of) for name, of in wanted.items()}
 
 
 def _untold(reference: Profile, own: Profile, labels: str) -> list[str]:

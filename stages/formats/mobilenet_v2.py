@@ -16,6 +16,8 @@ from stages.models import pretrained
 from stages.params.sources import MobileNetV2
 
 CLASSES = 1000
+DAMAGED = (UnpicklingError, RuntimeError, ValueError, TypeError, AttributeError, LookupError,
+           AssertionError, EOFError, OSError)  # fmt: skip
 PROCESSOR = {
     "image_processor_type": "MobileNetV2ImageProcessor",
     "do_resize": True, "size": {"shortest_edge": 256}, "resample": 2,  # bilinear
@@ -71,17 +73,7 @@ def _read(path: Path, file: str) -> dict[str, Any]:
         # a warning about the pickle's age is not Refit's to print
         with warnings.catch_warnings(action="ignore"):
             state = torch.load(path, map_location="cpu", weights_only=True)
-    except (
-        UnpicklingError,
-        RuntimeError,
-        ValueError,
-        TypeError,
-        AttributeError,
-        LookupError,
-        AssertionError,
-        EOFError,
-        OSError,
-    ) as error:
+    except DAMAGED as error:
         # torch's own words advise loading it without weights_only
         raise ModelError(
             f"{extract(file)}: is damaged, or asks for more than tensors, "

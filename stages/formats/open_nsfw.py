@@ -54,6 +54,17 @@ class Convolution(NamedTuple):
     scale: Any
     shift: Any
 
+    def tensors(self, name: str) -> dict[str, Any]:
+        """Return the tensors of a layer of this name in transformers' ResNet."""
+        return {
+            f"{name}.convolution.weight": self.weight,
+            f"{name}.normalization.weight": self.scale,
+            f"{name}.normalization.bias": self.shift,
+            f"{name}.normalization.running_mean": self.mean,
+            f"{name}.normalization.running_var": np.full_like(self.mean, 1 - EPSILON),
+            f"{name}.normalization.num_batches_tracked": np.array(0),
+        }
+
 
 def convert(folder: Path, settings: OpenNsfw) -> None:
     """Replace the ONNX file with config.json, model.safetensors and preprocessor_config.json."""
@@ -106,16 +117,8 @@ def _weights(graph: Any, file: str) -> dict[str, Any]:
     import torch
 
     constants = _constants(graph)
-    convolutions = list(_convolutions(graph, constants, file))
-    names = list(_names())
-    dense = [constants.get(node.input[1]) for node in graph.node if node.op_type == "MatMul"]
-    bias = [
-        constants[name]
-        for node in graph.node[-3:]
-        if node.op_type == "Add"
-        for name in node.input
-        if name in constants
-    ]
+    convolutions, names = list(_convolutions(graph, constants, file)), list(_names())
+    dense, bias = _classifier(graph, constants)
     if len(convolutions) != len(names) or len(dense) != 1 or len(bias) != 1 or dense[0] is None:
         raise _foreign(
             file,
@@ -124,20 +127,20 @@ def _weights(graph: Any, file: str) -> dict[str, Any]:
         )
     tensors: dict[str, Any] = {"classifier.1.weight": dense[0].T, "classifier.1.bias": bias[0]}
     for name, entry in zip(names, convolutions, strict=True):
-        tensors |= {
-            f"{name}.convolution.weight": entry.weight,
-            f"{name}.normalization.weight": entry.scale,
-            f"{name}.normalization.bias": entry.shift,
-            f"{name}.normalization.running_mean": entry.mean,
-            f"{name}.normalization.running_var": np.full_like(entry.mean, 1 - EPSILON),
-            f"{name}.normalization.num_batches_tracked": np.array(0),
-        }
+        tensors |= entry.tensors(name)
     stem = f"{names[0]}.convolution.weight"
     tensors[stem] = tensors[stem][:, ::-1]  # the model takes red first from now on
     return {
         name: torch.tensor(np.ascontiguousarray(values) if values.ndim else values)
         for name, values in tensors.items()
     }
+
+
+def _classifier(graph: Any, constants: dict[str, Any]) -> tuple[list[Any], list[Any]]:
+    """Return the weights of every MatMul, and what is added at the graph's end."""
+    dense = [constants.get(node.input[1]) for node in graph.node if node.op_type == "MatMul"]
+    last = [name for node in graph.node[-3:] if node.op_type == "Add" for name in node.input]
+    return dense, [constants[name] for name in last if name in constants]
 
 
 def _constants(graph: Any) -> dict[str, Any]:
@@ -159,23 +162,7 @@ def _convolutions(graph: Any, constants: dict[str, Any], file: str) -> Iterator[
             users[name].append(node)
     for node in graph.node:
         if node.op_type == "Conv":
-            chain, at = list[tuple[str, Any]](), node
-            while len(chain) < len(NORMALISED) and len(users[at.output[0]]) == 1:
-                (at,) = users[at.output[0]]
-                if at.op_type not in MOVED:
-                    chain.append(
-                        (
-                            at.op_type,
-                            next(
-                                (
-                                    constants[name].reshape(-1)
-                                    for name in at.input
-                                    if name in constants
-                                ),
-                                None,
-                            ),
-                        )
-                    )
+            chain = _chain(node, users, constants)
             if (
                 tuple(op for op, _ in chain) != NORMALISED
                 or any(values is None for _, values in chain)
@@ -187,6 +174,19 @@ def _convolutions(graph: Any, constants: dict[str, Any], file: str) -> Iterator[
                 )
             bias, mean, scale, shift = (values for _, values in chain)
             yield Convolution(constants[node.input[1]], mean - bias, scale, shift)
+
+
+def _chain(
+    node: Any, users: dict[str, list[Any]], constants: dict[str, Any]
+) -> list[tuple[str, Any]]:
+    """Return what is done to a node's output, one after another, each with its constant, if any."""
+    chain = list[tuple[str, Any]]()
+    while len(chain) < len(NORMALISED) and len(users[node.output[0]]) == 1:
+        (node,) = users[node.output[0]]
+        if node.op_type not in MOVED:
+            flat = (constants[name].reshape(-1) for name in node.input if name in constants)
+            chain.append((node.op_type, next(flat, None)))
+    return chain
 
 
 def _names() -> Iterator[str]:
@@ -216,8 +216,19 @@ def _recover_variances(model: Any) -> None:
     """
     import torch
 
+    sums = _sums(model)
+    with torch.no_grad():
+        for norm, (total, squares, number) in sums.items():
+            variance = squares / number - (total / number) ** 2
+            norm.weight.mul_(torch.sqrt(variance + norm.eps))
+            norm.running_var.copy_(variance)
+
+
+def _sums(model: Any) -> dict[Any, list[Any]]:
+    """Return the sum of each BatchNorm's inputs, of their squares, and how many there are."""
+    import torch
+
     norms = [module for module in model.modules() if isinstance(module, torch.nn.BatchNorm2d)]
-    # the sum of the values, of their squares, and how many there are
     sums: dict[Any, list[Any]] = {norm: [0.0, 0.0, 0] for norm in norms}
 
     def add(norm: Any, inputs: tuple[Any]) -> None:
@@ -232,11 +243,7 @@ def _recover_variances(model: Any) -> None:
             model(batch)
     for hook in hooks:
         hook.remove()
-    with torch.no_grad():
-        for norm, (total, squares, number) in sums.items():
-            variance = squares / number - (total / number) ** 2
-            norm.weight.mul_(torch.sqrt(variance + norm.eps))
-            norm.running_var.copy_(variance)
+    return sums
 
 
 def _crops() -> Any:
@@ -253,18 +260,20 @@ def _crops() -> Any:
             *(Image.fromarray(photograph) for photograph in load_sample_images().images),
             portrait.convert("RGB"),
         ]
-    draw, crops = np.random.default_rng(SEED), list[Any]()
-    for number in range(CROPS):
-        photograph = photographs[number % len(photographs)]
-        side = int(min(photograph.size) * draw.uniform(0.3, 1))
-        left, top = (
-            int(draw.integers(0, length - side, endpoint=True)) for length in photograph.size
-        )
-        crop = photograph.resize(
-            (SIDE, SIDE), Image.Resampling.BILINEAR, box=(left, top, left + side, top + side)
-        )
-        crops.append(np.asarray(crop, dtype=np.float32) - np.array(MEAN, dtype=np.float32))
+    draw = np.random.default_rng(SEED)
+    crops = [_crop(photographs[number % len(photographs)], draw) for number in range(CROPS)]
     return np.stack(crops).transpose(0, 3, 1, 2)
+
+
+def _crop(photograph: Any, draw: np.random.Generator) -> Any:
+    from PIL import Image
+
+    side = int(min(photograph.size) * draw.uniform(0.3, 1))
+    left, top = (int(draw.integers(0, length - side, endpoint=True)) for length in photograph.size)
+    crop = photograph.resize(
+        (SIDE, SIDE), Image.Resampling.BILINEAR, box=(left, top, left + side, top + side)
+    )
+    return np.asarray(crop, dtype=np.float32) - np.array(MEAN, dtype=np.float32)
 
 
 @contextmanager

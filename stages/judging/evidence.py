@@ -55,7 +55,7 @@ class Comparison:
     more_rows: int | None
     parts: dict[str, dict[str, float]]
     mcnemar_p: float | None
-    """null where no row is right or wrong"""
+    """null if no row is right or wrong"""
 
 
 def compare(
@@ -71,26 +71,16 @@ def compare(
     """
     pairs, rows = np.unique(np.stack([candidate.kinds, baseline.kinds]), axis=1, return_counts=True)
     both = candidate.counts[:, pairs[0]], baseline.counts[:, pairs[1]]
-    scores, covariance = (of[0] for of in contrast(rows[None, :].astype(float), *both, metric))
+    scores, covariance = (one[0] for one in contrast(rows[None, :].astype(float), *both, metric))
 
-    total = len(candidate.kinds)
-    of_parts = (scores[0] - scores[1]) * (-1 if metric.less else 1)
-    difference = float(of_parts.mean())
-    spread = max(float(np.sqrt(covariance.sum()) / len(of_parts)), LEAST_SPREAD)
+    gains = (scores[0] - scores[1]) * (-1 if metric.less else 1)
+    difference = float(gains.mean())
+    spread = max(float(np.sqrt(covariance.sum()) / len(gains)), LEAST_SPREAD)
     reach = statistics.quantile(1 - level)
     smallest = margin + (reach + statistics.quantile(POWER)) * spread
     lower = difference - reach * spread
-    more_rows = None
-    if difference > margin:
-        more_rows = (
-            0
-            if lower > margin
-            else ceil(total * (((smallest - margin) / (difference - margin)) ** 2 - 1))
-        )
-    half = reach * np.sqrt(covariance.diagonal())
-    share = ratio(covariance.sum(axis=1), np.full(len(covariance), covariance.sum()))
-    of_rows = metric.rows(candidate.sums())[0]
     right = candidate.right, baseline.right
+    known = right[0] is not None and right[1] is not None
     return Comparison(
         metric=metric.title,
         candidate=float(scores[0].mean()),
@@ -100,22 +90,43 @@ def compare(
         upper=difference + reach * spread,
         p_value=statistics.above((difference - margin) / spread),
         smallest_detectable=smallest,
-        more_rows=more_rows,
-        parts={
-            name: {
-                "rows": int(of_rows[i]),
-                "candidate": float(scores[0, i]),
-                "baseline": float(scores[1, i]),
-                "lower": float(of_parts[i] - half[i]),
-                "upper": float(of_parts[i] + half[i]),
-                "share_of_variance": float(share[i]),
-            }
-            for i, name in enumerate(candidate.parts)
-        },
-        mcnemar_p=None
-        if right[0] is None or right[1] is None
-        else statistics.mcnemar(right[0], right[1]),
+        more_rows=_more_rows(len(candidate.kinds), difference, lower, smallest, margin),
+        parts=_parts(candidate, metric, scores, gains, covariance, reach),
+        mcnemar_p=statistics.mcnemar(*right) if known else None,  # pyright: ignore[reportArgumentType]
     )
+
+
+def _more_rows(
+    rows: int, difference: float, lower: float, smallest: float, margin: float
+) -> int | None:
+    if difference <= margin:
+        return None
+    if lower > margin:
+        return 0
+    return ceil(rows * (((smallest - margin) / (difference - margin)) ** 2 - 1))
+
+
+def _parts(
+    candidate: Tally, metric: Metric, scores: Array, gains: Array, covariance: Array, reach: float
+) -> dict[str, dict[str, float]]:
+    """Return, by part, its rows, both scores, the bounds of their difference, and its share.
+
+    The share is of the variance of the difference of the metric.
+    """
+    half = reach * np.sqrt(covariance.diagonal())
+    share = ratio(covariance.sum(axis=1), np.full(len(covariance), covariance.sum()))
+    rows = metric.rows(candidate.sums())[0]
+    return {
+        name: {
+            "rows": int(rows[i]),
+            "candidate": float(scores[0, i]),
+            "baseline": float(scores[1, i]),
+            "lower": float(gains[i] - half[i]),
+            "upper": float(gains[i] + half[i]),
+            "share_of_variance": float(share[i]),
+        }
+        for i, name in enumerate(candidate.parts)
+    }
 
 
 def contrast(rows: Array, candidate: Array, baseline: Array, metric: Metric) -> tuple[Array, Array]:

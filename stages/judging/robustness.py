@@ -7,8 +7,8 @@ from typing import Any
 import pandas as pd
 
 from stages.contract import draws, plugins
+from stages.contract.learning import Encoded
 from stages.contract.metrics import Metric, Tally
-from stages.contract.plugins import Encoded
 from stages.judging import evidence
 from stages.judging.evidence import Interval
 from stages.judging.report import Alteration

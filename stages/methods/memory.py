@@ -6,7 +6,7 @@ Otherwise the training might be killed an hour later.
 from typing import Any
 
 from stages.contract.errors import ModelError
-from stages.contract.plugins import Learning
+from stages.contract.learning import Learning
 from stages.models import device
 from stages.params.compute import Compute
 
@@ -29,8 +29,12 @@ def require(model: Any, learning: Learning, batch_size: int, compute: Compute) -
         value.numel() * value.element_size() for value in model.parameters() if value.requires_grad
     )
     free = device.free_memory()
-    if fixed + batch_size * row <= free:
-        return
+    if fixed + batch_size * row > free:
+        raise _too_large(batch_size, row, fixed, free)
+
+
+def _too_large(batch_size: int, row: int, fixed: int, free: int) -> ModelError:
+    """Return the error for a step that takes more bytes than are free."""
     fits = max(0, (free - fixed) // row)
     advice = (
         f"at most {fits:,} rows fit"
@@ -41,7 +45,7 @@ def require(model: Any, learning: Learning, batch_size: int, compute: Compute) -
         f"takes {(fixed + batch_size * row) / GIB:.1f} GiB or more, and {free / GIB:.1f} GiB are "
         "free"
     )
-    raise ModelError(f"finetune.batch_size: a step of {batch_size:,} rows {needs}; {advice}")
+    return ModelError(f"finetune.batch_size: a step of {batch_size:,} rows {needs}; {advice}")
 
 
 def _kept_bytes(model: Any, inputs: dict[str, Any], compute: Compute) -> int:

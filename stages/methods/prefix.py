@@ -3,11 +3,12 @@
 That is possible if rows stay the same from epoch to epoch.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from stages.contract.plugins import Learning, Rows, take
+from stages.contract.learning import Learning, Rows, take
 from stages.methods import batchnorm
 from stages.models import device
 
@@ -41,25 +42,27 @@ def cut(model: Any, layers: Any, lowest: int, learning: Learning) -> tuple[Any, 
     if not 0 < lowest < len(layers) or learning.train.anew:
         return model, learning
     model.to(device.find()).eval()
-    parts = {"train": learning.train, "validation": learning.validation}
     with torch.no_grad():
-        reached = {
-            name: _reached(model, layers[lowest - 1], layers[lowest], rows, learning.collate)
-            for name, rows in parts.items()
-        }
-        if any(value is None for value in reached.values()):
+        carrying = _carrying(model, layers[lowest - 1], layers[lowest], learning)
+        if carrying is None:
             return model, learning
-        fed = {
-            name: Rows(_Carrying(rows.encoded, reached[name] or []), rows.targets, rows.lengths)
-            for name, rows in parts.items()
-        }
-        carrying = replace(learning, **fed, collate=_collate(learning.collate))
         as_it_is = _logits(model, learning)
         above = _above(model, layers, lowest)
         same = torch.allclose(
             as_it_is, _logits(above, carrying), rtol=0, atol=CLOSE * float(as_it_is.abs().max())
         )
     return (above, carrying) if same else (above.whole(), learning)
+
+
+def _carrying(model: Any, below: Any, layer: Any, learning: Learning) -> Learning | None:
+    """Return rows that carry what a layer is given, or None where _reached does."""
+    fed = dict[str, Rows]()
+    for name, rows in (("train", learning.train), ("validation", learning.validation)):
+        reached = _reached(model, below, layer, rows, learning.collate)
+        if reached is None:
+            return None
+        fed[name] = Rows(_Carrying(rows.encoded, reached), rows.targets, rows.lengths)
+    return replace(learning, **fed, collate=_collate(learning.collate))
 
 
 @dataclass(frozen=True)
@@ -83,13 +86,8 @@ def _reached(
 
     Returns None if it is not what the layer below returned, or if it takes more than ROOM.
     """
-    returned, caught, room = list[Any](), list[Any](), ROOM
-    kept: list[Any] = [None] * len(rows)
-    hooks = [
-        below.register_forward_hook(lambda _, __, output: returned.append(output)),
-        layer.register_forward_pre_hook(lambda _, given: caught.append(given)),
-    ]
-    try:
+    kept, room = list[Any]([None]) * len(rows), ROOM
+    with _between(below, layer) as (returned, caught):
         for batch, inputs in device.batches(rows.encoded, rows.lengths, collate, BATCH):
             model(**inputs)
             (output,), (arguments,), mask = returned, caught, inputs.get("attention_mask")
@@ -106,10 +104,22 @@ def _reached(
                 return None
             returned.clear()
             caught.clear()
+    return kept
+
+
+@contextmanager
+def _between(below: Any, layer: Any) -> Generator[tuple[list[Any], list[Any]]]:
+    """Note what a layer returns, and the arguments that the layer above it is given."""
+    returned, caught = list[Any](), list[Any]()
+    hooks = [
+        below.register_forward_hook(lambda _, __, output: returned.append(output)),
+        layer.register_forward_pre_hook(lambda _, given: caught.append(given)),
+    ]
+    try:
+        yield returned, caught
     finally:
         for hook in hooks:
             hook.remove()
-    return kept
 
 
 def _collate(collate: Callable[..., Any]) -> Callable[[list[dict[str, Any]]], dict[str, Any]]:

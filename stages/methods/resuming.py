@@ -58,7 +58,7 @@ def go_on(arguments: Any, checkpoint: Path) -> None:
 def keep(trainer: Any, checkpoint: Path | None, wish: stopping.Wish) -> None:
     """Let a trainer sign its checkpoints, go on from one, and stop after a step if wished."""
     import torch
-    from safetensors.torch import load_file, save_file
+    from safetensors.torch import load_file
     from transformers import TrainerCallback
 
     before = load_file(checkpoint / BESIDE) if checkpoint else {}
@@ -70,10 +70,7 @@ def keep(trainer: Any, checkpoint: Path | None, wish: stopping.Wish) -> None:
 
         def on_train_begin(self, *_: Any, **__: Any) -> None:
             if before:
-                trainer._tr_loss.copy_(before["loss"])
-                trainer._total_loss_scalar = before["total_loss"].item()
-                trainer._globalstep_last_logged = int(before["logged"])
-                trainer._initial_global_step = 0
+                _restore(trainer, before)
 
         def on_epoch_begin(self, *_: Any, **__: Any) -> None:
             # Trainer restores the state of the checkpoint only after the order is drawn.
@@ -91,28 +88,46 @@ def keep(trainer: Any, checkpoint: Path | None, wish: stopping.Wish) -> None:
             arguments, state, _ = given
             if _is_at_end(state):
                 self.drawn = torch.random.get_rng_state()
-            folder = Path(arguments.output_dir)
-            new = folder / f"checkpoint-{state.global_step}"
-            (new / "training_args.bin").unlink()  # a pickle that nothing reads
-            numbers = {
-                "total_loss": torch.tensor(trainer._total_loss_scalar, dtype=torch.float64),
-                "logged": torch.tensor(trainer._globalstep_last_logged),
-            }
-            save_file(
-                {"drawn": self.drawn, "loss": trainer._tr_loss.cpu(), **numbers}, new / BESIDE
-            )
-            receipts.sign(new)
-            for old in folder.glob("checkpoint-*"):
-                if str(old) not in (str(new), state.best_model_checkpoint):
-                    shutil.rmtree(old)
+            new = Path(arguments.output_dir) / f"checkpoint-{state.global_step}"
+            _sign(new, trainer, self.drawn)
+            _remove_all_but(new, state.best_model_checkpoint)
             if wish.number is not None:
-                raise stopping.Stopped(
-                    wish.number,
-                    f"a checkpoint of step {state.global_step} is kept, the same command goes on "
-                    "from there",
-                )
+                raise _stopped(wish.number, state.global_step)
 
     trainer.add_callback(Keep())
+
+
+def _restore(trainer: Any, before: dict[str, Any]) -> None:
+    trainer._tr_loss.copy_(before["loss"])
+    trainer._total_loss_scalar = before["total_loss"].item()
+    trainer._globalstep_last_logged = int(before["logged"])
+    trainer._initial_global_step = 0
+
+
+def _sign(new: Path, trainer: Any, drawn: Any) -> None:
+    """Add to a checkpoint what Trainer would lose, and sign it."""
+    import torch
+    from safetensors.torch import save_file
+
+    (new / "training_args.bin").unlink()  # a pickle that nothing reads
+    numbers = {
+        "total_loss": torch.tensor(trainer._total_loss_scalar, dtype=torch.float64),
+        "logged": torch.tensor(trainer._globalstep_last_logged),
+    }
+    save_file({"drawn": drawn, "loss": trainer._tr_loss.cpu(), **numbers}, new / BESIDE)
+    receipts.sign(new)
+
+
+def _remove_all_but(new: Path, best: str | None) -> None:
+    for old in new.parent.glob("checkpoint-*"):
+        if str(old) not in (str(new), best):
+            shutil.rmtree(old)
+
+
+def _stopped(number: int, step: int) -> stopping.Stopped:
+    return stopping.Stopped(
+        number, f"a checkpoint of step {step} is kept, the same command goes on from there"
+    )
 
 
 def _is_at_end(state: Any) -> bool:

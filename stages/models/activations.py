@@ -3,7 +3,8 @@
 That is an embedding, what reaches a head, and what reached BatchNorm.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +16,8 @@ from numpy.typing import NDArray
 
 from stages.contract import progress
 from stages.contract.errors import ModelError
-from stages.contract.plugins import Modality, Problem
+from stages.contract.modality import Modality
+from stages.contract.protocols import Problem
 from stages.models import device, linear, loading
 from stages.params.compute import Compute
 
@@ -46,6 +48,16 @@ class Seen:
     features: Floats
 
 
+@dataclass(frozen=True)
+class _Loaded:
+    """A base model on its device, with a new head."""
+
+    model: Any
+    layer: Any
+    """of the head; None if it is not one layer"""
+    processor: Any
+
+
 class Base:
     """A base model as it was pretrained, loaded when it is first asked.
 
@@ -65,7 +77,7 @@ class Base:
         self._seen = dict[tuple[Any, ...], dict[str, tuple[Floats, Floats]]]()
 
     @cached_property
-    def _loaded(self) -> tuple[Any, Any, Any]:
+    def _loaded(self) -> _Loaded:
         return _load(self.folder, self.of_x, self.of_y, self.modality.name, self.compute)
 
     def holds(self, rows: pd.DataFrame, modality: Any) -> bool:
@@ -90,7 +102,7 @@ class Base:
         known = self._seen.setdefault(self.of_x.encoding.encoding(modality), {})
         new = rows[~rows["id"].isin(list(known))]
         if len(new):
-            seen = _run(*self._loaded, new, self.of_x, modality, self.compute, norms=False)
+            seen = _run(self._loaded, new, self.of_x, modality, self.compute, norms=False)
             known.update(
                 zip(new["id"], zip(seen.embeddings, seen.features, strict=True), strict=True)
             )
@@ -113,23 +125,11 @@ def see(
 
     The model is in evaluation mode; samples have x and, if it is stated, content.
     """
-    return _run(
-        *_load(folder, of_x, of_y, modality.name, compute),
-        samples,
-        of_x,
-        modality,
-        compute,
-        norms=True,
-    )
+    base = _load(folder, of_x, of_y, modality.name, compute)
+    return _run(base, samples, of_x, modality, compute, norms=True)
 
 
-def _load(
-    folder: Path, of_x: Modality, of_y: Problem, modality: str, compute: Compute
-) -> tuple[Any, Any, Any]:
-    """Return the base model, the head's layer (None if it is not one layer), and the processor.
-
-    The model is on its device and has a new head.
-    """
+def _load(folder: Path, of_x: Modality, of_y: Problem, modality: str, compute: Compute) -> _Loaded:
     import torch
 
     on = device.set_up(compute)
@@ -138,17 +138,12 @@ def _load(
         layer = linear.head(model, new)
     except ModelError:
         layer = None
-    return (
-        model.eval().to(on, memory_format=getattr(torch, compute.memory_format)),
-        layer,
-        of_x.encoding.processor(folder),
-    )
+    model = model.eval().to(on, memory_format=getattr(torch, compute.memory_format))
+    return _Loaded(model, layer, of_x.encoding.processor(folder))
 
 
 def _run(
-    model: Any,
-    layer: Any,
-    processor: Any,
+    base: _Loaded,
     samples: pd.DataFrame,
     of_x: Modality,
     modality: Any,
@@ -161,45 +156,21 @@ def _run(
     """
     import torch
 
-    watched = [
-        module for module in model.modules() if norms and isinstance(module, torch.nn.BatchNorm2d)
-    ]
-    reached: list[Any] = [None] * len(watched)
-    said, given = list[Any](), list[Any]()
-    caught = [norm.register_forward_pre_hook(_keeper(reached, i)) for i, norm in enumerate(watched)]
-    caught.append(model.base_model.register_forward_hook(lambda _, __, output: said.append(output)))
-    caught += (
-        [layer.register_forward_pre_hook(lambda _, inputs: given.append(inputs[0]))]
-        if layer
-        else []
-    )
-    encoded = of_x.encoding.encode(samples, processor, modality)
+    watched = [of for of in base.model.modules() if norms and isinstance(of, torch.nn.BatchNorm2d)]
+    encoded = of_x.encoding.encode(samples, base.processor, modality)
+    lengths, collate = of_x.encoding.lengths(encoded), of_x.encoding.collate(base.processor)
     rows, moments, features = ([np.empty(0)] * len(samples) for _ in range(3))
     size = min(compute.batch_size, WATCHED_AT_ONCE) if watched else compute.batch_size
-    with torch.inference_mode(), progress.Progress("run the base model", len(samples)) as going:
-        for batch, inputs in device.batches(
-            encoded, of_x.encoding.lengths(encoded), of_x.encoding.collate(processor), size
-        ):
-            with device.arithmetic(compute):
-                model(**inputs)
-                embedded = _pooled(
-                    _hidden(model, said[0], inputs).float(), inputs.get("attention_mask")
-                )
-            features_of = given[0].float() if layer else embedded
-            said.clear()
-            given.clear()
-            stacked = (
-                torch.stack([torch.cat(of, 1) for of in zip(*reached, strict=True)], 1)
-                if watched
-                else embedded[:, None, :0].repeat(1, 2, 1)
-            )
-            for i, row, moment, feature in zip(
-                batch, *(of.cpu().numpy() for of in (embedded, stacked, features_of)), strict=True
-            ):
-                rows[i], moments[i], features[i] = row, moment, feature
+    with (
+        _watching(base, watched) as caught,
+        torch.inference_mode(),
+        progress.Progress("run the base model", len(samples)) as going,
+    ):
+        for batch, inputs in device.batches(encoded, lengths, collate, size):
+            of_batch = _seen_of(base, caught, inputs, compute)
+            for i, *of_row in zip(batch, *of_batch, strict=True):
+                rows[i], moments[i], features[i] = of_row
             going.advance(len(batch))
-    for hook in caught:
-        hook.remove()
     kept: list[Any] = [torch.stack([of.running_mean, of.running_var + of.eps]) for of in watched]  # pyright: ignore[reportArgumentType, reportOptionalOperand]
     means, squares = np.stack(moments).swapaxes(0, 1).astype(np.float32)
     return Seen(
@@ -210,6 +181,60 @@ def _run(
         [of.shape[1] for of in kept],
         np.stack(features).astype(np.float32),
     )
+
+
+@dataclass(frozen=True)
+class _Caught:
+    """What hooks catch of a batch.
+
+    said is what the base model returns, given what reaches the head's layer, and moments are those
+    of what reaches each BatchNorm layer.
+    """
+
+    said: list[Any]
+    given: list[Any]
+    moments: list[Any]
+
+
+@contextmanager
+def _watching(base: _Loaded, norms: list[Any]) -> Generator[_Caught]:
+    caught = _Caught([], [], [None] * len(norms))
+    hooks = [
+        norm.register_forward_pre_hook(_keeper(caught.moments, i)) for i, norm in enumerate(norms)
+    ]
+    hooks.append(
+        base.model.base_model.register_forward_hook(lambda _, __, said: caught.said.append(said))
+    )
+    if base.layer:
+        hooks.append(
+            base.layer.register_forward_pre_hook(lambda _, given: caught.given.append(given[0]))
+        )
+    try:
+        yield caught
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _seen_of(
+    base: _Loaded, caught: _Caught, inputs: dict[str, Any], compute: Compute
+) -> list[NDArray[Any]]:
+    """Return embeddings, moments (rows, 2, channels) and features of a batch."""
+    import torch
+
+    with device.arithmetic(compute):
+        base.model(**inputs)
+        hidden = _hidden(base.model, caught.said[0], inputs).float()
+        embedded = _pooled(hidden, inputs.get("attention_mask"))
+    features = caught.given[0].float() if base.layer else embedded
+    caught.said.clear()
+    caught.given.clear()
+    moments = (
+        torch.stack([torch.cat(of, 1) for of in zip(*caught.moments, strict=True)], 1)
+        if caught.moments
+        else embedded[:, None, :0].repeat(1, 2, 1)
+    )
+    return [of.cpu().numpy() for of in (embedded, moments, features)]
 
 
 def _hidden(model: Any, said: Any, inputs: dict[str, Any]) -> Any:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from stages.contract.plugins import Encoded, take
+from stages.contract.learning import Encoded, take
 from stages.params.compute import Compute
 
 TRIM_THRESHOLD, MMAP_MAX, ARENA_MAX = -1, -4, -8  # malloc.h of glibc
@@ -37,6 +37,13 @@ def set_up(compute: Compute) -> str:
     torch.set_num_threads(compute.threads)
     # use_deterministic_algorithms would import the compiler too, 1.7 s.
     torch.set_deterministic_debug_mode("warn")
+    _warn_if_slow(compute)
+    return find()
+
+
+def _warn_if_slow(compute: Compute) -> None:
+    import torch
+
     if compute.threads > (cores := len(os.sched_getaffinity(0))):
         _warn(
             f"compute.threads: {compute.threads} threads on {cores} core(s) take longer than "
@@ -47,7 +54,6 @@ def set_up(compute: Compute) -> str:
             f"compute.dtype: this processor ({torch.backends.cpu.get_cpu_capability()}) has no "
             "bfloat16 and takes ten times as long for it; say auto"
         )
-    return find()
 
 
 def _warn(line: str) -> None:
@@ -170,11 +176,6 @@ def batches(
     budget, start = size * max(lengths, default=0), 0
     while start < len(order):
         batch = order[start : start + budget // max(lengths[order[start]], 1)]
-        yield (
-            batch,
-            {
-                name: tensor.to(find())
-                for name, tensor in collate(take(encoded, batch.tolist())).items()
-            },
-        )
+        inputs = collate(take(encoded, batch.tolist()))
+        yield batch, {name: tensor.to(find()) for name, tensor in inputs.items()}
         start += len(batch)

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from stages.contract.errors import ModelError
-from stages.contract.plugins import Encoded, Learning, Problem, Rows
+from stages.contract.learning import Encoded, Learning, Rows
 from stages.contract.progress import Progress
+from stages.contract.protocols import Problem
 from stages.models import device
 
 Array = np.ndarray[Any, Any]
@@ -126,9 +127,8 @@ def choose(
         for learned, others in folds:
             solved = solve(of_y, features[learned], every[learned], outputs, c, balanced)
             likely = of_y.likelihood(solved.outputs(features[others]), every[others])
-            finite = np.isfinite(
-                likely
-            )  # a label that no row of this fold has says nothing about C
+            # A label that no row of this fold has says nothing about C.
+            finite = np.isfinite(likely)
             total += float((weights[others] * likely)[finite].sum())
         return total
 
@@ -187,40 +187,42 @@ def begin(
     Its C is the one that choose returns. This is linear probing, then fine-tuning (Kumar et al.
     2022): no head that begins at random distorts the features.
     """
-    import torch
-    from transformers.modeling_outputs import SequenceClassifierOutput
-
     layer = head(model, new)
     known, asked = (
         features(model, layer, rows.encoded, rows.lengths, learning.collate)
         for rows in (train, learning.validation)
     )
-    (y, targets), width = (
-        map(array, (train.targets, learning.validation.targets)),
-        layer.out_features,
-    )
+    y, targets = array(train.targets), array(learning.validation.targets)
+    width = layer.out_features
     c = choose(of_y, known, y, asked, targets, width, cs, balanced)
     solved = solve(of_y, known, y, width, c, balanced)
     outputs = solved.outputs(asked)
+    solved.put_into(layer)
+    measured = _measured(learning, outputs, targets)
+    print(
+        f"head: a linear model, C = {c:g} of {', '.join(f'{value:g}' for value in sorted(cs))}: "
+        f"validation {learning.metric} {measured[f'eval_{learning.metric}']:.4f}"
+    )
+
+    def learn_both(trained: Any) -> None:
+        every = np.concatenate([known, asked]), np.concatenate([y, targets])
+        solve(of_y, *every, width, c, balanced).put_into(head(trained, new))
+
+    return Begun(measured, outputs, targets, learn_both)
+
+
+def _measured(learning: Learning, outputs: Array, targets: Array) -> dict[str, float]:
+    """Return what validation says of a head before the first step, as Trainer would log it."""
+    import torch
+    from transformers.modeling_outputs import SequenceClassifierOutput
+
     loss = learning.loss(
         SequenceClassifierOutput(logits=torch.from_numpy(outputs)),  # pyright: ignore[reportArgumentType]
         torch.from_numpy(targets),
     )
-    solved.put_into(layer)
-    measured = (
+    measured = learning.measure(outputs, targets)
+    return (
         {"epoch": 0.0, "step": 0}
-        | {f"eval_{name}": value for name, value in learning.measure(outputs, targets).items()}
+        | {f"eval_{name}": value for name, value in measured.items()}
         | {"eval_loss": float(loss)}
     )
-    tried = ", ".join(f"{value:g}" for value in sorted(cs))
-    print(
-        f"head: a linear model, C = {c:g} of {tried}: validation {learning.metric} "
-        f"{measured[f'eval_{learning.metric}']:.4f}"
-    )
-
-    def learn_both(trained: Any) -> None:
-        solve(
-            of_y, np.concatenate([known, asked]), np.concatenate([y, targets]), width, c, balanced
-        ).put_into(head(trained, new))
-
-    return Begun(measured, outputs, targets, learn_both)

@@ -12,7 +12,7 @@ from typing import Any
 
 from stages.contract.errors import ModelError
 from stages.contract.escape import extract, one_line
-from stages.contract.plugins import Problem
+from stages.contract.protocols import Problem
 from stages.models import pooling
 
 CLASSIFIERS = {  # modality: the class of transformers with one output for each label, or one
@@ -33,12 +33,31 @@ def load(
     that it was trained on the mean over tokens, or if nothing in it was trained on the first
     token's state (it has no pooler), the new head of a BERT sees the mean.
     """
-    import torch
     import transformers
 
     transformers.logging.set_verbosity_error()  # a new head needs no warning
     if not sys.stderr.isatty():
         transformers.logging.disable_progress_bar()
+    _require_files(folder)
+    _require_own_code(folder)
+    model, lacking = _loaded(of_y, folder, modality, dict(enumerate(labels)) or {0: "value"})
+    new = set[str]()
+    if new_head:
+        new = _renewed(model, lacking)
+        if pooling.fits(model) and (
+            pooling.is_stated(folder) or any("pooler" in name for name in lacking)
+        ):
+            pooling.by_mean(model)
+        lacking -= new
+    if lacking:
+        raise ModelError(
+            f"{folder}: {len(lacking)} weights are missing or misshapen (first: {min(lacking)}); "
+            "they would be random, bring a whole model"
+        )
+    return model, frozenset(new & {name for name, _ in model.named_parameters()})
+
+
+def _require_files(folder: Path) -> None:
     if not (folder / "config.json").is_file() or not list(folder.glob("*.safetensors")):
         held = (
             ", ".join(sorted(extract(p.name) for p in folder.iterdir())[:10])
@@ -49,8 +68,16 @@ def load(
             f"{folder}: needs config.json and *.safetensors (holds: {held}); a pickled model is "
             "never opened, convert it with transformers' save_pretrained where you trust it"
         )
-    _require_own_code(folder)
-    names, head = dict(enumerate(labels)) or {0: "value"}, of_y.HEADS.get(modality)
+
+
+def _loaded(
+    of_y: Problem, folder: Path, modality: str, names: dict[int, str]
+) -> tuple[Any, set[str]]:
+    """Return the model with an output for each name, and the weights that the folder lacks."""
+    import torch
+    import transformers
+
+    head = of_y.HEADS.get(modality)
     if head is None:
         raise ModelError(
             f"problem: there is no head of it for the modality {modality}; it has one for "
@@ -77,30 +104,21 @@ def load(
             f"{folder}: transformers cannot load it as {head} ({one_line(error, 300)}); check its "
             "files"
         ) from error
-    lacking = {*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])}
-    new = set[str]()
-    if new_head:
-        outputs = _outputs(model)
-        beside = {
-            name
-            for name in model.state_dict()
-            if model.base_model is not model and not name.startswith(f"{model.base_model_prefix}.")
-        }
-        new = outputs | {name for name in lacking if name in beside or "pooler" in name}
-        # The folder's own head has as many labels, but they are not these labels.
-        for name in {name.rpartition(".")[0] for name in outputs - lacking}:
-            model.get_submodule(name).reset_parameters()
-        if pooling.fits(model) and (
-            pooling.is_stated(folder) or any("pooler" in name for name in lacking)
-        ):
-            pooling.by_mean(model)
-        lacking -= new
-    if lacking:
-        raise ModelError(
-            f"{folder}: {len(lacking)} weights are missing or misshapen (first: {min(lacking)}); "
-            "they would be random, bring a whole model"
-        )
-    return model, frozenset(new & {name for name, _ in model.named_parameters()})
+    return model, {*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])}
+
+
+def _renewed(model: Any, lacking: set[str]) -> set[str]:
+    """Draw the head anew where the folder has one, and return the names of what is new."""
+    outputs = _outputs(model)
+    beside = {
+        name
+        for name in model.state_dict()
+        if model.base_model is not model and not name.startswith(f"{model.base_model_prefix}.")
+    }
+    # The folder's own head has as many labels, but they are not these labels.
+    for name in {name.rpartition(".")[0] for name in outputs - lacking}:
+        model.get_submodule(name).reset_parameters()
+    return outputs | {name for name in lacking if name in beside or "pooler" in name}
 
 
 def _require_own_code(folder: Path) -> None:
@@ -114,16 +132,12 @@ def _require_own_code(folder: Path) -> None:
         raise ModelError(
             f"{folder}/config.json: {one_line(error, 200)}; bring the base model's own"
         ) from None
-    named = [
-        pair
-        for pair in _values(document)
-        if pair[0].endswith("attn_implementation") and "/" in str(pair[1])
-    ]
-    if named:
-        raise ModelError(
-            f"{folder}/config.json: {named[0][0]} names foreign code, {extract(named[0][1])}, "
-            "which is never run; take that line out"
-        )
+    for key, value in _values(document):
+        if key.endswith("attn_implementation") and "/" in str(value):
+            raise ModelError(
+                f"{folder}/config.json: {key} names foreign code, {extract(value)}, which is never "
+                "run; take that line out"
+            )
 
 
 def _values(document: Any) -> Iterator[tuple[str, Any]]:

@@ -48,11 +48,8 @@ def by_mean(model: Any) -> None:
         mask: Any = None
 
         def forward(self, states: Any) -> Any:
-            weights = (
-                torch.ones_like(states[..., :1])
-                if self.mask is None
-                else self.mask[..., None].to(states)
-            )
+            ones = torch.ones_like(states[..., :1])
+            weights = ones if self.mask is None else self.mask[..., None].to(states)
             mean = (states * weights).sum(1) / weights.sum(1)
             return torch.nn.functional.layer_norm(mean, mean.shape[-1:])
 
@@ -70,16 +67,22 @@ def plain(model: Any) -> Any:
     pooler that passes on its input: the logits differ by about a thousandth, because the layer adds
     the mean to the first token's state.
     """
-    import torch
-
     if type(getattr(model.base_model, "pooler", None)).__name__ != "Mean":
         return model
     config = copy.deepcopy(model.config)
     config.num_hidden_layers += 1
     made = type(model)(config)
     made.load_state_dict(model.state_dict(), strict=False)
-    layer, pooler, head = made.base_model.encoder.layer[-1], made.base_model.pooler, made.classifier
-    even = torch.eye(config.hidden_size)
+    _pass_on_the_mean(made)
+    return made
+
+
+def _pass_on_the_mean(model: Any) -> None:
+    """Set the last layer, the pooler and the head so that the head sees the mean."""
+    import torch
+
+    base, even = model.base_model, torch.eye(model.config.hidden_size)
+    layer, pooler = base.encoder.layer[-1], base.pooler
     with torch.no_grad():
         for weights in (*layer.parameters(), *pooler.parameters()):
             weights.zero_()
@@ -88,5 +91,4 @@ def plain(model: Any) -> Any:
         layer.attention.output.LayerNorm.weight.fill_(1)
         layer.output.LayerNorm.weight.fill_(1)
         pooler.dense.weight.copy_(SHRINK * even)
-        head.weight.div_(SHRINK)
-    return made
+        model.classifier.weight.div_(SHRINK)

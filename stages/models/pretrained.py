@@ -45,7 +45,17 @@ def build(
     with torch.random.fork_rng(devices=[]):
         model = kind(config)
     own = model.state_dict()
-    wanted = {called(name): tensor for name, tensor in own.items()}
+    if faults := _faults({called(name): tensor for name, tensor in own.items()}, weights):
+        raise ModelError(
+            f"{extract(file)}: its tensors are not those of {kind.__name__}: {faults}; check that "
+            "`format` is that of this file"
+        )
+    model.load_state_dict({name: weights[called(name)] for name in own})
+    return model.eval()
+
+
+def _faults(wanted: Mapping[str, Any], weights: Mapping[str, Any]) -> str:
+    """Say in which tensors weights differ from those that are wanted; nothing if in none."""
     faults = {
         "missing": wanted.keys() - weights.keys(),
         "unexpected": weights.keys() - wanted.keys(),
@@ -56,16 +66,9 @@ def build(
             != (weights[name].shape, weights[name].dtype)
         },
     }
-    if any(faults.values()):
-        summary = ", ".join(
-            f"{len(names)} {fault} ({_first(names)})" for fault, names in faults.items() if names
-        )
-        raise ModelError(
-            f"{extract(file)}: its tensors are not those of {kind.__name__}: {summary}; check that "
-            "`format` is that of this file"
-        )
-    model.load_state_dict({name: weights[called(name)] for name in own})
-    return model.eval()
+    return ", ".join(
+        f"{len(names)} {fault} ({_first(names)})" for fault, names in faults.items() if names
+    )
 
 
 def save(model: Any, folder: Path) -> None:

@@ -4,6 +4,7 @@ The candidate and the champion are scored in the same way.
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,10 @@ import pandas as pd
 
 from stages.contract import plugins, receipts
 from stages.contract.errors import ModelError
-from stages.contract.plugins import Encoded, Modality, Problem
+from stages.contract.learning import Encoded
+from stages.contract.modality import Modality
 from stages.contract.progress import Progress
+from stages.contract.protocols import Problem
 from stages.models import cheap, device, loading, saved
 from stages.models.saved import Saved
 from stages.params.compute import Compute
@@ -64,15 +67,9 @@ def _loaded(folder: Path, described: Saved, compute: Compute) -> Scorer:
     model, _ = loading.load(of_y, folder / "model", name, described.labels, new_head=False)
     model = model.eval()
     model = model.to(on, memory_format=getattr(torch, compute.memory_format))
-    return Scorer(
-        described,
-        of_x,
-        of_y,
-        model,
-        of_x.encoding.processor(folder / "model"),
-        plugins.settings(described.modality),
-        compute,
-    )
+    processor = of_x.encoding.processor(folder / "model")
+    settings = plugins.settings(described.modality)
+    return Scorer(described, of_x, of_y, model, processor, settings, compute)
 
 
 def outputs(
@@ -89,29 +86,31 @@ def outputs(
     """
     import torch
 
-    of_x, settings, compute = scorer.of_x, scorer.settings, scorer.compute
+    encoding, compute = scorer.of_x.encoding, scorer.compute
+    lengths, collate = encoding.lengths(encoded), encoding.collate(scorer.processor)
     scores = np.empty((len(encoded), plugins.outputs(scorer.saved.labels)), dtype=np.float32)
     # Not inference_mode: what a model keeps of it (BEiT its relative positions) would let no
     # gradient pass later.
     with torch.no_grad():
-        for batch, inputs in device.batches(
-            encoded,
-            of_x.encoding.lengths(encoded),
-            of_x.encoding.collate(scorer.processor),
-            compute.batch_size,
-        ):
+        for batch, inputs in device.batches(encoded, lengths, collate, compute.batch_size):
             with device.arithmetic(compute):
-                views = of_x.encoding.views(inputs, settings) if averaged else [inputs]
-                # Four views of one row together take half the time of one after the other.
-                if len(views) * len(batch) <= compute.batch_size:
-                    together = {name: torch.cat([view[name] for view in views]) for name in inputs}
-                    seen = scorer.model(**together).logits.float().chunk(len(views))
-                else:
-                    seen = [scorer.model(**view).logits.float() for view in views]
-            scores[batch] = torch.stack(tuple(seen)).mean(dim=0).cpu().numpy()
+                views = encoding.views(inputs, scorer.settings) if averaged else [inputs]
+                seen = _seen(scorer, views, len(batch))
+            scores[batch] = torch.stack(seen).mean(dim=0).cpu().numpy()
             if progress:
                 progress(len(batch))
     return scores
+
+
+def _seen(scorer: Scorer, views: list[dict[str, Any]], rows: int) -> tuple[Any, ...]:
+    """Return the outputs of each view of a batch."""
+    import torch
+
+    # Four views of one row together take half the time of one after the other.
+    if len(views) * rows <= scorer.compute.batch_size:
+        together = {name: torch.cat([view[name] for view in views]) for name in views[0]}
+        return scorer.model(**together).logits.float().chunk(len(views))
+    return tuple(scorer.model(**view).logits.float() for view in views)
 
 
 def score(
@@ -166,19 +165,17 @@ def verified(folder: Path, sha256: str | None = None) -> Saved:
     Raises ModelError unless the bytes are those of sha256 or, without it, those that model.json
     names.
     """
-    described = None
-    try:
+    # A file is gone, or finetune did not write model.json: the bytes differ too.
+    with suppress(FileNotFoundError, ValueError, LookupError, TypeError):
         described = saved.read(folder / "model.json")
         plugins.settings(described.modality)
         if sha256 is None:
             whole = receipts.digest(receipts.files(folder, ["model"])) == described.sha256
         else:
             whole = identity(folder) == sha256
-    except (FileNotFoundError, ValueError, LookupError, TypeError):
-        whole = False  # a file is gone, or finetune did not write model.json: the bytes differ too
-    if described is None or not whole:
-        raise ModelError(
-            f"{folder}: the model's bytes are not those that were registered or written; fetch or "
-            "train it anew"
-        )
-    return described
+        if whole:
+            return described
+    raise ModelError(
+        f"{folder}: the model's bytes are not those that were registered or written; fetch or "
+        "train it anew"
+    )

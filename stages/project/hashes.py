@@ -40,12 +40,9 @@ def store() -> Store:
         for file in sorted(Path("data/raw").glob("*.dvc"))
         for out in read_yaml(file)["outs"]
     }
-    lock = (
-        (read_yaml(Path("dvc.lock"), lineage.MAX_BYTES) or {}) if Path("dvc.lock").exists() else {}
-    )
     of_paths |= {
         out["path"]: out["md5"]
-        for stage in lock.get("stages", {}).values()
+        for stage in lineage.locked().get("stages", {}).values()
         for out in stage.get("outs", ())
     }
     return Store(

@@ -42,24 +42,13 @@ def read(task: str, data: str, base: str) -> Lineage:
 
     Raises ReceiptError if a stage has no entry.
     """
-    stages = (
-        (read_yaml(Path("dvc.lock"), MAX_BYTES) or {}).get("stages", {})
-        if Path("dvc.lock").exists()
-        else {}
-    )
-    wanted = [f"{stage}@{task}" for stage in UPSTREAM]
-    lacking = [name for name in wanted if name not in stages]
-    if lacking:
+    stages, wanted = locked().get("stages", {}), [f"{stage}@{task}" for stage in UPSTREAM]
+    if lacking := [name for name in wanted if name not in stages]:
         raise ReceiptError(
             f"dvc.lock: has no entry of {', '.join(lacking)}; "
             f"run `dvc repro register@{task}`, which runs them first"
         )
-    broken = [
-        name
-        for name in wanted
-        if not isinstance(stages[name], dict) or not {"deps", "outs"} <= stages[name].keys()
-    ]
-    if broken:
+    if broken := [name for name in wanted if not _is_whole(stages[name])]:
         raise ReceiptError(
             f"dvc.lock: its entry of {broken[0]} is not as DVC writes it; "
             f"run `dvc repro -f {broken[0]}`"
@@ -70,6 +59,16 @@ def read(task: str, data: str, base: str) -> Lineage:
         dep["md5"] for dep in lock[f"validate@{task}"]["deps"] if dep["path"] == f"data/raw/{data}"
     )
     return Lineage(lock, lock[f"split@{task}"], receipts.digest(lock), hashed, commit())
+
+
+def locked() -> dict[str, Any]:
+    """Return dvc.lock; empty if there is none."""
+    path = Path("dvc.lock")
+    return (read_yaml(path, MAX_BYTES) or {}) if path.exists() else {}
+
+
+def _is_whole(entry: Any) -> bool:
+    return isinstance(entry, dict) and {"deps", "outs"} <= entry.keys()
 
 
 def commit() -> str:
@@ -90,11 +89,9 @@ def commit() -> str:
         return f"unknown (git: no answer within {error.timeout:g} s)"
     except subprocess.CalledProcessError as error:
         message = error.stderr.strip()
-        return (
-            "no commit"
-            if any(words in message for words in NONE_YET)
-            else f"unknown (git: {one_line(message.partition(chr(10))[0], 200)})"
-        )
+        if any(words in message for words in NONE_YET):
+            return "no commit"
+        return f"unknown (git: {one_line(message.partition(chr(10))[0], 200)})"
     if not re.fullmatch("[0-9a-f]{40,64}", head):
         return f"unknown (git: {one_line(head, 100)})"
     return head if changes == "" else f"{head}+changes"

@@ -16,7 +16,7 @@ from pathlib import Path
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from stages.contract import locks, receipts, settings, store, walk
+from stages.contract import location, locks, receipts, settings, walk
 from stages.contract.errors import DagError, DataError, told
 from stages.contract.escape import one_line
 from stages.params.task import Params
@@ -43,14 +43,8 @@ def look(params: Params, keys: Collection[str]) -> list[str]:
         for key in keys
         for name in (params.tasks[key].base, params.tasks[key].data.source)
     }
-    require_space(
-        params,
-        sizes(
-            params,
-            keys,
-            {name: walk.walk(folder).size for name, folder in folders.items() if folder.exists()},
-        ),
-    )
+    walked = {name: walk.walk(folder).size for name, folder in folders.items() if folder.exists()}
+    require_space(params, sizes(params, keys, walked))
     return mended
 
 
@@ -144,7 +138,7 @@ def _moved_site() -> str | None:
         if config.is_file()
         else None
     )
-    if not named or Path(named[2]) == here or store.home() != Path.cwd():
+    if not named or Path(named[2]) == here or location.home() != Path.cwd():
         return None
     config.write_text(named.string.replace(named[0], f"{named[1]}{here}"), "utf-8")
     return (

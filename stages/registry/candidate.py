@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from stages.contract import receipts, store
+from stages.contract import location, receipts, store
 from stages.contract.errors import ReceiptError
 from stages.contract.runner import Job
 from stages.models import saved
@@ -84,30 +84,17 @@ def gather(
     made_from = {
         stage: job.provenance(stage) for stage in STAGES if stage != "finetune" or finetuned
     }
+    params = {name: value for of in made_from.values() for name, value in of["params"].items()}
     receipts.write_json(job.out / "dvc_lock.json", origin.lock)
     return Candidate(
         name=job.key,
         sha256=sha256,
         folder=folder,
-        params={
-            name: value for item in made_from.values() for name, value in item["params"].items()
-        },
+        params=params,
         metrics=metrics,
         history=receipts.read_json(job.take("finetune", "history.json")) if finetuned else [],
         datasets=_datasets(data, origin, parts),
-        artifacts={
-            "lineage": [job.out / "dvc_lock.json", job.unsigned("validate", "expectations.json")],
-            "evaluate": [
-                *(job.take("evaluate", name) for name in SHOWN),
-                job.unsigned("evaluate", "report.html"),
-            ],
-            "augment": sorted(job.take("augment", "preview").iterdir()),
-            "data_docs": sorted(job.unsigned("validate", "data_docs").iterdir()),
-            "domain": [
-                job.unsigned("validate", "domain.json"),
-                job.unsigned("validate", "profile.json"),
-            ],
-        },
+        artifacts=_artifacts(job),
         provenance=made_from,
         tags={
             "refit.data": f"data/raw/{data}",
@@ -118,6 +105,22 @@ def gather(
             "refit.dvc_lock_sha256": origin.lock_sha256,
         },
     )
+
+
+def _artifacts(job: Job) -> dict[str, list[Path]]:
+    return {
+        "lineage": [job.out / "dvc_lock.json", job.unsigned("validate", "expectations.json")],
+        "evaluate": [
+            *(job.take("evaluate", name) for name in SHOWN),
+            job.unsigned("evaluate", "report.html"),
+        ],
+        "augment": sorted(job.take("augment", "preview").iterdir()),
+        "data_docs": sorted(job.unsigned("validate", "data_docs").iterdir()),
+        "domain": [
+            job.unsigned("validate", "domain.json"),
+            job.unsigned("validate", "profile.json"),
+        ],
+    }
 
 
 def require_same(job: Job, predictions: pd.DataFrame, test: pd.DataFrame) -> None:
@@ -170,54 +173,68 @@ def record(candidate: Candidate) -> Version:
             return existing
         experiment = store.once(
             lambda: store.require_experiment(client, name),
-            lambda: client.create_experiment(name, store.artifact_location(name)),
+            lambda: client.create_experiment(name, location.artifact_location(name)),
         )
-        with mlflow.start_run(_run(client, experiment, candidate)) as run:
-            mlflow.set_tags(candidate.tags)
-            mlflow.log_params(flatten(candidate.params))
-            datasets = {
-                item.context: _dataset(item, candidate.tags["refit.data"])
-                for item in candidate.datasets
-            }
-            for context, dataset in datasets.items():
-                mlflow.log_input(dataset, context=context)
-            client.log_batch(run.info.run_id, metrics=_history(candidate.history))
-            mlflow.log_dict(candidate.provenance, "lineage/provenance.json")
-            for folder, paths in candidate.artifacts.items():
-                for path in paths:
-                    mlflow.log_artifact(str(path), folder)
-            logged = store.once(
-                lambda: _logged(client, experiment, run.info.run_id),
-                lambda: mlflow.initialize_logged_model(
-                    MODEL, source_run_id=run.info.run_id, tags=candidate.tags, model_type="refit"
-                ),
+        run_id = _run(client, experiment, candidate)
+        with mlflow.start_run(run_id):
+            test = _log(client, run_id, candidate)
+            model_id = _model(client, experiment, run_id, candidate)
+            mlflow.log_metrics(flatten(candidate.metrics), dataset=test, model_id=model_id)
+        return _version(client, run_id, model_id, candidate)
+
+
+def _log(client: Any, run_id: str, candidate: Candidate) -> Any:
+    """Log everything but the model into the active run; return MLflow's data set of test rows."""
+    import mlflow
+
+    mlflow.set_tags(candidate.tags)
+    mlflow.log_params(flatten(candidate.params))
+    datasets = {
+        item.context: _dataset(item, candidate.tags["refit.data"]) for item in candidate.datasets
+    }
+    for context, dataset in datasets.items():
+        mlflow.log_input(dataset, context=context)
+    client.log_batch(run_id, metrics=_history(candidate.history))
+    mlflow.log_dict(candidate.provenance, "lineage/provenance.json")
+    for folder, paths in candidate.artifacts.items():
+        for path in paths:
+            mlflow.log_artifact(str(path), folder)
+    return datasets["test"]
+
+
+def _model(client: Any, experiment: str, run_id: str, candidate: Candidate) -> str:
+    """Log the model, unless the run has it already; return the id of the logged model."""
+    import mlflow
+
+    model_id = store.once(
+        lambda: _logged(client, experiment, run_id),
+        lambda: mlflow.initialize_logged_model(
+            MODEL, source_run_id=run_id, tags=candidate.tags, model_type="refit"
+        ),
+    ).model_id
+    client.log_model_artifact(model_id, str(candidate.folder / "model.json"))
+    client.log_model_artifacts(model_id, str(candidate.folder / "model"), "model")
+    mlflow.finalize_logged_model(model_id, "READY")
+    return model_id
+
+
+def _version(client: Any, run_id: str, model_id: str, candidate: Candidate) -> Version:
+    """Return the version of the logged model, which is made unless there is one of these bytes."""
+    name, tags = candidate.name, candidate.tags | {registered.SHA256: candidate.sha256}
+    store.once(
+        lambda: store.if_there(lambda: client.get_registered_model(name)),
+        lambda: client.create_registered_model(name),
+    )
+    made = store.once(
+        lambda: registered.holding(client, name, candidate.sha256),
+        lambda: registered.as_version(
+            client.create_model_version(
+                name, f"models:/{model_id}", run_id, tags=tags, model_id=model_id
             )
-            client.log_model_artifact(logged.model_id, str(candidate.folder / "model.json"))
-            client.log_model_artifacts(logged.model_id, str(candidate.folder / "model"), "model")
-            mlflow.finalize_logged_model(logged.model_id, "READY")
-            mlflow.log_metrics(
-                flatten(candidate.metrics), dataset=datasets["test"], model_id=logged.model_id
-            )
-        store.once(
-            lambda: store.if_there(lambda: client.get_registered_model(name)),
-            lambda: client.create_registered_model(name),
-        )
-        made = store.once(
-            lambda: registered.holding(client, name, candidate.sha256),
-            lambda: registered.as_version(
-                client.create_model_version(
-                    name,
-                    f"models:/{logged.model_id}",
-                    run.info.run_id,
-                    tags=candidate.tags | {registered.SHA256: candidate.sha256},
-                    model_id=logged.model_id,
-                )
-            ),
-        )
-        client.set_logged_model_tags(
-            logged.model_id,
-            {"mlflow.modelVersions": json.dumps([{"name": name, "version": made.number}])},
-        )
+        ),
+    )
+    named = json.dumps([{"name": name, "version": made.number}])
+    client.set_logged_model_tags(model_id, {"mlflow.modelVersions": named})
     return made
 
 
@@ -242,22 +259,17 @@ def _run(client: Any, experiment: str, candidate: Candidate) -> str:
     """
     from mlflow.tracking.context import registry as context
 
-    begun = {
-        RECORDING: receipts.digest(
-            [candidate.sha256, candidate.params, candidate.tags, candidate.provenance]
-        )
-    }
+    of = [candidate.sha256, candidate.params, candidate.tags, candidate.provenance]
+    begun = {RECORDING: receipts.digest(of)}
+    wanted, name = f"tags.`{RECORDING}` = '{begun[RECORDING]}'", candidate.sha256[:12]
 
     def find() -> str | None:
-        existing = client.search_runs(
-            [experiment], f"tags.`{RECORDING}` = '{begun[RECORDING]}'", max_results=1
-        )
+        existing = client.search_runs([experiment], wanted, max_results=1)
         return existing[0].info.run_id if existing else None
 
     def make() -> str:
-        return client.create_run(
-            experiment, tags=context.resolve_tags(begun), run_name=candidate.sha256[:12]
-        ).info.run_id
+        tags = context.resolve_tags(begun)
+        return client.create_run(experiment, tags=tags, run_name=name).info.run_id
 
     return store.once(find, make)
 

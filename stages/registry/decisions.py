@@ -19,7 +19,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from stages.contract import receipts, store
+from stages.contract import location, receipts, store
 from stages.contract.errors import RegistryError
 from stages.contract.escape import one_line
 from stages.judging.ledger import Use
@@ -82,43 +82,50 @@ def decide(verdict: Verdict) -> bool:
     about what the registry has now: another version is champion, test rows were used, or the
     candidate was withdrawn or brought back meanwhile. Judge anew in that case.
     """
-    import mlflow
-
-    version, paths = verdict.version, verdict.artifacts
-    name, number = version.name, str(version.number)
+    version, name, number = verdict.version, verdict.version.name, str(verdict.version.number)
     with store.opened() as client:
         champion, tags = _synchronised(client, name)
         store.require_run(client, version.run_id, f"{name}@{number}")
         now = champion, len(_uses(name, tags)), registered.require(client, name, number).withdrawn
         if now != (verdict.champion, verdict.earlier, version.withdrawn):
             return False
-        folder = (
-            f"decisions/against_{verdict.against}_"
-            f"{receipts.digest(receipts.files(paths[0].parent, [p.name for p in paths]))[:8]}"
-        )
-        for path in paths:
-            mlflow.log_artifact(str(path), artifact_path=folder, run_id=version.run_id)
-        if verdict.metrics:
-            mlflow.log_metrics(verdict.metrics, run_id=version.run_id)
+        folder = _log(verdict)
         _record_use(client, version, tags, verdict.use)
-        decided = {
-            registered.OUTCOME: verdict.outcome,
-            registered.AGAINST: verdict.against,
-            registered.DECISION: f"{folder}/{paths[0].name}",
-            registered.DECISION_SHA256: receipts.sha256(paths[0]),
-        }
-        for key, value in decided.items():
-            client.set_model_version_tag(name, number, key, value)
-            client.set_tag(version.run_id, key, value)
-        client.update_model_version(name, number, verdict.description)
+        _mark(client, verdict, folder)
         if verdict.outcome == "promote" and champion != version.number:
-            _move(
-                client,
-                name,
-                tags,
-                Move(champion, version.number, _who(), _now(), one_line(verdict.why, 500)),
-            )
+            made = Move(champion, version.number, _who(), _now(), one_line(verdict.why, 500))
+            _move(client, name, tags, made)
     return True
+
+
+def _log(verdict: Verdict) -> str:
+    """Log a verdict's files and metrics with the version's run; return the folder of the files."""
+    import mlflow
+
+    paths, run_id = verdict.artifacts, verdict.version.run_id
+    digest = receipts.digest(receipts.files(paths[0].parent, [path.name for path in paths]))
+    folder = f"decisions/against_{verdict.against}_{digest[:8]}"
+    for path in paths:
+        mlflow.log_artifact(str(path), artifact_path=folder, run_id=run_id)
+    if verdict.metrics:
+        mlflow.log_metrics(verdict.metrics, run_id=run_id)
+    return folder
+
+
+def _mark(client: Any, verdict: Verdict, folder: str) -> None:
+    """Write into the tags of version and run what was decided, and where its files are."""
+    version, decision = verdict.version, verdict.artifacts[0]
+    name, number = version.name, str(version.number)
+    decided = {
+        registered.OUTCOME: verdict.outcome,
+        registered.AGAINST: verdict.against,
+        registered.DECISION: f"{folder}/{decision.name}",
+        registered.DECISION_SHA256: receipts.sha256(decision),
+    }
+    for key, value in decided.items():
+        client.set_model_version_tag(name, number, key, value)
+        client.set_tag(version.run_id, key, value)
+    client.update_model_version(name, number, verdict.description)
 
 
 def move(version: Version, champion: int | None, why: str, withdraw: bool) -> Move | None:
@@ -163,7 +170,7 @@ def uses(name: str) -> list[Use]:
     Raises RegistryError if the ids of one are lost: a set that was used must not pass for a fresh
     one.
     """
-    if not store.exists():
+    if not location.exists():
         return []
     with store.opened() as client:
         made = _uses(name, _tags(client, name))

@@ -13,7 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from stages.contract import store
+from stages.contract import location, store
 from stages.contract.errors import ModelError, RegistryError
 from stages.contract.escape import one_line
 
@@ -67,7 +67,7 @@ def version(name: str, number: str | None) -> Version:
 
 def versions(name: str | None = None) -> list[Version]:
     """Return every version of a model, or of all models, in the order of their numbers."""
-    if not store.exists():
+    if not location.exists():
         return []
     with store.opened() as client:
         return search(client, f"name = '{name}'" if name else "")
@@ -81,14 +81,11 @@ def download(version: Version, into: Path) -> Path:
     from mlflow.artifacts import download_artifacts
     from mlflow.exceptions import MlflowException
 
+    uri = f"models:/{version.name}/{version.number}"
     with store.opened() as client:
         at, lost = client.get_model_version_download_uri(version.name, str(version.number)), None
         try:
-            folder = Path(
-                download_artifacts(
-                    artifact_uri=f"models:/{version.name}/{version.number}", dst_path=str(into)
-                )
-            )
+            folder = Path(download_artifacts(artifact_uri=uri, dst_path=str(into)))
         except (MlflowException, FileNotFoundError) as error:
             if isinstance(error, MlflowException) and not store.is_absent(error):
                 raise
@@ -154,7 +151,7 @@ def require_model(client: Any, name: str) -> None:
 
 def require_store(name: str) -> None:
     """Raise RegistryError if there is no registry yet."""
-    if not store.exists():
+    if not location.exists():
         raise RegistryError(
             f"{name}: there is no registry here; run `dvc repro register@{name}` first, "
             "or set MLFLOW_TRACKING_URI"

@@ -111,7 +111,7 @@ def write(path: Path, findings: Findings) -> None:
         "extract": lambda text: one_line(text, TEXT),
         "picture": _address,
         "place": _place,
-        "value": lambda value: value if isinstance(value, str) else f"{value:.4g}",
+        "value": lambda value: (value or "(none)") if isinstance(value, str) else f"{value:.4g}",
         "first_upper": lambda text: text[:1].upper() + text[1:],
     }
     page.tests["picture"] = lambda x: isinstance(x, bytes)

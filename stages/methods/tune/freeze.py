@@ -6,7 +6,7 @@ Embeddings and lower layers stay as they are, and are computed once if the rows 
 from typing import Any
 
 from stages.contract.errors import ModelError
-from stages.contract.plugins import Learning
+from stages.contract.learning import Learning
 from stages.methods import prefix
 from stages.params.finetune import Freeze
 
@@ -19,19 +19,18 @@ def prepare(
     What is frozen is in evaluation mode. The layers are the longest list of modules in the base
     model (of a ResNet: its stages); a module that is registered after it is above it.
     """
-    name_of_stack, layers = stack(model)
+    stack_name, layers = stack(model)
     if settings.layers > len(layers):
         raise ModelError(
             f"finetune.tune.layers: {settings.layers} top layers are to learn, and the base model "
             f"has {len(layers)}"
         )
-    lowest = f"{name_of_stack}.{len(layers) - settings.layers}."
-    above = False
+    lowest, above = len(layers) - settings.layers, False
     for name, parameter in model.named_parameters():
-        above = above or name.startswith(lowest)
+        above = above or name.startswith(f"{stack_name}.{lowest}.")
         parameter.requires_grad_(above or name in new)
     prefix.hold(model)
-    return prefix.cut(model, layers, len(layers) - settings.layers, learning)
+    return prefix.cut(model, layers, lowest, learning)
 
 
 def stack(model: Any) -> tuple[str, Any]:

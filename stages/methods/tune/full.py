@@ -6,7 +6,7 @@ The table of token embeddings may stay as it is, which saves most of the optimis
 from typing import Any
 
 from stages.contract.errors import ModelError
-from stages.contract.plugins import Learning
+from stages.contract.learning import Learning
 from stages.params.finetune import Full
 
 

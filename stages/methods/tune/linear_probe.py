@@ -6,7 +6,7 @@ It is solved on the features of the unchanged base model.
 from dataclasses import replace
 from typing import Any
 
-from stages.contract.plugins import Learning, Rows
+from stages.contract.learning import Learning, Rows
 from stages.params.finetune import LinearProbe
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from stages.contract.errors import ModelError
 from stages.contract.escape import extract, one_line
-from stages.contract.plugins import Learning
+from stages.contract.learning import Learning
 from stages.methods import batchnorm
 from stages.params.finetune import Lora
 
@@ -22,28 +22,14 @@ def prepare(
     import peft
 
     targets = settings.targets if isinstance(settings.targets, str) else list(settings.targets)
-    names = [name for name, _ in model.named_modules()]
-    unknown = (
-        [
-            target
-            for target in targets
-            if not any(f".{name}".endswith(f".{target}") for name in names)
-        ]
-        if isinstance(targets, list)
-        else []
-    )
-    if unknown:  # peft is content if one of them fits
-        raise ModelError(
-            "finetune.tune.targets: the base model has no layer "
-            f"{', '.join(map(extract, unknown))}; name linear layers, or say all-linear"
-        )
-    whole = sorted({name.rpartition(".")[0] for name in new})
+    if isinstance(targets, list):
+        _require_layers(model, targets)
     config = peft.LoraConfig(
         r=settings.rank,
         lora_alpha=settings.alpha,  # pyright: ignore[reportArgumentType]
         lora_dropout=settings.dropout,
         target_modules=targets,
-        modules_to_save=whole,
+        modules_to_save=sorted({name.rpartition(".")[0] for name in new}),
     )
     try:
         learner = peft.get_peft_model(model, config)
@@ -54,6 +40,19 @@ def prepare(
         ) from error
     batchnorm.hold_frozen(learner)
     return learner, learning
+
+
+def _require_layers(model: Any, targets: list[str]) -> None:
+    """Raise ModelError if a target names no layer; peft is content if one of them names one."""
+    names = [name for name, _ in model.named_modules()]
+    unknown = [
+        target for target in targets if not any(f".{name}".endswith(f".{target}") for name in names)
+    ]
+    if unknown:
+        raise ModelError(
+            "finetune.tune.targets: the base model has no layer "
+            f"{', '.join(map(extract, unknown))}; name linear layers, or say all-linear"
+        )
 
 
 def finish(learner: Any) -> Any:

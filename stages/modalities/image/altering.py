@@ -16,11 +16,12 @@ import pandas as pd
 from stages.contract import draws, progress
 from stages.contract.escape import one_line
 from stages.modalities.image import pictures, reading
-from stages.modalities.image.pictures import Limits, PictureError, Rgb
+from stages.modalities.image.files import PACK, PictureError, pack
+from stages.modalities.image.pictures import Limits, Rgb
 from stages.params.augment import Augment, Transform
 from stages.params.image import Albumentations, ImageModality
 
-COPIES = f"copies{pictures.PACK}"
+COPIES = f"copies{PACK}"
 # Arguments of transforms that read files, run code or need more than a picture.
 FOREIGN = {"read_fn", "reference_images", "metadata_key", "font_path", "image"}
 # Every transform is tried on this picture.
@@ -44,18 +45,9 @@ def _named(transform: Transform) -> partial[Any]:
     Raises ValueError if albumentations does not have the transform or an argument, or if the
     transform needs more than a picture.
     """
-    import albumentations
-
     if not isinstance(transform, Albumentations):
         raise AssertionError("params/task.py lets no text's transform in")
-    made = getattr(albumentations, transform.transform, None)
-    if not (
-        inspect.isclass(made)
-        and issubclass(made, (albumentations.ImageOnlyTransform, albumentations.DualTransform))
-    ):
-        raise ValueError(
-            f"albumentations {albumentations.__version__} has no transform {transform.transform}"
-        )
+    made = _found(transform.transform)
     takes = inspect.signature(made.__init__).parameters
     if FOREIGN & set(takes) or inspect.isabstract(made):
         raise ValueError(f"{transform.transform} needs more than the picture itself")
@@ -64,13 +56,20 @@ def _named(transform: Transform) -> partial[Any]:
             f"{transform.transform} has no argument {', '.join(sorted(unknown))}; it takes "
             f"{', '.join(list(takes)[1:])}"
         )
-    return partial(
-        made,
-        **{
-            name: tuple(value) if isinstance(value, list) else value
-            for name, value in transform.arguments.items()
-        },
-    )
+    tuples = {k: tuple(v) for k, v in transform.arguments.items() if isinstance(v, list)}
+    return partial(made, **{**transform.arguments, **tuples})
+
+
+def _found(name: str) -> type[Any]:
+    import albumentations
+
+    made = getattr(albumentations, name, None)
+    if not (
+        inspect.isclass(made)
+        and issubclass(made, (albumentations.ImageOnlyTransform, albumentations.DualTransform))
+    ):
+        raise ValueError(f"albumentations {albumentations.__version__} has no transform {name}")
+    return made
 
 
 def _tried(transform: Transform) -> None:
@@ -78,8 +77,6 @@ def _tried(transform: Transform) -> None:
 
     It is unfit if albumentations warns of it, or if it makes no picture of a picture.
     """
-    import albumentations
-
     made = _named(transform)
     name = made.func.__name__
     with warnings.catch_warnings():
@@ -88,6 +85,12 @@ def _tried(transform: Transform) -> None:
             altering = made()
         except UserWarning as warning:
             raise ValueError(f"{name}: {warning}") from None
+    _require_a_picture(altering, name)
+
+
+def _require_a_picture(altering: Any, name: str) -> None:
+    import albumentations
+
     try:
         result = albumentations.Compose([altering], seed=0)(image=PROBE)["image"]
     except Exception as error:  # transforms raise any type, here on a picture of usual size
@@ -134,27 +137,29 @@ def alter(
     Each draw depends only on (seed, id, number). A copy is left out if it equals its original, or
     if no original may have its size.
     """
-    chosen = samples[
-        [draws.uniform("chosen", augment.seed, i) < augment.share for i in samples["id"]]
-    ]
+    drawn = [draws.uniform("chosen", augment.seed, i) < augment.share for i in samples["id"]]
+    chosen = samples[drawn]
     if not augment.transforms or chosen.empty or not augment.copies:
         return samples.iloc[:0]
-    copies = pd.concat(
-        [
-            chosen.assign(id=chosen["id"] + f"+{number}", source_id=chosen["id"])
-            for number in range(1, augment.copies + 1)
-        ],
-        ignore_index=True,
-    )
-    work = partial(
-        _copy, policy=Policy(augment), seed=augment.seed, limits=reading.limits(settings)
-    )
-    altered = progress.follow(
-        pictures.each(list(zip(copies["id"], copies["x"], copies["content"], strict=True)), work),
-        "alter",
-        len(copies),
-        "pictures",
-    )
+    numbered = [
+        chosen.assign(id=chosen["id"] + f"+{number}", source_id=chosen["id"])
+        for number in range(1, augment.copies + 1)
+    ]
+    copies = pd.concat(numbered, ignore_index=True)
+    digests = _write(copies, augment, reading.limits(settings), files / COPIES)
+    copies["x"] = f"{below}/{COPIES}/" + copies["id"] + ".png"
+    copies["content"] = copies["id"].map(digests)
+    return pd.concat([samples.iloc[:0], copies[copies["content"].notna()]], ignore_index=True)
+
+
+def _write(copies: pd.DataFrame, augment: Augment, limits: Limits, path: Path) -> dict[str, str]:
+    """Pack the copies that are worth keeping, and return the hash of each one's content by its id.
+
+    x and content of a copy's row are still those of its original.
+    """
+    work = partial(_copy, policy=Policy(augment), seed=augment.seed, limits=limits)
+    originals = list(zip(copies["id"], copies["x"], copies["content"], strict=True))
+    altered = progress.follow(pictures.each(originals, work), "alter", len(copies), "pictures")
     digests = dict[str, str]()
 
     def named() -> Iterator[tuple[str, bytes]]:
@@ -163,10 +168,8 @@ def alter(
                 digests[i] = copy[0]
                 yield f"{i}.png", copy[1]
 
-    pictures.pack(named(), files / COPIES)
-    copies["x"] = f"{below}/{COPIES}/" + copies["id"] + ".png"
-    copies["content"] = copies["id"].map(digests)
-    return pd.concat([samples.iloc[:0], copies[copies["content"].notna()]], ignore_index=True)
+    pack(named(), path)
+    return digests
 
 
 def _copy(

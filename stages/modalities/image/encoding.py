@@ -3,7 +3,7 @@
 import contextlib
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cached_property
@@ -17,8 +17,8 @@ import pandas as pd
 from stages.contract import draws
 from stages.contract.errors import ModelError
 from stages.contract.escape import one_line
-from stages.contract.plugins import Encoded
-from stages.modalities.image import pictures, reading
+from stages.contract.learning import Encoded
+from stages.modalities.image import pictures, processors, reading
 from stages.modalities.image.altering import Policy
 from stages.modalities.image.pictures import Rgb
 from stages.params.augment import Augment, Transform
@@ -71,7 +71,8 @@ class _Inputs:
         augment: Augment | None,
         room: int = 0,
     ) -> None:
-        self.x, self.settings, self.filter = samples["x"].tolist(), settings, _filter(processor)
+        self.x, self.settings = samples["x"].tolist(), settings
+        self.filter = processors.resampling(processor)
         self.content = (
             samples["content"].tolist() if "content" in samples else [None] * len(samples)
         )
@@ -114,15 +115,6 @@ class _Inputs:
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
-
-
-def _filter(processor: Any) -> int:
-    """Return Pillow's number of the filter that the base model's pictures were resized with.
-
-    It is bilinear if the base model's processor states none.
-    """
-    stated = getattr(processor, "resample", None)
-    return int(stated) if stated is not None else pictures.BILINEAR
 
 
 def _resized(rgb: Rgb, settings: ImageModality, filter: int = pictures.BILINEAR) -> Rgb:
@@ -209,13 +201,8 @@ def within(
     The crop is one that models are known to read.
     """
     for side in sorted(SIDES, key=lambda side: abs(side - settings.crop)):
-        if passes(
-            other := replace(
-                settings,
-                crop=side,
-                shorter_side=max(side, side * settings.shorter_side // settings.crop),
-            )
-        ):
+        shorter_side = max(side, side * settings.shorter_side // settings.crop)
+        if passes(other := replace(settings, crop=side, shorter_side=shorter_side)):
             return other
     return None
 
@@ -230,14 +217,14 @@ def stated(processor: Any, settings: ImageModality) -> Any:
     rgb = np.random.default_rng(0).integers(
         0, 256, (settings.crop + 8, 2 * settings.crop, 3), dtype=np.uint8
     )
-    wanted = collate(processor)(
-        [{"pixel_values": _as_tensor(seen(rgb, settings, _filter(processor)))}]
-    )["pixel_values"]
+    row = {"pixel_values": _as_tensor(seen(rgb, settings, processors.resampling(processor)))}
+    wanted = collate(processor)([row])["pixel_values"]
     sizes = {
         "do_resize": True, "size": {"shortest_edge": settings.shorter_side},
         "do_center_crop": True, "crop_size": {"height": settings.crop, "width": settings.crop},
     }  # fmt: skip
-    for kind, values in chain([(type(processor), processor.to_dict())], _as_clip(processor)):
+    own = type(processor), processor.to_dict()
+    for kind, values in chain([own], processors.as_clip(processor)):
         with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError):
             made = kind(**values | sizes)
             prepared = made(images=rgb, return_tensors="pt")["pixel_values"]
@@ -248,26 +235,6 @@ def stated(processor: Any, settings: ImageModality) -> Any:
         f"to {settings.shorter_side} and crop to {settings.crop} pixels as Refit does; take "
         "another base"
     )
-
-
-def _as_clip(processor: Any) -> Iterator[tuple[type[Any], dict[str, Any]]]:
-    """Yield CLIP's class, with arguments by which it weighs and shifts channels like a processor.
-
-    Yields nothing if it cannot.
-    """
-    from transformers import CLIPImageProcessorPil
-
-    if (affine := _affine(processor)) and affine[0] == [0, 1, 2]:
-        _, shift, scale = affine
-        yield (
-            CLIPImageProcessorPil,
-            {
-                "rescale_factor": 1 / 255,
-                "image_mean": (shift / 255).tolist(),
-                "image_std": (1 / (255 * scale)).tolist(),
-                "resample": _filter(processor),
-            },
-        )
 
 
 def encoding(settings: ImageModality) -> tuple[int, int]:
@@ -302,7 +269,7 @@ def collate(processor: Any) -> Callable[[list[dict[str, Any]]], dict[str, Any]]:
     """
     import torch
 
-    affine = _affine(processor)
+    affine = processors.affine(processor)
 
     def stack(rows: list[dict[str, Any]]) -> dict[str, Any]:
         others = {
@@ -310,65 +277,19 @@ def collate(processor: Any) -> Callable[[list[dict[str, Any]]], dict[str, Any]]:
             for name in rows[0]
             if name != "pixel_values"
         }
+        pixels = [row["pixel_values"] for row in rows]
         if affine is None:
-            return {
-                "pixel_values": _processed(
-                    processor, [row["pixel_values"].numpy() for row in rows]
-                ),
-                **others,
-            }
-        order, shift, scale = affine
-        pixels = torch.stack([row["pixel_values"] for row in rows])
-        pixels = ((pixels if order == [0, 1, 2] else pixels[..., order]) - shift) * scale
-        return {"pixel_values": pixels.permute(0, 3, 1, 2), **others}
+            values = processors.processed(processor, [picture.numpy() for picture in pixels])
+        else:
+            values = _weighed(torch.stack(pixels), *affine)
+        return {"pixel_values": values, **others}
 
     return stack
 
 
-def _affine(processor: Any) -> tuple[list[int], Any, Any] | None:
-    """Return the order, shift and scale of the channels that a processor makes.
-
-    Channel i of the result is (channel order[i] - shift[i]) * scale[i]. Returns None if the
-    processor does something else.
-    """
-    import torch
-
-    side, steps = 32, np.zeros((4, 32, 32, 3), np.uint8)
-    for channel in range(3):
-        steps[channel + 1, ..., channel] = 255
-    noise = np.random.default_rng(0).integers(0, 256, (1, side, side, 3), dtype=np.uint8)
-    black, *lit, seen = _processed(processor, [*steps, *noise])
-    # (result, channel lit)
-    rise = torch.stack([picture[:, 0, 0] - black[:, 0, 0] for picture in lit], 1)
-    order = rise.abs().argmax(1).tolist()
-    scale = rise[range(len(order)), order] / 255
-    shift = -black[:, 0, 0] / scale
-    made = ((torch.from_numpy(noise[0])[..., order] - shift) * scale).permute(2, 0, 1)
-    return (
-        (order, shift, scale)
-        if made.shape == seen.shape and torch.allclose(made, seen, atol=1e-4, rtol=1e-4)
-        else None
-    )
-
-
-def _processed(processor: Any, rgbs: Sequence[Rgb]) -> Any:
-    """Return pixel_values (rows, channels, height, width) of pictures of the right size.
-
-    The processor makes them; raises ModelError if it makes none.
-    """
-    asked: dict[str, Any] = {
-        "do_resize": False,
-        "do_center_crop": False,
-        "input_data_format": "channels_last",
-        "return_tensors": "pt",
-    }
-    try:
-        return processor(images=list(rgbs), **asked)["pixel_values"].float()
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ModelError(
-            f"the base model's image processor, {type(processor).__name__}, makes no pixel_values "
-            f"of a picture ({one_line(error, 200)}); take another base"
-        ) from error
+def _weighed(pixels: Any, order: list[int], shift: Any, scale: Any) -> Any:
+    pixels = ((pixels if order == [0, 1, 2] else pixels[..., order]) - shift) * scale
+    return pixels.permute(0, 3, 1, 2)
 
 
 def _as_tensor(rgb: Rgb) -> Any:

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from stages.modalities.image import pictures, reading
-from stages.modalities.image.pictures import PictureError
+from stages.modalities.image.files import PictureError
 
 Array = np.ndarray[Any, Any]
 
@@ -29,27 +29,27 @@ def features(x: "pd.Series[str]") -> Array:
 def _describe(path: Path) -> Array:
     import cv2
 
-    rgb = np.asarray(
-        cv2.resize(
-            pictures.read(path, pictures.ANY).rgb, (SIDE, SIDE), interpolation=cv2.INTER_AREA
-        )
-    )
-    down, across = np.gradient(rgb.mean(axis=2))
-    bins = (np.arctan2(down, across) % np.pi / np.pi * ANGLES).astype(int).clip(max=ANGLES - 1)
-    at = np.arange(SIDE) // CELL * ANGLES
-    cells = np.bincount(
-        (at[:, None] * (SIDE // CELL) + at[None, :] + bins).ravel(),
-        np.hypot(down, across).ravel(),
-        (SIDE // CELL) ** 2 * ANGLES,
-    )
-    grid = cells.reshape(SIDE // CELL, SIDE // CELL, ANGLES)
-    blocks = np.stack(
-        [grid[i : i + SIDE // CELL - 1, j : j + SIDE // CELL - 1] for i in (0, 1) for j in (0, 1)],
-        axis=2,
-    )
-    blocks = blocks / np.sqrt((blocks**2).sum(axis=(2, 3), keepdims=True) + 1)
+    rgb = pictures.read(path, pictures.ANY).rgb
+    small = np.asarray(cv2.resize(rgb, (SIDE, SIDE), interpolation=cv2.INTER_AREA))
     colours = [
-        np.histogram(rgb[..., channel], bins=32, range=(0, 256), density=True)[0]
+        np.histogram(small[..., channel], bins=32, range=(0, 256), density=True)[0]
         for channel in range(3)
     ]
-    return np.concatenate([blocks.ravel(), *colours])
+    return np.concatenate([_gradients(small), *colours])
+
+
+def _gradients(rgb: Array) -> Array:
+    """Return histograms of a reduced picture's gradients: a cell counts in four blocks of 2 x 2."""
+    down, across = np.gradient(rgb.mean(axis=2))
+    bins = (np.arctan2(down, across) % np.pi / np.pi * ANGLES).astype(int).clip(max=ANGLES - 1)
+    at, cells = np.arange(SIDE) // CELL * ANGLES, SIDE // CELL
+    histograms = np.bincount(
+        (at[:, None] * cells + at[None, :] + bins).ravel(),
+        np.hypot(down, across).ravel(),
+        cells**2 * ANGLES,
+    )
+    grid = histograms.reshape(cells, cells, ANGLES)
+    blocks = np.stack(
+        [grid[i : i + cells - 1, j : j + cells - 1] for i in (0, 1) for j in (0, 1)], axis=2
+    )
+    return (blocks / np.sqrt((blocks**2).sum(axis=(2, 3), keepdims=True) + 1)).ravel()

@@ -91,24 +91,23 @@ def cells(rgb: Bytes) -> Floats:
     height, width = rgb.shape[:2]
     halvings = max(0, int(np.log2(min(height, width) / (2 * FINE))))
     for _ in range(halvings):
-        (tall, odd_height), (wide, odd_width) = divmod(rgb.shape[0], 2), divmod(rgb.shape[1], 2)
-        if odd_height or odd_width:
-            rgb = cast(
-                Bytes, cv2.copyMakeBorder(rgb, 0, odd_height, 0, odd_width, cv2.BORDER_REPLICATE)
-            )
-        rgb = cast(
-            Bytes,
-            cv2.resize(rgb, (wide + odd_width, tall + odd_height), interpolation=cv2.INTER_AREA),
-        )
+        rgb = _halved(rgb)
     small, tall, wide = rgb.astype(np.float32), height / 2**halvings, width / 2**halvings
     if min(tall, wide) < FINE:  # INTER_AREA averages only if it makes both sides smaller
         tall, wide = max(tall, FINE), max(wide, FINE)
         small = cv2.resize(small, (int(wide), int(tall)), interpolation=cv2.INTER_LINEAR)
-    return cast(
-        Floats,
-        cv2.resize(small, None, fx=FINE / wide, fy=FINE / tall, interpolation=cv2.INTER_AREA)
-        - HALVED_UP * np.float32(halvings),
-    )
+    means = cv2.resize(small, None, fx=FINE / wide, fy=FINE / tall, interpolation=cv2.INTER_AREA)
+    return cast(Floats, means - HALVED_UP * np.float32(halvings))
+
+
+def _halved(rgb: Bytes) -> Bytes:
+    (tall, odd_height), (wide, odd_width) = divmod(rgb.shape[0], 2), divmod(rgb.shape[1], 2)
+    if odd_height or odd_width:
+        rgb = cast(
+            Bytes, cv2.copyMakeBorder(rgb, 0, odd_height, 0, odd_width, cv2.BORDER_REPLICATE)
+        )
+    size = (wide + odd_width, tall + odd_height)
+    return cast(Bytes, cv2.resize(rgb, size, interpolation=cv2.INTER_AREA))
 
 
 def fingerprint_of(cells: Floats, height: int, width: int) -> Bytes:
@@ -116,11 +115,9 @@ def fingerprint_of(cells: Floats, height: int, width: int) -> Bytes:
     described = cv2.transform(cells, YCRCB)
     colour = cv2.resize(described[:, :, 1:], (COARSE, COARSE), interpolation=cv2.INTER_AREA)
     shape = min(max(128 + SHAPE_STEPS * np.log2(width / height), 0), 255)
-    return np.rint(
-        np.concatenate(
-            [described[:, :, 0].ravel(), colour.ravel(), [shape, min(height, width, 255)]]
-        )
-    ).astype(np.uint8)
+    sizes = [shape, min(height, width, 255)]
+    of_all = np.concatenate([described[:, :, 0].ravel(), colour.ravel(), sizes])
+    return np.rint(of_all).astype(np.uint8)
 
 
 def pairs(fingerprints: Bytes) -> Rows:
@@ -171,10 +168,8 @@ def _distinct(fingerprints: Bytes) -> tuple[Rows, Rows]:
 
 
 def _see(fingerprints: Bytes, first: Rows) -> _Seen:
-    coarse, contrast = (
-        np.empty((len(first), COARSE**2), np.float32),
-        np.empty(len(first), np.float32),
-    )
+    coarse = np.empty((len(first), COARSE**2), np.float32)
+    contrast = np.empty(len(first), np.float32)
     for some in groups.chunks(np.arange(len(first))):
         fine = fingerprints[first[some], LUMA].astype(np.float32)
         coarse[some] = fine @ AVERAGE
@@ -196,23 +191,28 @@ def _propose(seen: _Seen) -> Iterator[Rows]:
         drawn = np.random.default_rng(tree).integers(rows, size=(2, DIRECTIONS))
         along = seen.coarse[drawn[0]] - seen.coarse[drawn[1]]
         along /= np.maximum(np.linalg.norm(along, axis=1, keepdims=True), 1e-6)
-        places = seen.coarse @ along.T
-        places -= places.mean(axis=0)
-        # Scaled to within a half: added to a part's number, a place sorts within the part.
-        places /= 2.001 * max(np.abs(places).max(), 1e-6)
-        order = np.arange(rows)
-        for level in range(levels):
-            starts, part = _parts(rows, level)
-            size = np.bincount(part)[:, None]
-            spread = (
-                np.add.reduceat(places**2, starts) / size
-                - (np.add.reduceat(places, starts) / size) ** 2
-            )
-            sorts = np.argsort(
-                part + places[np.arange(rows), spread.argmax(axis=1)[part]], kind="stable"
-            )
-            order, places = order[sorts], places[sorts]
+        order = _ordered(seen.coarse @ along.T, levels)
         yield _nearest(seen, order, _parts(rows, levels)[0])
+
+
+def _ordered(places: Floats, levels: int) -> Rows:
+    """Return the rows leaf by leaf, by their places (rows, DIRECTIONS) along the directions."""
+    rows = len(places)
+    places -= places.mean(axis=0)
+    # Scaled to within a half: added to a part's number, a place sorts within the part.
+    places /= 2.001 * max(np.abs(places).max(), 1e-6)
+    order = np.arange(rows)
+    for level in range(levels):
+        starts, part = _parts(rows, level)
+        size = np.bincount(part)[:, None]
+        spread = (
+            np.add.reduceat(places**2, starts) / size
+            - (np.add.reduceat(places, starts) / size) ** 2
+        )
+        widest = places[np.arange(rows), spread.argmax(axis=1)[part]]
+        sorts = np.argsort(part + widest, kind="stable")
+        order, places = order[sorts], places[sorts]
+    return order
 
 
 def _parts(rows: int, level: int) -> tuple[Rows, Rows]:
@@ -232,10 +232,21 @@ def _nearest(seen: _Seen, order: Rows, starts: Rows) -> Rows:
     size = int(np.diff(starts, append=len(order)).max())
     # A short leaf borrows from the next.
     leaves = order[np.minimum(starts[:, None] + np.arange(size), len(order) - 1)]
-    cells, limit = (
-        seen.coarse[leaves],
-        seen.limit(np.arange(len(order)), seen.coarse_contrast, COARSE_REACH)[leaves],
-    )
+    apart = _apart_in(seen, leaves)
+    other = np.argpartition(apart, min(NEAREST, size) - 1, axis=2)[:, :, :NEAREST]
+    leaf, place, n = np.nonzero(np.isfinite(np.take_along_axis(apart, other, axis=2)))
+    a, b = leaves[leaf, place], leaves[leaf, other[leaf, place, n]]
+    both = np.unique(np.minimum(a, b) * len(order) + np.maximum(a, b))
+    return np.stack(np.divmod(both, len(order)), axis=1)
+
+
+def _apart_in(seen: _Seen, leaves: Rows) -> Floats:
+    """Return how far apart any two rows of a leaf are, squared (leaves, size, size).
+
+    Rows are infinitely far from themselves, and from those that the coarse limit does not allow.
+    """
+    limits = seen.limit(np.arange(len(seen.coarse)), seen.coarse_contrast, COARSE_REACH)
+    cells, limit = seen.coarse[leaves], limits[leaves]
     cells -= cells.mean(axis=1, keepdims=True)  # keeps the products small, and 32 bits exact enough
     square = np.square(cells).sum(axis=2)
     apart = (
@@ -243,12 +254,7 @@ def _nearest(seen: _Seen, order: Rows, starts: Rows) -> Rows:
     ) / COARSE**2
     apart[apart > (np.maximum(limit[:, :, None], limit[:, None, :]) + ROUNDING) ** 2] = np.inf
     apart[leaves[:, :, None] == leaves[:, None, :]] = np.inf
-    other = np.argpartition(apart, min(NEAREST, size) - 1, axis=2)[:, :, :NEAREST]
-    leaf, place, n = np.nonzero(np.isfinite(np.take_along_axis(apart, other, axis=2)))
-    a, b = leaves[leaf, place], leaves[leaf, other[leaf, place, n]]
-    return np.stack(
-        np.divmod(np.unique(np.minimum(a, b) * len(order) + np.maximum(a, b)), len(order)), axis=1
-    )
+    return apart
 
 
 def _confirmed(fingerprints: Bytes, seen: _Seen, candidates: Rows) -> Rows:

@@ -1,21 +1,16 @@
 """Read pictures: the one door to Pillow, so that all stages and services see the same pixels."""
 
 import ctypes
-import errno
 import logging
 import os
 import re
-import stat
 import struct
 import threading
 import warnings
-import zipfile
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
 from io import BytesIO
 from itertools import islice
 from multiprocessing import get_context
@@ -38,7 +33,8 @@ from PIL import (
 )
 
 from stages.contract import stopping
-from stages.contract.escape import extract, one_line
+from stages.contract.escape import one_line
+from stages.modalities.image.files import PictureError, opened
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -56,9 +52,6 @@ BILINEAR = int(Image.Resampling.BILINEAR)
 FORMATS = [str(plugin.format) for plugin in PLUGINS]  # no EPS: it would start Ghostscript
 # The second picture of a JPEG (MPO) is a preview or a gain map, not a frame.
 PAGED = ("PNG", "WEBP", "GIF", "TIFF")
-# One file of many pictures; FILE.zip/NAME names one of them. DVC looks at each file whenever it has
-# nothing else to do.
-PACK = ".zip"
 MAX_BYTES = 2**30  # of one file: Pillow reads a whole WEBP into memory before it knows its size
 # What Pillow 13 raises on bad bytes: types of the first line came up in 190,000 altered files of 33
 # kinds, those of the second can be raised by its source.
@@ -72,11 +65,6 @@ TURNS: dict[int, Callable[[Rgb], Rgb]] = {  # EXIF orientation -> the picture as
     6: lambda rgb: rgb[::-1].swapaxes(0, 1),
     7: lambda rgb: rgb[::-1, ::-1].swapaxes(0, 1),
     8: lambda rgb: rgb[:, ::-1].swapaxes(0, 1),
-}
-WHERE = {  # the error on opening a file -> code and reason
-    errno.ENOENT: ("missing_file", "is not there"),
-    errno.ENOTDIR: ("missing_file", "is not there"),
-    errno.ENXIO: ("not_regular", "not a regular file"),  # a socket
 }
 # Pillow and NumPy occupy the interpreter for a third of the time: more threads would wait for it.
 THREADS_REACH = 2
@@ -113,15 +101,6 @@ class Picture:
     note: str | None
 
 
-class PictureError(Exception):
-    """The reason why one picture cannot be read: it costs a row, not the run."""
-
-    def __init__(self, code: str, reason: str) -> None:
-        super().__init__(code, reason)
-        self.code = code
-        self.reason = reason
-
-
 ANY = Limits(1, 65_535, 2**28)  # for pictures that were looked at before
 
 
@@ -133,35 +112,41 @@ def read(path: Path, limits: Limits) -> Picture:
     to 1; other values are refused. Colour profiles are not applied; CMYK is turned into RGB without
     one. Raises PictureError.
     """
-    with _opened(path) as file, _silence:
+    with opened(path) as file, _silence:
         size = file.seek(0, os.SEEK_END)
         file.seek(0)
         if size == 0:
             raise PictureError("empty_file", "holds no byte")
         if size > MAX_BYTES:
             raise PictureError("too_large", f"{size:,} bytes, at most {MAX_BYTES:,}")
-        try:
-            with Image.open(file, formats=FORMATS) as image:
-                _measure(image.size, limits)
-                image.load()
-                rgb = _turned(_rgb(image), image)
-                frames: int = getattr(image, "n_frames", 1) if image.format in PAGED else 1
-        except UnidentifiedImageError:
-            raise PictureError(
-                "not_a_picture", f"not one of {', '.join(FORMATS)}, or broken in its first bytes"
-            ) from None
-        except Image.DecompressionBombError:
-            most = 2 * (Image.MAX_IMAGE_PIXELS or 0)
-            raise PictureError(
-                "too_large",
-                f"more than {most:,} pixels, at most {min(most, limits.most_pixels):,} in all",
-            ) from None
-        except BAD_BYTES as error:
-            raise PictureError(
-                _code(error), f"{type(error).__name__}: {one_line(error, 120)}"
-            ) from None
+        rgb, frames = _decoded(file, limits)
     rgb.flags.writeable = False
     return Picture(rgb, f"first of {frames:,} frames" if frames > 1 else None)
+
+
+def _decoded(file: BinaryIO, limits: Limits) -> tuple[Rgb, int]:
+    """Return the pixels of a file's first frame, and the number of its frames."""
+    try:
+        with Image.open(file, formats=FORMATS) as image:
+            _measure(image.size, limits)
+            image.load()
+            rgb = _turned(_rgb(image), image)
+            frames: int = getattr(image, "n_frames", 1) if image.format in PAGED else 1
+            return rgb, frames
+    except UnidentifiedImageError:
+        raise PictureError(
+            "not_a_picture", f"not one of {', '.join(FORMATS)}, or broken in its first bytes"
+        ) from None
+    except Image.DecompressionBombError:
+        most = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+        raise PictureError(
+            "too_large",
+            f"more than {most:,} pixels, at most {min(most, limits.most_pixels):,} in all",
+        ) from None
+    except BAD_BYTES as error:
+        raise PictureError(
+            _code(error), f"{type(error).__name__}: {one_line(error, 120)}"
+        ) from None
 
 
 def write(rgb: Rgb, into: Path | BinaryIO) -> None:
@@ -187,13 +172,6 @@ def thumbnail(rgb: Rgb, side: int) -> bytes:
     file = BytesIO()
     picture.save(file, "JPEG", quality=85)
     return file.getvalue()
-
-
-def pack(named: Iterable[tuple[str, bytes]], path: Path) -> None:
-    """Write named pictures into one ZIP archive unchanged; equal pictures give equal bytes."""
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
-        for name, content in named:
-            archive.writestr(zipfile.ZipInfo(name), content)
 
 
 def each(
@@ -241,58 +219,6 @@ def _executor(workers: int) -> Executor:
     context = get_context("forkserver")
     context.set_forkserver_preload([__name__])
     return ProcessPoolExecutor(workers, context, stopping.end_with_parent)
-
-
-@contextmanager
-def _opened(path: Path) -> Generator[BinaryIO]:
-    """Open a regular file or a picture in a pack, and nothing else.
-
-    A named pipe without a writer would wait for ever.
-    """
-    if path.parent.suffix == PACK and path.parent.is_file():
-        yield BytesIO(_packed(path))
-        return
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-    except OSError as error:
-        raise PictureError(
-            *WHERE.get(error.errno or 0, ("unreadable", f"cannot be opened: {error.strerror}"))
-        ) from None
-    except ValueError:  # a name with a null character, or one that the file system cannot have
-        raise PictureError("missing_file", f"'{extract(path)}' is no name of a file") from None
-    try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise PictureError("not_regular", "not a regular file")
-        with open(descriptor, "rb", closefd=False) as file:
-            yield file
-    finally:
-        os.close(descriptor)
-
-
-def _packed(path: Path) -> bytes:
-    pack = path.parent.absolute()
-    try:
-        archive = _archive(pack, pack.stat().st_mtime_ns, os.getpid())
-        stated = archive.getinfo(path.name)
-        if stated.compress_type != zipfile.ZIP_STORED:
-            raise zipfile.BadZipFile("compressed, as `pack` writes none")
-        return archive.read(stated)
-    except KeyError:
-        raise PictureError("missing_file", f"is not in {extract(path.parent.name)}") from None
-    except (OSError, EOFError, zipfile.BadZipFile) as error:
-        raise PictureError(
-            "unreadable", f"{extract(path.parent.name)}: {one_line(error, 120)}"
-        ) from None
-
-
-@lru_cache(maxsize=4)
-def _archive(path: Path, _written: int, _process: int) -> zipfile.ZipFile:
-    """Open a pack once in each process.
-
-    Its list of names is as long as the pack has pictures, and a fork would share the place at which
-    the file is read.
-    """
-    return zipfile.ZipFile(path)
 
 
 def _measure(size: tuple[int, int], limits: Limits) -> None:

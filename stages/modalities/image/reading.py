@@ -18,13 +18,15 @@ from stages.contract import draws, groups, paths, progress
 from stages.contract.errors import ReceiptError
 from stages.contract.escape import extract, one_line
 from stages.modalities.image import near, pictures
-from stages.modalities.image.pictures import Limits, PictureError, Rgb
+from stages.modalities.image.files import PictureError
+from stages.modalities.image.pictures import Limits, Rgb
 from stages.params.image import ImageModality
 from stages.params.types import Encoding
 
 DATA = Path("data")
 # Red-green and yellow-blue, of red, green, blue.
 OPPONENTS = np.array([[1, -1, 0], [0.5, 0.5, -1]], np.float32)
+NUMBERS = ("shorter_side", "longer_side", "brightness", "contrast", "colourfulness")
 LEAST_SIDE, MOST_PIXELS = 8, 100_000_000  # of a picture, whatever params.yaml says
 
 
@@ -47,11 +49,7 @@ def cite(cells: "pd.Series[str]", folder: Path, source: Path) -> pd.DataFrame:
         if not str(cell).strip():
             rows.loc[i] = [cell, "empty", "names no picture"]
             continue
-        code, reason = (
-            ("outside", "is no path relative to its table")
-            if Path(cell).is_absolute()
-            else _wrong(folder / cell, source)
-        )
+        code, reason = _wrong(cell, folder, source)
         rows.loc[i] = (
             [_below_data(folder / cell), None, None]
             if code is None
@@ -60,7 +58,10 @@ def cite(cells: "pd.Series[str]", folder: Path, source: Path) -> pd.DataFrame:
     return rows
 
 
-def _wrong(path: Path, source: Path) -> tuple[str | None, str | None]:
+def _wrong(cell: str, folder: Path, source: Path) -> tuple[str | None, str | None]:
+    if Path(cell).is_absolute():
+        return "outside", "is no path relative to its table"
+    path = folder / cell
     if not Path(path.parent).resolve().is_relative_to(source.resolve()):
         return "outside", "leads out of the data set"
     try:
@@ -90,19 +91,7 @@ def look(x: "pd.Series[str]", settings: ImageModality) -> pd.DataFrame:
     The numbers are its size and its cells' brightness, contrast and colourfulness. Equal pixels are
     exact duplicates, however they are encoded.
     """
-    columns = [
-        "code",
-        "reason",
-        "note",
-        "exact",
-        "normal",
-        "fingerprint",
-        "shorter_side",
-        "longer_side",
-        "brightness",
-        "contrast",
-        "colourfulness",
-    ]
+    columns = ["code", "reason", "note", "exact", "normal", "fingerprint", *NUMBERS]
     seen = pictures.each([DATA / name for name in x], partial(_describe, limits=limits(settings)))
     described = [
         {"code": outcome.code, "reason": outcome.reason}
@@ -111,7 +100,7 @@ def look(x: "pd.Series[str]", settings: ImageModality) -> pd.DataFrame:
         for outcome in progress.follow(seen, "look at", len(x), "pictures")
     ]
     rows = pd.DataFrame(described, columns=columns, index=x.index, dtype=object)
-    return rows.where(rows.notna(), None).astype(dict.fromkeys(columns[6:], float))
+    return rows.where(rows.notna(), None).astype(dict.fromkeys(NUMBERS, float))
 
 
 def limits(settings: ImageModality) -> Limits:

@@ -49,22 +49,7 @@ def saliency(model: Any, inputs: Any, targets: Any, seed: int) -> "np.ndarray[An
             for start in range(0, len(inputs), ROWS):
                 pictures = inputs[start : start + ROWS].detach().clone().to(device)
                 wanted = torch.as_tensor(targets[start : start + ROWS], device=device)[:, None]
-                spread = NOISE * (
-                    pictures.amax(dim=(1, 2, 3), keepdim=True)
-                    - pictures.amin(dim=(1, 2, 3), keepdim=True)
-                )
-                total = torch.zeros_like(pictures[:, 0])
-                for _ in range(COPIES):
-                    copies = pictures + spread * torch.randn(pictures.shape, generator=noise).to(
-                        device
-                    )
-                    logits = model(pixel_values=copies.requires_grad_()).logits
-                    total += (
-                        torch.autograd.grad(logits.gather(1, wanted).sum(), copies)[0]
-                        .abs()
-                        .amax(dim=1)
-                    )
-                maps.append(total.cpu().numpy())
+                maps.append(_gradients(model, pictures, wanted, noise).cpu().numpy())
     finally:
         for module, training in modes.items():
             module.training = training
@@ -73,21 +58,34 @@ def saliency(model: Any, inputs: Any, targets: Any, seed: int) -> "np.ndarray[An
     return np.divide(gradients, top, out=np.zeros_like(gradients), where=top > 0).clip(0, 1)
 
 
+def _gradients(model: Any, pictures: Any, wanted: Any, noise: Any) -> Any:
+    """Return the sum, over noisy copies, of the gradients of the wanted logits (rows, 1)."""
+    import torch
+
+    spread = NOISE * (
+        pictures.amax(dim=(1, 2, 3), keepdim=True) - pictures.amin(dim=(1, 2, 3), keepdim=True)
+    )
+    total = torch.zeros_like(pictures[:, 0])
+    for _ in range(COPIES):
+        drawn = torch.randn(pictures.shape, generator=noise).to(pictures.device)
+        copies = (pictures + spread * drawn).requires_grad_()
+        logits = model(pixel_values=copies).logits
+        (moved,) = torch.autograd.grad(logits.gather(1, wanted).sum(), copies)
+        total += moved.abs().amax(dim=1)
+    return total
+
+
 def overlay(rgb: "np.ndarray[Any, Any]", map: "np.ndarray[Any, Any]", side: int) -> bytes:
     """Return a picture as PNG, greyed, with its map laid over it in colour.
 
     The picture is (height, width, 3), uint8; the map has any size.
     """
     import matplotlib as mpl
-    from PIL import Image, ImageFilter
+    from PIL import Image
 
     picture = Image.fromarray(rgb)
     picture.thumbnail((side, side), Image.Resampling.LANCZOS)
-    heat = Image.fromarray((map * 255).astype(np.uint8)).resize(
-        picture.size, Image.Resampling.BILINEAR
-    )
-    heat = np.asarray(heat.filter(ImageFilter.GaussianBlur(side / 60)), dtype=float) / 255
-    heat = (heat / max(heat.max(), 1e-9))[..., None]
+    heat = _heat(map, picture.size, side)
     grey = np.asarray(picture.convert("L").convert("RGB"), dtype=float)
     laid = (
         grey * (1 - 0.8 * heat) + 255 * mpl.colormaps["inferno"](heat[..., 0])[..., :3] * 0.8 * heat
@@ -95,3 +93,13 @@ def overlay(rgb: "np.ndarray[Any, Any]", map: "np.ndarray[Any, Any]", side: int)
     file = BytesIO()
     Image.fromarray(laid.astype(np.uint8)).save(file, "PNG")
     return file.getvalue()
+
+
+def _heat(map: "np.ndarray[Any, Any]", size: tuple[int, int], side: int) -> "np.ndarray[Any, Any]":
+    """Return a map as large as a picture and blurred, (height, width, 1), its greatest value 1."""
+    from PIL import Image, ImageFilter
+
+    large = Image.fromarray((map * 255).astype(np.uint8)).resize(size, Image.Resampling.BILINEAR)
+    blurred = large.filter(ImageFilter.GaussianBlur(side / 60))
+    heat = np.asarray(blurred, dtype=float) / 255
+    return (heat / max(heat.max(), 1e-9))[..., None]

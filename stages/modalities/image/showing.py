@@ -1,6 +1,7 @@
 """Show pictures to a person."""
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -31,38 +32,40 @@ def preview(
     matplotlib.use("agg")
     import matplotlib.pyplot as plt
 
-    cells = dict[str, list[tuple[str, Rgb]]]()
-    for (_, original), (_, copy) in zip(originals.iterrows(), copies.iterrows(), strict=True):
-        row = cells.setdefault(", ".join(copy["y"]), [])
-        row += (
-            []
-            if any(name == original["id"] for name, _ in row)
-            else [(original["id"], reading.verified(original["x"], original["content"]))]
-        )
-        row.append(
-            (
-                copy["id"],
-                pictures.read(files / Path(copy["x"]).relative_to(below), pictures.ANY).rgb,
-            )
-        )
+    cells = _by_label(originals, copies, files, below)
     shown, width = list(cells.items())[:SHEET_ROWS], max(map(len, cells.values()), default=1)
-    figure, axes = plt.subplots(
-        max(1, len(shown)),
-        width,
-        figsize=(1.5 * width + 1, 1.6 * max(1, len(shown))),
-        squeeze=False,
-        layout="constrained",
-    )
+    height = max(1, len(shown))
+    size = (1.5 * width + 1, 1.6 * height)
+    figure, axes = plt.subplots(height, width, figsize=size, squeeze=False, layout="constrained")
     for at in axes.flat:
         at.set_axis_off()
     for row, (label, pair) in zip(axes, shown, strict=False):
         for at, (name, rgb) in zip(row, pair, strict=False):
-            at.imshow(rgb)
-            at.set_title(
-                "altered" if "+" in name else extract(label),
-                fontsize="small",
-                fontweight="normal" if "+" in name else "bold",
-                parse_math=False,
-            )
+            _draw(at, name, label, rgb)
     figure.savefig(into / "contact_sheet.png", dpi=100, metadata={"Software": None})
     plt.close(figure)
+
+
+def _by_label(
+    originals: pd.DataFrame, copies: pd.DataFrame, files: Path, below: str
+) -> dict[str, list[tuple[str, Rgb]]]:
+    """Return the pictures of each label with their ids, each original before its copies."""
+    cells = dict[str, list[tuple[str, Rgb]]]()
+    for (_, original), (_, copy) in zip(originals.iterrows(), copies.iterrows(), strict=True):
+        row = cells.setdefault(", ".join(copy["y"]), [])
+        if not any(name == original["id"] for name, _ in row):
+            row.append((original["id"], reading.verified(original["x"], original["content"])))
+        path = files / Path(copy["x"]).relative_to(below)
+        row.append((copy["id"], pictures.read(path, pictures.ANY).rgb))
+    return cells
+
+
+def _draw(at: Any, name: str, label: str, rgb: Rgb) -> None:
+    is_copy = "+" in name
+    at.imshow(rgb)
+    at.set_title(
+        "altered" if is_copy else extract(label),
+        fontsize="small",
+        fontweight="normal" if is_copy else "bold",
+        parse_math=False,
+    )

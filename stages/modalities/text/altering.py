@@ -45,33 +45,31 @@ def alter(
 
     A copy is left out if it equals its original, or if no original may have its length.
     """
-    chosen = samples[
-        [draws.uniform("chosen", augment.seed, i) < augment.share for i in samples["id"]]
-    ]
+    drawn = [draws.uniform("chosen", augment.seed, i) < augment.share for i in samples["id"]]
+    chosen = samples[drawn]
     if not augment.transforms or chosen.empty:
         return samples.iloc[:0]
     transforms = [_augmenter(t) for t in augment.transforms]
     copies = []
     for number in range(1, augment.copies + 1):
         copy = chosen.assign(id=chosen["id"] + f"+{number}", source_id=chosen["id"])
-        copy["x"] = [
-            _alter_one(text, draws.integer("altered", augment.seed, i), transforms)
-            for text, i in zip(copy["x"], copy["id"], strict=True)
-        ]
+        copy["x"] = _altered(copy, "altered", augment.seed, transforms)
         looked = reading.look(copy["x"], settings)
-        copies.append(
-            copy.assign(content=draws.digest(looked["normal"]))[
-                (copy["x"] != chosen["x"]) & looked["code"].isna()
-            ]
-        )
+        copy = copy.assign(content=draws.digest(looked["normal"]))
+        copies.append(copy[(copy["x"] != chosen["x"]) & looked["code"].isna()])
     return pd.concat([samples.iloc[:0], *copies], ignore_index=True)
 
 
 def worse(samples: pd.DataFrame, transform: Transform, seed: int) -> list[str]:
     """Return each text as one transform alters it; each draw depends only on (seed, id)."""
-    transforms = [_augmenter(transform)]
+    return _altered(samples, "worse", seed, [_augmenter(transform)])
+
+
+def _altered(
+    samples: pd.DataFrame, purpose: str, seed: int, transforms: list[Callable[[str], Any]]
+) -> list[str]:
     return [
-        _alter_one(text, draws.integer("worse", seed, i), transforms)
+        _alter_one(text, draws.integer(purpose, seed, i), transforms)
         for text, i in zip(samples["x"], samples["id"], strict=True)
     ]
 
@@ -94,34 +92,36 @@ def _augmenter(transform: Transform) -> Callable[[str], Any]:
         sys.modules.setdefault(name, ModuleType(name))
     import nlpaug.augmenter.char as char
 
-    def share(words: float, characters: float) -> dict[str, Any]:
-        return {
-            "aug_word_p": words,
-            "aug_char_p": characters,
-            "aug_word_max": EVERY_WORD,
-            "aug_char_max": EVERY_WORD,
-        }
-
     match transform:
         case Keyboard():
-            return char.KeyboardAug(**share(transform.words, transform.characters)).augment
+            return char.KeyboardAug(**_shares(transform)).augment
         case Ocr():
-            return char.OcrAug(**share(transform.words, transform.characters)).augment
+            return char.OcrAug(**_shares(transform)).augment
         case RandomCharacter():
-            return char.RandomCharAug(
-                action=transform.action, **share(transform.words, transform.characters)
-            ).augment
-        case RandomWord():
-            import nlpaug.augmenter.word as words
-
-            return words.RandomWordAug(
-                action=transform.action, aug_p=transform.words, aug_max=EVERY_WORD
-            ).augment
-        case SplitWord():
-            import nlpaug.augmenter.word as words
-
-            return words.SplitAug(aug_p=transform.words, aug_max=EVERY_WORD).augment
+            return char.RandomCharAug(action=transform.action, **_shares(transform)).augment
+        case RandomWord() | SplitWord():
+            return _of_words(transform)
         case Case():
             return str.upper if transform.to == "upper" else str.lower
         case Albumentations():
             raise AssertionError("params/task.py lets no picture's transform in")
+
+
+def _of_words(transform: RandomWord | SplitWord) -> Callable[[str], Any]:
+    import nlpaug.augmenter.word as words
+
+    if isinstance(transform, SplitWord):
+        return words.SplitAug(aug_p=transform.words, aug_max=EVERY_WORD).augment
+    return words.RandomWordAug(
+        action=transform.action, aug_p=transform.words, aug_max=EVERY_WORD
+    ).augment
+
+
+def _shares(transform: Keyboard | Ocr | RandomCharacter) -> dict[str, Any]:
+    """Return the arguments of nlpaug for the shares of words, and of characters in them."""
+    return {
+        "aug_word_p": transform.words,
+        "aug_char_p": transform.characters,
+        "aug_word_max": EVERY_WORD,
+        "aug_char_max": EVERY_WORD,
+    }

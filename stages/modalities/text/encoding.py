@@ -10,7 +10,7 @@ import pandas as pd
 
 from stages.contract.errors import ModelError
 from stages.contract.escape import one_line
-from stages.contract.plugins import Encoded
+from stages.contract.learning import Encoded
 from stages.modalities.text import altering
 from stages.params.augment import Augment, Transform
 from stages.params.text import TextModality
@@ -38,16 +38,7 @@ def processor(folder: Path) -> Any:
 
     # Without any of these files transformers would make a tokenizer of five tokens.
     if not any((folder / name).is_file() for name in VOCABULARIES):
-        if pieces := [name for name in SENTENCEPIECE if (folder / name).is_file()]:
-            make = f"AutoTokenizer.from_pretrained('{folder}').save_pretrained('{folder}')"
-            raise ModelError(
-                f"{folder}: its tokenizer is {pieces[0]} (SentencePiece); make a tokenizer.json of "
-                f"it where sentencepiece is installed: {make}"
-            )
-        raise ModelError(
-            f"{folder}: has no tokenizer (none of {', '.join(VOCABULARIES)}); bring the base "
-            "model's own"
-        )
+        raise _no_tokenizer(folder)
     try:
         return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:
@@ -57,21 +48,26 @@ def processor(folder: Path) -> Any:
         ) from error
 
 
+def _no_tokenizer(folder: Path) -> ModelError:
+    if pieces := [name for name in SENTENCEPIECE if (folder / name).is_file()]:
+        make = f"AutoTokenizer.from_pretrained('{folder}').save_pretrained('{folder}')"
+        return ModelError(
+            f"{folder}: its tokenizer is {pieces[0]} (SentencePiece); make a tokenizer.json of "
+            f"it where sentencepiece is installed: {make}"
+        )
+    return ModelError(
+        f"{folder}: has no tokenizer (none of {', '.join(VOCABULARIES)}); bring the base "
+        "model's own"
+    )
+
+
 def encode(samples: pd.DataFrame, processor: Any, settings: TextModality) -> list[dict[str, Any]]:
     """Return input_ids, attention_mask and what else the tokenizer states for each text.
 
     Texts are cut to max_tokens and not padded.
     """
     if settings.max_tokens > processor.model_max_length or processor.pad_token is None:
-        limit = (
-            f"reads at most {processor.model_max_length} tokens"
-            if processor.pad_token
-            else "has no padding token"
-        )
-        raise ModelError(
-            f"the base model's tokenizer {limit}, and modality.max_tokens is "
-            f"{settings.max_tokens}; lower it, or take another base"
-        )
+        raise _unfit(processor, settings)
     texts, rows = samples["x"].tolist(), list[dict[str, Any]]()
     for start in range(0, len(texts), ENCODED_AT_ONCE):
         encoded = processor(
@@ -82,6 +78,18 @@ def encode(samples: pd.DataFrame, processor: Any, settings: TextModality) -> lis
             for row in zip(*encoded.values(), strict=True)
         ]
     return rows
+
+
+def _unfit(processor: Any, settings: TextModality) -> ModelError:
+    limit = (
+        f"reads at most {processor.model_max_length} tokens"
+        if processor.pad_token
+        else "has no padding token"
+    )
+    return ModelError(
+        f"the base model's tokenizer {limit}, and modality.max_tokens is {settings.max_tokens}; "
+        "lower it, or take another base"
+    )
 
 
 def encode_anew(
@@ -106,18 +114,8 @@ def largest(processor: Any, settings: TextModality, rows: int) -> Encoded:
 
     The rows contain a character that hardly any base model knows, and the last token.
     """
-    encoded = encode(
-        pd.DataFrame(
-            {
-                "x": [
-                    f"{UNKNOWN} " * (i > 0) + "a " * max(1, settings.max_tokens >> i)
-                    for i in range(rows)
-                ]
-            }
-        ),
-        processor,
-        settings,
-    )
+    texts = [f"{UNKNOWN} " * (i > 0) + "a " * max(1, settings.max_tokens >> i) for i in range(rows)]
+    encoded = encode(pd.DataFrame({"x": texts}), processor, settings)
     encoded[0]["input_ids"][-1] = max(processor.get_vocab().values())
     return encoded
 

@@ -54,14 +54,11 @@ def pairs(texts: list[str]) -> Rows:
     keys, short = _signatures(compared)
 
     def confirm(proposed: Rows) -> Rows:
-        likely = proposed[
-            (short[proposed[:, 0]] == short[proposed[:, 1]]).mean(axis=1) >= LIMIT - SLACK
-        ]
+        agree = (short[proposed[:, 0]] == short[proposed[:, 1]]).mean(axis=1) >= LIMIT - SLACK
+        likely = proposed[agree]
         lengths = [len(compared[a]) + len(compared[b]) for a, b in likely.tolist()]
         index = _side_by_side(
-            lambda span: _jaccard([compared[place] for place in likely[span].ravel()]),
-            lengths,
-            COMPARED,
+            lambda span: _jaccard([compared[i] for i in likely[span].ravel()]), lengths, COMPARED
         )
         return likely[np.concatenate([np.empty(0), *index]) >= LIMIT]
 
@@ -75,12 +72,10 @@ def _propose(keys: npt.NDArray[np.uint64]) -> Iterator[Rows]:
     """
     # The place replaces these bits of a key: one sort of numbers is faster than a stable argsort.
     bits = np.uint64(keys.shape[1].bit_length())
+    place = (np.uint64(1) << bits) - np.uint64(1)
     for key in keys:
         both = np.sort(key >> bits << bits | np.arange(len(key), dtype=np.uint64))
-        ordered, order = (
-            both >> bits,
-            (both & ((np.uint64(1) << bits) - np.uint64(1))).astype(np.intp),
-        )
+        ordered, order = both >> bits, (both & place).astype(np.intp)
         same = [
             np.flatnonzero(ordered[: len(order) - ahead] == ordered[ahead:])
             for ahead in range(1, NEXT + 1)
@@ -97,11 +92,8 @@ def _signatures(texts: list[str]) -> tuple[npt.NDArray[np.uint64], npt.NDArray[n
 
     The minima are (texts, BANDS * ROWS).
     """
-    keys, short = (
-        np.empty((BANDS, len(texts)), np.uint64),
-        np.empty((len(texts), BANDS * ROWS), np.uint8),
-    )
-
+    keys = np.empty((BANDS, len(texts)), np.uint64)
+    short = np.empty((len(texts), BANDS * ROWS), np.uint8)
     lengths = np.array([len(text) for text in texts])
     order = np.argsort(lengths, kind="stable")  # a run has texts of like length
 
@@ -109,14 +101,19 @@ def _signatures(texts: list[str]) -> tuple[npt.NDArray[np.uint64], npt.NDArray[n
         places = order[span]
         minima = _minima([texts[i] for i in places])
         short[places] = minima.T.astype(np.uint8)
-        key = np.zeros((BANDS, len(places)), np.uint64)
-        for row in range(ROWS):
-            key = (key ^ minima[row::ROWS]) * MIXING
-            key ^= key >> np.uint64(29)
-        keys[:, places] = key
+        keys[:, places] = _keys(minima)
 
     _side_by_side(work, lengths[order], CHARACTERS)
     return keys, short
+
+
+def _keys(minima: Hashes) -> npt.NDArray[np.uint64]:
+    """Return a key for the ROWS minima of each band (BANDS, texts)."""
+    key = np.zeros((BANDS, minima.shape[1]), np.uint64)
+    for row in range(ROWS):
+        key = (key ^ minima[row::ROWS]) * MIXING
+        key ^= key >> np.uint64(29)
+    return key
 
 
 def _side_by_side(work: Callable[[slice], Any], lengths: npt.ArrayLike, most: int) -> list[Any]:
@@ -125,21 +122,16 @@ def _side_by_side(work: Callable[[slice], Any], lengths: npt.ArrayLike, most: in
     The lengths of a run add up to less than `most` and its longest.
     """
     starts = np.flatnonzero(np.diff(np.cumsum(lengths) // most, prepend=-1)).tolist()
+    runs = itertools.starmap(slice, itertools.pairwise([*starts, np.size(lengths)]))
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-        return list(
-            pool.map(
-                work, itertools.starmap(slice, itertools.pairwise([*starts, np.size(lengths)]))
-            )
-        )
+        return list(pool.map(work, runs))
 
 
 def _jaccard(texts: list[str]) -> npt.NDArray[np.float64]:
     """Return the Jaccard index of the grams of texts 1 and 2, of texts 3 and 4, and so on."""
     points, own = _points(texts)
-    gram, code = (
-        np.zeros(len(points), np.uint64),
-        np.unique(points, return_inverse=True)[1].astype(np.uint64),
-    )
+    gram = np.zeros(len(points), np.uint64)
+    code = np.unique(points, return_inverse=True)[1].astype(np.uint64)
     for ahead in range(GRAM):
         gram = gram << np.uint64(16) | np.roll(code, -ahead)
     text = np.repeat(np.arange(len(texts)), [len(string) - GRAM + 1 for string in texts])

@@ -66,17 +66,8 @@ def look(x: "pd.Series[str]", settings: TextModality) -> pd.DataFrame:
     length = x.str.strip().str.len().mask(x.map(characters.is_blank).astype(bool), 0)
     bad = (length < least) | (length > (most := min(most, MOST_CHARACTERS)))
     normal = normalise(x.mask(bad, ""))  # takes a hundred times the memory of a text
-    rows = pd.DataFrame(
-        {
-            "code": None,
-            "reason": None,
-            "note": None,
-            "exact": x,
-            "normal": normal,
-            "characters": length.astype(int),
-        },
-        index=x.index,
-    )
+    known = {"exact": x, "normal": normal, "characters": length.astype(int)}
+    rows = pd.DataFrame({"code": None, "reason": None, "note": None, **known}, index=x.index)
     rows.loc[bad, "code"] = np.where(length[bad] < least, "too_short", "too_long")
     rows.loc[bad, "reason"] = length[bad].astype(str) + f" characters, not {least} to {most}"
     return rows
@@ -113,31 +104,29 @@ def traits(x: "pd.Series[str]", looked: pd.DataFrame, base: Path) -> pd.DataFram
     rows = looked[["characters"]].assign(script=x.map(_script).astype(object))
     if not (base / "tokenizer.json").is_file():
         return rows
+    ids, unknown = _tokens(x.tolist(), base / "tokenizer.json")
+    words = [max(len(text.split()), 1) for text in x]
+    return rows.assign(
+        tokens=[len(of) for of in ids],
+        tokens_unknown=[0.0 if unknown is None else float((of == unknown).mean()) for of in ids],
+        tokens_a_word=[len(of) / number for of, number in zip(ids, words, strict=True)],
+        tokens_rank=[float(np.log1p(of).mean()) for of in ids],
+    )
+
+
+def _tokens(texts: list[str], file: Path) -> tuple[list["np.ndarray[Any, Any]"], int | None]:
+    """Return the numbers of each text's tokens, and that of an unknown token if there is one."""
     from tokenizers import Tokenizer
 
     try:
-        tokenizer = Tokenizer.from_file(str(base / "tokenizer.json"))
+        tokenizer = Tokenizer.from_file(str(file))
     except Exception as error:  # the library raises no other type
-        raise ModelError(
-            f"{base}/tokenizer.json: {one_line(error, 300)}; bring the base model's own"
-        ) from error
+        raise ModelError(f"{file}: {one_line(error, 300)}; bring the base model's own") from error
     tokenizer.no_truncation()
     tokenizer.no_padding()
+    encoded = tokenizer.encode_batch(texts, add_special_tokens=False)
     unknown = tokenizer.token_to_id(getattr(tokenizer.model, "unk_token", None) or "")
-    ids = [
-        np.array(tokens.ids or [0])
-        for tokens in tokenizer.encode_batch(x.tolist(), add_special_tokens=False)
-    ]
-    return rows.assign(
-        tokens=[len(tokens) for tokens in ids],
-        tokens_unknown=[
-            float((tokens == unknown).mean()) if unknown is not None else 0.0 for tokens in ids
-        ],
-        tokens_a_word=[
-            len(tokens) / max(len(text.split()), 1) for tokens, text in zip(ids, x, strict=True)
-        ],
-        tokens_rank=[float(np.log1p(tokens).mean()) for tokens in ids],
-    )
+    return [np.array(tokens.ids or [0]) for tokens in encoded], unknown
 
 
 def _script(text: str) -> str:

@@ -1,0 +1,89 @@
+"""Write a new block into params.yaml: every other byte stays, and the file can still be read."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from stages.commands import reference
+from stages.contract import settings
+from stages.contract.errors import ParamsError
+from stages.contract.escape import extract
+from stages.params.sources import Source
+from stages.params.task import Params, Task
+
+PARAMS = Path("params.yaml")
+
+
+def require_name(name: str, params: Params, folder: Path, fresh: bool) -> None:
+    """Raise ParamsError for a name that a new block cannot have.
+
+    The folder of the data is not there yet if it is fresh.
+    """
+    if not re.fullmatch("[a-z][a-z0-9_]{0,59}", name) or name in reference.YAML_WORDS:
+        raise ParamsError(
+            f"{extract(name)}: a name is a letter, then a-z, 0-9 and _ (60 at most, and no word "
+            "of YAML), because DVC, MLflow and file systems bear that; choose another"
+        )
+    there = folder.exists() or folder.with_name(f"{name}.dvc").exists()
+    holders = {
+        f"params.yaml has a task {name}": name in params.tasks,
+        f"params.yaml has a source {name}": name in params.sources,
+        f"{folder} is there": fresh and there,
+    }
+    if taken := [what for what, yes in holders.items() if yes]:
+        raise ParamsError(
+            f"{name}: {' and '.join(taken)}; choose another name, or take the old one away first"
+        )
+
+
+def write(section: str, key: str, value: Task | Source) -> str:
+    """Put a block at the end of a section of params.yaml and return the block."""
+    text = PARAMS.read_bytes().decode()
+    newline = "\r\n" if text.partition("\n")[0].endswith("\r") else "\n"
+    text += "" if text.endswith("\n") else newline
+    root = YAML(typ="safe", pure=True).compose(text)
+    held = next(node for name, node in root.value if name.value == section)
+    if held.value and held.flow_style:
+        raise ParamsError(
+            f"{PARAMS}: {section} is written in braces; write it as a block, a line a key, so "
+            "that one can be added"
+        )
+    indent = held.value[0][0].start_mark.column if held.value else 2
+    block = f"{' ' * indent}{key}:\n{reference.block(value, indent + 2)}".replace("\n", newline)
+    before = newline if section == "tasks" or not held.value else ""
+    put_in = _appended if held.value else _opened
+    _replace(put_in(text, held, before + block), section, key)
+    return block
+
+
+def _appended(text: str, held: Any, block: str) -> str:
+    """Return the text with a block after the last one of a section."""
+    end = max(of.end_mark.index for _, of in held.value)
+    lines = text[: end if text[end - 1] == "\n" else text.index("\n", end) + 1].split("\n")[:-1]
+    while not lines[-1].strip() or lines[-1].startswith("#"):  # they belong to what follows
+        lines.pop()
+    at = len("\n".join(lines)) + 1
+    return text[:at] + block + text[at:]
+
+
+def _opened(text: str, held: Any, block: str) -> str:
+    """Return the text with a block in a section that is written as {}, and becomes a block."""
+    comment, _, rest = text[held.end_mark.index :].partition("\n")
+    return text[: held.start_mark.index].rstrip(" ") + comment.rstrip() + block + rest
+
+
+def _replace(text: str, section: str, key: str) -> None:
+    """Write params.yaml, unless it could no longer be read."""
+    written = PARAMS.with_suffix(".yaml.new")
+    written.write_bytes(text.encode())
+    try:
+        settings.load(written)
+        written.replace(PARAMS)
+    except ParamsError as error:
+        raise ParamsError(
+            f"with {section}.{key}, {str(error).replace('.yaml.new', '.yaml')}; nothing was written"
+        ) from None
+    finally:
+        written.unlink(missing_ok=True)
