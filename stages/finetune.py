@@ -113,11 +113,12 @@ def _set_layers(model: Any, finetune: Finetune) -> None:
 
 def _encoder(start: Start, modality: Modality) -> Callable[[pd.DataFrame, Augment], Rows]:
     """Return what encodes manifest rows with their targets."""
-    encoding, of_y = start.of_x.encoding, start.of_y
+    of_x, of_y = start.of_x, start.of_y
 
     def encode(rows: pd.DataFrame, augment: Augment) -> Rows:
-        encoded = encoding.encode_anew(rows, start.processor, modality, augment)
-        return Rows(encoded, of_y.targets(rows["y"], start.labels), encoding.lengths(encoded))
+        encoded = of_x.encoding.encode_anew(rows, start.processor, modality, augment)
+        lengths = of_x.encoding.lengths(encoded)
+        return Rows(encoded, of_y.targets(rows["y"], start.labels), lengths)
 
     return encode
 

@@ -311,7 +311,7 @@ ODD = {
     "Windows-1252": ("30 of 60 rows cannot be used", "a.csv:2: bytes that are not UTF-8"),
     "a column that is not UTF-8": ("the name of a column", "is not UTF-8"),
     "rare labels": ("1 of 4 labels have fewer than 3 rows", "rare (1)"),
-    "empty labels": ("20 of 100 rows cannot be used", "the sample or the label is empty"),
+    "empty labels": ("20 of 100 rows cannot be used", "the label is empty"),
     "no header": ("looks like data, not like a header", "praise (3 values"),
     "nothing there": ("is not there",),
 }

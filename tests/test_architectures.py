@@ -17,7 +17,7 @@ from stages.checks import trial
 from stages.contract import plugins
 from stages.contract.errors import ModelError
 from stages.modalities.image import saliency
-from stages.models import scoring
+from stages.models import loading, scoring
 from stages.params.compute import Compute
 from stages.params.image import ImageModality
 from stages.params.text import TextModality
@@ -139,14 +139,14 @@ def save(base: Path, folder: Path, modality: Any, of_x: Any) -> scoring.Scorer:
     Its head is random and its outputs lie far apart.
     """
     torch.manual_seed(0)
-    model, _ = classification.load(base, modality.name, ["a", "b", "c"], new_head=True)
+    model, _ = loading.load(classification, base, modality.name, ["a", "b", "c"], new_head=True)
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.shape[:1] == (3,) and parameter.ndim == 2:
                 parameter.copy_(torch.randn(parameter.shape) * 3)
     model.save_pretrained(folder)
     of_x.encoding.stated(of_x.encoding.processor(base), modality).save_pretrained(folder)
-    loaded, _ = classification.load(folder, modality.name, ["a", "b", "c"], new_head=False)
+    loaded, _ = loading.load(classification, folder, modality.name, ["a", "b", "c"], new_head=False)
     return scoring.Scorer(
         {"labels": ["a", "b", "c"]},
         of_x,
