@@ -18,6 +18,7 @@ from stages.contract import plugins
 from stages.contract.errors import ModelError
 from stages.modalities.image import saliency
 from stages.models import loading, scoring
+from stages.models.saved import Base, Saved
 from stages.params.compute import Compute
 from stages.params.image import ImageModality
 from stages.params.text import TextModality
@@ -148,7 +149,7 @@ def save(base: Path, folder: Path, modality: Any, of_x: Any) -> scoring.Scorer:
     of_x.encoding.stated(of_x.encoding.processor(base), modality).save_pretrained(folder)
     loaded, _ = loading.load(classification, folder, modality.name, ["a", "b", "c"], new_head=False)
     return scoring.Scorer(
-        {"labels": ["a", "b", "c"]},
+        Saved("tiny", {}, "classification", ["a", "b", "c"], Base("base", "0"), "0"),
         of_x,
         classification,
         loaded.eval(),
@@ -161,7 +162,7 @@ def save(base: Path, folder: Path, modality: Any, of_x: Any) -> scoring.Scorer:
 def assert_agree(
     scorer: scoring.Scorer, samples: pd.DataFrame, theirs: list[list[dict[str, Any]]]
 ) -> None:
-    logits = scoring.logits(scorer, scorer.encode(samples))
+    logits = scoring.outputs(scorer, scorer.encode(samples))
     ours = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     found = np.array(
         [
