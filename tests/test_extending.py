@@ -298,7 +298,7 @@ def test_all_examples_together_pass_what_this_checkout_passes(tmp_path: Path) ->
         ),
         "test_a_modality_is_a_folder_of_its_name",
         "test_plug_in_files_are_the_names_in_the_params_types",
-        "test_the_code_deps_of_a_stage_are_what_it_imports",
+        "test_the_code_deps_of_a_stage_cover_what_it_imports",
         "test_imports_go_one_way",
         "test_contract_and_stories_import_no_heavy_library_when_they_start",
     ]
