@@ -65,10 +65,11 @@ def evaluate(
         sample = test.head(evaluate.cost_rows or 0)
         job.cost["models"]["candidate"] = asdict(meter.measure(folder, sample, compute))
 
-    _write(job, of_y, report, predictions)
+    confusions = of_y.confusions(y, predicted)
+    _write(job, of_y, report, predictions, confusions)
     rows = {"test rows": len(test), "train rows": len(train), "validation rows": len(validation)}
     severity = _severity(of_y, measured["candidate"], predictions["confidence"])
-    _write_page(job, scorer, report, test, predictions, severity, rows)
+    _write_page(job, scorer, report, test, predictions, confusions, severity, rows)
     scores = ", ".join(f"{name} {one.scores[decides]:.4f}" for name, one in report.models.items())
     return f"{len(test):,} test rows, {metric.title} {scores}"
 
@@ -186,7 +187,13 @@ def _price(cheap: Scored) -> dict[str, float]:
     return {"milliseconds_a_row": cheap.milliseconds, "megabytes": cheap.megabytes}
 
 
-def _write(job: Job, of_y: Problem, report: Report, predictions: pd.DataFrame) -> None:
+def _write(
+    job: Job,
+    of_y: Problem,
+    report: Report,
+    predictions: pd.DataFrame,
+    confusions: pd.DataFrame,
+) -> None:
     """Write what later stages and DVC read."""
     decides, calibrated = report.metric.name, report.calibration
     baselines = list(report.beside)
@@ -198,7 +205,6 @@ def _write(job: Job, of_y: Problem, report: Report, predictions: pd.DataFrame) -
     report.write(job.hand_on("report.json"))
     schema = manifest.predictions_schema(predictions, ["candidate", *baselines])
     manifest.write_table(predictions, job.hand_on("predictions.parquet"), schema)
-    confusions = of_y.confusions(predictions["y"], predictions["candidate"])
     _write_confusion(confusions, job)
     if predictions["y"].dtype == float:
         plots.scatter(predictions["y"], predictions["candidate"], job.hand_on("confusion.png"))
@@ -222,6 +228,7 @@ def _write_page(
     report: Report,
     test: pd.DataFrame,
     predictions: pd.DataFrame,
+    confusions: pd.DataFrame,
     severity: "pd.Series[float]",
     rows: dict[str, int],
 ) -> None:
@@ -239,7 +246,7 @@ def _write_page(
         less={name for name, one in of_y.METRICS.items() if one.less},
         report=report,
         cost=job.cost["models"],
-        taken_for=page.taken_for(of_y.confusions(predictions["y"], predictions["candidate"])),
+        taken_for=page.taken_for(confusions),
         confusion=(job.out / "confusion.png").read_bytes(),
         curves=plots.learning_curves(history, metric.name, metric.title, kept),
         reliability=plots.reliability(calibrated) if calibrated else None,

@@ -1,6 +1,5 @@
 """What y is: the problem that the user names, or that the cells of y look like."""
 
-import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from stages.contract import settings
 from stages.contract.cells import as_list
 from stages.contract.errors import DataError, ParamsError
 from stages.contract.escape import extract
+from stages.problems import regression
 
 # What a problem changes in a starter, which is a starter of classification.
 CHANGES = Path(__file__).with_name("problems.yaml")
@@ -21,13 +21,6 @@ SEVERAL = 0.05  # of the rows: if there are fewer, they are names with a comma i
 MAX_LABELS = 1_000
 FEWEST_ROWS = 3  # of a label: one for each part
 FEW_NUMBERS = 20  # different ones, for example stars, are labels unless the user says otherwise
-NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
-MULTI_LABEL: dict[str, Any] = {
-    "name": "multi_label",
-    "labels": None,
-    "separator": "|",
-    "unlabelled": False,
-}
 ONE_LABEL: dict[str, Any] = {"name": "classification", "labels": None}
 
 
@@ -69,20 +62,23 @@ def guess(y: "pd.Series[str]", columns: int, where: str) -> tuple[dict[str, Any]
     The reason is None if the problem is one label a row. y has several columns if `columns` is more
     than one. Raises DataError for numbers that may be values or names of classes.
     """
+    several_labels = settings.read_yaml(CHANGES)["multi_label"]["problem"]
     if columns > 1:
-        return MULTI_LABEL, f"{columns} columns of labels"
+        return several_labels, f"{columns} columns of labels"
     if len(y) and y.map(lambda cell: as_list(str(cell)) is not None).mean() > 0.5:
-        return MULTI_LABEL, f"labels are lists (such as {extract(y.iloc[0])})"
+        return several_labels, f"labels are lists (such as {extract(y.iloc[0])})"
     if several := separated(y):
         mark, line = several
-        return MULTI_LABEL | {"separator": mark}, line
+        return several_labels | {"separator": mark}, line
     _require_classes(y.str.strip().unique(), where)
     return ONE_LABEL, None
 
 
 def _require_classes(values: Any, where: str) -> None:
     """Raise DataError for many different numbers, unless they count on from 0 or 1."""
-    if len(values) <= FEW_NUMBERS or not all(NUMBER.fullmatch(value) for value in values):
+    if len(values) <= FEW_NUMBERS or not all(
+        regression.NUMBER.fullmatch(value) for value in values
+    ):
         return
     numbers = sorted(map(float, values))
     if numbers not in [[*map(float, range(first, first + len(numbers)))] for first in (0, 1)]:

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from stages.commands import pictures
-from stages.contract import plugins, walk
+from stages.contract import plugins, records, walk
 from stages.contract.errors import DataError, ProfileError, TableError
 from stages.contract.escape import extract, one_line
 from stages.domain import profiles
@@ -161,11 +161,7 @@ def _y(meta: dict[str, Any], columns: tuple[str, ...]) -> str:
     cells = [
         of if isinstance(of, str) else json.dumps(of, ensure_ascii=False) for of in found.values()
     ]
-    return (
-        cells[0]
-        if len(columns) == 1
-        else json.dumps(dict(zip(columns, cells, strict=True)), ensure_ascii=False)
-    )
+    return records.cell_of_y(columns, cells)
 
 
 def measured(

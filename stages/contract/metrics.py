@@ -97,6 +97,9 @@ class Metric:
     """least and greatest value"""
 
 
+F1 = Ratio(lambda counts: 2 * counts[0], lambda counts: counts[1])  # of counts_of_f1
+
+
 def f1(title: str, tally: "Tallying") -> Metric:
     """Return the mean F1 over parts.
 
@@ -107,7 +110,7 @@ def f1(title: str, tally: "Tallying") -> Metric:
         title,
         "F1",
         tally,
-        value=Ratio(lambda counts: 2 * counts[0], lambda counts: counts[1]),
+        value=F1,
         rows=lambda sums: sums[2],
         right=(1.0, 2.0, 1.0),
         wrong=(0.0, 1.0, 1.0),
@@ -115,6 +118,33 @@ def f1(title: str, tally: "Tallying") -> Metric:
         share=lambda sums: (sums[0], sums[1] - sums[0]),
         of_share=lambda share: 2 * share / (1 + share),
     )
+
+
+def by_label(y: Any, predicted: Any, names: list[str], averages: tuple[str, ...]) -> dict[str, Any]:
+    """Return precision, recall and F1 by scikit-learn: each average's, and `labels` by name.
+
+    y and predicted are labels, or indicators (rows, labels) in the order of names. A label that is
+    never predicted has F1 0.
+    """
+    from sklearn.metrics import precision_recall_fscore_support
+
+    asked: dict[str, Any] = {"zero_division": 0.0}
+    if not isinstance(y, np.ndarray):
+        asked["labels"] = names
+    report = dict[str, Any]()
+    for average in averages:
+        p, r, f, _ = precision_recall_fscore_support(y, predicted, average=average, **asked)
+        report |= {
+            f"{average}_precision": float(p),
+            f"{average}_recall": float(r),
+            f"{average}_f1": float(f),
+        }
+    columns: Any = precision_recall_fscore_support(y, predicted, average=None, **asked)
+    report["labels"] = {
+        name: {"precision": float(p), "recall": float(r), "f1": float(f), "support": int(n)}
+        for name, p, r, f, n in zip(names, *columns, strict=True)
+    }
+    return report
 
 
 def counts_of_f1(y: Array, predicted: Array) -> Array:

@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -95,12 +95,14 @@ def _record(line: int, fields: list[str], columns: Columns) -> Row:
     return line, "", "", "{}", "field_count", fact
 
 
-def _y(wanted: list[str], cells: list[str]) -> str:
-    """Return the cell of y, or a JSON object of the cells of its columns.
+def cell_of_y(columns: Sequence[str], cells: Sequence[str]) -> str:
+    """Return the cell of y or, for several columns, a JSON object of their cells."""
+    return cells[-1] if len(columns) <= 1 else ENCODE(dict(zip(columns, cells, strict=True)))
 
-    cells are those of the wanted columns.
-    """
-    return cells[-1] if len(wanted) <= 2 else ENCODE(dict(zip(wanted[1:], cells[1:], strict=True)))
+
+def _y(wanted: list[str], cells: list[str]) -> str:
+    """Return the cell of y from those of the wanted columns; x is the first of them."""
+    return cells[-1] if len(wanted) <= 2 else cell_of_y(wanted[1:], cells[1:])
 
 
 def jsonl(path: Path, wanted: list[str], encoding: Encoding) -> Iterator[Row]:

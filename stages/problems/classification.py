@@ -130,34 +130,10 @@ def measure(y: list[str], predicted: list[str], labels: list[str]) -> dict[str, 
     The definitions are scikit-learn's. A label that is never predicted has F1 0. With one label for
     each row, micro F1 is accuracy.
     """
-    from sklearn.metrics import accuracy_score, precision_recall_fscore_support
+    from sklearn.metrics import accuracy_score
 
-    report: dict[str, Any] = {"accuracy": float(accuracy_score(y, predicted)), "rows": len(y)}
-    for average in ("macro", "micro", "weighted"):
-        p, r, f, _ = precision_recall_fscore_support(
-            y,
-            predicted,
-            labels=labels,
-            average=average,
-            zero_division=0.0,  # pyright: ignore[reportArgumentType]
-        )
-        report |= {
-            f"{average}_precision": float(p),
-            f"{average}_recall": float(r),
-            f"{average}_f1": float(f),
-        }
-    columns: Any = precision_recall_fscore_support(
-        y,
-        predicted,
-        labels=labels,
-        average=None,
-        zero_division=0.0,  # pyright: ignore[reportArgumentType]
-    )
-    report["labels"] = {
-        name: {"precision": float(p), "recall": float(r), "f1": float(f), "support": int(n)}
-        for name, p, r, f, n in zip(labels, *columns, strict=True)
-    }
-    return report
+    report = {"accuracy": float(accuracy_score(y, predicted)), "rows": len(y)}
+    return report | metrics.by_label(y, predicted, labels, ("macro", "micro", "weighted"))
 
 
 def at_chance(targets: Array, outputs: Array) -> bool:

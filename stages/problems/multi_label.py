@@ -8,7 +8,7 @@ import pandas as pd
 from stages.contract import cells as written
 from stages.contract import characters, metrics
 from stages.contract.escape import extract
-from stages.contract.metrics import ACCURACY, Metric, Ratio, Tally
+from stages.contract.metrics import ACCURACY, Metric, Tally
 from stages.models import loading
 from stages.params.problems import MultiLabel
 
@@ -146,36 +146,10 @@ def measure(y: list[str], predicted: list[str], labels: list[str]) -> dict[str, 
 
     These are macro, micro, and per label. A label that is never predicted has F1 0.
     """
-    from sklearn.metrics import precision_recall_fscore_support
-
     true, guessed = (_indicators(pd.Series(each, dtype=object), labels) for each in (y, predicted))
-    report: dict[str, Any] = {
-        "accuracy": float(np.mean(np.array(y, object) == np.array(predicted, object))),
-        "rows": len(y),
-    }
-    for average in ("macro", "micro"):
-        p, r, f, _ = precision_recall_fscore_support(
-            true,
-            guessed,
-            average=average,
-            zero_division=0.0,  # pyright: ignore[reportArgumentType]
-        )
-        report |= {
-            f"{average}_precision": float(p),
-            f"{average}_recall": float(r),
-            f"{average}_f1": float(f),
-        }
-    columns: Any = precision_recall_fscore_support(
-        true,
-        guessed,
-        average=None,
-        zero_division=0.0,  # pyright: ignore[reportArgumentType]
-    )
-    report["labels"] = {
-        name: {"precision": float(p), "recall": float(r), "f1": float(f), "support": int(n)}
-        for name, p, r, f, n in zip(labels, *columns, strict=True)
-    }
-    return report
+    exact = float(np.mean(np.array(y, object) == np.array(predicted, object)))
+    report = {"accuracy": exact, "rows": len(y)}
+    return report | metrics.by_label(true, guessed, labels, ("macro", "micro"))
 
 
 def at_chance(targets: Array, outputs: Array) -> bool:
@@ -246,7 +220,7 @@ METRICS: dict[str, Metric] = {
         "micro-F1",
         "F1",
         _tally_micro,
-        value=Ratio(lambda counts: 2 * counts[0], lambda counts: counts[1]),
+        value=metrics.F1,
         rows=lambda sums: sums[2],
     ),
     "accuracy": ACCURACY,
