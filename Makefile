@@ -22,7 +22,7 @@ TESTS ?= not slow
 .PHONY: help setup repro flow watch up ui down schedule test check mutants format lint types bench bench-quick
 
 help:
-	@echo "make repro   run the DAG: validate, augment, split, fine-tune, evaluate, register"
+	@echo "make repro   run the DAG: validate, augment, split, fine-tune, export, evaluate, register"
 	@echo "make up      start MLflow and Prefect on this machine; make down stops them; make ui starts MLflow alone"
 	@echo "make flow    run the same DAG once as a Prefect flow; make watch only where retraining is due"
 	@echo "make schedule  run both on the schedules of params.yaml, until stopped"

@@ -40,18 +40,19 @@ def _faults(task: str) -> list[str]:
         else ["not every gate promotes"]
     )
     for verdict in decision["verdicts"]:
+        facts = verdict["facts"]
         print(f"{task}: {verdict['gate']}: {verdict['reason']}")
         if verdict["gate"] == "floor":
             score = _score(predictions, "candidate")
             faults += (
                 []
-                if np.isclose(score, verdict["value"]) and score >= verdict["least"]
-                else [f"its floor is of {verdict['value']}, not {score}"]
+                if np.isclose(score, facts["value"]) and score >= facts["least"]
+                else [f"its floor is of {facts['value']}, not {score}"]
             )
         if verdict["gate"] == "beats_baseline":
             faults += [
                 fault
-                for name, numbers in verdict["against"].items()
+                for name, numbers in facts["against"].items()
                 for fault in _unsupported(predictions, name, numbers)
             ]
     return faults

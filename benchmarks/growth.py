@@ -24,7 +24,7 @@ from benchmarks import checks, elsewhere, page
 
 LABELS = np.array(["left", "right"])
 PREPARING = ("validate", "augment", "split")
-ALL = (*PREPARING, "finetune", "evaluate", "register")
+ALL = (*PREPARING, "finetune", "export", "evaluate", "register")
 FROM = 10_000  # rows; below it, what a stage costs before its first row hides the growth
 SIDE = 64  # pixels
 LOOSE = {

@@ -432,7 +432,7 @@ def probed(folder: Path, given: Path, base: Path) -> Iterator[tuple[str, dict[st
 
 def judged(folder: Path) -> dict[str, float]:
     """Return what the base model of params.yaml reaches on the pictures that split made."""
-    for stage in ("finetune", "evaluate"):
+    for stage in ("finetune", "export", "evaluate"):
         elsewhere.run(folder, f"stages.{stage}", "probed")
     metrics = elsewhere.read(folder, "evaluate", "probed", "metrics.json")
     seconds = elsewhere.read(folder, "finetune", "probed", "timing.json")["seconds_of_work"]

@@ -21,6 +21,7 @@ import pandas as pd
 
 from stages.commands import impact, lineage, rollback, versions
 from stages.contract import manifest, receipts, runner, settings
+from stages.contract.history import Entry
 from stages.judging import ledger
 from stages.models import scoring
 from stages.project import hashes
@@ -45,7 +46,7 @@ def register(name: str, score: float, folder: Path, **tags: str) -> registered.V
             folder=made,
             params={"seed": 1},
             metrics={"macro_f1": score},
-            history=[{"step": 1, "loss": 0.5}],
+            history=[Entry(1.0, 1, {"loss": 0.5}, {})],
             datasets=[
                 candidate.Dataset("texts", "test", data, pd.DataFrame({"x": ["a"], "y": ["b"]}))
             ],

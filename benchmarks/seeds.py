@@ -25,7 +25,7 @@ def measure(task: str, seed: int, dtype: str | None, folder: Path) -> dict[str, 
     params["tasks"][task]["finetune"]["seed"] = seed
     params["tasks"][task]["compute"]["dtype"] = dtype or params["tasks"][task]["compute"]["dtype"]
     elsewhere.write_params(folder, **params)
-    for stage in ("finetune", "evaluate"):
+    for stage in ("finetune", "export", "evaluate"):
         elsewhere.run(folder, f"stages.{stage}", task)
     test, validation = (
         elsewhere.read(folder, stage, task, "metrics.json") for stage in ("evaluate", "finetune")

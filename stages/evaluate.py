@@ -6,11 +6,11 @@ from typing import Any
 
 import pandas as pd
 
-from stages.contract import manifest, plugins, receipts, runner
+from stages.contract import history, manifest, plugins, receipts, runner
 from stages.contract.errors import ParamsError
 from stages.contract.escape import cell
 from stages.contract.metrics import Metric, Tally
-from stages.contract.protocols import Problem
+from stages.contract.problem import Problem
 from stages.contract.runner import Job
 from stages.domain import survey
 from stages.judging import baselines, calibration, cost, evidence, robustness, slices
@@ -37,8 +37,8 @@ def evaluate(
     train, validation, test = (
         manifest.read(job.take("split", f"{name}.parquet")) for name in manifest.PARTS
     )
-    scorer = scoring.load(folder := job.take("finetune", "model").parent, compute)
-    job.take("finetune", "model.json")
+    scorer = scoring.load(folder := job.take("export", "model").parent, compute)
+    job.take("export", "model.json")
     _require_transforms(job, scorer, evaluate)
     frozen = Base(job.raw(base)[0], scorer.of_x, of_y, scorer.settings, compute)
 
@@ -195,15 +195,9 @@ def _write(
     confusions: pd.DataFrame,
 ) -> None:
     """Write what later stages and DVC read."""
-    decides, calibrated = report.metric.name, report.calibration
-    baselines = list(report.beside)
-    scores = {name: report.candidate.scores[name] for name in of_y.HEADLINES}
-    beside = {name: {decides: report.models[name].scores[decides]} for name in baselines}
-    off = {"calibration_error": calibrated.as_it_is.error} if calibrated else {}
-    metrics = {**scores, "baselines": beside, **off, "rows": report.candidate.rows}
-    receipts.write_json(job.hand_on("metrics.json"), metrics)
+    receipts.write_json(job.hand_on("metrics.json"), report.metrics(of_y.HEADLINES))
     report.write(job.hand_on("report.json"))
-    schema = manifest.predictions_schema(predictions, ["candidate", *baselines])
+    schema = manifest.predictions_schema(predictions, ["candidate", *report.beside])
     manifest.write_table(predictions, job.hand_on("predictions.parquet"), schema)
     _write_confusion(confusions, job)
     if predictions["y"].dtype == float:
@@ -234,8 +228,7 @@ def _write_page(
 ) -> None:
     """Write the page that a person opens."""
     of_y, metric = scorer.of_y, report.metric
-    history = receipts.read_json(job.take("finetune", "history.json"))
-    kept = receipts.read_json(job.take("finetune", "metrics.json"))["best_epoch"]
+    trained = history.read(job.take("finetune", "history.json"))
     issues = receipts.read_json(job.unsigned("split", "label_issues.json"))
     calibrated = report.calibration
     labels = {"labels": len(scorer.saved.labels)} if scorer.saved.labels else {}
@@ -248,7 +241,7 @@ def _write_page(
         cost=job.cost["models"],
         taken_for=page.taken_for(confusions),
         confusion=(job.out / "confusion.png").read_bytes(),
-        curves=plots.learning_curves(history, metric.name, metric.title, kept),
+        curves=plots.learning_curves(trained, metric.name, metric.title),
         reliability=plots.reliability(calibrated) if calibrated else None,
         mistakes=mistakes.collect(scorer, test, predictions, severity),
         wrong=int((severity > 0).sum()),

@@ -1,7 +1,7 @@
 """Fine-tunes the base model on train; validation chooses the epoch, and test is never read."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from math import isfinite
 from typing import Any
 
@@ -9,9 +9,9 @@ import pandas as pd
 
 from stages.contract import manifest, plugins, receipts, runner
 from stages.contract.errors import ModelError
-from stages.contract.learning import Learning, Rows, kept
-from stages.contract.modality import Modality as Modules
-from stages.contract.protocols import Problem as Rules
+from stages.contract.history import Entry, History, kept, validated
+from stages.contract.learning import Learning, Rows
+from stages.contract.protocols import Start
 from stages.contract.runner import Job
 from stages.models import device, linear, loading
 from stages.models.saved import Base, Saved
@@ -49,34 +49,21 @@ def finetune(
         originals = train[train["id"] == train["source_id"]]
         begun = _begin(start, learning, lambda: encode(originals, unaltered), finetune)
         learning = replace(learning, begun=begun.measured) if begun else learning
-        learner, learning = tune.prepare(start.model, start.new, learning, finetune.tune)
+        learner, learning = tune.prepare(start, learning, finetune.tune)
     if begun and not len(learning.train):
         learning.require(begun.outputs, begun.targets)
     loop = plugins.loop(finetune.loop.name)
-    history = loop.fit(learner, learning, finetune, compute, job.resumable())
-    _require_finite(job, history)
+    entries = loop.fit(learner, learning, finetune, compute, job.resumable())
+    _require_finite(job, entries)
 
-    best = kept(history, finetune.best_metric, learning.metric, learning.less)
+    best = kept(entries, finetune.best_metric, learning.metric, learning.less)
     learned = tune.finish(learner)
-    if begun and best["epoch"] == 0:  # nothing is left to be chosen on validation
+    if begun and best.epoch == 0:  # nothing is left to be chosen on validation
         begun.learn_both(learned)
-    _write(job, start, learned, modality, Base(base, base_sha256))
-    _write_history(job, history, best, learning.metric)
-    title, score = start.of_y.METRICS[learning.metric].title, best[f"eval_{learning.metric}"]
-    return f"{_chosen(history, best, finetune)}, is kept: validation {title} {score:.4f}"
-
-
-@dataclass(frozen=True)
-class Start:
-    """What a training begins with; new names parameters that the base model has no weights for."""
-
-    of_x: Modules
-    of_y: Rules
-    problem: str
-    model: Any
-    new: frozenset[str]
-    processor: Any
-    labels: list[str]
+    _write(job, start, learned, modality, problem, Base(base, base_sha256))
+    _write_history(job, History(entries, best.epoch), best, learning.metric)
+    title, score = start.of_y.METRICS[learning.metric].title, best.validation[learning.metric]
+    return f"{_chosen(entries, best, finetune)}, is kept: validation {title} {score:.4f}"
 
 
 def _start(
@@ -96,7 +83,7 @@ def _start(
     model = model.to(memory_format=getattr(torch, compute.memory_format))
     _set_layers(model, finetune)
     processor = of_x.encoding.processor(folder)
-    return Start(of_x, of_y, problem.name, model, new, processor, labels)
+    return Start(of_x, of_y, model, new, processor, labels)
 
 
 def _set_layers(model: Any, finetune: Finetune) -> None:
@@ -147,7 +134,7 @@ def _learning(
         train=train,
         validation=validation,
         collate=start.of_x.encoding.collate(start.processor),
-        loss=objective.loss(finetune.objective, start.model, list(train.targets)),
+        loss=objective.prepare(start, list(train.targets), finetune.objective),
         measure=measure,
         metric=plugins.deciding(of_y, None),
         less=frozenset(name for name, metric in of_y.METRICS.items() if metric.less),
@@ -163,18 +150,21 @@ def _begin(
     if not isinstance(finetune.head, ProbeHead):
         return None
     c, balanced = finetune.head.c, finetune.objective.balanced
-    return linear.begin(start.of_y, start.model, start.new, originals(), learning, c, balanced)
+    return linear.begin(start, originals(), learning, c, balanced)
 
 
-def _require_finite(job: Job, history: list[dict[str, float]]) -> None:
-    if not all(isfinite(value) for entry in history for value in entry.values()):
+def _require_finite(job: Job, entries: list[Entry]) -> None:
+    logged = (value for one in entries for value in (one.training | one.validation).values())
+    if not all(map(isfinite, logged)):
         raise ModelError(
             f"tasks.{job.key}.finetune: the loss is not finite; "
             "lower learning_rate, or look for a bad row"
         )
 
 
-def _write(job: Job, start: Start, learned: Any, modality: Modality, base: Base) -> None:
+def _write(
+    job: Job, start: Start, learned: Any, modality: Modality, problem: Problem, base: Base
+) -> None:
     """Write the model with its processor, and model.json."""
     loading.plain(learned).save_pretrained(job.hand_on("model"))
     processor = start.of_x.encoding.stated(start.processor, modality)
@@ -182,7 +172,7 @@ def _write(job: Job, start: Start, learned: Any, modality: Modality, base: Base)
     described = Saved(
         task=job.key,
         modality=asdict(modality),
-        problem=start.problem,
+        problem=problem.name,
         labels=start.labels,
         base=base,
         sha256=receipts.digest(receipts.files(job.out, ["model"])),
@@ -190,36 +180,28 @@ def _write(job: Job, start: Start, learned: Any, modality: Modality, base: Base)
     described.write(job.hand_on("model.json"))
 
 
-def _write_history(
-    job: Job, history: list[dict[str, float]], best: dict[str, float], metric: str
-) -> None:
-    """Write the history, epochs for DVC to plot, and the metrics of the epoch that is kept."""
-    receipts.write_json(job.hand_on("history.json"), history)
+def _write_history(job: Job, history: History, best: Entry, metric: str) -> None:
+    """Write the history, and for DVC the epochs and the metrics of the one that is kept."""
+    history.write(job.hand_on("history.json"))
     # `dvc plots` draws nothing if the first or the last entry lacks y.
-    epochs = [epoch | {"score": epoch[f"eval_{metric}"]} for epoch in _epochs(history)]
+    epochs = [
+        {"epoch": epoch.epoch, "score": epoch.validation[metric], **epoch.validation}
+        for epoch in history.epochs
+    ]
     receipts.write_json(job.out / "epochs.json", epochs)
-    metrics = {
-        name.removeprefix("eval_"): value
-        for name, value in best.items()
-        if name.startswith("eval_")
-    }
-    receipts.write_json(job.hand_on("metrics.json"), metrics | {"best_epoch": best["epoch"]})
+    receipts.write_json(job.out / "metrics.json", best.validation | {"best_epoch": best.epoch})
 
 
-def _epochs(history: list[dict[str, float]]) -> list[dict[str, float]]:
-    return [entry for entry in history if "eval_loss" in entry]
-
-
-def _chosen(history: list[dict[str, float]], best: dict[str, float], finetune: Finetune) -> str:
+def _chosen(entries: list[Entry], best: Entry, finetune: Finetune) -> str:
     """Say which epoch is kept, and why."""
-    epochs = _epochs(history)
-    if best["epoch"] == 0:
+    epochs = validated(entries)
+    if best.epoch == 0:
         tried = f", which none of {len(epochs) - 1} epochs is better than" if epochs[1:] else ""
         return f"the head that a linear model gives{tried}"
     by = f"the best by validation {finetune.best_metric}"
     if finetune.best_metric == "last":
         by = "the last"
-    return f"of {int(epochs[-1]['epoch'])} epochs {by}, {best['epoch']:g}"
+    return f"of {int(epochs[-1].epoch)} epochs {by}, {best.epoch:g}"
 
 
 if __name__ == "__main__":

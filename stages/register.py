@@ -16,7 +16,7 @@ from stages.judging import cost, gates, ledger, report
 from stages.judging.decision import Candidate, Decision, Drift, Lineage
 from stages.judging.decision import Data as Judged
 from stages.judging.report import Report
-from stages.judging.verdict import Evidence, Verdict, together
+from stages.judging.verdict import Evidence, Verdict, refuse, together
 from stages.models import saved, scoring
 from stages.models.saved import Saved
 from stages.params.compute import Compute
@@ -58,19 +58,16 @@ def register(
     budget = next((gate for gate in register.gates if isinstance(gate, Budget)), None)
     meter = cost.Meter() if budget else None
     parts = {name: manifest.read(job.take("split", f"{name}.parquet")) for name in manifest.PARTS}
-    model = saved.read(job.take("finetune", "model.json"))
-    folder = job.take("finetune", "model").parent
+    model = saved.read(job.take("export", "model.json"))
+    folder = job.take("export", "model").parent
     measured = report.read(job.take("evaluate", "report.json"))
-    metrics = receipts.read_json(job.take("evaluate", "metrics.json"))
     predictions = manifest.read_table(job.take("evaluate", "predictions.parquet"))
     test, origin = parts["test"], lineage.read(job.key, data.source, base)
-    sha256 = scoring.identity(folder)
+    sha256, of_y = scoring.identity(folder), plugins.problem(problem.name)
     candidate.require_same(job, predictions, test)
-    sources = (data.source, base)
-    gathered = candidate.gather(job, folder, sha256, sources, parts, origin, metrics)
-    made = candidate.record(gathered)
-    rows = test.head(budget.rows if budget else 0)
-    price = meter.measure(folder, rows, compute) if meter else None
+    sources, metrics = (data.source, base), measured.metrics(of_y.HEADLINES)
+    made = candidate.record(candidate.gather(job, folder, sha256, sources, parts, origin, metrics))
+    price = meter.measure(folder, test.head(budget.rows), compute) if meter and budget else None
     facts = _facts(job, problem, parts, price)
 
     while True:  # until the registry stood still while the candidate was judged
@@ -83,7 +80,7 @@ def register(
         verdicts = [gates.judge(gate, evidence) for gate in register.gates] + _withdrawn(version)
         decision = Decision(
             task=job.key,
-            outcome=together(verdicts),
+            outcome=together([verdict.outcome for verdict in verdicts]),
             against=opponent.name,
             damaged=opponent.damaged,
             candidate=Candidate(version.number, version.run_id, sha256),
@@ -175,7 +172,7 @@ def _withdrawn(version: registered.Version) -> list[Verdict]:
         f"version {version.number} was withdrawn {version.withdrawn}; "
         "only `refit promote` brings it back"
     )
-    return [{"gate": "not_withdrawn", "outcome": "reject", "reason": reason}]
+    return [refuse("not_withdrawn", reason)]
 
 
 def _drift(job: Job, opponent: registered.Version | None) -> Drift | None:

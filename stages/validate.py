@@ -10,7 +10,7 @@ from stages.checks import data_docs, duplicates, expectations, quarantine, spell
 from stages.contract import draws, manifest, plugins, receipts, runner
 from stages.contract.errors import DataError, ParamsError
 from stages.contract.modality import Modality as Modules
-from stages.contract.protocols import Problem as Rules
+from stages.contract.problem import Problem as Rules
 from stages.contract.runner import Job
 from stages.domain import profiles, survey
 from stages.domain.survey import Survey
@@ -37,15 +37,11 @@ def validate(
     of_x, of_y = plugins.modality(modality.name), plugins.problem(problem.name)
     if faults := expectations.faults(validate):
         raise ParamsError(f"params.yaml: tasks.{job.key}.{'; '.join(faults)}")
-    folder, _ = job.raw(data.source)
-    rows = plugins.layout(data.layout.name).read(folder, data.layout, data.encoding, of_x)
+    layout, (folder, _) = plugins.layout(data.layout.name), job.raw(data.source)
+    rows = layout.read(folder, data.layout, data.encoding, of_x)
     sifted = _sift(rows, of_x, of_y, modality, problem)
     quarantine.write(sifted.bad, job.out / "quarantine.csv")
-    most = validate.max_bad_fraction
-    if sifted.good.empty:
-        bad = _most_of(sifted.bad, sifted.rows, most)
-        raise DataError(f"data/raw/{data.source}: not one good row is left; {bad}")
-
+    _require_some(sifted, data, validate)
     samples = _identified(sifted, of_x)
     findings = duplicates.summarise(samples) | _notes(sifted, samples)
     values = of_y.values(samples["y"])
@@ -63,11 +59,8 @@ def validate(
     own = of_x.reading.expectations(modality)
     verdicts = _expect(job, expectations.suites(validate, labels, own, surveyed), frames)
     more = _explained(sifted, samples, findings, shares, surveyed, validate, base)
-    if wrong := expectations.failures(verdicts, severe=True, more=more) + spelling.clashes(labels):
-        raise DataError(
-            f"data/raw/{data.source}: {len(wrong)} thing(s) wrong: {'; '.join(wrong)}; "
-            f"mend the data or tasks.{job.key}.validate"
-        )
+    wrong = expectations.failures(verdicts, severe=True, more=more) + spelling.clashes(labels)
+    _require_met(job, data, wrong)
     trial.require(Path("data/raw", base), of_x, of_y, modality)
     manifest.write(samples, job.hand_on("manifest.parquet"))
     warned = expectations.failures(verdicts, severe=False, more=more)
@@ -106,6 +99,20 @@ def _sift(
     looked = looked.loc[good.index][~conflict].reset_index(drop=True)
     good = good[~conflict].reset_index(drop=True)
     return Sifted(good, looked, rows[rows["code"].notna()], junk, len(rows))
+
+
+def _require_some(sifted: Sifted, data: Data, validate: Validate) -> None:
+    if sifted.good.empty:
+        bad = _most_of(sifted.bad, sifted.rows, validate.max_bad_fraction)
+        raise DataError(f"data/raw/{data.source}: not one good row is left; {bad}")
+
+
+def _require_met(job: Job, data: Data, wrong: list[str]) -> None:
+    if wrong:
+        raise DataError(
+            f"data/raw/{data.source}: {len(wrong)} thing(s) wrong: {'; '.join(wrong)}; "
+            f"mend the data or tasks.{job.key}.validate"
+        )
 
 
 def _set_aside(rows: pd.DataFrame, looked: pd.DataFrame) -> pd.DataFrame:

@@ -19,7 +19,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from flows import graph
-from stages.contract import modality, protocols, settings
+from stages.contract import modality, problem, protocols, settings
 from stages.params.data import Data
 from stages.params.finetune import Finetune
 from stages.params.sources import Source
@@ -33,7 +33,7 @@ KINDS = {
     "sources": (Source, "origin", "item.origin.name", protocols.Source),
     "formats": (Source, "format", "item.format.name", protocols.Format),
     "layouts": (Data, "layout", "item.data.layout.name", protocols.Layout),
-    "problems": (Task, "problem", "item.problem.name", protocols.Problem),
+    "problems": (Task, "problem", "item.problem.name", problem.Problem),
     "methods/tune": (Finetune, "tune", "item.finetune.tune.name", protocols.Tune),
     "methods/objective": (
         Finetune,
@@ -42,6 +42,7 @@ KINDS = {
         protocols.Objective,
     ),
     "methods/loop": (Finetune, "loop", "item.finetune.loop.name", protocols.Loop),
+    "methods/export": (Task, "export", "item.export.name", protocols.Export),
 }
 PARTS = {  # parts of a modality, which is a folder: stages/modalities/NAME/PART.py -> its Protocol
     "reading": modality.Reading,
@@ -60,6 +61,7 @@ FINDERS = {
     "tune": "methods/tune",
     "objective": "methods/objective",
     "loop": "methods/loop",
+    "export": "methods/export",
 }
 
 
@@ -279,13 +281,10 @@ OFFERED += [
 
 def test_params_knows_the_metrics_that_a_problem_has() -> None:
     hint = typing.get_type_hints(Task)["problem"]
-    for problem in typing.get_args(hint) or (hint,):
-        for name in typing.get_args(typing.get_type_hints(problem)["name"]):
+    for of in typing.get_args(hint) or (hint,):
+        for name in typing.get_args(typing.get_type_hints(of)["name"]):
             module = import_module(f"stages.problems.{name}")
-            assert (tuple(module.METRICS), tuple(module.HEADLINES)) == (
-                problem.METRICS,
-                problem.HEADLINES,
-            )
+            assert (tuple(module.METRICS), tuple(module.HEADLINES)) == (of.METRICS, of.HEADLINES)
 
 
 def test_a_modality_is_a_folder_of_its_name() -> None:

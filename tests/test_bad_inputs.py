@@ -20,7 +20,7 @@ Table = list[dict[str, str]]
 @pytest.fixture
 def split_project(done: Project, tmp_path: Path) -> Project:
     """A test's own project in which the stages before finetune have run."""
-    return done.copy(tmp_path / "project").forget("finetune", "evaluate", "register")
+    return done.copy(tmp_path / "project").forget("finetune", "export", "evaluate", "register")
 
 
 def line_of(failed: subprocess.CompletedProcess[str]) -> str:

@@ -63,6 +63,7 @@ from stages.project import lineage
 from stages.registry import registered
 from tests.conftest import Project, block, rows, write_base, write_csv
 from tests.test_add import add, line_of
+from tests.test_methods import start
 
 image = plugins.modality("image")
 text = plugins.modality("text")
@@ -487,8 +488,7 @@ def test_embeddings_that_a_base_has_not_cannot_stay() -> None:
         match="finetune.tune.embeddings: false, and the base model has no table of embeddings",
     ):
         full.prepare(
-            ResNetForImageClassification(config),
-            frozenset(),
+            start(ResNetForImageClassification(config), frozenset()),
             cast("Learning", None),
             Full("full", embeddings=False),
         )
@@ -660,9 +660,8 @@ def test_a_store_of_another_mlflow_is_said_with_the_command_that_mends_it(moved:
 def test_a_run_that_another_tool_left_in_a_variable_is_not_ours(moved: Project) -> None:
     decide_again(moved, MLFLOW_RUN_ID="0123456789abcdef0123456789abcdef")
     moved.params(lambda params: params["tasks"]["tiny"]["finetune"].update(seed=5, epochs=1))
-    moved.through(
-        "finetune", "evaluate", "register", MLFLOW_RUN_ID="0123456789abcdef0123456789abcdef"
-    )
+    stages = ("finetune", "export", "evaluate", "register")
+    moved.through(*stages, MLFLOW_RUN_ID="0123456789abcdef0123456789abcdef")
     assert [of.number for of in registered.versions("tiny")] == [1, 2]
 
 

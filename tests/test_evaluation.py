@@ -430,8 +430,8 @@ def test_register_measures_the_budget_itself(judged: Project) -> None:
         if name in ("budget", "slices", "robustness")
     } == dict.fromkeys(("budget", "slices", "robustness"), "promote")
     assert (
-        verdicts["budget"]["cost"]["rows"] == 20
-        and verdicts["budget"]["cost"]["peak_memory_mib"] > 100
+        verdicts["budget"]["facts"]["cost"]["rows"] == 20
+        and verdicts["budget"]["facts"]["cost"]["peak_memory_mib"] > 100
     )
     card = (judged.root / "data/register/tiny/model_card.md").read_text()
     assert all(
@@ -466,7 +466,7 @@ def test_a_cheap_model_is_registered_promoted_and_serves(
     column = pd.read_parquet("data/evaluate/tiny/predictions.parquet")
     f1 = f1_score(column["y"], column["tfidf_logistic"], average="macro")
     assert (
-        decision["verdicts"][0]["against"][f"version_{number}"]["baseline"]
+        decision["verdicts"][0]["facts"]["against"][f"version_{number}"]["baseline"]
         == pytest.approx(f1)
         == done.score
     )
@@ -571,7 +571,7 @@ def test_metrics_of_another_model_or_of_other_rows_are_refused_each_by_its_own_r
         path: path.read_bytes() for path in (folder / "provenance.json", folder / "metrics.json")
     }
     made_from = receipts.read_json(folder / "provenance.json")
-    model, test = "data/finetune/tiny/model/model.safetensors", "data/split/tiny/test.parquet"
+    model, test = "data/export/tiny/model/model.safetensors", "data/split/tiny/test.parquet"
     before = (judged.root / "data/register/tiny/decision.json").read_bytes()
     for path, fact in (
         (model, "its metrics are of another model"),

@@ -408,13 +408,15 @@ def test_least_recall_answers_with_the_recall_of_every_label(extended: Project) 
         if v["gate"] == "least_recall"
     )
     assert (
-        first["recall"] == second["recall"] == pytest.approx(dict(zip(labels, recall, strict=True)))
+        first["facts"]["recall"]
+        == second["facts"]["recall"]
+        == pytest.approx(dict(zip(labels, recall, strict=True)))
     )
-    assert (first["least"], first["outcome"]) == (
+    assert (first["facts"]["least"], first["outcome"]) == (
         0.7,
         "promote" if min(recall) >= 0.7 else "reject",
     )
-    assert (second["least"], second["outcome"]) == (0.0, "promote")
+    assert (second["facts"]["least"], second["outcome"]) == (0.0, "promote")
 
 
 def test_least_recall_rejects_where_one_label_is_missed_or_has_no_row(extended: Project) -> None:
@@ -432,7 +434,7 @@ for labels, candidate in (["a", "b"], "aabbb"), (["a", "b"], "aaaab"), (["a", "b
     rows = pd.DataFrame({"y": list("aaabb"), "candidate": list(candidate)})
     verdict = judge(LeastRecall("least_recall", 0.6), \
 Evidence(rows, blank, None, [], labels, METRICS))
-    print(verdict["outcome"], round(min(verdict["recall"].values()), 2))
+    print(verdict.outcome, round(min(verdict.facts["recall"].values()), 2))
 """
     assert extended.run(sys.executable, "-c", code).stdout.splitlines() == [
         "promote 0.67",

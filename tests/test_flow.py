@@ -131,10 +131,10 @@ def test_a_flow_runs_every_stage_and_one_task_s_failure_does_not_stop_another(
             project.root / "data" / name
         ).read_bytes(), name
     said = next(line for line in reversed(ran.stderr.splitlines()) if line.startswith("refit: "))
-    assert said.startswith("refit: 6 of 12 stages did not complete"), said
+    assert said.startswith("refit: 7 of 14 stages did not complete"), said
     assert all(
         f"{stage}@broken" in said
-        for stage in ("validate", "augment", "split", "finetune", "evaluate", "register")
+        for stage in ("validate", "augment", "split", "finetune", "export", "evaluate", "register")
     )
     assert "integrity, number of rows" in said, "the stage's own line is the reason"
     assert not Path(heard["HEARD"]).exists(), "nothing was asked of another host"
@@ -202,13 +202,13 @@ def test_a_port_that_is_taken_is_named(project: Project) -> None:
 
 def test_nothing_runs_when_nothing_changed_and_a_dry_run_says_what_would(server: Project) -> None:
     ran = server.run(*FLOW)
-    assert ran.stdout.splitlines()[-1] == "NothingToDo: nothing to do: none of 6 stages changed"
+    assert ran.stdout.splitlines()[-1] == "NothingToDo: nothing to do: none of 7 stages changed"
     assert (last(server)["state"], last(server)["type"]) == ("NothingToDo", "COMPLETED")
     server.params(lambda document: document["tasks"]["tiny"]["finetune"].update(epochs=1))
     before = outputs(server)
     ran = server.run(*FLOW, "tiny", "--dry-run")
     server.params(lambda document: document["tasks"]["tiny"]["finetune"].update(epochs=3))
-    assert "dry run: 3 of 6 stages would run, or may" in ran.stdout
+    assert "dry run: 4 of 7 stages would run, or may" in ran.stdout
     assert (
         "finetune@tiny: would run: changed deps: params.yaml: tasks.tiny.finetune: modified"
         in ran.stderr
@@ -317,7 +317,7 @@ def test_watch_runs_what_is_due_and_says_why(server: Project, tmp_path: Path) ->
     table.write_bytes(before)
     assert ran.returncode == 1
     assert "due (tiny: data/raw/reviews changed" in ran.stderr.splitlines()[-1]
-    assert "the run ended as Failed: 6 of 6 stages did not complete" in ran.stderr.splitlines()[-1]
+    assert "the run ended as Failed: 7 of 7 stages did not complete" in ran.stderr.splitlines()[-1]
     assert (server.root / "data/register/tiny/decision.json").is_file() or server.run(
         *FLOW
     ).returncode == 0

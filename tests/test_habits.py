@@ -70,7 +70,7 @@ def test_metrics_plots_and_the_graph_are_shown(done: Project) -> None:
     shown = done.run("dvc", "plots", "show", "-o", "plots")
     assert "WARNING" not in shown.stderr
     page = (done.root / "plots/index.html").read_text()
-    assert "eval_macro_f1" in page
+    assert "macro_f1" in page and "score" in page
     assert "confusion" in page
     edges = done.run("dvc", "dag", "--dot").stdout
     assert '"data/raw/reviews.dvc" -> "validate@tiny"' in edges

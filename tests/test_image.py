@@ -274,8 +274,8 @@ def test_every_way_to_tune_learns_from_pictures(
             tune=tune, head={"name": "probe", "c": [0.1, 1.0]}, epochs=4
         )
     )
-    project.stage("finetune")
-    project.stage("evaluate")
+    for stage in ("finetune", "export", "evaluate"):
+        project.stage(stage)
     assert read(project, "data/evaluate/tiny/metrics.json")["macro_f1"] > 0.8
 
 
@@ -686,7 +686,7 @@ def test_refit_add_takes_a_folder_of_pictures_and_a_table_that_names_them(
     assert (added["rows"], added["bad"], added["labels"]) == (60, 0, {"blue": 30, "red": 30})
     assert "name: image" in added["block"]
     assert not (project.root / "data/raw/mine/red/Thumbs.db").exists()
-    for stage in ("validate", "augment", "split", "finetune", "evaluate"):
+    for stage in ("validate", "augment", "split", "finetune", "export", "evaluate"):
         project.stage(stage, "mine")
     listed = tmp_path / "listed"
     write_pictures(listed / "files", 30)

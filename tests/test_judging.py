@@ -118,7 +118,7 @@ def test_equal_models_are_promoted_at_most_as_often_as_the_level_says() -> None:
     The gate may be wrong as often as its level says (here up to 3 standard errors more).
     """
     outcomes = pd.Series(
-        [judge(scored(300, seed, candidate=0.8, champion=0.8))["outcome"] for seed in range(200)]
+        [judge(scored(300, seed, candidate=0.8, champion=0.8)).outcome for seed in range(200)]
     )
     rate = outcomes.value_counts(normalize=True)
     limit = LEVEL + 3 * math.sqrt(LEVEL * (1 - LEVEL) / 200)
@@ -167,9 +167,9 @@ def test_a_year_of_equal_retrains_promotes_one_in_a_tenth_of_years_and_in_most_w
 def test_the_same_predictions_are_never_promoted() -> None:
     rows = scored(500, 1, champion=0.7)
     verdict = judge(rows.assign(candidate=rows["champion"]))
-    assert verdict["outcome"] == "inconclusive"
-    assert verdict["against"]["champion"]["more_rows"] is None
-    assert "more rows cannot be expected to lead to a promotion" in verdict["reason"]
+    assert verdict.outcome == "inconclusive"
+    assert verdict.facts["against"]["champion"]["more_rows"] is None
+    assert "more rows cannot be expected to lead to a promotion" in verdict.reason
 
 
 @pytest.mark.parametrize("wrong", ["other", "majority"])
@@ -186,14 +186,14 @@ def test_a_handful_of_rows_is_never_enough(wrong: str) -> None:
     assert found.upper - found.lower > 0.4
     same = rows.assign(champion=rows["candidate"])
     assert (
-        judge(same, BeatsBaseline("beats_baseline", -0.01, {}, 0.1), labels=list("abc"))["outcome"]
+        judge(same, BeatsBaseline("beats_baseline", -0.01, {}, 0.1), labels=list("abc")).outcome
         == "inconclusive"
     )
 
 
 def test_a_clearly_better_model_is_promoted_and_a_clearly_worse_one_rejected() -> None:
-    assert judge(scored(500, 1, candidate=0.95, champion=0.7))["outcome"] == "promote"
-    assert judge(scored(500, 1, candidate=0.7, champion=0.95))["outcome"] == "reject"
+    assert judge(scored(500, 1, candidate=0.95, champion=0.7)).outcome == "promote"
+    assert judge(scored(500, 1, candidate=0.7, champion=0.95)).outcome == "reject"
 
 
 def test_a_model_of_noise_is_not_promoted_for_being_better_than_models_of_noise() -> None:
@@ -212,41 +212,41 @@ def test_a_model_of_noise_is_not_promoted_for_being_better_than_models_of_noise(
     }
     rows = pd.DataFrame({"y": y, **models, "majority": "heads"})
     verdict = judge(rows, against=("words", "majority"), labels=["heads", "tails"])
-    assert {of["outcome"] for of in verdict["against"].values()} == {"promote"}
+    assert {of["outcome"] for of in verdict.facts["against"].values()} == {"promote"}
     assert (
-        verdict["outcome"] == "inconclusive"
-        and "its predictions dealt out to the rows at random reach 0." in verdict["reason"]
+        verdict.outcome == "inconclusive"
+        and "its predictions dealt out to the rows at random reach 0." in verdict.reason
     )
 
 
 def test_a_small_test_set_is_inconclusive_and_says_what_it_could_have_shown() -> None:
     verdict = judge(scored(25, 0, candidate=0.85, champion=0.75))
-    assert verdict["outcome"] == "inconclusive"
-    found = verdict["against"]["champion"]
+    assert verdict.outcome == "inconclusive"
+    found = verdict.facts["against"]["champion"]
     assert found["lower"] <= 0 < found["upper"]
     assert found["smallest_detectable"] > abs(found["difference"])
     assert (
         found["more_rows"] > 0
-        and f"about {found['more_rows']:,} more rows would settle it" in verdict["reason"]
+        and f"about {found['more_rows']:,} more rows would settle it" in verdict.reason
     )
-    assert f"these rows can show {found['smallest_detectable']:.4f} or more" in verdict["reason"]
+    assert f"these rows can show {found['smallest_detectable']:.4f} or more" in verdict.reason
 
 
 def test_the_difference_must_exceed_the_margin() -> None:
     rows = scored(2000, 1, candidate=0.9, champion=0.85)
-    assert judge(rows)["outcome"] == "promote"
-    assert judge(rows, BeatsBaseline("beats_baseline", 0.2, {}, 0.1))["outcome"] == "reject"
+    assert judge(rows).outcome == "promote"
+    assert judge(rows, BeatsBaseline("beats_baseline", 0.2, {}, 0.1)).outcome == "reject"
 
 
 def test_one_opponent_that_is_not_beaten_is_enough() -> None:
     rows = scored(500, 1, candidate=0.8, weak=0.3, strong=0.97)
     verdict = judge(rows, against=("weak", "strong"))
-    assert verdict["outcome"] == "reject"
-    assert {name: of["outcome"] for name, of in verdict["against"].items()} == {
+    assert verdict.outcome == "reject"
+    assert {name: of["outcome"] for name, of in verdict.facts["against"].items()} == {
         "weak": "promote",
         "strong": "reject",
     }
-    assert "does not beat strong" in verdict["reason"]
+    assert "does not beat strong" in verdict.reason
 
 
 def test_so_many_more_rows_as_it_says_show_the_difference() -> None:
@@ -267,35 +267,36 @@ def test_so_many_more_rows_as_it_says_show_the_difference() -> None:
 
 def test_a_margin_below_0_asks_whether_the_candidate_is_not_much_worse() -> None:
     rows = scored(2000, 1, candidate=0.85, champion=0.85)
-    assert judge(rows)["outcome"] == "inconclusive"
+    assert judge(rows).outcome == "inconclusive"
     verdict = judge(rows, BeatsBaseline("beats_baseline", -0.05, {}, 0.1))
-    assert verdict["outcome"] == "promote" and "is not inferior to champion" in verdict["reason"]
+    assert verdict.outcome == "promote" and "is not inferior to champion" in verdict.reason
     worse = judge(
         scored(2000, 1, candidate=0.7, champion=0.85),
         BeatsBaseline("beats_baseline", -0.05, {}, 0.1),
     )
-    assert worse["outcome"] == "reject" and "is inferior to champion" in worse["reason"]
+    assert worse.outcome == "reject" and "is inferior to champion" in worse.reason
     better = judge(
         scored(2000, 1, candidate=0.9, champion=0.7),
         BeatsBaseline("beats_baseline", -0.05, {}, 0.1),
     )
     assert (
-        better["outcome"] == "promote"
-        and "is better than champion" in better["reason"]
-        and "confidence at least +0.1" in better["reason"]
+        better.outcome == "promote"
+        and "is better than champion" in better.reason
+        and "confidence at least +0.1" in better.reason
     )
 
 
 def test_a_later_use_of_the_same_rows_asks_for_more() -> None:
     rows = scored(1000, 6, candidate=0.87, champion=0.85)
     first, tenth = judge(rows), judge(rows, use=10)
-    assert (first["alpha"], first["use"], first["level"]) == (0.1, 1, LEVEL)
-    assert (tenth["alpha"], tenth["use"], tenth["level"]) == (0.1, 10, ledger.level(0.1, 10))
-    assert tenth["against"]["champion"]["lower"] < first["against"]["champion"]["lower"]
-    assert (
-        "label fresh test rows" in tenth["reason"]
-        and "label fresh test rows" not in first["reason"]
+    assert (first.facts["alpha"], first.facts["use"], first.facts["level"]) == (0.1, 1, LEVEL)
+    assert (tenth.facts["alpha"], tenth.facts["use"], tenth.facts["level"]) == (
+        0.1,
+        10,
+        ledger.level(0.1, 10),
     )
+    assert tenth.facts["against"]["champion"]["lower"] < first.facts["against"]["champion"]["lower"]
+    assert "label fresh test rows" in tenth.reason and "label fresh test rows" not in first.reason
 
 
 def test_the_worked_example_of_the_page_is_what_the_gate_says() -> None:
@@ -305,7 +306,7 @@ def test_the_worked_example_of_the_page_is_what_the_gate_says() -> None:
     )
     for number, use in ((400, 1), (2000, 1), (2000, 2)):
         verdict = judge(rows.iloc[:number], use=use)
-        assert f"> {verdict['outcome']}: {verdict['reason']}\n" in page
+        assert f"> {verdict.outcome}: {verdict.reason}\n" in page
 
 
 ROWS = scored(200, 3, candidate=0.9, champion=0.5).assign(confidence=0.9)
@@ -317,7 +318,7 @@ EACH, CALIBRATED = EachLabel("each_label", 0.5), Calibration("calibration", 10, 
 )
 def test_a_metric_that_is_no_share_is_refused_by_the_floor(value: Any) -> None:
     verdict = judge(ROWS, FLOOR, scores={"macro_f1": value})
-    assert verdict["outcome"] == "reject" and "no number from 0 to 1" in verdict["reason"]
+    assert verdict.outcome == "reject" and "no number from 0 to 1" in verdict.reason
     assert judge(ROWS, FLOOR) == judge(ROWS, FLOOR, scores={"macro_f1": None})
 
 
@@ -325,24 +326,24 @@ def test_a_metric_that_is_no_share_is_refused_by_the_floor(value: Any) -> None:
     ("value", "outcome"), [(0.4999, "reject"), (0.5, "promote"), (1.0, "promote"), (1, "promote")]
 )
 def test_a_metric_must_reach_the_floor(value: float, outcome: str) -> None:
-    assert judge(ROWS, FLOOR, scores={"macro_f1": value})["outcome"] == outcome
+    assert judge(ROWS, FLOOR, scores={"macro_f1": value}).outcome == outcome
 
 
 def test_each_label_must_reach_its_f1() -> None:
     f1 = f1_score(ROWS["y"], ROWS["candidate"], labels=LABELS, average=None)
     verdict = judge(ROWS, EACH)
-    assert list(verdict["parts"].values()) == pytest.approx(list(f1))
-    assert verdict["outcome"] == "promote"
-    assert judge(ROWS, EachLabel("each_label", float(min(f1)) + 1e-6))["outcome"] == "reject"
-    assert f"the lowest F1 is {min(f1):.4f}, of {LABELS[f1.argmin()]} " in verdict["reason"]
+    assert list(verdict.facts["parts"].values()) == pytest.approx(list(f1))
+    assert verdict.outcome == "promote"
+    assert judge(ROWS, EachLabel("each_label", float(min(f1)) + 1e-6)).outcome == "reject"
+    assert f"the lowest F1 is {min(f1):.4f}, of {LABELS[f1.argmin()]} " in verdict.reason
 
 
 def test_confidence_must_be_near_the_share_that_is_right() -> None:
     right = float((ROWS["y"] == ROWS["candidate"]).mean())
     verdict = judge(ROWS, CALIBRATED)
-    assert verdict["error"] == pytest.approx(abs(0.9 - right))  # one confidence, one bin
-    assert verdict["outcome"] == "promote"
-    assert judge(ROWS.assign(confidence=0.4), CALIBRATED)["outcome"] == "reject"
+    assert verdict.facts["error"] == pytest.approx(abs(0.9 - right))  # one confidence, one bin
+    assert verdict.outcome == "promote"
+    assert judge(ROWS.assign(confidence=0.4), CALIBRATED).outcome == "reject"
 
 
 def test_the_calibration_error_is_that_of_bins_of_equally_many_rows() -> None:
@@ -366,14 +367,14 @@ def test_a_confidence_that_is_no_share_is_refused(value: Any) -> None:
     confidence = ROWS["confidence"].astype(object)
     confidence.iloc[7] = value
     verdict = judge(ROWS.assign(confidence=confidence), CALIBRATED)
-    assert verdict["outcome"] == "reject" and verdict["reason"].startswith(
+    assert verdict.outcome == "reject" and verdict.reason.startswith(
         "1 of 200 confidences are missing or no number from 0 to 1"
     )
-    assert "200 of 200" in judge(ROWS.drop(columns="confidence"), CALIBRATED)["reason"]
+    assert "200 of 200" in judge(ROWS.drop(columns="confidence"), CALIBRATED).reason
 
 
 def test_fewer_rows_than_bins_are_refused() -> None:
-    assert "cannot fill 10 bins" in judge(ROWS.iloc[:9], CALIBRATED)["reason"]
+    assert "cannot fill 10 bins" in judge(ROWS.iloc[:9], CALIBRATED).reason
 
 
 def sliced(value: Any, high: Any) -> Slice:
@@ -397,10 +398,10 @@ def test_every_slice_must_reach_the_accuracy_or_miss_it_by_chance(
         Slices("slices", 0.8),
         slices=[sliced(*share) for share in shares],
     )
-    assert verdict["outcome"] == outcome
+    assert verdict.outcome == outcome
     assert (
         "meta.shop north (40 rows): accuracy "
-        f"{shares[-1 if outcome != 'inconclusive' else 1][0]:.4f}" in verdict["reason"]
+        f"{shares[-1 if outcome != 'inconclusive' else 1][0]:.4f}" in verdict.reason
     )
 
 
@@ -418,17 +419,17 @@ def test_no_alteration_may_cost_more_than_is_allowed(after: float, outcome: str)
         Robustness("robustness", 0.2),
         robustness=[altered(0.9, 0.89), altered(0.9, after)],
     )
-    assert verdict["outcome"] == outcome and "macro-F1 drops by" in verdict["reason"]
+    assert verdict.outcome == outcome and "macro-F1 drops by" in verdict.reason
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 1.0001, -0.1, "0.9", None])
 def test_evidence_that_is_no_share_is_refused(value: Any) -> None:
     for odd in (sliced(value, 0.9), sliced(0.9, value)):
         verdict = judge(ROWS, Slices("slices", 0.0), slices=[odd])
-        assert verdict["outcome"] == "reject" and "no number from 0 to 1" in verdict["reason"]
+        assert verdict.outcome == "reject" and "no number from 0 to 1" in verdict.reason
     for pair in ((value, 0.9), (0.9, value)):
         verdict = judge(ROWS, Robustness("robustness", 1.0), robustness=[altered(*pair)])
-        assert verdict["outcome"] == "reject" and "no number from 0 to 1" in verdict["reason"]
+        assert verdict.outcome == "reject" and "no number from 0 to 1" in verdict.reason
 
 
 @pytest.mark.parametrize(
@@ -437,7 +438,7 @@ def test_evidence_that_is_no_share_is_refused(value: Any) -> None:
     ids=lambda gate: gate.name,
 )
 def test_a_gate_without_its_evidence_is_no_promotion(gate: Any) -> None:
-    assert judge(ROWS, gate)["outcome"] == "reject"
+    assert judge(ROWS, gate).outcome == "reject"
 
 
 PRICE = Cost(20, 5.0, 10.0, 200.0, 800.0, 0.0, 90.0)
@@ -457,7 +458,7 @@ PRICE = Cost(20, 5.0, 10.0, 200.0, 800.0, 0.0, 90.0)
 def test_a_budget_is_kept_in_each_limit_that_is_named(
     limits: tuple[Any, Any, Any], outcome: str
 ) -> None:
-    assert judge(ROWS, Budget("budget", 20, *limits), cost=PRICE)["outcome"] == outcome
+    assert judge(ROWS, Budget("budget", 20, *limits), cost=PRICE).outcome == outcome
 
 
 def test_a_cost_that_is_no_number_is_over_budget() -> None:
@@ -466,24 +467,26 @@ def test_a_cost_that_is_no_number_is_over_budget() -> None:
         Budget("budget", 20, 10.0, None, None),
         cost=replace(PRICE, latency_p95_ms=float("nan")),
     )
-    assert verdict["outcome"] == "reject" and "over 10" in verdict["reason"]
+    assert verdict.outcome == "reject" and "over 10" in verdict.reason
 
 
 def test_a_baseline_may_have_a_margin_of_its_own() -> None:
     rows = scored(3000, 7, candidate=0.8, champion=0.7).assign(
         probe=lambda found: found["candidate"]
     )
-    assert judge(rows, against=("champion", "probe"))["outcome"] == "inconclusive"
+    assert judge(rows, against=("champion", "probe")).outcome == "inconclusive"
     verdict = judge(
         rows,
         BeatsBaseline("beats_baseline", 0.0, {"probe": -0.02}, 0.1),
         against=("champion", "probe"),
     )
-    assert {name: (of["outcome"], of["margin"]) for name, of in verdict["against"].items()} == {
+    assert {
+        name: (of["outcome"], of["margin"]) for name, of in verdict.facts["against"].items()
+    } == {
         "champion": ("promote", 0.0),
         "probe": ("promote", -0.02),
     }
-    assert verdict["outcome"] == "promote" and "is not inferior to probe" in verdict["reason"]
+    assert verdict.outcome == "promote" and "is not inferior to probe" in verdict.reason
 
 
 @pytest.mark.parametrize(
@@ -498,25 +501,25 @@ def test_a_baseline_may_have_a_margin_of_its_own() -> None:
     ],
 )
 def test_every_gate_must_say_promote(outcomes: list[str], together: str) -> None:
-    assert together_of([{"outcome": o} for o in outcomes]) == together
+    assert together_of(outcomes) == together
 
 
 def test_nobody_to_beat_is_no_promotion() -> None:
     verdict = judge(scored(50, 1, candidate=0.9), against=())
-    assert verdict["outcome"] == "reject" and "nobody" in verdict["reason"]
+    assert verdict.outcome == "reject" and "nobody" in verdict.reason
 
 
 @pytest.mark.parametrize("gate", [GATE, FLOOR, EACH, CALIBRATED], ids=lambda gate: gate.name)
 def test_an_empty_test_set_is_no_promotion(gate: Any) -> None:
     for empty in (ROWS.iloc[:0], pd.DataFrame()):
         verdict = judge(empty, gate, scores={"macro_f1": 1.0})
-        assert verdict["outcome"] == "reject" and "no test rows" in verdict["reason"]
+        assert verdict.outcome == "reject" and "no test rows" in verdict.reason
 
 
 @pytest.mark.parametrize("gate", [GATE, EACH], ids=lambda gate: gate.name)
 def test_a_label_without_test_rows_is_no_promotion(gate: Any) -> None:
     verdict = judge(ROWS[ROWS["y"] != "d"], gate)
-    assert verdict["outcome"] == "reject" and "no test row bears d" in verdict["reason"]
+    assert verdict.outcome == "reject" and "no test row bears d" in verdict.reason
 
 
 @pytest.mark.parametrize("column", ["y", "candidate", "champion"])
@@ -526,7 +529,7 @@ def test_a_row_that_a_model_did_not_score_is_no_promotion(column: str) -> None:
         ROWS.assign(**{column: ROWS[column].where(ROWS.index != 5)}),
     ):
         verdict = judge(rows)
-        assert verdict["outcome"] == "reject" and f"lack a value of {column}" in verdict["reason"]
+        assert verdict.outcome == "reject" and f"lack a value of {column}" in verdict.reason
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -575,16 +578,16 @@ def test_the_metric_that_is_named_decides() -> None:
     """
     rows = scored(500, 1, candidate=0.95, champion=0.7)
     rows = rows[rows["y"] != "d"]
-    assert judge(rows)["outcome"] == "reject", "no row bears d, so its F1 is unknown"
+    assert judge(rows).outcome == "reject", "no row bears d, so its F1 is unknown"
     by_accuracy = Deciding("accuracy", "accuracy", "accuracy", less=False)
     verdict = judge(rows, metric=by_accuracy)
     right = [(rows["y"] == rows[name]).mean() for name in ("candidate", "champion")]
-    found = verdict["against"]["champion"]
+    found = verdict.facts["against"]["champion"]
     assert (found["candidate"], found["baseline"]) == pytest.approx(right)
     assert (
-        verdict["outcome"] == "promote"
-        and verdict["reason"].startswith("accuracy 0.9")
-        and "uncertainty" not in verdict["reason"]
+        verdict.outcome == "promote"
+        and verdict.reason.startswith("accuracy 0.9")
+        and "uncertainty" not in verdict.reason
     )
     spread = math.sqrt(
         np.var((rows["y"] == rows["candidate"]).astype(float) - (rows["y"] == rows["champion"]))
@@ -636,8 +639,8 @@ def test_the_numbers_are_those_of_the_closed_formulas_that_were_before(name: str
     verdict = judge(
         rows, BeatsBaseline("beats_baseline", 0.0, margins, 0.1), tuple(margins), labels=labels
     )
-    assert near(verdict["against"], kept["against"])
-    assert (verdict["outcome"], verdict["reason"]) == (kept["outcome"], kept["reason"])
+    assert near(verdict.facts["against"], kept["against"])
+    assert (verdict.outcome, verdict.reason) == (kept["outcome"], kept["reason"])
 
 
 def test_a_metric_of_which_only_the_value_is_known_has_the_same_bounds() -> None:
@@ -708,7 +711,7 @@ def test_a_card_escapes_what_comes_from_data() -> None:
     measure = {"measure": "script", "distance": 0.5, "limit": 0.1, "far": True}
     decision = Decision(
         task="tiny",
-        outcome=verdict["outcome"],
+        outcome=verdict.outcome,
         against="baselines",
         damaged="version_1 <b>",
         candidate=Candidate(1, "0", "0" * 64),

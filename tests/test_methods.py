@@ -4,6 +4,7 @@ The model is small enough to train in a second.
 """
 
 import tempfile
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -14,7 +15,10 @@ import pytest
 
 from stages.contract import settings
 from stages.contract.errors import ModelError
-from stages.contract.learning import Learning, Rows, kept
+from stages.contract.history import Entry, kept, validated
+from stages.contract.learning import Learning, Rows
+from stages.contract.modality import Modality
+from stages.contract.protocols import Start
 from stages.finetune import _set_layers
 from stages.methods import memory, prefix
 from stages.methods.loop import local
@@ -98,20 +102,42 @@ def learn(objective: CrossEntropy = FINETUNE.objective) -> Learning:
         train,
         validation,
         collate,
-        cross_entropy.loss(objective, None, targets),
+        cross_entropy.prepare(start(None, frozenset()), targets, objective),
         measure,
         metric="macro_f1",
     )
 
 
-def fitted(folder: Path, **change: Any) -> tuple[dict[str, Any], list[dict[str, float]]]:
+def start(model: Any, new: frozenset[str]) -> Start:
+    """Return what a method begins with: a model for three labels."""
+    return Start(Modality("text"), classification, model, new, None, ["a", "b", "c"])
+
+
+def losing(objective: CrossEntropy, targets: list[int]) -> Callable[..., Any]:
+    """Return the loss of logits, by an objective for these targets of all train rows."""
+    from transformers.modeling_outputs import SequenceClassifierOutput
+
+    loss = cross_entropy.prepare(start(None, frozenset()), targets, objective)
+
+    def of_logits(logits: Any, labels: Any, items: Any = None) -> Any:
+        said = SequenceClassifierOutput(logits=logits)
+        total, outputs = loss(lambda **_: said, {}, labels, items)
+        assert outputs is said
+        return total
+
+    return of_logits
+
+
+def fitted(folder: Path, **change: Any) -> tuple[dict[str, Any], list[Entry]]:
     """Return the weights and history of a model that learned with the settings changed."""
     from transformers import set_seed
 
     finetune: Finetune = replace(FINETUNE, **change)
     model, new = bert(1)
     set_seed(0)
-    learner, learning = full.prepare(model, new, learn(finetune.objective), Full("full", True))
+    learner, learning = full.prepare(
+        start(model, new), learn(finetune.objective), Full("full", True)
+    )
     # In a folder of its own, or it would go on from the last one's end.
     history = local.fit(learner, learning, finetune, COMPUTE, Path(tempfile.mkdtemp(dir=folder)))
     return {name: value.clone() for name, value in learner.state_dict().items()}, history
@@ -147,28 +173,11 @@ def test_gradients_are_clipped_to_their_norm_and_decay_shrinks_weights(tmp_path:
 
 def test_training_stops_early_after_so_many_epochs_without_a_better_one(tmp_path: Path) -> None:
     """The metric here never improves, and with steps of no size neither does the loss."""
-    epochs = [
-        entry["epoch"]
-        for entry in fitted(
-            tmp_path,
-            epochs=6,
-            early_stopping_patience=2,
-            learning_rate=1e-30,
-            head_learning_rate=1e-30,
-        )[1]
-        if "eval_loss" in entry
-    ]
-    assert epochs == [1, 2, 3]
-    assert (
-        len(
-            [
-                1
-                for entry in fitted(tmp_path, epochs=4, early_stopping_patience=None)[1]
-                if "eval_loss" in entry
-            ]
-        )
-        == 4
-    )
+    still = {"learning_rate": 1e-30, "head_learning_rate": 1e-30}
+    _, stopped = fitted(tmp_path, epochs=6, early_stopping_patience=2, **still)
+    assert [entry.epoch for entry in validated(stopped)] == [1, 2, 3]
+    _, whole = fitted(tmp_path, epochs=4, early_stopping_patience=None)
+    assert len(validated(whole)) == 4
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
@@ -176,13 +185,12 @@ def test_label_smoothing_is_torch_s_and_a_sum_over_accumulated_batches_is_the_me
     smoothing: float,
 ) -> None:
     import torch
-    from transformers.modeling_outputs import SequenceClassifierOutput
 
     logits, labels = torch.randn(6, 3), torch.tensor([0, 1, 2, 0, 1, 2])
-    loss = cross_entropy.loss(CrossEntropy("cross_entropy", smoothing, "none"), None, [0, 1, 2])
+    loss = losing(CrossEntropy("cross_entropy", smoothing, "none"), [0, 1, 2])
     right = torch.nn.functional.cross_entropy(logits, labels, label_smoothing=smoothing)
-    assert loss(SequenceClassifierOutput(logits=logits), labels) == pytest.approx(right)
-    assert loss(SequenceClassifierOutput(logits=logits), labels, 6) == pytest.approx(right)
+    assert loss(logits, labels) == pytest.approx(right)
+    assert loss(logits, labels, 6) == pytest.approx(right)
 
 
 @pytest.mark.parametrize("stated", [None, 0.3])
@@ -220,11 +228,10 @@ def test_balanced_class_weights_are_torch_s_and_count_every_label_alike(smoothin
     Over all train rows, whose mean weight is 1, the two are equal.
     """
     import torch
-    from transformers.modeling_outputs import SequenceClassifierOutput
 
     targets = [0] * 6 + [1] * 3 + [2]
     weights = torch.tensor([10 / (3 * 6), 10 / (3 * 3), 10 / 3])
-    loss = cross_entropy.loss(CrossEntropy("cross_entropy", smoothing, "balanced"), None, targets)
+    loss = losing(CrossEntropy("cross_entropy", smoothing, "balanced"), targets)
 
     def right(logits: Any, labels: Any, reduction: str) -> Any:
         return torch.nn.functional.cross_entropy(
@@ -232,21 +239,17 @@ def test_balanced_class_weights_are_torch_s_and_count_every_label_alike(smoothin
         )
 
     logits, labels = torch.randn(10, 3), torch.tensor(targets)
-    outputs = SequenceClassifierOutput(logits=logits)
-    assert loss(outputs, labels) == pytest.approx(right(logits, labels, "mean"))
-    some = SequenceClassifierOutput(logits=logits[5:9])
+    assert loss(logits, labels) == pytest.approx(right(logits, labels, "mean"))
+    some = logits[5:9]
     assert loss(some, labels[5:9]) == pytest.approx(right(logits[5:9], labels[5:9], "sum") / 4)
     assert loss(some, labels[5:9], 20) == pytest.approx(right(logits[5:9], labels[5:9], "sum") / 20)
-    plain = cross_entropy.loss(CrossEntropy("cross_entropy", 0.0, "none"), None, targets)
+    plain = losing(CrossEntropy("cross_entropy", 0.0, "none"), targets)
     by_label = [
-        sum(
-            float(plain(SequenceClassifierOutput(logits=logits[i : i + 1]), labels[i : i + 1]))
-            for i in of
-        )
+        sum(float(plain(logits[i : i + 1], labels[i : i + 1])) for i in of)
         for of in ([*range(6)], [6, 7, 8], [9])
     ]
     if smoothing == 0:
-        assert loss(outputs, labels) == pytest.approx(
+        assert loss(logits, labels) == pytest.approx(
             sum(total / rows for total, rows in zip(by_label, (6, 3, 1), strict=True)) / 3
         )
 
@@ -279,7 +282,7 @@ def test_a_head_is_solved_on_what_reaches_it_and_is_what_scikit_learn_says() -> 
             learning.validation, targets=[2, 2, 1, *learning.validation.targets[3:]]
         ),
     )
-    begun = linear.begin(classification, model, new, learning.train, learning, cs, balanced=False)
+    begun = linear.begin(start(model, new), learning.train, learning, cs, balanced=False)
     (x, y, logits), (asked, targets, of_validation) = (
         look(learning.train),
         look(learning.validation),
@@ -294,7 +297,7 @@ def test_a_head_is_solved_on_what_reaches_it_and_is_what_scikit_learn_says() -> 
         name for name, value in model.state_dict().items() if not value.equal(before[name])
     } == set(new)
     loss = torch.nn.functional.cross_entropy(of_validation, torch.tensor(targets))
-    assert (begun.measured["epoch"], begun.measured["eval_loss"]) == (
+    assert (begun.measured.epoch, begun.measured.validation["loss"]) == (
         0,
         pytest.approx(float(loss), abs=1e-4),
     )
@@ -379,9 +382,9 @@ def test_a_linear_probe_learns_nothing_by_steps_and_a_head_of_several_layers_is_
     tmp_path: Path,
 ) -> None:
     model, new = bert(1)
-    begun = {"epoch": 0.0, "step": 0, "eval_loss": 1.0, "eval_macro_f1": 0.5}
+    begun = Entry(0.0, 0, {}, {"loss": 1.0, "macro_f1": 0.5})
     learner, learning = linear_probe.prepare(
-        model, new, replace(learn(), begun=begun), LinearProbe("linear_probe")
+        start(model, new), replace(learn(), begun=begun), LinearProbe("linear_probe")
     )
     assert linear_probe.finish(learner) is model
     before = {name: value.clone() for name, value in model.state_dict().items()}
@@ -404,13 +407,17 @@ def test_a_training_that_learned_nothing_in_its_first_epoch_or_has_no_finite_los
         asked.append(len(logits))
         raise ModelError("in vain")
 
+    def no_number(model: Any, inputs: Any, *_: Any) -> tuple[Any, Any]:
+        outputs = model(**inputs)
+        return outputs.logits.sum() * float("nan"), outputs
+
     with pytest.raises(ModelError, match="in vain"):
         local.fit(bert(1)[0], replace(learn(), require=require), FINETUNE, COMPUTE, tmp_path)
     assert asked == [8]
     with pytest.raises(ModelError, match="the loss is not finite"):
         local.fit(
             bert(1)[0],
-            replace(learn(), loss=lambda outputs, *_, **__: outputs.logits.sum() * float("nan")),
+            replace(learn(), loss=no_number),
             FINETUNE,
             COMPUTE,
             tmp_path / "other",
@@ -454,12 +461,8 @@ def test_where_no_epoch_is_better_the_model_stays_as_it_began(
     model, _ = bert(1)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     set_seed(0)
-    begun = {
-        "epoch": 0.0,
-        "step": 0,
-        "eval_loss": 9.0 if better else 0.0,
-        "eval_macro_f1": 0.1 if better else 0.9,
-    }
+    loss, macro_f1 = (9.0, 0.1) if better else (0.0, 0.9)
+    begun = Entry(0.0, 0, {}, {"loss": loss, "macro_f1": macro_f1})
     history = local.fit(
         model,
         replace(learn(), begun=begun),
@@ -467,16 +470,16 @@ def test_where_no_epoch_is_better_the_model_stays_as_it_began(
         COMPUTE,
         tmp_path,
     )
-    assert history[0] is begun and len([of for of in history if "eval_loss" in of]) == 3
+    assert history[0] is begun and len(validated(history)) == 3
     assert (
         all(value.equal(before[name]) for name, value in model.state_dict().items()) is not better
     )
-    assert (kept(history, metric, "macro_f1")["epoch"] > 0) is better
+    assert (kept(history, metric, "macro_f1").epoch > 0) is better
 
 
 def test_the_head_has_a_learning_rate_of_its_own_whatever_a_method_wraps_it_in() -> None:
     model, new = bert(1)
-    learner, _ = lora.prepare(model, new, learn(), Lora("lora", 4, 8.0, 0.0, ("query",)))
+    learner, _ = lora.prepare(start(model, new), learn(), Lora("lora", 4, 8.0, 0.0, ("query",)))
     groups = local.optimizer(
         learner,
         replace(FINETUNE, learning_rate=1e-4, head_learning_rate=1e-2),
@@ -554,7 +557,7 @@ def test_a_base_model_says_whether_it_was_trained_on_the_mean(
 
 def test_freeze_lets_the_top_layers_learn_and_what_stands_above_them() -> None:
     model, new = bert(3)
-    freeze.prepare(model, new, learn(), Freeze("freeze", 1))
+    freeze.prepare(start(model, new), learn(), Freeze("freeze", 1))
     learning = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     assert learning == {
         name
@@ -562,7 +565,7 @@ def test_freeze_lets_the_top_layers_learn_and_what_stands_above_them() -> None:
         if name.startswith(("bert.encoder.layer.2.", "bert.pooler", "classifier"))
     }
     with pytest.raises(ModelError, match="4 top layers are to learn, and the base model has 3"):
-        freeze.prepare(model, new, learn(), Freeze("freeze", 4))
+        freeze.prepare(start(model, new), learn(), Freeze("freeze", 4))
 
 
 def frozen(folder: Path) -> tuple[Any, Any]:
@@ -571,7 +574,7 @@ def frozen(folder: Path) -> tuple[Any, Any]:
 
     model, new = bert(3)
     set_seed(0)
-    learner, learning = freeze.prepare(model, new, learn(), Freeze("freeze", 1))
+    learner, learning = freeze.prepare(start(model, new), learn(), Freeze("freeze", 1))
     for module in model.modules():
         if module.__class__.__name__ == "Dropout":
             module.p = 0.0  # otherwise what learns would draw anew
@@ -609,7 +612,7 @@ def test_frozen_layers_are_computed_once_and_give_the_same_weights(
 
 def test_what_is_frozen_stays_in_evaluation_mode_and_what_learns_does_not() -> None:
     model, new = bert(3)
-    learner, _ = freeze.prepare(model, new, learn(), Freeze("freeze", 1))
+    learner, _ = freeze.prepare(start(model, new), learn(), Freeze("freeze", 1))
     learner.train()
     assert [layer.training for layer in model.bert.encoder.layer] == [False, False, True]
     assert not model.bert.embeddings.dropout.training and model.dropout.training
@@ -635,7 +638,7 @@ def test_rows_that_are_altered_anew_and_models_with_a_way_around_run_whole_at_ea
                     last_hidden_state=output[0] + first[-1]
                 )
             )
-        assert freeze.prepare(model, new, rows, Freeze("freeze", 1)) == (model, rows)
+        assert freeze.prepare(start(model, new), rows, Freeze("freeze", 1)) == (model, rows)
         assert all("forward" not in vars(layer) for layer in model.bert.encoder.layer)
 
 
@@ -650,7 +653,7 @@ def test_lora_moves_its_targets_and_merges_to_what_it_computed() -> None:
 
     model, new = bert(2)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    learner, _ = lora.prepare(model, new, learn(), Lora("lora", 4, 8.0, 0.0, ("query",)))
+    learner, _ = lora.prepare(start(model, new), learn(), Lora("lora", 4, 8.0, 0.0, ("query",)))
     assert {
         name.split(".lora_")[-1][:1]
         for name, p in learner.named_parameters()
@@ -676,12 +679,12 @@ def test_lora_moves_its_targets_and_merges_to_what_it_computed() -> None:
 def test_lora_refuses_a_target_that_the_base_model_has_not(targets: tuple[str, ...]) -> None:
     model, new = bert(1)
     with pytest.raises(ModelError, match=f"has no layer {targets[-1]}"):
-        lora.prepare(model, new, learn(), Lora("lora", 4, 8.0, 0.0, targets))
+        lora.prepare(start(model, new), learn(), Lora("lora", 4, 8.0, 0.0, targets))
 
 
 def test_lora_takes_all_linear_layers_but_the_head() -> None:
     model, new = bert(1)
-    learner, _ = lora.prepare(model, new, learn(), Lora("lora", 2, 4.0, 0.0, "all-linear"))
+    learner, _ = lora.prepare(start(model, new), learn(), Lora("lora", 2, 4.0, 0.0, "all-linear"))
     updated = {name for name, _ in learner.named_parameters() if "lora_A" in name}
     assert any("intermediate" in name for name in updated)
     assert not any("classifier" in name for name in updated)
@@ -752,7 +755,7 @@ def test_the_last_epoch_is_kept_where_it_is_asked_for_whatever_validation_says(
     assert any(not of.equal(best[name]) for name, of in last.items())
     # If the metric stays the same, the least loss is kept, which is the last here.
     undisturbed, history = fitted(tmp_path, epochs=3)
-    assert [entry["epoch"] for entry in history if "eval_loss" in entry][-1] == 3
+    assert validated(history)[-1].epoch == 3
     assert all(of.equal(undisturbed[name]) for name, of in last.items())
     with pytest.raises(ValueError, match="early_stopping_patience"):
         replace(FINETUNE, best_metric="last", early_stopping_patience=2)

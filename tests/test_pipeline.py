@@ -199,8 +199,8 @@ def test_a_worse_candidate_is_judged_against_the_champion_and_going_back_judges_
     assert decision["drift"]["against"] == "version_1" and {
         of["measure"] for of in decision["drift"]["measures"]
     } >= {"labels", "characters", "script"}
-    assert decision["verdicts"][0]["use"] == 2
-    versus = decision["verdicts"][0]["against"]["version_1"]
+    assert decision["verdicts"][0]["facts"]["use"] == 2
+    versus = decision["verdicts"][0]["facts"]["against"]["version_1"]
     assert versus["baseline"] > versus["candidate"]
     assert client(project).get_model_version_by_alias("tiny", "champion").version == 1
 
@@ -212,7 +212,7 @@ def test_a_worse_candidate_is_judged_against_the_champion_and_going_back_judges_
     output = project.repro().stdout
     assert "Running stage 'register@tiny'" in output
     decision = load(project, "register/tiny/decision.json")
-    assert (decision["candidate"]["version"], decision["verdicts"][0]["use"]) == (1, 1)
+    assert (decision["candidate"]["version"], decision["verdicts"][0]["facts"]["use"]) == (1, 1)
 
 
 def test_a_champion_whose_files_were_written_over_is_not_loaded_and_the_candidate_meets_the_cheap_baselines(  # noqa: E501
@@ -224,8 +224,8 @@ def test_a_champion_whose_files_were_written_over_is_not_loaded_and_the_candidat
     damaged[-1] ^= 1
     weights.write_bytes(damaged)
     project.params(lambda p: p["tasks"]["tiny"]["finetune"].update(seed=5))
-    project.stage("finetune")
-    project.stage("evaluate")
+    for stage in ("finetune", "export", "evaluate"):
+        project.stage(stage)
     said = project.stage("register").stdout
     decision = load(project, "register/tiny/decision.json")
     assert (decision["outcome"], decision["against"]) == ("promote", "baselines")
@@ -307,7 +307,7 @@ def test_tune_moves_what_it_says_and_nothing_else(
                 baselines=[{"name": "probe_logistic", "c": [0.1, 1.0], "max_rows": 20000}]
             )
         )
-        project.stage("evaluate")
+        project.through("export", "evaluate")
         predictions = pd.read_parquet("data/evaluate/tiny/predictions.parquet")
         assert predictions["candidate"].tolist() == predictions["probe_logistic"].tolist()
         assert predictions["candidate"].nunique() > 1
@@ -393,7 +393,7 @@ def test_a_base_model_that_lacks_weights_or_a_tokenizer_is_refused(
 
 
 def test_a_learning_rate_that_diverges_is_said_in_one_line(done: Project, tmp_path: Path) -> None:
-    project = done.copy(tmp_path / "project").forget("finetune", "evaluate", "register")
+    project = done.copy(tmp_path / "project").forget("finetune", "export", "evaluate", "register")
     project.params(lambda p: p["tasks"]["tiny"]["finetune"].update(learning_rate=1e30))
     failed = project.stage("finetune", ok=False)
     assert (failed.returncode, failed.stderr.count("refit: ")) == (2, 1), failed.stderr[-2000:]

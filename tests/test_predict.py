@@ -29,7 +29,7 @@ from stages.contract.errors import (
 from stages.models import scoring
 from tests.conftest import Project, flows, rows, write_csv
 
-FOLDER = "data/finetune/tiny"
+FOLDER = "data/export/tiny"
 TEXTS = [row["text"] for row in rows(40, seed=5)]
 KINDS = (
     "a.csv",

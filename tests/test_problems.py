@@ -130,9 +130,10 @@ def test_regression_runs_from_a_table_to_a_decision(done: Project) -> None:
     )
     decision = read_json(done, "register/stars/decision.json")
     beats, ceiling = decision["verdicts"]
-    assert set(beats["against"]) == {"majority", "tfidf_logistic"} and "R²" in beats["reason"]
-    assert beats["against"]["majority"]["outcome"] == "promote"
-    assert ceiling["outcome"] == "promote" and ceiling["value"] == metrics["mae"]
+    against = beats["facts"]["against"]
+    assert set(against) == {"majority", "tfidf_logistic"} and "R²" in beats["reason"]
+    assert against["majority"]["outcome"] == "promote"
+    assert ceiling["outcome"] == "promote" and ceiling["facts"]["value"] == metrics["mae"]
     card = (done.root / "data/register/stars/model_card.md").read_text()
     assert "text regression" in card and "precision" not in card
 
@@ -154,12 +155,8 @@ def test_multi_label_runs_from_a_table_to_a_decision(done: Project) -> None:
     report = read_json(done, "evaluate/topics/report.json")
     assert sorted(report["models"]["candidate"]["labels"]) == known
     assert report["calibration"]["as_it_is"]["error"] < 0.5
-    assert (
-        read_json(done, "register/topics/decision.json")["verdicts"][0]["against"]["majority"][
-            "outcome"
-        ]
-        == "promote"
-    )
+    beats = read_json(done, "register/topics/decision.json")["verdicts"][0]
+    assert beats["facts"]["against"]["majority"]["outcome"] == "promote"
 
 
 def test_their_pages_and_pictures_show_what_they_have(done: Project) -> None:
@@ -204,7 +201,7 @@ def test_new_rows_are_predicted_as_numbers_and_as_sets(done: Project, tmp_path: 
     for key, kind in (("stars", float), ("topics", str)):
         out = tmp_path / f"{key}.parquet"
         done.run(
-            "refit", "predict", f"data/finetune/{key}", str(tmp_path / "new.csv"), "--out", str(out)
+            "refit", "predict", f"data/export/{key}", str(tmp_path / "new.csv"), "--out", str(out)
         )
         assert all(isinstance(value, kind) for value in pd.read_parquet(out)["predicted"])
 

@@ -442,7 +442,8 @@ def test_lineage_tells_all_and_finds_it_whole(here: Project) -> None:
     )
     assert found.decision and found.decision["outcome"] == "promote"
     assert set(found.lock) == {
-        f"{stage}@tiny" for stage in ("validate", "augment", "split", "finetune", "evaluate")
+        f"{stage}@tiny"
+        for stage in ("validate", "augment", "split", "finetune", "export", "evaluate")
     }
 
 
@@ -516,13 +517,12 @@ def test_compare_gives_the_gate_s_evidence_on_test_rows_and_on_any_table(
             learning_rate=1e-9, head_learning_rate=1e-9, epochs=1
         )
     )
-    for stage in ("finetune", "evaluate"):
+    for stage in ("finetune", "export", "evaluate"):
         here.stage(stage)
-    here.run("dvc", "commit", "-q", "-f", "finetune@tiny", "evaluate@tiny")
+    here.run("dvc", "commit", "-q", "-f", "finetune@tiny", "export@tiny", "evaluate@tiny")
     here.stage("register")
-    said = json.loads((here.root / "data/register/tiny/decision.json").read_text())["verdicts"][0][
-        "against"
-    ]["version_1"]
+    said = json.loads((here.root / "data/register/tiny/decision.json").read_text())["verdicts"][0]
+    said = said["facts"]["against"]["version_1"]
     found = compare("tiny@2", "tiny@champion", None)
     assert (found.evidence.difference, found.evidence.mcnemar_p) == pytest.approx(
         (said["difference"], said["mcnemar_p"])

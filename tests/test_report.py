@@ -16,6 +16,7 @@ from PIL import Image
 from scipy.stats import binomtest
 from sklearn.metrics import accuracy_score, f1_score
 
+from stages.contract.history import Entry, History
 from stages.judging import calibration, evidence, slices
 from stages.judging.evidence import Interval
 from stages.judging.report import Alteration, Calibration, Deciding, LabelScores, Model, Report
@@ -34,16 +35,19 @@ EVIL = [
     "$\\frac{$ two\nlines\ttab\x00",
     "&lt;b&gt;",
 ]
-HISTORY: list[dict[str, float]] = [
-    {"epoch": 0.5, "loss": 1.2, "step": 1},
-    {"epoch": 1.0, "loss": 0.9, "step": 2},
-    {"epoch": 1.0, "eval_loss": 0.8, "eval_macro_f1": 0.6, "step": 2},
-    {"epoch": 2.0, "loss": 0.5, "step": 4},
-    {"epoch": 2.0, "eval_loss": 0.7, "eval_macro_f1": 0.7, "step": 4},
-    {"epoch": 3.0, "loss": 0.2, "step": 6},
-    {"epoch": 3.0, "eval_loss": 0.9, "eval_macro_f1": 0.7, "step": 6},
-    {"epoch": 3.0, "train_loss": 0.7, "step": 6},
-]
+HISTORY = History(
+    [
+        Entry(0.5, 1, {"loss": 1.2}, {}),
+        Entry(1.0, 2, {"loss": 0.9}, {}),
+        Entry(1.0, 2, {}, {"loss": 0.8, "macro_f1": 0.6}),
+        Entry(2.0, 4, {"loss": 0.5}, {}),
+        Entry(2.0, 4, {}, {"loss": 0.7, "macro_f1": 0.7}),
+        Entry(3.0, 6, {"loss": 0.2}, {}),
+        Entry(3.0, 6, {}, {"loss": 0.9, "macro_f1": 0.7}),
+        Entry(3.0, 6, {"train_loss": 0.7}, {}),
+    ],
+    kept=2.0,
+)
 
 
 def picture(shade: int) -> "np.ndarray[Any, Any]":
@@ -152,7 +156,7 @@ def write(path: Path, labels: list[str], mistakes: list[page.Mistake], **other: 
         "cost": {name: {"milliseconds_a_row": 0.1, "megabytes": 2.0} for name in others},
         "taken_for": page.taken_for(pairs),
         "confusion": path.with_suffix(".png").read_bytes(),
-        "curves": plots.learning_curves(HISTORY, "macro_f1", "macro-F1", 2.0),
+        "curves": plots.learning_curves(HISTORY, "macro_f1", "macro-F1"),
         "reliability": plots.reliability(calibrated),
         "mistakes": mistakes,
         "wrong": len(rows),
@@ -350,14 +354,11 @@ def test_learning_curves_mark_the_epoch_that_was_kept(monkeypatch: pytest.Monkey
         "set_title",
         lambda self, label, **k: (titles.append(label), kept(self, label, **k))[1],
     )
-    drawn = plots.learning_curves(HISTORY, "macro_f1", "macro-F1", 2.0)
+    drawn = plots.learning_curves(HISTORY, "macro_f1", "macro-F1")
     assert titles == ["loss", "validation macro-F1: 0.7000 in epoch 2, which is kept"]
     assert Image.open(io.BytesIO(drawn)).size[0] > 800
-    odd = [
-        {name.replace("macro_f1", "$\\frac{$"): value for name, value in entry.items()}
-        for entry in HISTORY
-    ]
-    assert plots.learning_curves(odd, "$\\frac{$", "$\\frac{$", 3.0).startswith(b"\x89PNG")
+    odd = History([Entry(3.0, 6, {}, {"loss": 0.9, "$\\frac{$": 0.7})], kept=3.0)
+    assert plots.learning_curves(odd, "$\\frac{$", "$\\frac{$").startswith(b"\x89PNG")
 
 
 # Intervals.

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from stages.contract import plugins, receipts
+from stages.contract.history import validated
 from stages.contract.learning import Learning, Rows
 from stages.contract.runner import Job
 from stages.contract.stopping import SIGNALS, Stopped
@@ -23,7 +24,7 @@ from stages.methods import resuming
 from stages.methods.loop import local
 from stages.params.finetune import Finetune, Freeze, Full, Lora
 from tests.conftest import ROOT, Project
-from tests.test_methods import COMPUTE, FINETUNE, bert, learn
+from tests.test_methods import COMPUTE, FINETUNE, bert, learn, start
 
 THREE = replace(FINETUNE, epochs=3, early_stopping_patience=None)  # six steps each
 TUNES = (Full("full", True), Freeze("freeze", 1), Lora("lora", 4, 8.0, 0.1, ("query",)))
@@ -72,7 +73,7 @@ def begun(
     set_seed(1)
     model, new = bert(2)
     how = plugins.tune(tune.name)
-    learner, rows = how.prepare(model, new, learning or learn(), tune)
+    learner, rows = how.prepare(start(model, new), learning or learn(), tune)
     history = local.fit(learner, at_step(rows, step, happens), finetune, COMPUTE, folder)
     return {
         name: value.tolist() for name, value in how.finish(learner).state_dict().items()
@@ -129,7 +130,7 @@ def test_the_patience_of_early_stopping_is_brought_back_and_what_stopped_early_s
         FINETUNE, epochs=6, early_stopping_patience=2, learning_rate=1e-30, head_learning_rate=1e-30
     )
     weights, history = trained(tmp_path / "undisturbed", TUNES[0], finetune=patient)
-    assert [entry["epoch"] for entry in history if "eval_loss" in entry] == [1, 2, 3]
+    assert [entry.epoch for entry in validated(history)] == [1, 2, 3]
     assert trained(
         tmp_path / "disturbed", TUNES[0], (8, terminate), (6, kill), finetune=patient
     ) == (weights, history)
@@ -271,7 +272,9 @@ def test_a_stage_that_is_stopped_damaged_and_killed_goes_on_and_hands_on_the_sam
 
     SIGKILL leaves none of its own. An epoch is 133 steps.
     """
-    project = finished.copy(tmp_path / "project").forget("finetune", "evaluate", "register")
+    project = finished.copy(tmp_path / "project").forget(
+        "finetune", "export", "evaluate", "register"
+    )
     project.params(lambda p: p["tasks"]["tiny"]["finetune"].update(epochs=3, batch_size=1))
     undisturbed = project.copy(tmp_path / "undisturbed")
     undisturbed.stage("finetune")

@@ -17,6 +17,7 @@ CHOSEN = {  # the plug-ins of the task `tiny`
     "${item.modality.name}": "text", "${item.problem.name}": "classification",
     "${item.finetune.tune.name}": "full",
     "${item.finetune.objective.name}": "cross_entropy", "${item.finetune.loop.name}": "local",
+    "${item.export.name}": "plain",
     "${item.origin.name}": "package", "${item.format.name}": "as_is",
 }  # fmt: skip
 LEAVES: dict[str, Any] = {  # a value of each section, changed to another allowed one
@@ -29,7 +30,7 @@ LEAVES: dict[str, Any] = {  # a value of each section, changed to another allowe
     }),
     "compute": ("batch_size", 16), "validate": ("min_rows", 21),
     "augment": ("seed", 8), "split": ("seed", 8), "label_issues": ("drop", True),
-    "finetune": ("seed", 1),
+    "finetune": ("seed", 1), "export": ("name", "other"),
     "evaluate": ("baselines", [{"name": "tfidf_logistic", "ngrams": [1, 1], "c": 1.0}]),
     "register": ("gates", [{"name": "floor", "metric": "accuracy", "least": 0.1}]),
 }  # fmt: skip

@@ -10,7 +10,7 @@ from typing import Any
 from stages.contract.errors import ModelError, RefitError
 from stages.contract.escape import one_line
 from stages.contract.modality import Modality
-from stages.contract.protocols import Problem
+from stages.contract.problem import Problem
 from stages.models import loading
 
 ROWS = 2

@@ -55,7 +55,7 @@ def adopt(name: str, baseline: str) -> Result:
         }
         job.take("evaluate", "report.json")
         predictions = manifest.read_table(job.take("evaluate", "predictions.parquet"))
-        trained = saved.read(job.take("finetune", "model.json"))
+        trained = saved.read(job.take("export", "model.json"))
         _save(chosen, parts, task, job, trained)
         sha256 = scoring.identity(job.out)
         test = parts["test"]

@@ -71,9 +71,7 @@ ServedTask = Annotated[str, typer.Argument(help="A task that has a champion.")]
 
 AnyModel = Annotated[
     str,
-    typer.Argument(
-        help="TASK (its champion), TASK@VERSION, or a folder such as data/finetune/TASK."
-    ),
+    typer.Argument(help="TASK (its champion), TASK@VERSION, or a folder such as data/export/TASK."),
 ]
 Input = Annotated[
     Path,

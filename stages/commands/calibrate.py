@@ -23,6 +23,7 @@ from ruamel.yaml import YAML
 from stages.contract import locks, manifest, plugins, runner, settings
 from stages.contract.errors import ParamsError
 from stages.contract.learning import Learning, Rows
+from stages.contract.protocols import Start
 from stages.contract.runner import Job
 from stages.methods.loop import local
 from stages.models import device, loading
@@ -154,18 +155,17 @@ def _learning(task: Task, folder: Path, train: pd.DataFrame) -> tuple[Rows, Any,
     labels = plugins.labels(of_y, of_y.values(train["y"]))
     model, new = loading.load(of_y, folder, task.modality.name, labels, new_head=True)
     processor = of_x.encoding.processor(folder)
+    start = Start(of_x, of_y, model, new, processor, labels)
     encoded = of_x.encoding.encode_anew(
         train.head(task.finetune.batch_size), processor, task.modality, task.augment
     )
     targets = of_y.targets(train["y"].head(len(encoded)), labels)
     rows = Rows(encoded, targets, of_x.encoding.lengths(encoded))
-    loss = plugins.objective(task.finetune.objective.name).loss(
-        task.finetune.objective, model, list(rows.targets)
-    )
+    objective = plugins.objective(task.finetune.objective.name)
+    loss = objective.prepare(start, list(rows.targets), task.finetune.objective)
     learning = Learning(rows, rows, of_x.encoding.collate(processor), loss, lambda *_: {})
-    return rows, *plugins.tune(task.finetune.tune.name).prepare(
-        model, new, learning, task.finetune.tune
-    )
+    tune = plugins.tune(task.finetune.tune.name)
+    return rows, *tune.prepare(start, learning, task.finetune.tune)
 
 
 def _step(learner: Any, learning: Learning, number: int, optimizer: Any, compute: Compute) -> int:
@@ -179,11 +179,10 @@ def _step(learner: Any, learning: Learning, number: int, optimizer: Any, compute
     }
     targets = batch.pop("labels")
     with device.arithmetic(compute), torch.set_grad_enabled(optimizer is not None):
-        outputs = learner(**batch)
+        loss, _ = learning.loss(learner, batch, targets)
     if optimizer is None:
         return number
-    outputs.logits = outputs.logits.float()
-    learning.loss(outputs, targets).backward()
+    loss.backward()
     optimizer.step()
     optimizer.zero_grad()
     return number

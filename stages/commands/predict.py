@@ -58,7 +58,7 @@ def predict(
     """Write every row of `source` with its prediction, or with the reason why it has none.
 
     A prediction has a confidence, and a reason has a code. model is TASK (its champion),
-    TASK@NUMBER, or a folder that finetune wrote. The model reads `column`; if that is None, it
+    TASK@NUMBER, or a folder that export wrote. The model reads `column`; if that is None, it
     reads the column that its task is trained on, or the only column there is. log keeps the same
     rows below data/predict.
     """
@@ -167,7 +167,7 @@ def _found(model: str) -> Generator[tuple[str, Path, str | None]]:
     else:
         raise ModelError(
             f"{extract(model)}: is neither TASK, nor TASK@NUMBER, nor a folder with a model.json, "
-            "such as data/finetune/TASK"
+            "such as data/export/TASK"
         )
 
 

@@ -116,7 +116,7 @@ def _lacks(task: str) -> bool:
     from stages.models import scoring
     from stages.registry import registered
 
-    folder = Path("data/finetune", task)
+    folder = Path("data/export", task)
     if not (folder / "model.json").is_file() or not (folder / "model").is_dir():
         return False
     return not location.exists() or registered.find(task, scoring.identity(folder)) is None

@@ -1,8 +1,12 @@
-"""Hold what a loop learns from, and compare the epochs of what it did."""
+"""Hold what a loop learns from: encoded rows, a loss, and how to measure."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
+
+from stages.contract.history import Entry
+
+Inputs = dict[str, Any]  # of a model, by name: one row's, or the tensors of a batch
 
 
 class Encoded(Protocol):
@@ -10,10 +14,10 @@ class Encoded(Protocol):
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, i: int, /) -> dict[str, Any]: ...
+    def __getitem__(self, i: int, /) -> Inputs: ...
 
 
-def take(encoded: Encoded, places: Sequence[int]) -> list[dict[str, Any]]:
+def take(encoded: Encoded, places: Sequence[int]) -> list[Inputs]:
     """Return some rows, side by side if `encoded` has `__getitems__`, torch's name for it."""
     several = getattr(encoded, "__getitems__", None)
     return several(places) if several else [encoded[i] for i in places]
@@ -33,10 +37,10 @@ class Rows:
     def __len__(self) -> int:
         return len(self.targets)
 
-    def __getitem__(self, i: int) -> dict[str, Any]:
+    def __getitem__(self, i: int) -> Inputs:
         return self.encoded[i] | {"labels": self.targets[i]}
 
-    def __getitems__(self, places: Sequence[int]) -> list[dict[str, Any]]:
+    def __getitems__(self, places: Sequence[int]) -> list[Inputs]:
         return [
             row | {"labels": self.targets[i]}
             for i, row in zip(places, take(self.encoded, places), strict=True)
@@ -50,6 +54,20 @@ class Rows:
     def set_epoch(self, epoch: int) -> None:
         """Alter rows anew, if they are altered on the fly."""
         getattr(self.encoded, "set_epoch", lambda _: None)(epoch)
+
+
+class Loss(Protocol):
+    """What is minimised."""
+
+    def __call__(
+        self, model: Any, inputs: Inputs, targets: Any, items: Any = None, /
+    ) -> tuple[Any, Any]:
+        """Return the mean loss of a batch, a scalar tensor, and the model's outputs.
+
+        targets are those of the batch, on its device. If gradients are accumulated, items is the
+        number of rows of all the accumulated batches, by which the sum is divided.
+        """
+        ...
 
 
 @dataclass(frozen=True)
@@ -66,43 +84,11 @@ class Learning:
 
     train: Rows
     validation: Rows
-    collate: Callable[[list[dict[str, Any]]], dict[str, Any]]
-    loss: Callable[..., Any]
+    collate: Callable[[list[Inputs]], Inputs]
+    loss: Loss
     measure: Callable[[Any, Any], dict[str, float]]
     require: Callable[[Any, Any], None] = lambda *_: None
     head: frozenset[str] = frozenset()
-    begun: dict[str, float] | None = None
+    begun: Entry | None = None
     metric: str = "loss"
     less: frozenset[str] = frozenset()
-
-
-def merit(epoch: dict[str, float], metric: str, less: frozenset[str]) -> float:
-    """Return the number by which epochs are compared; greater is better.
-
-    It is the validation metric minus a millionth of the loss: on few validation rows the metric
-    ties early, and the loss still tells a better epoch from a worse one. The metric may be the loss
-    itself; `last` prefers the later epoch. less names the metrics for which less is better.
-    """
-    if metric == "last":
-        return epoch["epoch"]
-    if metric == "loss":
-        return -epoch["eval_loss"]
-    return epoch[f"eval_{metric}"] * (-1 if metric in less else 1) - 1e-6 * epoch["eval_loss"]
-
-
-def kept(
-    history: list[dict[str, float]], metric: str, otherwise: str, less: frozenset[str] = frozenset()
-) -> dict[str, float]:
-    """Return the epoch of a history that is kept: the one of most merit, the earliest on a tie.
-
-    Epoch 0 is kept if validation likes no other better. `last` is not a metric: `otherwise` decides
-    whether validation likes the last epoch better than epoch 0.
-    """
-    epochs = [entry for entry in history if "eval_loss" in entry]
-    best = max(epochs, key=lambda epoch: merit(epoch, metric, less))
-    judge = otherwise if metric == "last" else metric
-    return (
-        epochs[0]
-        if epochs[0]["epoch"] == 0 and merit(best, judge, less) <= merit(epochs[0], judge, less)
-        else best
-    )

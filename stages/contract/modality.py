@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from stages.contract.learning import Encoded
+from stages.contract.learning import Encoded, Inputs
 from stages.params.types import Encoding
 
 if TYPE_CHECKING:
@@ -159,11 +159,11 @@ class Encoder(Protocol):
         """
         ...
 
-    def views(self, inputs: dict[str, Any], settings: Any) -> list[dict[str, Any]]:
+    def views(self, inputs: Inputs, settings: Any) -> list[Inputs]:
         """Return a batch for each of the views whose logits are averaged."""
         ...
 
-    def collate(self, processor: Any) -> Callable[[list[dict[str, Any]]], dict[str, Any]]:
+    def collate(self, processor: Any) -> Callable[[list[Inputs]], Inputs]:
         """Return a function that makes a padded batch of tensors from encoded rows."""
         ...
 

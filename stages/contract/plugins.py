@@ -1,21 +1,48 @@
 """Find a plug-in by its name in params.yaml, and know what follows from the plug-in's own words.
 
 A plug-in is a module: stages/KIND/NAME.py; a modality is a folder of modules. There is no registry
-and no decorator to keep in step with it. protocols.py and modality.py define what each offers.
+and no decorator to keep in step with it. What each offers is defined in protocols.py, problem.py
+and modality.py.
 """
 
 import json
+from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, cast, get_type_hints
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, get_type_hints
 
 from pydantic import TypeAdapter
 
 from stages.contract.modality import Modality
-from stages.contract.protocols import Format, Layout, Loop, Objective, Problem, Source, Tune
+from stages.contract.problem import Problem
+from stages.contract.protocols import Export, Format, Layout, Loop, Objective, Source, Tune
 from stages.params.task import Task
 
 if TYPE_CHECKING:
     import pandas as pd
+
+Plugin = TypeVar("Plugin")
+
+
+@dataclass(frozen=True)
+class Kind(Generic[Plugin]):
+    """A folder of plug-ins that offer the same; called with a name, it returns that plug-in."""
+
+    folder: str
+
+    def __call__(self, name: str) -> Plugin:
+        """Return the module stages/FOLDER/NAME.py."""
+        return cast(Plugin, import_module(f"stages.{self.folder.replace('/', '.')}.{name}"))
+
+
+source = Kind[Source]("sources")
+format = Kind[Format]("formats")
+layout = Kind[Layout]("layouts")
+problem = Kind[Problem]("problems")
+tune = Kind[Tune]("methods/tune")
+objective = Kind[Objective]("methods/objective")
+loop = Kind[Loop]("methods/loop")
+export = Kind[Export]("methods/export")
+modality = Modality  # a folder of modules
 
 
 def labels(of_y: Problem, values: "pd.Series[Any]") -> list[str]:
@@ -38,43 +65,3 @@ def settings(section: dict[str, Any]) -> Any:
 def deciding(of_y: Problem, metric: str | None) -> str:
     """Return the metric that decides: the one in evaluate.metric, else the problem's first."""
     return metric or next(iter(of_y.METRICS))
-
-
-def source(name: str) -> Source:
-    """Return the module stages/sources/NAME.py."""
-    return cast(Source, import_module(f"stages.sources.{name}"))
-
-
-def format(name: str) -> Format:
-    """Return the module stages/formats/NAME.py."""
-    return cast(Format, import_module(f"stages.formats.{name}"))
-
-
-def layout(name: str) -> Layout:
-    """Return the module stages/layouts/NAME.py."""
-    return cast(Layout, import_module(f"stages.layouts.{name}"))
-
-
-def modality(name: str) -> Modality:
-    """Return the modules of stages/modalities/NAME/."""
-    return Modality(name)
-
-
-def problem(name: str) -> Problem:
-    """Return the module stages/problems/NAME.py."""
-    return cast(Problem, import_module(f"stages.problems.{name}"))
-
-
-def tune(name: str) -> Tune:
-    """Return the module stages/methods/tune/NAME.py."""
-    return cast(Tune, import_module(f"stages.methods.tune.{name}"))
-
-
-def objective(name: str) -> Objective:
-    """Return the module stages/methods/objective/NAME.py."""
-    return cast(Objective, import_module(f"stages.methods.objective.{name}"))
-
-
-def loop(name: str) -> Loop:
-    """Return the module stages/methods/loop/NAME.py."""
-    return cast(Loop, import_module(f"stages.methods.loop.{name}"))

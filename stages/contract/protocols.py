@@ -1,19 +1,18 @@
-"""Define what each kind of plug-in must offer; modality.py does for a modality."""
+"""Define what each kind of plug-in must offer; modality.py and problem.py define two of them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from stages.contract.learning import Learning
-from stages.contract.metrics import Metric
+from stages.contract.history import Entry
+from stages.contract.learning import Learning, Loss
 from stages.contract.modality import Modality
+from stages.contract.problem import Problem
 from stages.params.types import Encoding
 
 if TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
-
-    Array = np.ndarray[Any, Any]
 
 
 class Source(Protocol):
@@ -47,103 +46,29 @@ class Layout(Protocol):
         ...
 
 
-class Problem(Protocol):
-    """What y is.
+@dataclass(frozen=True)
+class Start:
+    """What a training begins with: a base model with a head for the labels of a task.
 
-    In the manifest y is a list of strings, which the problem alone reads; its values are what
-    people read and metrics compare.
-
-    HEADS says which class of transformers reads a modality. KIND is what its configuration calls
-    the problem. METRICS are the metrics by which models can be compared; the first is used unless
-    evaluate.metric names another. HEADLINES are the results of measure that are shown, with the
-    names that people know them by. OF_SLICES is the metric by which a few rows are measured.
-    CONFLICTS says whether one of two y is wrong if x is the same.
+    new names the parameters that the base model has no weights for. labels are in the order of the
+    outputs.
     """
 
-    HEADS: Mapping[str, str]
-    KIND: str
-    METRICS: Mapping[str, Metric]
-    HEADLINES: Mapping[str, str]
-    OF_SLICES: str
-    CONFLICTS: bool
-
-    def read(self, cells: "pd.Series[str]", settings: Any) -> "pd.DataFrame":
-        """Return y (list of string), stratum, code and reason (same index).
-
-        code and reason are null if y is good. The stratum is the class by which samples are parted
-        alike, null if there is none.
-        """
-        ...
-
-    def values(self, y: "pd.Series[Any]") -> "pd.Series[Any]":
-        """Return each row's y as people read it and metrics compare it: a text or a number."""
-        ...
-
-    def borne(self, values: "pd.Series[Any]") -> "pd.Series[str]":
-        """Return the labels that values name, one a row (index repeated); none if y has none."""
-        ...
-
-    def targets(self, y: "pd.Series[Any]", labels: list[str]) -> list[Any]:
-        """Return the targets with which the objective compares the outputs."""
-        ...
-
-    def truth(self, targets: "Array", labels: list[str]) -> list[Any]:
-        """Return the values from which the targets were made."""
-        ...
-
-    def decode(self, outputs: "Array", labels: list[str]) -> "pd.DataFrame":
-        """Return predicted (a value) and confidence for each row of outputs (rows, outputs).
-
-        The confidence is NaN if there is none.
-        """
-        ...
-
-    def likelihood(self, outputs: "Array", targets: "Array") -> "Array":
-        """Return the log-likelihood of each row's targets under outputs (rows, outputs).
-
-        A term that all rows share may be missing.
-        """
-        ...
-
-    def fit(
-        self, features: Any, targets: "Array", outputs: int, c: float, balanced: bool
-    ) -> "tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]":
-        """Return weights (outputs, width) and bias (outputs) of a linear model.
-
-        features (rows, width) may be sparse; c is the inverse strength of the model's
-        regularisation; balanced gives all labels the same weight.
-        """
-        ...
-
-    def constant(self, values: "pd.Series[Any]") -> Any:
-        """Return the value that is the best guess for all rows."""
-        ...
-
-    def measure(self, y: list[Any], predicted: list[Any], labels: list[str]) -> dict[str, Any]:
-        """Return the report on values: HEADLINES and others by name, and rows.
-
-        If there are labels, it also has precision, recall, f1 and support of each.
-        """
-        ...
-
-    def at_chance(self, targets: "Array", outputs: "Array") -> bool:
-        """Return whether outputs know no more of targets than chance, if enough rows show it."""
-        ...
-
-    def confusions(self, y: "pd.Series[Any]", predicted: "pd.Series[Any]") -> "pd.DataFrame":
-        """Return the pairs (columns actual and predicted, texts) that a confusion matrix counts."""
-        ...
+    of_x: Modality
+    of_y: Problem
+    model: Any
+    new: frozenset[str]
+    processor: Any
+    labels: list[str]
 
 
 class Tune(Protocol):
     """Chooses what learns."""
 
-    def prepare(
-        self, model: Any, new: frozenset[str], learning: Learning, settings: Any, /
-    ) -> tuple[Any, Learning]:
+    def prepare(self, start: Start, learning: Learning, settings: Any, /) -> tuple[Any, Learning]:
         """Return what learns (the model itself, one around it, or its head), and what from.
 
-        Parameters named in `new` always learn.
+        Parameters named in start.new always learn.
         """
         ...
 
@@ -155,11 +80,8 @@ class Tune(Protocol):
 class Objective(Protocol):
     """What is minimised."""
 
-    def loss(self, settings: Any, model: Any, targets: list[Any], /) -> Callable[..., Any]:
-        """Return a function: (outputs, labels, num_items_in_batch) -> a scalar tensor.
-
-        model is what learns, and targets are the targets of all train rows.
-        """
+    def prepare(self, start: Start, targets: list[Any], settings: Any, /) -> Loss:
+        """Return the loss; targets are those of all train rows."""
         ...
 
 
@@ -167,11 +89,31 @@ class Loop(Protocol):
     """Takes the steps."""
 
     def fit(
-        self, model: Any, learning: Learning, finetune: Any, compute: Any, work: Path
-    ) -> list[dict[str, float]]:
-        """Train in place, leave the best epoch's weights in the model, and return the history.
+        self, learner: Any, learning: Learning, finetune: Any, compute: Any, work: Path
+    ) -> list[Entry]:
+        """Train in place, leave the best epoch's weights in the learner, and return the log.
 
         work outlives a kill: if a run that was the same in everything left checkpoints there,
         training goes on from them. work is removed when the model is published.
+        """
+        ...
+
+
+class Export(Protocol):
+    """The form in which a model leaves."""
+
+    def write(self, trained: Path, into: Path, settings: Any, /) -> None:
+        """Write the form of a trained model into a new folder.
+
+        trained is the folder that finetune wrote: safetensors, configuration and processor.
+        """
+        ...
+
+    def load(
+        self, of_y: Problem, folder: Path, modality: str, labels: list[str], compute: Any
+    ) -> Callable[..., Any]:
+        """Return what computes a batch on its device: tensors by name -> outputs with logits.
+
+        The bytes in folder are verified already.
         """
         ...

@@ -18,7 +18,7 @@ from stages.contract import plugins, receipts
 from stages.contract.errors import ProfileError
 from stages.contract.escape import one_line
 from stages.contract.modality import Modality
-from stages.contract.protocols import Problem
+from stages.contract.problem import Problem
 from stages.models import activations
 from stages.models.activations import Seen
 from stages.params.compute import Compute

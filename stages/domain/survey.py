@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from stages.contract.errors import ParamsError
 from stages.contract.escape import one_line
 from stages.contract.modality import Modality
-from stages.contract.protocols import Problem
+from stages.contract.problem import Problem
 from stages.domain import distances, profiles
 from stages.domain.distances import Measure
 from stages.domain.profiles import Profile

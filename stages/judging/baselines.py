@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from stages.contract import plugins
-from stages.contract.protocols import Problem
+from stages.contract.problem import Problem
 from stages.models import cheap, linear
 from stages.models.activations import Base
 from stages.models.cheap import Array

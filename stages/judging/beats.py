@@ -33,13 +33,11 @@ def judge(gate: BeatsBaseline, evidence: Evidence) -> Verdict:
     )
     worst, level = compared[hardest], spent.level
     reasons = [_say(hardest, outcomes[hardest], worst, margins[hardest], level), spent.advice]
-    outcome = together([{"outcome": one} for one in outcomes.values()])
+    outcome = together(outcomes.values())
     if outcome == "promote" and (doubt := _by_chance(worst, evidence)):
         outcome = "inconclusive"
         reasons.insert(0, doubt)
-    return {
-        "gate": gate.name,
-        "outcome": outcome,
+    facts = {
         "margin": gate.margin,
         "alpha": gate.alpha,
         **asdict(spent),
@@ -47,8 +45,8 @@ def judge(gate: BeatsBaseline, evidence: Evidence) -> Verdict:
             name: {"outcome": outcomes[name], "margin": margins[name]} | asdict(one)
             for name, one in compared.items()
         },
-        "reason": "; ".join(filter(None, reasons)),
     }
+    return Verdict(gate.name, outcome, "; ".join(filter(None, reasons)), facts)
 
 
 def _by_chance(compared: Comparison, evidence: Evidence) -> str | None:

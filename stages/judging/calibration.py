@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from stages.contract.protocols import Problem
+from stages.contract.problem import Problem
 from stages.judging import statistics
 from stages.judging.report import Bin, Confidence
 from stages.judging.statistics import Array

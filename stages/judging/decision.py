@@ -64,7 +64,7 @@ class Decision:
 
     def reasons(self) -> str:
         """Return the reason of every verdict, on one line."""
-        return "; ".join(verdict["reason"] for verdict in self.verdicts)
+        return "; ".join(verdict.reason for verdict in self.verdicts)
 
 
 def read(path: Path) -> Decision:

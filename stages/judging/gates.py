@@ -158,8 +158,7 @@ def _slices(gate: Slices, slices: list[Slice], metric: str) -> Verdict:
         f"{metric} {shown.interval.value:.4f}, at most {shown.interval.high:.4f} by chance; "
         f"each must reach {gate.least:.4f}"
     )
-    facts = {"slice": asdict(shown), "least": gate.least, "reason": reason}
-    return {"gate": gate.name, "outcome": outcome, **facts}
+    return Verdict(gate.name, outcome, reason, {"slice": asdict(shown), "least": gate.least})
 
 
 def _robustness(gate: Robustness, alterations: list[Alteration], metric: Metric) -> Verdict:

@@ -1,5 +1,6 @@
 """What evaluate measured on the test rows: report.json, written here and read here."""
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -122,6 +123,17 @@ class Report:
     def candidate(self) -> Model:
         """The candidate's scores."""
         return self.models["candidate"]
+
+    def metrics(self, headlines: Iterable[str]) -> dict[str, Any]:
+        """Return the numbers that DVC and MLflow show: metrics.json.
+
+        They are the candidate's headlines, and the score of each baseline by the deciding metric.
+        """
+        decides, calibrated = self.metric.name, self.calibration
+        beside = {name: {decides: self.models[name].scores[decides]} for name in self.beside}
+        off = {"calibration_error": calibrated.as_it_is.error} if calibrated else {}
+        scores = {name: self.candidate.scores[name] for name in headlines}
+        return {**scores, "baselines": beside, **off, "rows": self.candidate.rows}
 
     def write(self, path: Path) -> None:
         """Write it as JSON."""

@@ -9,7 +9,7 @@ import pandas as pd
 from stages.contract import plugins
 from stages.contract.escape import extract
 from stages.contract.metrics import Metric
-from stages.contract.protocols import Problem
+from stages.contract.problem import Problem
 from stages.judging import evidence, statistics
 from stages.judging.report import Slice
 from stages.params.evaluate import Slicing

@@ -1,7 +1,7 @@
 """What gates judge by, and what they answer."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -14,7 +14,16 @@ from stages.judging.report import Report
 
 DEALS = 200  # times that predictions are dealt out to the rows at random
 Outcome = Literal["promote", "reject", "inconclusive"]
-Verdict = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The answer of one gate, why, and the numbers that it rests on."""
+
+    gate: str
+    outcome: Outcome
+    reason: str
+    facts: dict[str, Any] = field(default_factory=dict[str, Any])
 
 
 @dataclass(frozen=True)
@@ -55,30 +64,24 @@ class Evidence:
         return float(np.mean(scores)), float(np.std(scores))
 
 
-def together(verdicts: list[Verdict]) -> Outcome:
+def together(outcomes: Collection[Outcome]) -> Outcome:
     """Return promote only if every gate says so; one rejection rejects.
 
-    Without a verdict there is no promotion.
+    Without a gate there is no promotion.
     """
-    outcomes = {verdict["outcome"] for verdict in verdicts}
     if "reject" in outcomes or not outcomes:
         return "reject"
-    return "promote" if outcomes == {"promote"} else "inconclusive"
+    return "promote" if set(outcomes) == {"promote"} else "inconclusive"
 
 
 def answer(gate: str, passed: bool, reason: str, **facts: Any) -> Verdict:
     """Return the verdict of a gate that promotes or rejects."""
-    return {
-        "gate": gate,
-        "outcome": "promote" if passed else "reject",
-        **facts,
-        "reason": reason,
-    }
+    return Verdict(gate, "promote" if passed else "reject", reason, facts)
 
 
 def refuse(gate: str, reason: str) -> Verdict:
     """Return the rejection of a gate that cannot judge."""
-    return {"gate": gate, "outcome": "reject", "reason": reason}
+    return Verdict(gate, "reject", reason)
 
 
 def absent(tally: Tally, metric: Metric) -> str | None:

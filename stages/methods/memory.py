@@ -6,7 +6,7 @@ Otherwise the training might be killed an hour later.
 from typing import Any
 
 from stages.contract.errors import ModelError
-from stages.contract.learning import Learning
+from stages.contract.learning import Inputs, Learning
 from stages.models import device
 from stages.params.compute import Compute
 
@@ -48,7 +48,7 @@ def _too_large(batch_size: int, row: int, fixed: int, free: int) -> ModelError:
     return ModelError(f"finetune.batch_size: a step of {batch_size:,} rows {needs}; {advice}")
 
 
-def _kept_bytes(model: Any, inputs: dict[str, Any], compute: Compute) -> int:
+def _kept_bytes(model: Any, inputs: Inputs, compute: Compute) -> int:
     """Return the bytes that a forward pass of a model keeps for the backward pass.
 
     The model is on its device; its mode and random state are left as they were.

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from stages.contract.learning import Learning, Rows, take
+from stages.contract.learning import Inputs, Learning, Rows, take
 from stages.methods import batchnorm
 from stages.models import device
 
@@ -75,7 +75,7 @@ class _Carrying:
     def __len__(self) -> int:
         return len(self.reached)
 
-    def __getitem__(self, i: int) -> dict[str, Any]:
+    def __getitem__(self, i: int) -> Inputs:
         return self.encoded[i] | {"reached": self.reached[i]}
 
 
@@ -122,14 +122,14 @@ def _between(below: Any, layer: Any) -> Generator[tuple[list[Any], list[Any]]]:
             hook.remove()
 
 
-def _collate(collate: Callable[..., Any]) -> Callable[[list[dict[str, Any]]], dict[str, Any]]:
+def _collate(collate: Callable[..., Any]) -> Callable[[list[Inputs]], Inputs]:
     """Return a function that batches carrying rows.
 
     What reaches the layer is padded with zeros, at which attention does not look.
     """
     import torch
 
-    def together(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    def together(rows: list[Inputs]) -> Inputs:
         given = collate(
             [{name: value for name, value in row.items() if name != "reached"} for row in rows]
         )

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from stages.contract import progress
 from stages.contract.errors import ModelError
+from stages.contract.learning import Inputs
 from stages.contract.modality import Modality
-from stages.contract.protocols import Problem
+from stages.contract.problem import Problem
 from stages.models import device, linear, loading
 from stages.params.compute import Compute
 
@@ -217,7 +218,7 @@ def _watching(base: _Loaded, norms: list[Any]) -> Generator[_Caught]:
 
 
 def _seen_of(
-    base: _Loaded, caught: _Caught, inputs: dict[str, Any], compute: Compute
+    base: _Loaded, caught: _Caught, inputs: Inputs, compute: Compute
 ) -> list[NDArray[Any]]:
     """Return embeddings, moments (rows, 2, channels) and features of a batch."""
     import torch
@@ -237,7 +238,7 @@ def _seen_of(
     return [of.cpu().numpy() for of in (embedded, moments, features)]
 
 
-def _hidden(model: Any, said: Any, inputs: dict[str, Any]) -> Any:
+def _hidden(model: Any, said: Any, inputs: Inputs) -> Any:
     """Return what the last layer returned.
 
     A model that has no part without a head (CLIP) lists it among its hidden states.

@@ -13,7 +13,7 @@ import pandas as pd
 from pydantic import TypeAdapter
 
 from stages.contract import plugins, receipts
-from stages.contract.protocols import Problem
+from stages.contract.problem import Problem
 from stages.models.saved import Saved
 from stages.params.evaluate import Linear
 from stages.params.text import TfidfCharacters, TfidfLogistic

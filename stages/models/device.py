@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from stages.contract.learning import Encoded, take
+from stages.contract.learning import Encoded, Inputs, take
 from stages.params.compute import Compute
 
 TRIM_THRESHOLD, MMAP_MAX, ARENA_MAX = -1, -4, -8  # malloc.h of glibc
@@ -163,9 +163,9 @@ def _in_float32(forward: Callable[[Any], Any], pixels: Any) -> Any:
 def batches(
     encoded: Encoded,
     lengths: list[int],
-    collate: Callable[[list[dict[str, Any]]], dict[str, Any]],
+    collate: Callable[[list[Inputs]], Inputs],
     size: int,
-) -> Iterator[tuple[Any, dict[str, Any]]]:
+) -> Iterator[tuple[Any, Inputs]]:
     """Yield the places of rows, like with like in length, and their tensors on the device.
 
     A batch has `size` rows if they are as long as the longest of all, and more if they are shorter:

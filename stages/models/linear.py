@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 
 from stages.contract.errors import ModelError
+from stages.contract.history import Entry
 from stages.contract.learning import Encoded, Learning, Rows
+from stages.contract.problem import Problem
 from stages.contract.progress import Progress
-from stages.contract.protocols import Problem
+from stages.contract.protocols import Start
 from stages.models import device
 
 Array = np.ndarray[Any, Any]
@@ -167,29 +169,23 @@ class Begun:
     is better.
     """
 
-    measured: dict[str, float]
+    measured: Entry
     outputs: Array
     targets: Array
     learn_both: Callable[[Any], None]
 
 
 def begin(
-    of_y: Problem,
-    model: Any,
-    new: frozenset[str],
-    train: Rows,
-    learning: Learning,
-    cs: tuple[float, ...],
-    balanced: bool,
+    start: Start, train: Rows, learning: Learning, cs: tuple[float, ...], balanced: bool
 ) -> Begun:
     """Let the head of a model begin as the problem's linear model of train.
 
     Its C is the one that choose returns. This is linear probing, then fine-tuning (Kumar et al.
     2022): no head that begins at random distorts the features.
     """
-    layer = head(model, new)
+    of_y, layer = start.of_y, head(start.model, start.new)
     known, asked = (
-        features(model, layer, rows.encoded, rows.lengths, learning.collate)
+        features(start.model, layer, rows.encoded, rows.lengths, learning.collate)
         for rows in (train, learning.validation)
     )
     y, targets = array(train.targets), array(learning.validation.targets)
@@ -201,28 +197,22 @@ def begin(
     measured = _measured(learning, outputs, targets)
     print(
         f"head: a linear model, C = {c:g} of {', '.join(f'{value:g}' for value in sorted(cs))}: "
-        f"validation {learning.metric} {measured[f'eval_{learning.metric}']:.4f}"
+        f"validation {learning.metric} {measured.validation[learning.metric]:.4f}"
     )
 
     def learn_both(trained: Any) -> None:
         every = np.concatenate([known, asked]), np.concatenate([y, targets])
-        solve(of_y, *every, width, c, balanced).put_into(head(trained, new))
+        solve(of_y, *every, width, c, balanced).put_into(head(trained, start.new))
 
     return Begun(measured, outputs, targets, learn_both)
 
 
-def _measured(learning: Learning, outputs: Array, targets: Array) -> dict[str, float]:
-    """Return what validation says of a head before the first step, as Trainer would log it."""
+def _measured(learning: Learning, outputs: Array, targets: Array) -> Entry:
+    """Return what validation says of a head before the first step."""
     import torch
     from transformers.modeling_outputs import SequenceClassifierOutput
 
-    loss = learning.loss(
-        SequenceClassifierOutput(logits=torch.from_numpy(outputs)),  # pyright: ignore[reportArgumentType]
-        torch.from_numpy(targets),
-    )
-    measured = learning.measure(outputs, targets)
-    return (
-        {"epoch": 0.0, "step": 0}
-        | {f"eval_{name}": value for name, value in measured.items()}
-        | {"eval_loss": float(loss)}
-    )
+    logits: Any = torch.from_numpy(outputs)
+    said = SequenceClassifierOutput(logits=logits)
+    loss, _ = learning.loss(lambda **_: said, {}, torch.from_numpy(targets))
+    return Entry(0.0, 0, {}, learning.measure(outputs, targets) | {"loss": float(loss)})

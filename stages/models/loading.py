@@ -12,7 +12,7 @@ from typing import Any
 
 from stages.contract.errors import ModelError
 from stages.contract.escape import extract, one_line
-from stages.contract.protocols import Problem
+from stages.contract.problem import Problem
 from stages.models import pooling
 
 CLASSIFIERS = {  # modality: the class of transformers with one output for each label, or one

@@ -20,7 +20,7 @@ class Base:
 
 @dataclass(frozen=True)
 class Saved:
-    """A model that finetune wrote, or a cheap one; the folder model/ beside it has its weights."""
+    """A trained or exported model, or a cheap one; the folder model/ beside it has its weights."""
 
     task: str
     modality: dict[str, Any]
@@ -31,6 +31,8 @@ class Saved:
     base: Base
     sha256: str
     """of the files in model/"""
+    form: str = "plain"
+    """the form that export gave it: stages/methods/export/FORM.py loads it"""
     baseline: dict[str, Any] | None = None
     """the settings of a cheap model; null for a fine-tuned one"""
 
@@ -40,5 +42,5 @@ class Saved:
 
 
 def read(path: Path) -> Saved:
-    """Read model.json; raises ValueError if finetune did not write it."""
+    """Read model.json; raises ValueError if it is not one."""
     return TypeAdapter(Saved).validate_json(path.read_bytes(), strict=True)

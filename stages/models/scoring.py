@@ -1,4 +1,4 @@
-"""Score rows with a model folder that finetune wrote.
+"""Score rows with a model folder that export wrote.
 
 The candidate and the champion are scored in the same way.
 """
@@ -14,11 +14,11 @@ import pandas as pd
 
 from stages.contract import plugins, receipts
 from stages.contract.errors import ModelError
-from stages.contract.learning import Encoded
+from stages.contract.learning import Encoded, Inputs
 from stages.contract.modality import Modality
+from stages.contract.problem import Problem
 from stages.contract.progress import Progress
-from stages.contract.protocols import Problem
-from stages.models import cheap, device, loading, saved
+from stages.models import cheap, device, saved
 from stages.models.saved import Saved
 from stages.params.compute import Compute
 
@@ -28,7 +28,7 @@ WINDOW = 16_384
 
 @dataclass(frozen=True)
 class Scorer:
-    """A model that finetune wrote, on its device; its own settings apply, not today's."""
+    """A model in the form that export gave it; its own settings apply, not today's."""
 
     saved: Saved
     of_x: Modality
@@ -59,14 +59,11 @@ def load(folder: Path, compute: Compute, sha256: str | None = None) -> Scorer:
 
 def _loaded(folder: Path, described: Saved, compute: Compute) -> Scorer:
     """Load a folder whose bytes are verified."""
-    import torch
-
-    on = device.set_up(compute)
+    device.set_up(compute)
     name, of_y = described.modality["name"], plugins.problem(described.problem)
     of_x = plugins.modality(name)
-    model, _ = loading.load(of_y, folder / "model", name, described.labels, new_head=False)
-    model = model.eval()
-    model = model.to(on, memory_format=getattr(torch, compute.memory_format))
+    form = plugins.export(described.form)
+    model = form.load(of_y, folder / "model", name, described.labels, compute)
     processor = of_x.encoding.processor(folder / "model")
     settings = plugins.settings(described.modality)
     return Scorer(described, of_x, of_y, model, processor, settings, compute)
@@ -102,7 +99,7 @@ def outputs(
     return scores
 
 
-def _seen(scorer: Scorer, views: list[dict[str, Any]], rows: int) -> tuple[Any, ...]:
+def _seen(scorer: Scorer, views: list[Inputs], rows: int) -> tuple[Any, ...]:
     """Return the outputs of each view of a batch."""
     import torch
 
@@ -165,7 +162,7 @@ def verified(folder: Path, sha256: str | None = None) -> Saved:
     Raises ModelError unless the bytes are those of sha256 or, without it, those that model.json
     names.
     """
-    # A file is gone, or finetune did not write model.json: the bytes differ too.
+    # A file is gone, or model.json is none: the bytes differ too.
     with suppress(FileNotFoundError, ValueError, LookupError, TypeError):
         described = saved.read(folder / "model.json")
         plugins.settings(described.modality)

@@ -13,6 +13,7 @@ from stages.params.augment import Augment, Split
 from stages.params.compute import Compute
 from stages.params.data import Data
 from stages.params.evaluate import Evaluate, LabelIssues
+from stages.params.export import Plain
 from stages.params.finetune import Finetune
 from stages.params.flows import Flows
 from stages.params.image import ImageModality
@@ -50,6 +51,8 @@ class Task(Strict):
     """rows whose label may be wrong"""
     finetune: Finetune
     """how the base model learns"""
+    export: Plain
+    """the form in which the model leaves"""
     evaluate: Evaluate
     """how the candidate is measured, and what it is compared with"""
     register: Register

@@ -19,7 +19,7 @@ MAX_BYTES = 50_000_000  # of dvc.lock: about 30 kB a task
 TIMED = ("/timing.json", "/report.html")
 # what git says if there is no repository, and if nothing was committed
 NONE_YET = ("not a git repository (or any", "ambiguous argument 'HEAD'")
-UPSTREAM = ("validate", "augment", "split", "finetune", "evaluate")
+UPSTREAM = ("validate", "augment", "split", "finetune", "export", "evaluate")
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,9 @@ from typing import Any
 
 import pandas as pd
 
-from stages.contract import location, receipts, store
+from stages.contract import history, location, receipts, store
 from stages.contract.errors import ReceiptError
+from stages.contract.history import Entry
 from stages.contract.runner import Job
 from stages.models import saved
 from stages.project.lineage import UPSTREAM, Lineage
@@ -47,8 +48,8 @@ class Dataset:
 class Candidate:
     """Everything that is recorded of a model.
 
-    folder has model.json and model/; metrics are measured on the test rows; history is a list of
-    logs, each with its step; artifacts are files by the folder they go to; provenance is what each
+    folder has model.json and model/; metrics are measured on the test rows; history is what the
+    training logged; artifacts are files by the folder they go to; provenance is what each
     stage was made from.
     """
 
@@ -57,7 +58,7 @@ class Candidate:
     folder: Path
     params: dict[str, Any]
     metrics: dict[str, Any]
-    history: list[dict[str, float]]
+    history: list[Entry]
     datasets: list[Dataset]
     artifacts: dict[str, list[Path]]
     provenance: dict[str, Any]
@@ -82,7 +83,9 @@ def gather(
     model = saved.read(folder / "model.json")
     finetuned = model.baseline is None
     made_from = {
-        stage: job.provenance(stage) for stage in STAGES if stage != "finetune" or finetuned
+        stage: job.provenance(stage)
+        for stage in STAGES
+        if finetuned or stage not in ("finetune", "export")
     }
     params = {name: value for of in made_from.values() for name, value in of["params"].items()}
     receipts.write_json(job.out / "dvc_lock.json", origin.lock)
@@ -92,7 +95,7 @@ def gather(
         folder=folder,
         params=params,
         metrics=metrics,
-        history=receipts.read_json(job.take("finetune", "history.json")) if finetuned else [],
+        history=history.read(job.take("finetune", "history.json")).entries if finetuned else [],
         datasets=_datasets(data, origin, parts),
         artifacts=_artifacts(job),
         provenance=made_from,
@@ -127,7 +130,7 @@ def require_same(job: Job, predictions: pd.DataFrame, test: pd.DataFrame) -> Non
     """Raise ReceiptError if evaluate measured another model, or other test rows, than are here."""
     took = job.provenance("evaluate")["inputs"]
     for what, folder, name in (
-        ("another model", f"data/finetune/{job.key}", "model"),
+        ("another model", f"data/export/{job.key}", "model"),
         ("other test rows", f"data/split/{job.key}", "test.parquet"),
     ):
         here = {
@@ -194,7 +197,7 @@ def _log(client: Any, run_id: str, candidate: Candidate) -> Any:
     }
     for context, dataset in datasets.items():
         mlflow.log_input(dataset, context=context)
-    client.log_batch(run_id, metrics=_history(candidate.history))
+    client.log_batch(run_id, metrics=_logged_metrics(candidate.history))
     mlflow.log_dict(candidate.provenance, "lineage/provenance.json")
     for folder, paths in candidate.artifacts.items():
         for path in paths:
@@ -295,13 +298,18 @@ def _dataset(dataset: Dataset, source: str) -> Any:
     return from_pandas(dataset.rows, source=at, name=dataset.name, digest=dataset.md5)
 
 
-def _history(history: list[dict[str, float]]) -> list[Any]:
+def _logged_metrics(entries: list[Entry]) -> list[Any]:
+    """Return what a training logged as MLflow's metrics; eval_ begins those of validation."""
     from mlflow.entities import Metric
 
     now = int(time.time() * 1000)
     return [
-        Metric(key, float(value), now, int(entry["step"]))
-        for entry in history
-        for key, value in entry.items()
-        if key != "step" and math.isfinite(value)
+        Metric(name, float(value), now, entry.step)
+        for entry in entries
+        for name, value in {
+            "epoch": entry.epoch,
+            **entry.training,
+            **{f"eval_{name}": value for name, value in entry.validation.items()},
+        }.items()
+        if math.isfinite(value)
     ]

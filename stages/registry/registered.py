@@ -1,7 +1,7 @@
 """Look up what MLflow has of a model: versions, the champion, and their files.
 
 A run has parameters, metrics, history and data sets. The logged model has model.json and model/ as
-finetune wrote them, so their sha256 stays true. The alias `champion` names the version that serves.
+export wrote them, so their sha256 stays true. The alias `champion` names the version that serves.
 MLflow's own model loaders are never called: they import code out of the artifact. MLflow decides
 where the store is (MLFLOW_TRACKING_URI); contract/store.py opens it.
 """

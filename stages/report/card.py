@@ -24,7 +24,7 @@ def summary(decision: Decision, model: Saved) -> str:
     data, against = decision.data, _safe(decision.against)
     damage = f" {_safe(decision.damaged)}." if decision.damaged else ""
     reasons = "\n".join(
-        f"- {_safe(verdict['gate'])}: **{verdict['outcome']}**. {_safe(verdict['reason'])}"
+        f"- {_safe(verdict.gate)}: **{verdict.outcome}**. {_safe(verdict.reason)}"
         for verdict in decision.verdicts
     )
     kind = f"{_safe(model.modality['name'])} {_safe(model.problem)}"

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from stages.contract.escape import one_line
+from stages.contract.history import History
 from stages.judging.report import Calibration
 
 COLOURS = {"train": "#8a94a6", "validation": "#2457a6", "interval": "#b9cdec"}
@@ -63,28 +64,29 @@ def scatter(y: "pd.Series[float]", predicted: "pd.Series[float]", path: Path) ->
     path.write_bytes(_png(figure))
 
 
-def learning_curves(history: list[dict[str, float]], metric: str, title: str, kept: float) -> bytes:
+def learning_curves(history: History, metric: str, title: str) -> bytes:
     """Draw losses by epoch and, beside them, the validation metric.
 
     A circle marks the epoch that finetune kept.
     """
-    train, epochs = ([entry for entry in history if key in entry] for key in ("loss", "eval_loss"))
-    best = next(entry for entry in epochs if entry["epoch"] == kept)
+    train = [entry for entry in history.entries if "loss" in entry.training]
+    epochs = history.epochs
+    score = next(one.validation[metric] for one in epochs if one.epoch == history.kept)
     figure, (losses, scores) = _figure(2, (9, 3.4))
     dots: dict[str, Any] = {"marker": "o", "markersize": 4}
     blue: dict[str, Any] = {"color": COLOURS["validation"], **dots}
     grey: dict[str, Any] = {"color": COLOURS["train"], **(dots if len(train) < 8 else {})}
-    losses.plot([e["epoch"] for e in train], [e["loss"] for e in train], label="train", **grey)
-    steps, measured = [e["epoch"] for e in epochs], [e[f"eval_{metric}"] for e in epochs]
-    losses.plot(steps, [e["eval_loss"] for e in epochs], label="validation", **blue)
+    taken, lost = [one.epoch for one in train], [one.training["loss"] for one in train]
+    losses.plot(taken, lost, label="train", **grey)
+    steps, measured = [one.epoch for one in epochs], [one.validation[metric] for one in epochs]
+    losses.plot(steps, [one.validation["loss"] for one in epochs], label="validation", **blue)
     losses.set_title("loss", fontsize="medium")
     losses.set_ylim(bottom=0)
     losses.legend(frameon=False)
     scores.plot(steps, measured, **blue)
     circle = {"markersize": 11, "markerfacecolor": "none", "markeredgecolor": "#b3261e"}
-    score = best[f"eval_{metric}"]
-    scores.plot(best["epoch"], score, "o", markeredgewidth=1.6, **circle)
-    line = f"validation {title}: {score:.4f} in epoch {kept:g}, which is kept"
+    scores.plot(history.kept, score, "o", markeredgewidth=1.6, **circle)
+    line = f"validation {title}: {score:.4f} in epoch {history.kept:g}, which is kept"
     scores.set_title(line, fontsize="medium", parse_math=False)
     for axes in (losses, scores):
         axes.set_xlabel("epoch")

@@ -7,24 +7,26 @@ from typing import Any
 
 from stages.contract import progress, stopping
 from stages.contract.errors import ModelError
-from stages.contract.learning import Learning, kept, merit
+from stages.contract.history import Entry, kept, merit
+from stages.contract.learning import Inputs, Learning
 from stages.methods import memory, resuming
 from stages.models import device
 from stages.params.compute import Compute
 from stages.params.finetune import Finetune
 
-MERIT = "eval_merit"  # the one number by which Trainer compares epochs
+MEASURED = "eval_"  # how Trainer begins the names of what validation gives
+MERIT = f"{MEASURED}merit"  # the one number by which Trainer compares epochs
 PATIENCE = 25  # seconds from a signal to a checkpoint; its sender often kills after 30
 # Measures that differ from run to run, and so have no place in a history.
 CLOCK = ("runtime", "per_second", "total_flos")
 
 
 def fit(
-    model: Any, learning: Learning, finetune: Finetune, compute: Compute, work: Path
-) -> list[dict[str, float]]:
-    """Train in place with batches of like length, and return the history.
+    learner: Any, learning: Learning, finetune: Finetune, compute: Compute, work: Path
+) -> list[Entry]:
+    """Train in place with batches of like length, and return what was logged.
 
-    The model is left with the weights of the epoch that is kept. Best is the greatest merit, the
+    The learner is left with the weights of the epoch that is kept. Best is the greatest merit, the
     earliest on a tie. `work` contains checkpoints, and a training that was stopped or killed goes
     on from the last of them. Raises Stopped after a signal, once a checkpoint is saved, and
     ModelError if the first epoch was in vain.
@@ -32,27 +34,34 @@ def fit(
     begun = [learning.begun] if learning.begun else []
     if not len(learning.train):
         return begun
-    model.to(device.find())
-    at_first = _copied(model.state_dict()) if begun else {}
-    device.avoid_slow_kernels(model, compute)
-    memory.require(model, learning, finetune.batch_size, compute)
+    learner.to(device.find())
+    at_first = _copied(learner.state_dict()) if begun else {}
+    device.avoid_slow_kernels(learner, compute)
+    memory.require(learner, learning, finetune.batch_size, compute)
     checkpoint = resuming.newest(work)
     arguments = _arguments(learning, finetune, compute, work)
     if checkpoint:
         resuming.go_on(arguments, checkpoint)
-    trainer = _trainer(model, learning, finetune, arguments)
+    trainer = _trainer(learner, learning, finetune, arguments)
     with stopping.deferred(
         PATIENCE, "the same command goes on from the last checkpoint, if one is kept"
     ) as wish:
         resuming.keep(trainer, checkpoint, wish)
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    history = begun + [
-        {k: v for k, v in entry.items() if not k.endswith((*CLOCK, MERIT))}
-        for entry in trainer.state.log_history
-    ]
-    if begun and kept(history, finetune.best_metric, learning.metric, learning.less) is history[0]:
-        model.load_state_dict(at_first)
-    return history
+    entries = begun + [_entry(log) for log in trainer.state.log_history]
+    if begun and kept(entries, finetune.best_metric, learning.metric, learning.less) is entries[0]:
+        learner.load_state_dict(at_first)
+    return entries
+
+
+def _entry(log: dict[str, float]) -> Entry:
+    """Return one of Trainer's logs, without what differs from run to run."""
+    logged = {name: of for name, of in log.items() if not name.endswith((*CLOCK, MERIT))}
+    epoch, step = logged.pop("epoch"), int(logged.pop("step"))
+    validation = {
+        name.removeprefix(MEASURED): of for name, of in logged.items() if name.startswith(MEASURED)
+    }
+    return Entry(epoch, step, {} if validation else logged, validation)
 
 
 def _copied(state: dict[str, Any]) -> dict[str, Any]:
@@ -94,8 +103,9 @@ def _arguments(learning: Learning, finetune: Finetune, compute: Compute, work: P
     return arguments
 
 
-def _trainer(model: Any, learning: Learning, finetune: Finetune, arguments: Any) -> Any:
+def _trainer(learner: Any, learning: Learning, finetune: Finetune, arguments: Any) -> Any:
     """Return the Trainer, which asks after the first epoch whether anything was learned."""
+    import torch
     from transformers import EarlyStoppingCallback, PrinterCallback, Trainer
 
     def measure(said: Any) -> dict[str, float]:
@@ -103,15 +113,27 @@ def _trainer(model: Any, learning: Learning, finetune: Finetune, arguments: Any)
             learning.require(said.predictions, said.label_ids)
         return learning.measure(said.predictions, said.label_ids)
 
+    class Steps(Trainer):
+        def compute_loss(
+            self,
+            model: torch.nn.Module,
+            inputs: Inputs,
+            return_outputs: bool = False,
+            num_items_in_batch: Any = None,
+        ) -> Any:
+            given = {name: of for name, of in inputs.items() if name != "labels"}
+            loss, outputs = learning.loss(model, given, inputs["labels"], num_items_in_batch)
+            return (loss, outputs) if return_outputs else loss
+
     patience = finetune.early_stopping_patience
-    trainer = Trainer(
-        model=model,
+    trainer = Steps(
+        model=learner,
         args=arguments,
         train_dataset=learning.train,  # pyright: ignore[reportArgumentType]  (rows that can be indexed are a map-style data set)
         eval_dataset=learning.validation,  # pyright: ignore[reportArgumentType]
         data_collator=learning.collate,
-        optimizers=(optimizer(model, finetune, learning.head), None),
-        compute_loss_func=learning.loss,
+        optimizers=(optimizer(learner, finetune, learning.head), None),
+        compute_loss_func=learning.loss,  # not called, but lets Trainer count the rows of a step
         compute_metrics=measure,
         callbacks=[
             _epochs(learning, finetune, arguments),
@@ -145,18 +167,15 @@ def _epochs(learning: Learning, finetune: Finetune, arguments: Any) -> Any:
                 )
 
         def on_evaluate(self, *_: Any, metrics: dict[str, float], **__: Any) -> None:
-            print(f"epoch {metrics['epoch']:g} of {finetune.epochs}: {_validation(metrics)}")
-            metrics[MERIT] = merit(metrics, finetune.best_metric, learning.less)
+            measured = _entry(metrics | {"step": 0})
+            print(f"epoch {measured.epoch:g} of {finetune.epochs}: {_spelled(measured)}")
+            metrics[MERIT] = merit(measured, finetune.best_metric, learning.less)
 
     return Epochs()
 
 
-def _validation(metrics: dict[str, float]) -> str:
-    measured = (
-        f"{name.removeprefix('eval_')} {value:.4f}"
-        for name, value in metrics.items()
-        if name.startswith("eval_") and not name.endswith(CLOCK)
-    )
+def _spelled(epoch: Entry) -> str:
+    measured = (f"{name} {value:.4f}" for name, value in epoch.validation.items())
     return f"validation {', '.join(measured)}"
 
 

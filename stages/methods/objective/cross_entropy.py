@@ -3,35 +3,46 @@
 Some of the target may be spread over all labels (Szegedy et al. 2016).
 """
 
-from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
+from stages.contract.learning import Inputs
+from stages.contract.protocols import Start
 from stages.params.finetune import CrossEntropy
 
 
-def loss(settings: CrossEntropy, _: Any, targets: list[int]) -> Callable[..., Any]:
-    """Return the mean loss, over a batch, of outputs.logits (rows, labels) against labels (rows,).
+@dataclass(frozen=True)
+class Loss:
+    """The loss of logits (rows, labels) against targets (rows,), as learning.Loss says.
 
-    If gradients are accumulated, num_items_in_batch is the number of rows of all the accumulated
-    batches.
+    weights (labels,) may be None.
     """
-    import torch
-    from torch.nn.functional import cross_entropy
 
-    rows = torch.bincount(torch.tensor(targets))
-    weights = (
-        None if settings.class_weights == "none" else len(targets) / (len(rows) * rows.clamp(min=1))
-    )
+    weights: Any
+    smoothing: float
 
-    def mean_loss(outputs: Any, labels: Any, num_items_in_batch: Any = None) -> Any:
-        of_labels = None if weights is None else weights.to(outputs.logits)
+    def __call__(
+        self, model: Any, inputs: Inputs, targets: Any, items: Any = None, /
+    ) -> tuple[Any, Any]:
+        """Return the mean loss of a batch, and the model's outputs."""
+        from torch.nn.functional import cross_entropy
+
+        outputs = model(**inputs)
         total = cross_entropy(
             outputs.logits,
-            labels,
-            weight=of_labels,
+            targets,
+            weight=None if self.weights is None else self.weights.to(outputs.logits),
             reduction="sum",
-            label_smoothing=settings.label_smoothing,
+            label_smoothing=self.smoothing,
         )
-        return total / (len(labels) if num_items_in_batch is None else num_items_in_batch)
+        return total / (len(targets) if items is None else items), outputs
 
-    return mean_loss
+
+def prepare(_: Start, targets: list[int], settings: CrossEntropy) -> Loss:
+    """Return the loss; balanced weights are by the number of rows that each label has."""
+    import torch
+
+    rows, weights = torch.bincount(torch.tensor(targets)), None
+    if settings.balanced:
+        weights = len(targets) / (len(rows) * rows.clamp(min=1))
+    return Loss(weights, settings.label_smoothing)

@@ -3,22 +3,34 @@
 It is binary cross-entropy for several labels, and the squared error for numbers.
 """
 
-from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
+from stages.contract.learning import Inputs
+from stages.contract.protocols import Start
 from stages.params.finetune import Standard
 
 
-def loss(_: Standard, model: Any, __: list[Any]) -> Callable[..., Any]:
-    """Return the mean loss, over a batch, of outputs.logits (rows, outputs) against labels.
+@dataclass(frozen=True)
+class Loss:
+    """The loss of logits (rows, outputs), as learning.Loss says.
 
-    The problem_type of the model's configuration decides which loss it is. If gradients are
-    accumulated, num_items_in_batch is the number of rows of all the accumulated batches.
+    The problem_type of a model's configuration decides which loss it is.
     """
-    from transformers.loss.loss_utils import ForSequenceClassificationLoss
 
-    def mean_loss(outputs: Any, labels: Any, num_items_in_batch: Any = None) -> Any:
-        mean = ForSequenceClassificationLoss(labels, outputs.logits, model.config)
-        return mean if num_items_in_batch is None else mean * len(labels) / num_items_in_batch
+    configuration: Any
 
-    return mean_loss
+    def __call__(
+        self, model: Any, inputs: Inputs, targets: Any, items: Any = None, /
+    ) -> tuple[Any, Any]:
+        """Return the mean loss of a batch, and the model's outputs."""
+        from transformers.loss.loss_utils import ForSequenceClassificationLoss
+
+        outputs = model(**inputs)
+        mean = ForSequenceClassificationLoss(targets, outputs.logits, self.configuration)
+        return mean if items is None else mean * len(targets) / items, outputs
+
+
+def prepare(start: Start, _: list[Any], __: Standard) -> Loss:
+    """Return the loss for the problem that the model was loaded for."""
+    return Loss(start.model.config)

@@ -7,18 +7,18 @@ from typing import Any
 
 from stages.contract.errors import ModelError
 from stages.contract.learning import Learning
+from stages.contract.protocols import Start
 from stages.methods import prefix
 from stages.params.finetune import Freeze
 
 
-def prepare(
-    model: Any, new: frozenset[str], learning: Learning, settings: Freeze
-) -> tuple[Any, Learning]:
+def prepare(start: Start, learning: Learning, settings: Freeze) -> tuple[Any, Learning]:
     """Freeze all but the top layers, what is above them, and what is new.
 
     What is frozen is in evaluation mode. The layers are the longest list of modules in the base
     model (of a ResNet: its stages); a module that is registered after it is above it.
     """
+    model = start.model
     stack_name, layers = stack(model)
     if settings.layers > len(layers):
         raise ModelError(
@@ -28,7 +28,7 @@ def prepare(
     lowest, above = len(layers) - settings.layers, False
     for name, parameter in model.named_parameters():
         above = above or name.startswith(f"{stack_name}.{lowest}.")
-        parameter.requires_grad_(above or name in new)
+        parameter.requires_grad_(above or name in start.new)
     prefix.hold(model)
     return prefix.cut(model, layers, lowest, learning)
 

@@ -7,15 +7,14 @@ from dataclasses import replace
 from typing import Any
 
 from stages.contract.learning import Learning, Rows
+from stages.contract.protocols import Start
 from stages.params.finetune import LinearProbe
 
 
-def prepare(
-    model: Any, _new: frozenset[str], learning: Learning, _: LinearProbe
-) -> tuple[Any, Learning]:
+def prepare(start: Start, learning: Learning, _: LinearProbe) -> tuple[Any, Learning]:
     """Freeze everything, and leave no train rows to learn from."""
-    model.requires_grad_(False)
-    return model, replace(learning, train=Rows([], [], []))
+    start.model.requires_grad_(False)
+    return start.model, replace(learning, train=Rows([], [], []))
 
 
 def finish(learner: Any) -> Any:

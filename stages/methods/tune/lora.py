@@ -8,13 +8,12 @@ from typing import Any
 from stages.contract.errors import ModelError
 from stages.contract.escape import extract, one_line
 from stages.contract.learning import Learning
+from stages.contract.protocols import Start
 from stages.methods import batchnorm
 from stages.params.finetune import Lora
 
 
-def prepare(
-    model: Any, new: frozenset[str], learning: Learning, settings: Lora
-) -> tuple[Any, Learning]:
+def prepare(start: Start, learning: Learning, settings: Lora) -> tuple[Any, Learning]:
     """Return a peft model around the base model.
 
     Updates of the targets learn, and the modules that contain what is new.
@@ -23,16 +22,16 @@ def prepare(
 
     targets = settings.targets if isinstance(settings.targets, str) else list(settings.targets)
     if isinstance(targets, list):
-        _require_layers(model, targets)
+        _require_layers(start.model, targets)
     config = peft.LoraConfig(
         r=settings.rank,
         lora_alpha=settings.alpha,  # pyright: ignore[reportArgumentType]
         lora_dropout=settings.dropout,
         target_modules=targets,
-        modules_to_save=sorted({name.rpartition(".")[0] for name in new}),
+        modules_to_save=sorted({name.rpartition(".")[0] for name in start.new}),
     )
     try:
-        learner = peft.get_peft_model(model, config)
+        learner = peft.get_peft_model(start.model, config)
     except ValueError as error:
         raise ModelError(
             f"finetune.tune.targets: {one_line(error, 300)}; name linear layers of the base model, "

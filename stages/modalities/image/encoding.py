@@ -17,7 +17,7 @@ import pandas as pd
 from stages.contract import draws
 from stages.contract.errors import ModelError
 from stages.contract.escape import one_line
-from stages.contract.learning import Encoded
+from stages.contract.learning import Encoded, Inputs
 from stages.modalities.image import pictures, processors, reading
 from stages.modalities.image.altering import Policy
 from stages.modalities.image.pictures import Rgb
@@ -84,7 +84,7 @@ class _Inputs:
     def __len__(self) -> int:
         return len(self.x)
 
-    def __getitem__(self, i: int) -> dict[str, Any]:
+    def __getitem__(self, i: int) -> Inputs:
         rgb = self._resized(i)
         if self.augment and self.policy:
             rgb = self.policy(
@@ -92,7 +92,7 @@ class _Inputs:
             )
         return {"pixel_values": _as_tensor(_cropped(rgb, self.settings.crop, self.filter))}
 
-    def __getitems__(self, places: Sequence[int]) -> list[dict[str, Any]]:
+    def __getitems__(self, places: Sequence[int]) -> list[Inputs]:
         """Return several rows, read and altered side by side: torch asks for a batch this way."""
         return list(self._readers.map(self.__getitem__, places))
 
@@ -247,7 +247,7 @@ def lengths(encoded: Encoded) -> list[int]:
     return [1] * len(encoded)
 
 
-def views(inputs: dict[str, Any], settings: ImageModality) -> list[dict[str, Any]]:
+def views(inputs: Inputs, settings: ImageModality) -> list[Inputs]:
     """Return the batch mirrored and turned as the settings say."""
     return [
         {
@@ -259,7 +259,7 @@ def views(inputs: dict[str, Any], settings: ImageModality) -> list[dict[str, Any
     ]
 
 
-def collate(processor: Any) -> Callable[[list[dict[str, Any]]], dict[str, Any]]:
+def collate(processor: Any) -> Callable[[list[Inputs]], Inputs]:
     """Return a function that makes pixel_values (rows, 3, crop, crop), float32, of rows.
 
     It does what the processor does; in memory channels come last, as convolutions like it. Most
@@ -271,7 +271,7 @@ def collate(processor: Any) -> Callable[[list[dict[str, Any]]], dict[str, Any]]:
 
     affine = processors.affine(processor)
 
-    def stack(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    def stack(rows: list[Inputs]) -> Inputs:
         others = {
             name: torch.as_tensor([row[name] for row in rows])
             for name in rows[0]

@@ -10,7 +10,7 @@ import pandas as pd
 
 from stages.contract.errors import ModelError
 from stages.contract.escape import one_line
-from stages.contract.learning import Encoded
+from stages.contract.learning import Encoded, Inputs
 from stages.modalities.text import altering
 from stages.params.augment import Augment, Transform
 from stages.params.text import TextModality
@@ -61,14 +61,14 @@ def _no_tokenizer(folder: Path) -> ModelError:
     )
 
 
-def encode(samples: pd.DataFrame, processor: Any, settings: TextModality) -> list[dict[str, Any]]:
+def encode(samples: pd.DataFrame, processor: Any, settings: TextModality) -> list[Inputs]:
     """Return input_ids, attention_mask and what else the tokenizer states for each text.
 
     Texts are cut to max_tokens and not padded.
     """
     if settings.max_tokens > processor.model_max_length or processor.pad_token is None:
         raise _unfit(processor, settings)
-    texts, rows = samples["x"].tolist(), list[dict[str, Any]]()
+    texts, rows = samples["x"].tolist(), list[Inputs]()
     for start in range(0, len(texts), ENCODED_AT_ONCE):
         encoded = processor(
             texts[start : start + ENCODED_AT_ONCE], truncation=True, max_length=settings.max_tokens
@@ -97,14 +97,14 @@ def encode_anew(
     processor: Any,
     settings: TextModality,
     augment: Augment,  # noqa: ARG001
-) -> list[dict[str, Any]]:
+) -> list[Inputs]:
     """Return what encode returns: only the stage augment alters texts."""
     return encode(samples, processor, settings)
 
 
 def encode_altered(
     samples: pd.DataFrame, processor: Any, settings: TextModality, transform: Transform, seed: int
-) -> list[dict[str, Any]]:
+) -> list[Inputs]:
     """Return what encode returns for altered texts."""
     return encode(samples.assign(x=altering.worse(samples, transform, seed)), processor, settings)
 
@@ -151,12 +151,12 @@ def lengths(encoded: Encoded) -> list[int]:
     return [len(encoded[i]["input_ids"]) for i in range(len(encoded))]
 
 
-def views(inputs: dict[str, Any], settings: TextModality) -> list[dict[str, Any]]:  # noqa: ARG001
+def views(inputs: Inputs, settings: TextModality) -> list[Inputs]:  # noqa: ARG001
     """Return the batch unchanged: a text has one view."""
     return [inputs]
 
 
-def collate(processor: Any) -> Callable[[list[dict[str, Any]]], dict[str, Any]]:
+def collate(processor: Any) -> Callable[[list[Inputs]], Inputs]:
     """Return a function that pads rows to the longest of their batch."""
     from transformers import DataCollatorWithPadding
 
