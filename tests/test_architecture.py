@@ -524,3 +524,24 @@ def test_commands_of_the_readme_run(finished: Project, tmp_path: Path) -> None:
 def test_a_link_of_a_page_leads_to_a_file(page: str) -> None:
     for link in re.findall(r"\]\(([^)#\s]+)", (ROOT / page).read_text()):
         assert link.startswith("http") or (ROOT / page).parent.joinpath(link).exists(), link
+
+
+def test_the_page_that_compares_knows_what_there_is() -> None:
+    """It names every way to tune, problem and modality, and no command that does not exist."""
+    page = (ROOT / "docs/compared.md").read_text()
+    first = page.partition("## Libraries that train")[0]
+    row = dict(re.findall(r"^\| ([A-Z][\w -]+) \| ([^|]+) \|", first, re.M))
+    methods = {
+        name.strip().lower().replace(" ", "_") for name in row["Fine-tuning methods"].split(",")
+    }
+    assert methods == choices(Finetune, "tune")
+    modalities, _, problems = row["Modalities"].partition(": ")
+    assert all(f"{name}s" in modalities.lower().replace("picture", "image") for name in MODALITIES)
+    said = {name.strip().split()[0].replace("-", "_").lower() for name in problems.split(",")}
+    assert said == choices(Task, "problem")
+    from stages.cli import app
+
+    known = {of.name or of.callback.__name__ for of in app.registered_commands if of.callback}
+    named = set(re.findall(r"`(?:refit )?([a-z]+)`", page.partition("## Pipelines")[0]))
+    assert named and named <= known
+    assert {"add", "predict", "adopt"} <= known

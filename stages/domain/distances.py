@@ -105,12 +105,13 @@ def _kl(counts: Array, reference: Array) -> Array:
 
     counts are (draws, bins); reference is (bins), or (draws, bins) with one for each draw.
     """
+    from scipy.special import rel_entr
+
     p, q = (
         of / of.sum(-1, keepdims=True)
         for of in (np.asarray(counts, float), np.asarray(reference, float))
     )
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(p > 0, p * np.log(p / q), 0).sum(-1)
+    return rel_entr(p, q).sum(-1)
 
 
 def _js(a: Array, b: Array) -> Array:
