@@ -23,11 +23,13 @@ from stages.commands import impact, lineage, rollback, versions
 from stages.contract import manifest, receipts, runner, settings
 from stages.contract.history import Entry
 from stages.judging import ledger
-from stages.models import scoring
+from stages.models import saved, scoring
+from stages.models.saved import Saved
 from stages.project import hashes
-from stages.registry import candidate, decisions, registered
+from stages.registry import candidate, decisions, recording, registered
 
 TEXTS = Path("data/raw/texts")
+BASE = saved.Base("base", "0" * 64)
 
 
 def register(name: str, score: float, folder: Path, **tags: str) -> registered.Version:
@@ -39,11 +41,13 @@ def register(name: str, score: float, folder: Path, **tags: str) -> registered.V
     data = tags.get("refit.data_md5", "0" * 32)
     lock = {f"validate@{name}": {"deps": [{"path": str(TEXTS), "md5": data}]}}
     receipts.write_json(made / "dvc_lock.json", lock)
-    return candidate.record(
+    return recording.record(
         candidate.Candidate(
             name=name,
             sha256=scoring.identity(made),
             folder=made,
+            described=Saved(name, {"name": "text"}, "classification", [], BASE, "", baseline={}),
+            sample="a",
             params={"seed": 1},
             metrics={"macro_f1": score},
             history=[Entry(1.0, 1, {"loss": 0.5}, {})],

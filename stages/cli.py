@@ -9,12 +9,12 @@ import signal
 import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TextIO
 
 import typer
 
 from stages.commands import arguments
-from stages.contract import escape
+from stages.contract import collecting, escape
 from stages.contract.errors import told
 from stages.contract.escape import one_line
 
@@ -96,18 +96,23 @@ def status(as_json: arguments.AsJson = False) -> None:
 @app.command(epilog=EPILOG)
 def predict(
     model: arguments.AnyModel,
-    source: arguments.Input,
+    source: arguments.Input = None,
+    sample: arguments.Samples = None,
     out: arguments.Out = None,
     text: arguments.TrainedText = None,
+    probabilities: arguments.Probabilities = False,
+    stdin: arguments.StdinKind = "txt",
     log: arguments.Log = False,
     force: arguments.OverFile = False,
     as_json: arguments.AsJson = False,
 ) -> None:
-    """Predict a label for every row of a file; a bad row costs one row and says why."""
+    """Predict for every row of a file, for stdin, or for samples; a bad row says why it is bad."""
     from stages.commands import predict as command
 
-    done = command.predict(model, source, out, text, log, force)
-    _show(done, command.told, as_json)
+    samples = tuple(sample or ())
+    asked = command.Asked(source, samples, stdin, text, out, probabilities, log, force)
+    done = command.predict(model, asked)
+    _show(done, command.told, as_json, sys.stdout if out else sys.stderr)
 
 
 @app.command(epilog=EPILOG)
@@ -247,6 +252,7 @@ def compare(
 
 def main() -> None:
     """Run the command; an error that the user can mend is one line on stderr and an exit code."""
+    collecting.seldom()
     escape.to_streams()
     # so that a command can remove what it has half made
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
@@ -267,10 +273,18 @@ def _busy(what: str) -> Generator[None]:
         yield
 
 
-def _show(found: Any, lines: Callable[[Any], list[str]], as_json: bool) -> None:
-    """Print what a command found: as one JSON document, or as the lines for a person."""
+def _show(
+    found: Any,
+    lines: Callable[[Any], list[str]],
+    as_json: bool,
+    stream: TextIO | None = None,
+) -> None:
+    """Print what a command found: as one JSON document, or as the lines for a person.
+
+    The stream is stdout unless the command has printed its data there.
+    """
     for line in [_json(found)] if as_json else lines(found):
-        print(line)
+        print(line, file=stream)
 
 
 def _json(found: Any) -> str:

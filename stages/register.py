@@ -24,7 +24,7 @@ from stages.params.data import Data
 from stages.params.problems import Problem
 from stages.params.register import Budget, Register
 from stages.project import lineage
-from stages.registry import candidate, decisions, registered
+from stages.registry import candidate, decisions, recording, registered
 from stages.report import card
 
 SIGNED = ("decision.json", "model_card.md", "dvc_lock.json")  # what MLflow keeps of a decision
@@ -66,7 +66,7 @@ def register(
     sha256, of_y = scoring.identity(folder), plugins.problem(problem.name)
     candidate.require_same(job, predictions, test)
     sources, metrics = (data.source, base), measured.metrics(of_y.HEADLINES)
-    made = candidate.record(candidate.gather(job, folder, sha256, sources, parts, origin, metrics))
+    made = recording.record(candidate.gather(job, folder, sha256, sources, parts, origin, metrics))
     price = meter.measure(folder, test.head(budget.rows), compute) if meter and budget else None
     facts = _facts(job, problem, parts, price)
 

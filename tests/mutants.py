@@ -828,7 +828,7 @@ MUTANTS = (
     ),
     Mutant(
         "predict_force",
-        "stages/commands/predict.py",
+        "stages/commands/output.py",
         "if out.exists() and not force:",
         "if False:",
         "test_predict.py::test_an_existing_file_is_written_over_by_force_alone_and_whole_or_not_at_all",
@@ -836,7 +836,7 @@ MUTANTS = (
     ),
     Mutant(
         "predict_whole",
-        "stages/commands/predict.py",
+        "stages/commands/output.py",
         'path.with_name(f".{path.name}.{os.getpid()}.part")',
         "path",
         "test_predict.py::test_a_write_that_fails_leaves_the_old_file_and_nothing_beside_it",

@@ -23,7 +23,7 @@ from transformers import AutoModelForSequenceClassification
 
 from stages.commands.adopt import adopt
 from stages.commands.lineage import lineage
-from stages.commands.predict import predict
+from stages.commands.predict import Asked, predict
 from stages.commands.promote import promote
 from stages.contract import manifest, plugins, receipts, settings
 from stages.contract.errors import ModelError, ParamsError, ReceiptError
@@ -340,7 +340,7 @@ def check_saved(
         "model.safetensors",
         "vocabulary.json",
     ]
-    assert (cheap.score(folder, scoring.verified(folder), x) == found).all()
+    assert (cheap.score(cheap.load(folder, scoring.verified(folder)), x) == found).all()
 
 
 def test_a_cheap_model_of_pictures_is_the_same_after_it_is_saved(
@@ -456,9 +456,8 @@ def test_a_cheap_model_is_registered_promoted_and_serves(
     assert (told.damaged, told.sha256, "finetune" in told.params) == ([], done.sha256, False)
     promote("tiny", number, "as good, and a hundredth of the size")
     pd.DataFrame({"text": TEXTS["text"].head(60)}).to_csv("new.csv", index=False)
-    found = pd.read_parquet(
-        predict("tiny", Path("new.csv"), None, None, log=False, force=False).out
-    )
+    predict("tiny", Asked(Path("new.csv"), out=Path("new.parquet")))
+    found = pd.read_parquet("new.parquet")
     assert (found["predicted"] == TEXTS["label"].head(60)).mean() > 0.9
     project.repro("--force", "--single-item", "register@tiny")
     decision = receipts.read_json(Path("data/register/tiny/decision.json"))
@@ -493,9 +492,8 @@ def test_the_probe_is_registered_as_the_model_that_it_is(
         ).config.id2label == dict(enumerate(sorted(set(column["y"]))))
     promote("tiny", number, "as good, and trained in seconds")
     pd.DataFrame({"text": TEXTS["text"].head(60)}).to_csv("new.csv", index=False)
-    found = pd.read_parquet(
-        predict("tiny", Path("new.csv"), None, None, log=False, force=False).out
-    )
+    predict("tiny", Asked(Path("new.csv"), out=Path("new.parquet")))
+    found = pd.read_parquet("new.parquet")
     assert set(found["predicted"]) <= set(column["y"])
 
 

@@ -25,14 +25,16 @@ import pandas as pd
 import pytest
 from ruamel.yaml import YAML
 
+from stages.champion import load
 from stages.commands import check
 from stages.contract import draws, manifest, plugins, settings
-from stages.contract.errors import ModelError, ParamsError
+from stages.contract.errors import DataError, ModelError, ParamsError
 from stages.layouts import folders
 from stages.modalities.image import pictures
 from stages.models import scoring
 from stages.params.augment import Augment
 from stages.params.image import Albumentations, ImageModality
+from stages.registry import serving
 from tests.conftest import LEARNS, ROOT, Project, flows, make_project
 
 image = plugins.modality("image")
@@ -233,6 +235,34 @@ def test_copies_are_the_same_bytes_with_one_worker_and_with_two(
     assert len(own) > 20 and own.items() <= all_of_them.items(), (
         "the stage's own, of train rows alone, are these"
     )
+
+
+def test_a_champion_of_pictures_is_asked_for_files_from_python_and_from_mlflow(
+    done: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Refit takes the mean over its views, which no pipeline of transformers does."""
+    import mlflow
+
+    monkeypatch.chdir(done.root)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{done.root}/mlflow.db")
+    test = manifest.read(Path("data/split/tiny/test.parquet"))["x"].head(5)
+    files = [Path("data", x) for x in test]
+    champion = load("tiny", serving.portable())
+    ours = champion.predict(files, probabilities=True)
+    of_bytes = champion.predict([path.read_bytes() for path in files], probabilities=True)
+    pd.testing.assert_frame_equal(ours, of_bytes)
+    asked = mlflow.pyfunc.load_model("models:/tiny@champion")
+    table = pd.DataFrame({"file": [path.read_bytes() for path in files]})
+    found = asked.predict(table, params={"probabilities": True})
+    assert found["predicted"].tolist() == ours["predicted"].tolist()
+    assert found["confidence"].tolist() == pytest.approx(ours["confidence"].tolist(), abs=1e-5)
+    assert asked.predict(asked.input_example)["predicted"][0] in champion.labels
+    assert champion.predict([Path("gone.png")])["code"].tolist() == ["missing_file"]
+    with pytest.raises(DataError, match="predicts for files; give each as a Path or as bytes"):
+        champion.predict(["/etc/hostname"])
+    flavours = asked.metadata.flavors
+    several = settings.load().tasks["tiny"].modality.views != ("as_is",)  # pyright: ignore
+    assert ("transformers" in flavours) is not several
 
 
 @pytest.mark.slow

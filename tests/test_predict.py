@@ -7,7 +7,10 @@ import gzip
 import json
 import os
 import resource
+import shlex
 import shutil
+import subprocess
+import sys
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -16,7 +19,7 @@ import pandas as pd
 import pytest
 from ruamel.yaml import YAML
 
-from stages.commands.predict import Result, predict
+from stages.commands.predict import Asked, Result, predict
 from stages.contract import manifest, settings, store
 from stages.contract.errors import (
     DataError,
@@ -61,7 +64,8 @@ def run(
     log: bool = False,
     force: bool = False,
 ) -> Result:
-    return predict(model, source, out or source.with_name("out.parquet"), column, log, force)
+    out = out or source.with_name("out.parquet")
+    return predict(model, Asked(source, column=column, out=out, log=log, force=force))
 
 
 def predicted(source: Path, model: str = FOLDER, column: str | None = None) -> pd.DataFrame:
@@ -290,15 +294,86 @@ def test_jsonl_holds_what_parquet_holds_with_meta_as_an_object(tmp_path: Path) -
     assert found[1]["predicted"] is None
 
 
-def test_without_a_name_the_output_is_named_after_the_input_in_the_current_folder(
+def test_without_a_name_rows_are_printed_and_no_file_is_made(tmp_path: Path, here: Project) -> None:
+    source, before = write(tmp_path / "mine.csv.gz", TEXTS), sorted(here.root.iterdir())
+    said = here.run("refit", "predict", FOLDER, str(source))
+    printed = [json.loads(line) for line in said.stdout.splitlines()]
+    assert [row["predicted"] for row in printed] == predicted(source)["predicted"].tolist()
+    assert said.stderr.startswith(f"stdout: 40 rows by {FOLDER}, 0 of them bad")
+    assert sorted(here.root.iterdir()) == before
+
+
+def test_samples_and_stdin_are_predicted_for_like_a_table(tmp_path: Path, here: Project) -> None:
+    named = here.run("refit", "predict", FOLDER, "--sample", TEXTS[0], "--sample", "")
+    first, empty = (json.loads(line) for line in named.stdout.splitlines())
+    assert (first["x"], first["predicted"]) == (
+        TEXTS[0],
+        predicted(write(tmp_path / "a.csv", TEXTS[:1]))["predicted"][0],
+    )
+    assert (empty["origin"], empty["code"], empty["predicted"]) == (
+        "--sample 2",
+        "too_short",
+        None,
+    )
+    for kind in ("txt", "csv", "jsonl"):
+        with write(tmp_path / f"a.{kind}", TEXTS).open("rb") as piped:
+            told = subprocess.run(
+                [sys.executable, "-m", "stages.cli", "predict", FOLDER, "-", "--stdin", kind],
+                stdin=piped, capture_output=True, text=True, check=True, cwd=here.root,
+            )  # fmt: skip
+        rows = [json.loads(line) for line in told.stdout.splitlines()]
+        assert [row["x"] for row in rows] == TEXTS
+        assert rows[0]["origin"] == f"stdin.{kind}:{2 if kind == 'csv' else 1}"
+    with pytest.raises(DataError, match="name either INPUT"):
+        predict(FOLDER, Asked())
+    with pytest.raises(DataError, match="name either INPUT"):
+        predict(FOLDER, Asked(tmp_path / "a.csv", ("a",)))
+
+
+def test_an_empty_stdin_is_one_line_and_a_reader_that_stops_is_none(
     tmp_path: Path, here: Project
 ) -> None:
-    found = predict(FOLDER, write(tmp_path / "mine.csv.gz", TEXTS), None, None, False, False)
-    try:
-        assert found.out == Path("mine.predicted.parquet")
-        assert len(pd.read_parquet(here.root / found.out)) == len(TEXTS)
-    finally:
-        found.out.unlink()
+    command = [sys.executable, "-m", "stages.cli", "predict", FOLDER]
+    done = subprocess.run(
+        [*command, "-"], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+        cwd=here.root,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr.count("\n"), done.stdout) == (2, 1, "")
+    assert "is empty (0 bytes)" in done.stderr
+    source = write(tmp_path / "a.csv", TEXTS * 100)
+    piped = subprocess.run(
+        f"{shlex.join([*command, str(source)])} | head -1",
+        shell=True, capture_output=True, text=True, check=True, cwd=here.root,
+    )  # fmt: skip
+    assert len(piped.stdout.splitlines()) == 1 and "Traceback" not in piped.stderr
+
+
+def test_probabilities_are_a_column_a_label_in_every_format(tmp_path: Path) -> None:
+    source = write(tmp_path / "a.txt", [*TEXTS[:3], ""])
+    names = ["probability ask", "probability blame", "probability praise"]
+    for kind, read in (
+        ("parquet", pd.read_parquet),
+        ("csv", pd.read_csv),
+        ("jsonl", lambda path: pd.read_json(path, lines=True)),
+    ):
+        out = tmp_path / f"out.{kind}"
+        predict(FOLDER, Asked(source, out=out, probabilities=True))
+        found = read(out)
+        assert [name for name in found if name.startswith("probability")] == names
+        assert found[names].iloc[:3].sum(axis=1).tolist() == pytest.approx([1, 1, 1])
+        assert found[names].max(axis=1)[:3].tolist() == pytest.approx(
+            found["confidence"][:3].tolist()
+        )
+        assert found[names].iloc[3].isna().all()
+
+
+def test_csv_has_no_cell_that_a_spreadsheet_runs(tmp_path: Path) -> None:
+    source = write(tmp_path / "a.txt", ["=1+1 a good room", "@SUM(1) a bad room"])
+    run(source, out=tmp_path / "out.csv")
+    assert pd.read_csv(tmp_path / "out.csv")["x"].tolist() == [
+        "'=1+1 a good room",
+        "'@SUM(1) a bad room",
+    ]
 
 
 def test_an_existing_file_is_written_over_by_force_alone_and_whole_or_not_at_all(
@@ -344,7 +419,7 @@ def test_the_input_is_never_written_over(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("out", "fact"),
     [
-        ("out.csv", "must end in .parquet or .jsonl"),
+        ("out.xlsx", "must end in .parquet, .jsonl, .csv"),
         ("no/out.jsonl", "there is no folder"),
         ("dir.jsonl", "is a folder"),
     ],
@@ -390,7 +465,7 @@ def test_what_is_kept_says_when_and_by_which_model_and_no_two_are_one(
         ("nobody@1", RegistryError, "nobody: the registry has no model of this name; it has: tiny"),
         ("tiny@7", RegistryError, "tiny: the registry has no version 7; it has: 1"),
         ("tiny@0", ModelError, "is neither TASK, nor TASK@NUMBER, nor a folder with a model.json"),
-        ("tiny@champion", ModelError, "is neither TASK, nor TASK@NUMBER"),
+        ("tiny@best", ModelError, "is neither TASK, nor TASK@NUMBER"),
         (
             "data/finetune",
             ModelError,

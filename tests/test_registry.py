@@ -651,7 +651,7 @@ def test_a_secret_in_the_address_stays_secret_and_the_server_of_make_up_takes_wh
     # The test before this one left versions that are no models of Refit's.
     number = said[0].stdout.partition("version ")[2].partition(":")[0]
     assert f"version {number}: promote" in said[0].stdout
-    assert f"30 rows by tiny@{number}" in said[4].stdout
+    assert f"30 rows by tiny@{number}" in said[4].stderr
     assert not [of.args for of in said if "canary" in of.stdout + of.stderr]
     assert not [
         path

@@ -22,7 +22,7 @@ from stages.models.saved import Saved
 from stages.params.evaluate import Linear, Majority, ProbeLogistic
 from stages.params.task import Task
 from stages.project import lineage
-from stages.registry import candidate
+from stages.registry import candidate, recording
 
 Learned = Linear | ProbeLogistic
 # Of the test rows: a saved model computes its head in the task's arithmetic and, for pictures, in
@@ -68,7 +68,7 @@ def adopt(name: str, baseline: str) -> Result:
         metrics = {name: measured[name] for name in of_y.HEADLINES} | {"rows": len(scored)}
         sources = (task.data.source, task.base)
         origin = lineage.read(name, *sources)
-        version = candidate.record(
+        version = recording.record(
             candidate.gather(job, job.out, sha256, sources, parts, origin, metrics)
         )
     metric = plugins.deciding(of_y, task.evaluate.metric)

@@ -1,7 +1,7 @@
 """The arguments and options of the command `refit`, each with its help."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -74,12 +74,27 @@ AnyModel = Annotated[
     typer.Argument(help="TASK (its champion), TASK@VERSION, or a folder such as data/export/TASK."),
 ]
 Input = Annotated[
-    Path,
-    typer.Argument(metavar="INPUT", help=".csv, .tsv, .jsonl, .txt (each also .gz) or .parquet."),
+    Path | None,
+    typer.Argument(
+        metavar="[INPUT]",
+        help=".csv, .tsv, .jsonl, .txt (each also .gz), .parquet, a picture, a folder of pictures, "
+        "or - for stdin.",
+    ),
+]
+Samples = Annotated[
+    list[str] | None,
+    typer.Option("--sample", help="A text, or a picture's path, instead of INPUT; repeatable."),
+]
+StdinKind = Annotated[
+    Literal["txt", "csv", "tsv", "jsonl"],
+    typer.Option("--stdin", help="How stdin is written; in txt a line is a text."),
+]
+Probabilities = Annotated[
+    bool, typer.Option("--probabilities", help="Add a column for each label's probability.")
 ]
 Out = Annotated[
     Path | None,
-    typer.Option(help="A .parquet or .jsonl; INPUT.predicted.parquet unless named."),
+    typer.Option(help="A .parquet, .jsonl or .csv; without it JSON lines are printed."),
 ]
 TrainedText = Annotated[
     str | None,

@@ -14,7 +14,7 @@ from stages.contract import receipts
 from stages.contract.errors import ModelError
 from stages.contract.escape import one_line
 from stages.project import hashes
-from stages.registry import candidate, registered
+from stages.registry import recording, registered
 from stages.registry.registered import Version
 
 LOCK, PROVENANCE, EXPECTATIONS = (
@@ -104,7 +104,7 @@ def _facts(found: Result) -> Iterator[str]:
         places = ", ".join(item.places) or "nowhere here"
         yield f"data          {item.path} {item.md5}, {item.origin}; in: {places}"
     yield f"dvc.lock      {', '.join(found.lock) or 'no excerpt'}"
-    number = len(candidate.flatten(found.params))
+    number = len(recording.flatten(found.params))
     yield f"params        {', '.join(found.params)}: {number} values (all of them: --json)"
     libraries = ", ".join(f"{library} {number}" for library, number in found.environment.items())
     yield f"environment   {libraries}"

@@ -32,7 +32,7 @@ def read(source: Path, column: str | None, task: Task, modality: str) -> pd.Data
     if is_table(source):
         of = reading(source, column, task)
         return table.read_unlabelled(source, of.column, of.encoding, of.dialect, of_x)
-    if modality != "image":
+    if not of_x.reading.FILES:
         raise TableError(
             f"{extract(source)}: the model reads texts; name a table of them "
             f"({', '.join(table.UNLABELLED)})"

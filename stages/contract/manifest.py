@@ -112,7 +112,10 @@ def predicted_schema(rows: pd.DataFrame) -> pa.Schema:
     ]
     found = [pa.field("predicted", _value(rows["predicted"])), pa.field("confidence", pa.float64())]
     found += [pa.field(name, pa.string()) for name in ("code", "reason")]
-    return pa.schema([*stated[:2], *found, *stated[2:]])
+    likely = [
+        pa.field(name, pa.float64()) for name in rows.columns if name.startswith("probability ")
+    ]
+    return pa.schema([*stated[:2], *found, *likely, *stated[2:]])
 
 
 def write_table(frame: pd.DataFrame, path: Path, schema: pa.Schema) -> None:

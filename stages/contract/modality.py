@@ -23,8 +23,11 @@ if TYPE_CHECKING:
 class Reading(Protocol):
     """Reads x.
 
-    Settings are the section `modality` of a task, or of the model that was trained with it.
+    FILES says whether a sample is a file, which x names, or else a text. Settings are the section
+    `modality` of a task, or of the model that was trained with it.
     """
+
+    FILES: bool
 
     def read(self, files: "pd.Series[Any]", encoding: Encoding) -> "pd.DataFrame":
         """Return x, code and reason (same index) of files that contain one sample each.

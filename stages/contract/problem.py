@@ -63,6 +63,10 @@ class Problem(Protocol):
         """
         ...
 
+    def probabilities(self, outputs: "Array") -> "Array":
+        """Return the probability of each label (rows, labels); no column if there are no labels."""
+        ...
+
     def likelihood(self, outputs: "Array", targets: "Array") -> "Array":
         """Return the log-likelihood of each row's targets under outputs (rows, outputs).
 

@@ -21,6 +21,7 @@ from typing import Any
 import psutil
 
 from stages.contract import (
+    collecting,
     escape,
     location,
     locks,
@@ -151,6 +152,7 @@ def run(story: Story) -> None:
 
     A RefitError becomes one line and its exit code, and so does a signal.
     """
+    collecting.seldom()
     stopping.at_once()
     stage = story.__name__
     quiet(hub=stage == "fetch")

@@ -6,7 +6,6 @@ import time
 import weakref
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from importlib import import_module
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -17,11 +16,6 @@ from stages.contract import runner, stopping
 from stages.models import device, scoring
 from stages.params.compute import Compute
 
-LIBRARIES = (
-    "torch",
-    "transformers.modeling_utils",
-    "transformers.processing_utils",
-)  # what scoring needs, imported before the fork
 WARM = 5  # rows that are scored before any is timed
 
 
@@ -53,8 +47,7 @@ class Meter:
     """
 
     def __init__(self) -> None:
-        for library in LIBRARIES:
-            import_module(library)
+        scoring.import_libraries()  # before the fork
         self.process = ProcessPoolExecutor(
             1, get_context("fork" if sys.platform == "linux" else "spawn"), stopping.end_with_parent
         )

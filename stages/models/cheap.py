@@ -99,21 +99,21 @@ def save(fitted: Fitted, folder: Path, trained: Saved) -> None:
     described.write(folder / "model.json")
 
 
-def score(folder: Path, saved: Saved, x: "pd.Series[str]") -> Array:
-    """Return the outputs (rows, outputs) of the model that save wrote.
-
-    Its bytes must be verified already.
-    """
+def load(folder: Path, saved: Saved) -> Fitted:
+    """Return the model that save wrote, whose bytes must be verified already."""
     from safetensors.numpy import load_file
 
-    settings = TypeAdapter(Linear).validate_json(json.dumps(saved.baseline))
-    fitted = Fitted(
-        settings,
+    return Fitted(
+        TypeAdapter(Linear).validate_json(json.dumps(saved.baseline)),
         saved.labels,
         load_file(folder / "model/model.safetensors"),
         receipts.read_json(folder / "model/vocabulary.json"),
     )
-    return outputs(fitted, features(settings, x))
+
+
+def score(fitted: Fitted, x: "pd.Series[str]") -> Array:
+    """Return the outputs (rows, outputs) of samples."""
+    return outputs(fitted, features(fitted.settings, x))
 
 
 def _vectorizer(model: TfidfLogistic | TfidfCharacters, vocabulary: list[str] | None = None) -> Any:

@@ -6,6 +6,7 @@ The candidate and the champion are scored in the same way.
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,13 @@ from stages.params.compute import Compute
 
 # Rows encoded at a time: what a tokenizer returns takes a hundred times the memory of a text.
 WINDOW = 16_384
+LIBRARIES = ("torch", "transformers.modeling_utils", "transformers.processing_utils")
+
+
+def import_libraries() -> None:
+    """Import what loading a model takes seconds to import."""
+    for library in LIBRARIES:
+        import_module(library)
 
 
 @dataclass(frozen=True)
@@ -128,6 +136,45 @@ def score(
     return scores
 
 
+@dataclass(frozen=True)
+class Opened:
+    """A model that predicts: one that was fine-tuned, or a cheap one."""
+
+    saved: Saved
+    of_y: Problem
+    score: Callable[[pd.DataFrame, Callable[[int], None] | None], "np.ndarray[Any, Any]"]
+    """samples, and what is told the number of rows of each batch -> outputs (rows, outputs)"""
+
+    def predict(
+        self,
+        samples: pd.DataFrame,
+        progress: Callable[[int], None] | None = None,
+        probabilities: bool = False,
+    ) -> pd.DataFrame:
+        """Return predicted and confidence for each sample (same index).
+
+        With probabilities, a column `probability LABEL` for each label follows.
+        """
+        outputs, labels = self.score(samples, progress), self.saved.labels
+        decoded = self.of_y.decode(outputs, labels).set_index(samples.index)
+        if not probabilities or not labels:
+            return decoded
+        columns = [f"probability {label}" for label in labels]
+        values = self.of_y.probabilities(outputs)
+        return decoded.join(pd.DataFrame(values, samples.index, columns))
+
+
+def opened(folder: Path, compute: Compute, sha256: str | None = None) -> Opened:
+    """Load a folder's model, whose bytes are verified first, whatever kind of model it is."""
+    model = verified(folder, sha256)
+    of_y = plugins.problem(model.problem)
+    if model.baseline:
+        fitted = cheap.load(folder, model)
+        return Opened(model, of_y, lambda samples, _: cheap.score(fitted, samples["x"]))
+    scorer = _loaded(folder, model, compute)
+    return Opened(model, of_y, lambda samples, progress: score(scorer, samples, progress))
+
+
 def predict(
     folder: Path,
     samples: pd.DataFrame,
@@ -135,17 +182,8 @@ def predict(
     sha256: str | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> pd.DataFrame:
-    """Return predicted and confidence for each sample (same index), as load and score do it.
-
-    If the folder has a cheap model, its predictions are returned.
-    """
-    model = verified(folder, sha256)
-    if model.baseline:
-        outputs = cheap.score(folder, model, samples["x"])
-        decoded = plugins.problem(model.problem).decode(outputs, model.labels)
-        return decoded.set_index(samples.index)
-    scorer = _loaded(folder, model, compute)
-    return scorer.decode(score(scorer, samples, progress), samples)
+    """Return predicted and confidence for each sample (same index), as opened says."""
+    return opened(folder, compute, sha256).predict(samples, progress)
 
 
 def identity(folder: Path) -> str:

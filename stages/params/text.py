@@ -13,6 +13,7 @@ class TextModality(Strict):
     """x is a text."""
 
     READS = "text"
+    views = ("as_is",)  # a text is scored as it is
 
     name: Literal["text"]
     characters: Range

@@ -78,12 +78,17 @@ def decode(outputs: Array, labels: list[str]) -> pd.DataFrame:
 
     The probability is the softmax of the logits.
     """
-    exponent = np.exp(outputs - outputs.max(axis=1, keepdims=True))
-    probability = exponent / exponent.sum(axis=1, keepdims=True)
+    probability = probabilities(outputs)
     best = probability.argmax(axis=1)
     return pd.DataFrame(
         {"predicted": np.array(labels, dtype=object)[best], "confidence": probability.max(axis=1)}
     )
+
+
+def probabilities(outputs: Array) -> Array:
+    """Return the softmax of logits (rows, labels)."""
+    exponent = np.exp(outputs - outputs.max(axis=1, keepdims=True))
+    return exponent / exponent.sum(axis=1, keepdims=True)
 
 
 def likelihood(outputs: Array, targets: Array) -> Array:

@@ -105,6 +105,13 @@ def decode(outputs: Array, labels: list[str]) -> pd.DataFrame:
     )
 
 
+def probabilities(outputs: Array) -> Array:
+    """Return the logistic function of each logit (rows, labels)."""
+    from scipy.special import expit
+
+    return expit(outputs.astype(float))
+
+
 def likelihood(outputs: Array, targets: Array) -> Array:
     """Return the log-likelihood of each row's targets under logits (both rows, labels)."""
     from scipy.special import log_expit

@@ -79,6 +79,11 @@ def decode(outputs: Array, labels: list[str]) -> pd.DataFrame:  # noqa: ARG001
     return pd.DataFrame({"predicted": outputs[:, 0].astype(float), "confidence": np.nan})
 
 
+def probabilities(outputs: Array) -> Array:
+    """Return no column: a number has no probability."""
+    return np.empty((len(outputs), 0))
+
+
 def likelihood(outputs: Array, targets: Array) -> Array:
     """Return the log-likelihood of each target (rows,) under outputs (rows, 1).
 

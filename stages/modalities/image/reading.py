@@ -23,6 +23,7 @@ from stages.modalities.image.pictures import Limits, Rgb
 from stages.params.image import ImageModality
 from stages.params.types import Encoding
 
+FILES = True
 DATA = Path("data")
 # Red-green and yellow-blue, of red, green, blue.
 OPPONENTS = np.array([[1, -1, 0], [0.5, 0.5, -1]], np.float32)

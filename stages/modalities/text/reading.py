@@ -18,6 +18,7 @@ from stages.modalities.text import near
 from stages.params.text import TextModality
 from stages.params.types import Encoding
 
+FILES = False
 MOST_CHARACTERS = 1_000_000  # of a text, whatever params.yaml says: a longer one is no sample
 MAX_BYTES = 4 * MOST_CHARACTERS  # of one text file
 
