@@ -64,7 +64,7 @@ def _leave_decision(address: str, folder: Path, name: str) -> None:
     )
     if ui := mlflow_ui():
         create_link_artifact(
-            f"{ui}/#/runs/{decision['candidate']['run_id']}",
+            f"{ui}/#/runs/{decision['candidate']['run_id']}?{servers.TRAINING}",
             "the run in MLflow",
             key=f"{name}-run",
             description=f"{address}: its run in MLflow",

@@ -30,8 +30,16 @@ from stages.contract.escape import one_line
 HOST = "127.0.0.1"
 STATE = Path("data/.work/servers")
 HOME = Path(".prefect")  # of Prefect's server: its database
+PAGES = HOME / "pages"  # that Prefect's server copies there and serves
+# Prefect's page asks amplitude.com when it opens, and no setting of Prefect's stops that.
+CONFINED = (
+    '<meta http-equiv="Content-Security-Policy" content="default-src \'self\' data: blob: '
+    "'unsafe-inline' 'unsafe-eval'; connect-src 'self' ws://{host}\">"
+)
 CLIENT = Path("prefect.toml")  # every command of Prefect's in this folder reads it
 MADE = "# Written by `make up`, removed by `make down`: holds a password.\n"
+# MLflow's pages open for traces of language models; this opens those of runs and versions.
+TRAINING = "workflowType=machine_learning"
 SECONDS = 120.0  # to start: 13 s when nothing else runs
 
 
@@ -47,6 +55,8 @@ class Server:
     health: str
     command: list[str]
     environment: dict[str, str]
+
+    page: str = ""
 
     @property
     def url(self) -> str:
@@ -77,6 +87,7 @@ def mlflow(port: int) -> Server:
             "MLFLOW_DISABLE_TELEMETRY": "true",
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         },
+        f"/#/models?{TRAINING}",
     )  # fmt: skip
 
 
@@ -94,7 +105,10 @@ def prefect(port: int) -> Server:
             "PREFECT_SERVER_API_AUTH_STRING": password(),
             "PREFECT_SERVER_API_CORS_ALLOWED_ORIGINS": f"http://{HOST}:{port}",
             "PREFECT_SERVER_API_CSRF_PROTECTION_ENABLED": "true",
+            # Else a page at another port asks port 4200, and hands it the password.
+            "PREFECT_SERVER_UI_API_URL": f"http://{HOST}:{port}/api",
             "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+            "PREFECT_SERVER_UI_STATIC_DIRECTORY": str(PAGES.resolve()),
         },
     )
 
@@ -117,8 +131,9 @@ def up(ports: dict[str, int]) -> list[str]:
                 continue
             server = SERVERS[name](port)
             _start(server)
-            lines.append(f"{name}: {server.url}")
+            lines.append(f"{name}: {server.url}{server.page}")
             if name == "prefect":
+                _confine(server)
                 lines.append(f"  its page asks for a password, once: {password()}")
     return lines
 
@@ -179,6 +194,14 @@ def _require_free(server: Server) -> None:
                 f"{HOST}:{server.port}: {error.strerror}; "
                 f"name another, such as `make up {server.name.upper()}_PORT={server.port + 1}`"
             ) from None
+
+
+def _confine(server: Server) -> None:
+    """Let Prefect's pages connect to their own server alone."""
+    policy = CONFINED.format(host=server.url.removeprefix("http://"))
+    for page in PAGES.glob("*/index.html"):
+        head = re.compile('<head>(<meta http-equiv="Content-Security-Policy"[^>]*>)?')
+        page.write_text(head.sub(f"<head>{policy}", page.read_text("utf-8"), count=1), "utf-8")
 
 
 def _start(server: Server) -> None:

@@ -2,6 +2,6 @@
 
 import os
 
-PARENT = (
-    os.getppid()
-)  # of this process when it began: libraries take seconds to import, in which the parent may end
+# Of this process when it began: libraries take seconds to import, and even Python a moment, in
+# which the parent may end. So DVC's shell says it (dvc.yaml), if DVC started this.
+PARENT = int(os.environ.pop("REFIT_PARENT", "") or os.getppid())

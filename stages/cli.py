@@ -70,6 +70,28 @@ def check(as_json: arguments.AsJson = False) -> None:
 
 
 @app.command(epilog=EPILOG)
+def params(task: arguments.AnyTask, as_json: arguments.AsJson = False) -> None:
+    """Show every setting of a task, with its meaning."""
+    from stages.commands import params as command
+
+    _show(command.params(task), command.told, as_json)
+
+
+@app.command(epilog=EPILOG)
+def remove(
+    task: arguments.AnyTask,
+    data: arguments.WithData = False,
+    as_json: arguments.AsJson = False,
+) -> None:
+    """Take a task away: its block, what its stages wrote, and sources that no other task uses. The
+    registry keeps its versions.
+    """
+    from stages.commands import remove as command
+
+    _show(command.remove(task, data), command.told, as_json)
+
+
+@app.command(epilog=EPILOG)
 def calibrate(task: arguments.SplitTask, as_json: arguments.AsJson = False) -> None:
     """Measure with which threads, arithmetic, memory format and batch a task runs fastest here, and
     write them into params.yaml.

@@ -215,7 +215,7 @@ def _decide(
             against=decision.against,
             why=f"register: it beats {decision.against}",
             use=use,
-            description=card.summary(decision, model),
+            description=f"{card.line(decision)}\n\n{card.summary(decision, model)}",
             artifacts=[job.out / name for name in SIGNED],
             metrics={f"drift_{one['measure']}": one["distance"] for one in measures},
         )

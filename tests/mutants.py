@@ -919,7 +919,7 @@ MUTANTS = (
     Mutant(
         "shell_key",
         "dvc.yaml",
-        "cmd: exec python -m stages.fetch",
+        "cmd: REFIT_PARENT=$PPID exec python -m stages.fetch",
         "cmd: exec python -m stages.fetch ${key}",
         "test_preflight.py::test_a_name_in_params_yaml_runs_nothing_in_the_shell_of_a_bare_dvc_repro",
         "a name in params.yaml runs in a shell",
@@ -927,7 +927,7 @@ MUTANTS = (
     Mutant(
         "shell_between",
         "dvc.yaml",
-        "cmd: exec python -m stages.augment",
+        "cmd: REFIT_PARENT=$PPID exec python -m stages.augment",
         "cmd: python -m stages.augment",
         "test_architecture.py::test_a_command_carries_nothing_of_params_yaml_into_the_shell",
         "under dash a stage outlives its killed DVC",

@@ -863,3 +863,55 @@ def test_a_training_that_takes_too_long_learns_less(
     )
     first, second = (settings.load().tasks[name].finetune for name in ("first", "second"))
     assert (first.tune.name, second.tune.name) == ("full", "linear_probe")
+
+
+# ---- taking it away again ------------------------------------------------------------------------
+
+
+def test_remove_undoes_add_to_the_byte(project: Project, tmp_path: Path) -> None:
+    before = state(project)
+    write_texts(tmp_path / "mine")
+    for name in ("mine", "other"):
+        add(project, name, str(tmp_path / "mine"), "--base", "tiny_bert")
+    both = (project.root / "params.yaml").read_text()
+    project.stage("validate", "mine")
+    kept = project.run(str(REFIT), "remove", "other").stdout
+    assert "stays: data/raw/other" in kept and "data/raw/tiny_bert" not in kept
+    assert (project.root / "data/raw/other").is_dir()
+    assert not (project.root / "data/raw/other.dvc").exists()
+    one = (project.root / "params.yaml").read_text()
+    assert both.startswith(one) and "\n  other:" not in one
+    shutil.rmtree(project.root / "data/raw/other")
+    said = project.run(str(REFIT), "remove", "mine", "--data").stdout
+    assert "removed: data/validate/mine" in said and "the registry keeps the versions" in said
+    after = state(project)
+    assert settings.load(project.root / "params.yaml").tasks == {}
+    assert (after["names"], after["dvc.lock"]) == (before["names"], before["dvc.lock"])
+
+
+def test_remove_keeps_comments_of_other_tasks_and_refuses_what_is_not_there(
+    project: Project, tmp_path: Path
+) -> None:
+    write_texts(tmp_path / "mine")
+    for name in ("one", "two", "three"):
+        add(project, name, str(tmp_path / "mine"), "--base", "tiny_bert")
+    path = project.root / "params.yaml"
+    text = path.read_text().replace("\n  three:\n", "\n  # about three\n  three:\n")
+    path.write_text(text)
+    project.run(str(REFIT), "remove", "two")
+    assert "\n  # about three\n  three:\n" in path.read_text()
+    assert list(settings.load(path).tasks) == ["one", "three"]
+    for wrong, fact in (("two", "there is no task 'two'; have: one, three"), ("../x", "no task")):
+        refused = project.run(str(REFIT), "remove", wrong, ok=False)
+        assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+        assert fact in refused.stderr
+
+
+def test_params_prints_a_task_whole(project: Project, tmp_path: Path) -> None:
+    write_texts(tmp_path / "mine")
+    add(project, "mine", str(tmp_path / "mine"), "--base", "tiny_bert")
+    shown = project.run(str(REFIT), "params", "mine").stdout
+    assert YAML(typ="safe").load(shown) == {
+        "mine": YAML(typ="safe").load(project.root / "params.yaml")["tasks"]["mine"]
+    }
+    assert "# epochs at most" in shown

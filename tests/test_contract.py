@@ -464,6 +464,16 @@ def test_a_stage_dies_with_its_killed_parent(tmp_path: Path) -> None:
     assert not alive
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="prctl is Linux's")
+def test_a_stage_whose_dvc_was_gone_before_it_began_ends_and_leaves_nothing(tmp_path: Path) -> None:
+    """DVC's shell says who started the stage; this process is not that one."""
+    command, where = script(tmp_path, "time.sleep(60)", {"REFIT_PARENT": str(os.getpid() + 1)})
+    done = subprocess.run(command, capture_output=True, timeout=30, check=False, **where)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"refit: the parent process {os.getpid() + 1} is gone\n"
+    assert not (tmp_path / "data/validate").exists()
+
+
 def _alive(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"

@@ -200,6 +200,18 @@ def test_a_port_that_is_taken_is_named(project: Project) -> None:
     assert not (project.root / "data/.work/servers/mlflow.json").exists()
 
 
+def test_prefect_s_pages_ask_their_own_server_alone(server: Project) -> None:
+    """By default they ask port 4200, whatever listens there, and an analytics host."""
+    import requests
+
+    url = json.loads((server.root / "data/.work/servers/prefect.json").read_text())["url"]
+    settings = requests.get(f"{url}/ui-settings", timeout=10).json()
+    assert settings["api_url"] == f"{url}/api"
+    for version in ("v1", "v2"):
+        page = requests.get(f"{url}/{version}/" if version == "v2" else url, timeout=10).text
+        assert f"connect-src 'self' ws://{url.removeprefix('http://')}" in page
+
+
 def test_nothing_runs_when_nothing_changed_and_a_dry_run_says_what_would(server: Project) -> None:
     ran = server.run(*FLOW)
     assert ran.stdout.splitlines()[-1] == "NothingToDo: nothing to do: none of 7 stages changed"

@@ -65,6 +65,10 @@ Baseline = Annotated[
         metavar="BASELINE", help="One of its evaluate.baselines, such as tfidf_logistic."
     ),
 ]
+AnyTask = Annotated[str, typer.Argument(metavar="TASK", help="A task of params.yaml.")]
+WithData = Annotated[
+    bool, typer.Option("--data", help="Remove its raw data too, unless another task uses it.")
+]
 ServedTask = Annotated[str, typer.Argument(help="A task that has a champion.")]
 
 # ---- new data ------------------------------------------------------------------------------------

@@ -58,6 +58,33 @@ def write(section: str, key: str, value: Task | Source) -> str:
     return block
 
 
+def remove(section: str, key: str) -> None:
+    """Take a block out of a section of params.yaml; every other byte stays."""
+    text = PARAMS.read_bytes().decode()
+    newline = "\r\n" if text.partition("\n")[0].endswith("\r") else "\n"
+    root = YAML(typ="safe", pure=True).compose(text)
+    name, held = next((name, node) for name, node in root.value if name.value == section)
+    if held.flow_style:
+        raise ParamsError(
+            f"{PARAMS}: {section} is written in braces; write it as a block, a line a key, so "
+            "that one can be removed"
+        )
+    if len(held.value) == 1:
+        rest = text[held.end_mark.index :]
+        changed = f"{text[: name.start_mark.index]}{section}: {{}}{newline}{rest}"
+    else:
+        at = next(i for i, (of, _) in enumerate(held.value) if of.value == key)
+        lines = text.split("\n")
+        first, after = held.value[at][0].start_mark.line, held.end_mark.line
+        if at + 1 < len(held.value):
+            after = held.value[at + 1][0].start_mark.line
+        while not lines[after - 1].strip() or lines[after - 1].lstrip().startswith("#"):
+            after -= 1  # it belongs to what follows
+        first -= not lines[first - 1].strip()  # the empty line that `write` puts before a block
+        changed = "\n".join(lines[:first] + lines[after:])
+    _replace(changed, section, key)
+
+
 def _appended(text: str, held: Any, block: str) -> str:
     """Return the text with a block after the last one of a section."""
     end = max(of.end_mark.index for _, of in held.value)
@@ -75,7 +102,7 @@ def _opened(text: str, held: Any, block: str) -> str:
 
 
 def _replace(text: str, section: str, key: str) -> None:
-    """Write params.yaml, unless it could no longer be read."""
+    """Write params.yaml, unless it could no longer be read with, or without, the block."""
     written = PARAMS.with_suffix(".yaml.new")
     written.write_bytes(text.encode())
     try:
@@ -83,7 +110,8 @@ def _replace(text: str, section: str, key: str) -> None:
         written.replace(PARAMS)
     except ParamsError as error:
         raise ParamsError(
-            f"with {section}.{key}, {str(error).replace('.yaml.new', '.yaml')}; nothing was written"
+            f"changing {section}.{key}: {str(error).replace('.yaml.new', '.yaml')}; "
+            "nothing was written"
         ) from None
     finally:
         written.unlink(missing_ok=True)

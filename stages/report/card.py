@@ -16,6 +16,12 @@ from stages.models.saved import Saved
 from stages.params.register import Card
 
 
+def line(decision: Decision) -> str:
+    """Return the outcome and the first reason for it, on one line of Markdown."""
+    first = decision.verdicts[0].reason.partition(";")[0] if decision.verdicts else "no gate"
+    return f"{decision.outcome}: {_safe(first)}"
+
+
 def summary(decision: Decision, model: Saved) -> str:
     """Return the head of the card as Markdown: what the model is, and the decision.
 
