@@ -175,7 +175,7 @@ def _told(dag: graph.Dag, force: bool) -> State[Any]:
         if force or address in dag.changed:
             what = "would run: " + ("it is forced" if force else _why(dag.changed[address]))
         elif behind := [name for name in befores if name in runs]:
-            what = f"would run if {', '.join(behind)} writes other bytes"
+            what = f"would run if {' or '.join(behind)} writes other bytes"
         else:
             rows.append({"stage": address, "what": "did not change"})
             continue

@@ -31,7 +31,7 @@ from stages.contract import plugins, settings
 from stages.contract.errors import ParamsError, RefitError, UnreachableError, mendable
 from stages.params.task import Task
 from stages.project import tracking
-from tests.conftest import Project, flows, rows, write_csv, write_texts
+from tests.conftest import ROOT, Project, flows, rows, write_csv, write_texts
 from tests.test_hub import COMMIT, Server, Shelf, handler
 
 REFIT = Path(sys.executable).with_name("refit")
@@ -115,13 +115,9 @@ def test_the_block_is_complete_every_line_of_it_says_what_it_is_and_json_says_th
     text = (project.root / "params.yaml").read_text()
     assert text.startswith(f"# mine\n{FLOWS}sources: {{}}\n\ntasks:  # none yet\n  mine:\n")
     block = text[text.index("  mine:\n") + 8 :].splitlines()
-    # Weights, and a margin.
-    of_data = [
-        line
-        for line in block
-        if line.strip().startswith(('"praise"', '"blame"', '"ask"', '"probe_logistic"'))
-    ]
-    assert [line for line in block if "  # " not in line] == of_data and len(of_data) == 4
+    # Weights of labels, and what lies in lists, of which DVC would drop the comments.
+    keys = [line for line in block if re.match(r" {4}(  )?[a-z_]+:", line)]
+    assert len(keys) > 60 and all("  # " in line for line in keys)
     assert settings.load(project.root / "params.yaml").tasks["mine"].data.layout.name == "folders"
     written = YAML(typ="safe").load(text)["tasks"]["mine"]
     start = YAML(typ="safe").load(STARTERS["text"])
@@ -905,6 +901,32 @@ def test_remove_keeps_comments_of_other_tasks_and_refuses_what_is_not_there(
         refused = project.run(str(REFIT), "remove", wrong, ok=False)
         assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
         assert fact in refused.stderr
+
+
+def test_an_experiment_changes_one_line_of_params_yaml(project: Project, tmp_path: Path) -> None:
+    from dvc.utils.hydra import apply_overrides  # what `dvc exp run -S` does to the file
+
+    write_texts(tmp_path / "mine")
+    add(project, "mine", str(tmp_path / "mine"), "--base", "tiny_bert")
+    shutil.copy(ROOT / "params.yaml", tmp_path / "ours.yaml")
+    for path, task in (
+        (project.root / "params.yaml", "mine"),
+        (tmp_path / "ours.yaml", "questions"),
+    ):
+        apply_overrides(str(path), [f"tasks.{task}.finetune.seed=1"])  # of this file's other parts
+        before = path.read_text().splitlines()
+        apply_overrides(str(path), [f"tasks.{task}.finetune.seed=2"])
+        after = path.read_text().splitlines()
+        changed = [pair for pair in zip(before, after, strict=True) if pair[0] != pair[1]]
+        assert len(changed) == 1 and "seed" in changed[0][0]
+    block = project.root / "params.yaml"
+    kept = block.read_text().partition("\n  mine:\n")[2]
+    project.run("git", "checkout", "-q", "params.yaml")
+    (project.root / "data/raw/mine.dvc").unlink()
+    shutil.rmtree(project.root / "data/raw/mine")
+    add(project, "mine", str(tmp_path / "mine"), "--base", "tiny_bert")
+    written = block.read_text().partition("\n  mine:\n")[2]
+    assert kept.replace("seed: 2", "seed: 0") == written
 
 
 def test_params_prints_a_task_whole(project: Project, tmp_path: Path) -> None:

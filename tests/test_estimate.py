@@ -49,9 +49,9 @@ def test_the_last_run_is_scaled_by_rows_and_by_epochs(
     monkeypatch.chdir(tmp_path)
     assert estimate.by_last_run("questions", epochs(4), 1000) is None
     ran(tmp_path, 1000, epochs=4)
-    assert estimate.by_last_run("questions", epochs(4), 1000) == pytest.approx(156)
-    assert estimate.by_last_run("questions", epochs(8), 1000) == pytest.approx(256)
-    assert estimate.by_last_run("questions", epochs(4), 2000) == pytest.approx(306)
+    assert estimate.by_last_run("questions", epochs(4), 1000) == pytest.approx(167)
+    assert estimate.by_last_run("questions", epochs(8), 1000) == pytest.approx(267)
+    assert estimate.by_last_run("questions", epochs(4), 2000) == pytest.approx(327)
 
 
 def test_a_run_that_learned_in_another_way_says_nothing(

@@ -144,8 +144,7 @@ def told(added: Added) -> list[str]:
             else []
         ),
         *([f"not read: {unread} (other columns, or no part beside train)"] if unread else []),
-        f"params.yaml: tasks.{name} is written, every setting with a comment; the base model is "
-        f"{added.base}",
+        f"params.yaml: tasks.{name} is written, with every setting; the base model is {added.base}",
         f"how long it takes: {one_line(added.takes, 300)}",
         f"next: dvc repro register@{name}",
     ]

@@ -1,6 +1,8 @@
 """Write a new block into params.yaml: every other byte stays, and the file can still be read."""
 
+import json
 import re
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -51,11 +53,36 @@ def write(section: str, key: str, value: Task | Source) -> str:
             "that one can be added"
         )
     indent = held.value[0][0].start_mark.column if held.value else 2
-    block = f"{' ' * indent}{key}:\n{reference.block(value, indent + 2)}".replace("\n", newline)
+    block = f"{' ' * indent}{key}:\n{reference.block(value, indent + 2)}"
+    if indent == 2:
+        block = _as_dvc_writes(section, block)
+    block = block.replace("\n", newline)
     before = newline if section == "tasks" or not held.value else ""
     put_in = _appended if held.value else _opened
     _replace(put_in(text, held, before + block), section, key)
     return block
+
+
+def _as_dvc_writes(section: str, block: str) -> str:
+    """Return a block as `dvc exp run -S` will write it, which then changes one line and no other.
+
+    DVC unfolds lists, leaves null out, and drops comments within lists.
+    """
+    yaml, written = YAML(), StringIO()
+    yaml.default_flow_style = False
+    document = yaml.load(f"{section}:\n{block}")
+    _unfold(document)
+    yaml.dump(document, written)
+    return written.getvalue().partition("\n")[2]
+
+
+def _unfold(node: Any) -> None:
+    """Replace each list of a document, which ruamel would write as it was read."""
+    for key, value in node.items():
+        if isinstance(value, dict):
+            _unfold(value)
+        elif isinstance(value, list):
+            node[key] = json.loads(json.dumps(value))
 
 
 def remove(section: str, key: str) -> None:

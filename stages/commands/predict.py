@@ -81,7 +81,7 @@ def predict(model: str, asked: Asked) -> Result:
     if asked.out:
         output.require_writable(asked.out, asked.source, asked.force)
     tasks = settings.load().tasks
-    with _lying(asked) as source, serving.found(model, serving.apart) as (name, folder, sha256):
+    with _lying(asked) as source, serving.found(model, beside=True) as (name, folder, sha256):
         described = scoring.verified(folder, sha256)
         task = _task(described, tasks)
         sha256 = sha256 or scoring.identity(folder)

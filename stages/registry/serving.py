@@ -125,17 +125,26 @@ def portable() -> Compute:
     return Compute(len(os.sched_getaffinity(0)), "float32", "contiguous_format", BATCH)
 
 
-def apart(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Return what a function returns, which a fork of this process calls.
+@contextmanager
+def found(model: str, beside: bool = False) -> Generator[Found]:
+    """Yield a model's name, its folder, and the sha256 it was registered with.
 
-    Meanwhile this one imports what the model needs. Call it only before threads start.
+    The caller has to verify the bytes. With beside, a fork of this process asks the registry while
+    this one imports what a model needs, which saves a second: only if no thread has started yet.
     """
-    if sys.platform != "linux":
-        return function(*arguments)
-    with ProcessPoolExecutor(1, get_context("fork"), stopping.end_with_parent) as process:
-        answer = process.submit(function, *arguments)
-        scoring.import_libraries()
-        return answer.result()
+    if named := REGISTERED.fullmatch(model):
+        number = None if named[2] == "champion" else named[2]
+        with TemporaryDirectory(prefix="refit-") as folder:
+            copy = _copy_beside if beside and sys.platform == "linux" else _copy
+            version, copied = copy(named[1], number, Path(folder))
+            yield f"{version.name}@{version.number}", copied, version.sha256
+    elif (Path(model) / "model.json").is_file():
+        yield model, Path(model), None
+    else:
+        raise ModelError(
+            f"{extract(model)}: is neither TASK, nor TASK@NUMBER, nor a folder with a model.json, "
+            "such as data/export/TASK"
+        )
 
 
 def _copy(name: str, number: str | None, folder: Path) -> tuple[registered.Version, Path]:
@@ -145,22 +154,8 @@ def _copy(name: str, number: str | None, folder: Path) -> tuple[registered.Versi
     return version, registered.download(version, folder)
 
 
-@contextmanager
-def found(model: str, ask: Callable[..., Any] | None = None) -> Generator[Found]:
-    """Yield a model's name, its folder, and the sha256 it was registered with.
-
-    The caller has to verify the bytes. ask calls a function that asks the registry.
-    """
-    if named := REGISTERED.fullmatch(model):
-        number = None if named[2] == "champion" else named[2]
-        with TemporaryDirectory(prefix="refit-") as folder:
-            asked = (_copy, named[1], number, Path(folder))
-            version, copied = ask(*asked) if ask else _copy(*asked[1:])
-            yield f"{version.name}@{version.number}", copied, version.sha256
-    elif (Path(model) / "model.json").is_file():
-        yield model, Path(model), None
-    else:
-        raise ModelError(
-            f"{extract(model)}: is neither TASK, nor TASK@NUMBER, nor a folder with a model.json, "
-            "such as data/export/TASK"
-        )
+def _copy_beside(name: str, number: str | None, folder: Path) -> tuple[registered.Version, Path]:
+    with ProcessPoolExecutor(1, get_context("fork"), stopping.end_with_parent) as process:
+        copied = process.submit(_copy, name, number, folder)
+        scoring.import_libraries()
+        return copied.result()
