@@ -44,8 +44,7 @@ def validate(
     _require_some(sifted, data, validate)
     samples = _identified(sifted, of_x)
     findings = duplicates.summarise(samples) | _notes(sifted, samples)
-    values = of_y.values(samples["y"])
-    label = of_y.borne(values)
+    label = of_y.borne(values := of_y.values(samples["y"]))
     labels = sorted({*label.unique(), *(getattr(problem, "labels", None) or {}).values()})
     of, settings, model = (of_x, of_y), (modality, compute), job.raw(base)[0]
     surveyed = survey.survey(samples, label, sifted.looked, of, model, settings, validate, labels)
