@@ -903,6 +903,36 @@ def test_remove_keeps_comments_of_other_tasks_and_refuses_what_is_not_there(
         assert fact in refused.stderr
 
 
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_remove_leaves_every_other_byte(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, newline: str
+) -> None:
+    monkeypatch.chdir(project.root)
+    write_texts(tmp_path / "mine")
+    for name in ("one", "two"):
+        add(project, name, str(tmp_path / "mine"), "--base", "tiny_bert")
+    path = project.root / "params.yaml"
+    whole = path.read_text()
+    first = whole[: whole.index("\n  two:\n")].rstrip("\n") + "\n"
+    for text, removed, left in (
+        (whole.rstrip("\n"), "two", first),  # no line's end at the file's end
+        (whole + "# at the end\n", "two", first + "# at the end\n"),
+        (first + "\n# mine\n", "one", None),
+    ):
+        path.write_bytes(text.replace("\n", newline).encode())
+        blocks.remove([("tasks", removed)])
+        after = path.read_bytes().decode().replace("\r\n", "\n")
+        if left is None:
+            assert after.endswith("\ntasks: {}  # none yet\n\n# mine\n")
+            assert after.partition("tasks:")[0] == first.partition("tasks:")[0]
+        else:
+            assert after == left
+    path.write_text(whole.replace("sources: {}", "sources: {a: {}}"))
+    with pytest.raises(ParamsError):
+        blocks.remove([("tasks", "one"), ("sources", "a")])
+    assert path.read_text() == whole.replace("sources: {}", "sources: {a: {}}")
+
+
 def test_an_experiment_changes_one_line_of_params_yaml(project: Project, tmp_path: Path) -> None:
     from dvc.utils.hydra import apply_overrides  # what `dvc exp run -S` does to the file
 

@@ -260,6 +260,12 @@ def test_a_champion_of_pictures_is_asked_for_files_from_python_and_from_mlflow(
     assert champion.predict([Path("gone.png")])["code"].tolist() == ["missing_file"]
     with pytest.raises(DataError, match="predicts for files; give each as a Path or as bytes"):
         champion.predict(["/etc/hostname"])
+    for odd in (None, 3, bytearray(b"x")):
+        with pytest.raises(DataError, match="give each as a Path or as bytes"):
+            champion.predict([odd])  # pyright: ignore
+    refused = done.run(REFIT, "predict", "tiny", "-", ok=False)
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+    assert "stdin: the model predicts for files" in refused.stderr
     flavours = asked.metadata.flavors
     several = settings.load().tasks["tiny"].modality.views != ("as_is",)  # pyright: ignore
     assert ("transformers" in flavours) is not several

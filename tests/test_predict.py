@@ -324,6 +324,10 @@ def test_samples_and_stdin_are_predicted_for_like_a_table(tmp_path: Path, here: 
         rows = [json.loads(line) for line in told.stdout.splitlines()]
         assert [row["x"] for row in rows] == TEXTS
         assert rows[0]["origin"] == f"stdin.{kind}:{2 if kind == 'csv' else 1}"
+    odd = here.run("refit", "predict", FOLDER, "--sample", "a \ud800", ok=False)
+    assert odd.returncode == 0 and json.loads(odd.stdout)["code"] == "not_utf8"
+    with pytest.raises(DataError, match="--text: names a column of INPUT"):
+        predict(FOLDER, Asked(samples=("a",), column="text"))
     with pytest.raises(DataError, match="name either INPUT"):
         predict(FOLDER, Asked())
     with pytest.raises(DataError, match="name either INPUT"):
@@ -339,7 +343,13 @@ def test_an_empty_stdin_is_one_line_and_a_reader_that_stops_is_none(
         cwd=here.root,
     )  # fmt: skip
     assert (done.returncode, done.stderr.count("\n"), done.stdout) == (2, 1, "")
-    assert "is empty (0 bytes)" in done.stderr
+    assert done.stderr.startswith("refit: stdin: is empty (0 bytes)")
+    closed = subprocess.run(
+        f"{shlex.join([*command, '-'])} <&-",
+        shell=True, capture_output=True, text=True, check=False, cwd=here.root,
+    )  # fmt: skip
+    assert (closed.returncode, closed.stderr.count("\n")) == (2, 1)
+    assert "stdin: is closed" in closed.stderr
     source = write(tmp_path / "a.csv", TEXTS * 100)
     piped = subprocess.run(
         f"{shlex.join([*command, str(source)])} | head -1",

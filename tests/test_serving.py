@@ -150,8 +150,11 @@ def test_a_model_that_is_not_there_or_was_changed_is_refused(here: Project) -> N
     ):
         with pytest.raises(error, match=fact):
             load(name)
+    predictor = load("tiny")
     with pytest.raises(DataError, match="predicts for texts; give each as a str"):
-        load("tiny").predict([b"bytes"])
+        predictor.predict([b"bytes"])
+    with pytest.raises(DataError, match="predicts for a list of samples"):
+        predictor.predict("one text")
     weights = next(Path("mlruns").rglob("artifacts/model/model.safetensors"))
     kept = weights.read_bytes()
     weights.write_bytes(kept[:-1] + bytes([kept[-1] ^ 1]))
@@ -164,6 +167,13 @@ def test_a_model_that_is_not_there_or_was_changed_is_refused(here: Project) -> N
             mlflow.pyfunc.load_model("models:/tiny@champion")
     finally:
         weights.write_bytes(kept)
+
+
+def test_a_text_with_unfit_characters_is_a_bad_row_and_bad_rows_have_all_columns() -> None:
+    found = load("tiny").predict(["a \0 b", "a \ud800 b", ""], probabilities=True)
+    assert found["code"].tolist() == ["nul_character", "not_utf8", "too_short"]
+    assert np.isnan(probabilities(found)).all() and found["predicted"].isna().all()
+    assert list(load("tiny").predict([], probabilities=True)) == list(found)
 
 
 def test_without_params_it_computes_alike_everywhere(

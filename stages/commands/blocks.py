@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Sequence
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -85,10 +86,18 @@ def _unfold(node: Any) -> None:
             node[key] = json.loads(json.dumps(value))
 
 
-def remove(section: str, key: str) -> None:
-    """Take a block out of a section of params.yaml; every other byte stays."""
+def remove(named: Sequence[tuple[str, str]]) -> None:
+    """Take blocks (section, key) out of params.yaml in one write; every other byte stays."""
     text = PARAMS.read_bytes().decode()
     newline = "\r\n" if text.partition("\n")[0].endswith("\r") else "\n"
+    text += "" if text.endswith("\n") else newline
+    for section, key in named:
+        text = _without(text, section, key)
+    _replace(text, *named[0])
+
+
+def _without(text: str, section: str, key: str) -> str:
+    """Return the text, which ends with a line's end, without a block."""
     root = YAML(typ="safe", pure=True).compose(text)
     name, held = next((name, node) for name, node in root.value if name.value == section)
     if held.flow_style:
@@ -96,20 +105,18 @@ def remove(section: str, key: str) -> None:
             f"{PARAMS}: {section} is written in braces; write it as a block, a line a key, so "
             "that one can be removed"
         )
+    at = next(i for i, (of, _) in enumerate(held.value) if of.value == key)
+    lines = text.split("\n")
+    first, after = held.value[at][0].start_mark.line, held.end_mark.line
+    if at + 1 < len(held.value):
+        after = held.value[at + 1][0].start_mark.line
+    while not lines[after - 1].strip() or lines[after - 1].lstrip().startswith("#"):
+        after -= 1  # it belongs to what follows
+    first -= not lines[first - 1].strip()  # the empty line that `write` puts before a block
     if len(held.value) == 1:
-        rest = text[held.end_mark.index :]
-        changed = f"{text[: name.start_mark.index]}{section}: {{}}{newline}{rest}"
-    else:
-        at = next(i for i, (of, _) in enumerate(held.value) if of.value == key)
-        lines = text.split("\n")
-        first, after = held.value[at][0].start_mark.line, held.end_mark.line
-        if at + 1 < len(held.value):
-            after = held.value[at + 1][0].start_mark.line
-        while not lines[after - 1].strip() or lines[after - 1].lstrip().startswith("#"):
-            after -= 1  # it belongs to what follows
-        first -= not lines[first - 1].strip()  # the empty line that `write` puts before a block
-        changed = "\n".join(lines[:first] + lines[after:])
-    _replace(changed, section, key)
+        head = name.start_mark.line
+        lines[head] = lines[head].replace(":", ": {}", 1)
+    return "\n".join(lines[:first] + lines[after:])
 
 
 def _appended(text: str, held: Any, block: str) -> str:

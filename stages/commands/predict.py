@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 import pandas as pd
 
 from stages.commands import output, pictures, rows
-from stages.contract import plugins, runner, settings
+from stages.contract import characters, plugins, runner, settings
 from stages.contract.errors import DataError, ParamsError, TableError
 from stages.contract.escape import extract, one_line
 from stages.layouts import table
@@ -78,6 +78,8 @@ def predict(model: str, asked: Asked) -> Result:
     runner.quiet()
     if (asked.source is None) == (not asked.samples):
         raise DataError("name either INPUT (a file, a folder, or - for stdin) or --sample")
+    if asked.samples and asked.column:
+        raise DataError("--text: names a column of INPUT, and --sample is none; leave one out")
     if asked.out:
         output.require_writable(asked.out, asked.source, asked.force)
     tasks = settings.load().tasks
@@ -117,9 +119,13 @@ def _lying(asked: Asked) -> Generator[Path | None]:
         return
     with TemporaryDirectory(prefix="refit-") as folder:
         path = Path(folder, f"stdin.{asked.kind}")
+        if sys.stdin is None:  # pyright: ignore[reportUnnecessaryComparison]  (it was closed)
+            raise DataError("stdin: is closed; name a file, or say --sample")
         path.write_bytes(sys.stdin.buffer.read())
-        _require_readable(path)
-        yield path
+        try:
+            yield path
+        except TableError as error:  # the file is of no concern to the user
+            raise TableError(str(error).replace(str(path), "stdin")) from None
 
 
 def _samples(
@@ -129,6 +135,9 @@ def _samples(
     modality = described.modality["name"]
     if source is None:
         return _named(asked.samples, modality), "--sample"
+    reading = plugins.modality(modality).reading
+    if reading.FILES and asked.source == STDIN and asked.kind == "txt":
+        raise DataError("stdin: the model predicts for files; name them, or say --stdin csv")
     if rows.is_table(source):
         why = rows.reading(source, asked.column, task).why
         return rows.read(source, asked.column, task, modality), why
@@ -140,9 +149,10 @@ def _named(samples: Sequence[str], modality: str) -> pd.DataFrame:
     reading = plugins.modality(modality).reading
     found = pd.DataFrame({"x": [*samples], "code": None, "reason": None}, dtype=object)
     if reading.FILES:
-        paths = pd.Series([Path(sample).resolve() for sample in samples], dtype=object)
+        paths = pd.Series([Path(sample).absolute() for sample in samples], dtype=object)
         found = reading.read(paths, "utf-8")
-    return found.assign(y="", origin=[f"--sample {i + 1}" for i in range(len(samples))], meta="{}")
+    origin = [f"--sample {i + 1}" for i in range(len(samples))]
+    return characters.set_aside(found.assign(y="", origin=origin, meta="{}"), "utf-8")
 
 
 def _task(described: Saved, tasks: dict[str, Task]) -> Task:

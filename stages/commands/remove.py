@@ -38,11 +38,10 @@ def remove(name: str, data: bool) -> Removed:
         for stage in STAGES:
             held.enter_context(locks.Lock(Path("data/.work", stage, name)))
         alone = _used_by_it_alone(name, (task.data.source, task.base), params)
-        blocks.remove("tasks", name)
-        removed = [f"params.yaml: tasks.{name}"]
-        for source in (of for of in alone if of in params.sources):
-            blocks.remove("sources", source)
-            removed.append(f"params.yaml: sources.{source}")
+        fetched = [("sources", of) for of in alone if of in params.sources]
+        named = [("tasks", name), *fetched]
+        blocks.remove(named)
+        removed = [f"params.yaml: {section}.{key}" for section, key in named]
         removed += [
             _gone(folder) for stage in STAGES if (folder := Path("data", stage, name)).is_dir()
         ]

@@ -33,7 +33,7 @@ class History:
         return validated(self.entries)
 
     def write(self, path: Path) -> None:
-        """Write it as JSON."""
+        """Write history.json."""
         receipts.write_json(path, asdict(self))
 
 
@@ -67,8 +67,8 @@ def kept(
 ) -> Entry:
     """Return the epoch that is kept: the one of most merit, the earliest on a tie.
 
-    Epoch 0 is kept if validation likes no other better. `last` is not a metric: `otherwise` decides
-    whether validation likes the last epoch better than epoch 0.
+    Epoch 0 is kept if no other does better on validation. `last` is not a metric: `otherwise`
+    decides whether the last epoch does better than epoch 0.
     """
     epochs = validated(entries)
     best = max(epochs, key=lambda epoch: merit(epoch, metric, less))

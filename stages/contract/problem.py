@@ -35,8 +35,8 @@ class Problem(Protocol):
     def read(self, cells: "pd.Series[str]", settings: Any) -> "pd.DataFrame":
         """Return y (list of string), stratum, code and reason (same index).
 
-        code and reason are null if y is good. The stratum is the class by which samples are parted
-        alike, null if there is none.
+        code and reason are null if y is good. The stratum is the class by which split
+        stratifies, null if there is none.
         """
         ...
 

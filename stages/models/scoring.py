@@ -159,9 +159,13 @@ class Opened:
         decoded = self.of_y.decode(outputs, labels).set_index(samples.index)
         if not probabilities or not labels:
             return decoded
-        columns = [f"probability {label}" for label in labels]
         values = self.of_y.probabilities(outputs)
-        return decoded.join(pd.DataFrame(values, samples.index, columns))
+        return decoded.join(pd.DataFrame(values, samples.index, likely(labels)))
+
+
+def likely(labels: list[str]) -> list[str]:
+    """Return the names of the columns of probabilities."""
+    return [f"probability {label}" for label in labels]
 
 
 def opened(folder: Path, compute: Compute, sha256: str | None = None) -> Opened:

@@ -1,4 +1,4 @@
-"""Describe a registered model in MLflow's words (the file MLmodel), so that its tools open it.
+"""Describe a registered model by the file MLmodel, so that MLflow's tools open it.
 
 The flavour python_function predicts as Refit does, by the module stages.champion, which must be
 importable; transformers is a pipeline over the model's folder, if that is a plain one. Neither has

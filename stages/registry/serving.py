@@ -15,11 +15,12 @@ from typing import Any
 
 import pandas as pd
 
-from stages.contract import plugins, runner, settings, stopping, store
+from stages.contract import characters, plugins, runner, settings, stopping, store
 from stages.contract.errors import DataError, ModelError
 from stages.contract.escape import extract
 from stages.models import scoring
 from stages.models.saved import Saved
+from stages.models.scoring import likely
 from stages.params.compute import Compute
 from stages.registry import registered
 
@@ -52,12 +53,13 @@ class Predictor:
         cannot be predicted for has a code and a reason instead. With probabilities, a column
         `probability LABEL` for each label follows.
         """
+        if isinstance(samples, str | bytes):
+            raise DataError(f"{self.name}: predicts for a list of samples; put this one into one")
         with TemporaryDirectory(prefix="refit-") as folder:
             rows = self._read([*samples], Path(folder))
             scored = self.score(rows, probabilities)
         first = ["predicted", "confidence", "code", "reason"]
-        likely = [name for name in map(str, scored.columns) if name.startswith("probability ")]
-        return scored[[*first, *likely]]
+        return scored[[*first, *(likely(self.labels) if probabilities else [])]]
 
     def _read(self, samples: list[Sample], folder: Path) -> pd.DataFrame:
         """Return x, code and reason of samples; bytes become files in the folder."""
@@ -65,12 +67,13 @@ class Predictor:
         if not reading.FILES:
             if any(not isinstance(sample, str) for sample in samples):
                 raise DataError(f"{self.name}: predicts for texts; give each as a str")
-            return pd.DataFrame({"x": samples, "code": None, "reason": None}, dtype=object)
+            rows = pd.DataFrame({"x": samples, "code": None, "reason": None}, dtype=object)
+            return characters.set_aside(rows.assign(y="", meta="{}", origin=""), "utf-8")
+        if any(not isinstance(sample, Path | bytes) for sample in samples):
+            raise DataError(f"{self.name}: predicts for files; give each as a Path or as bytes")
         files = list[Path]()
         for i, sample in enumerate(samples):
-            if isinstance(sample, str):
-                raise DataError(f"{self.name}: predicts for files; give each as a Path or as bytes")
-            files.append(folder / str(i) if isinstance(sample, bytes) else sample.resolve())
+            files.append(folder / str(i) if isinstance(sample, bytes) else Path(sample).absolute())
             if isinstance(sample, bytes):
                 files[-1].write_bytes(sample)
         return reading.read(pd.Series(files, dtype=object), "utf-8")
@@ -93,7 +96,8 @@ class Predictor:
             rows.loc[good.index, ["code", "reason"]] = looked[["code", "reason"]]
             good = rows[rows["code"].isna()]
             if good.empty:
-                return rows.assign(predicted=None, confidence=float("nan"))
+                none = ["confidence", *(likely(self.labels) if probabilities else [])]
+                return rows.assign(predicted=None, **dict.fromkeys(none, float("nan")))
             return rows.join(self.opened.predict(good, progress, probabilities))
 
 
