@@ -55,8 +55,8 @@ class Server:
     health: str
     command: list[str]
     environment: dict[str, str]
-
     page: str = ""
+    """what its address opens with, for a person"""
 
     @property
     def url(self) -> str:
@@ -199,8 +199,8 @@ def _require_free(server: Server) -> None:
 def _confine(server: Server) -> None:
     """Let Prefect's pages connect to their own server alone."""
     policy = CONFINED.format(host=server.url.removeprefix("http://"))
+    head = re.compile('<head>(<meta http-equiv="Content-Security-Policy"[^>]*>)?')
     for page in PAGES.glob("*/index.html"):
-        head = re.compile('<head>(<meta http-equiv="Content-Security-Policy"[^>]*>)?')
         page.write_text(head.sub(f"<head>{policy}", page.read_text("utf-8"), count=1), "utf-8")
 
 

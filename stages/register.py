@@ -10,6 +10,7 @@ import pandas as pd
 
 from stages.contract import manifest, plugins, receipts, runner
 from stages.contract.errors import ModelError, RegistryError
+from stages.contract.problem import Problem as Rules
 from stages.contract.runner import Job
 from stages.domain import profiles, survey
 from stages.judging import cost, gates, ledger, report
@@ -68,14 +69,14 @@ def register(
     sources, metrics = (data.source, base), measured.metrics(of_y.HEADLINES)
     made = recording.record(candidate.gather(job, folder, sha256, sources, parts, origin, metrics))
     price = meter.measure(folder, test.head(budget.rows), compute) if meter and budget else None
-    facts = _facts(job, problem, parts, price)
+    facts = _facts(job, of_y, parts, price)
 
     while True:  # until the registry stood still while the candidate was judged
         champion, uses = registered.champion(job.key), decisions.uses(job.key)
         version = registered.version(job.key, str(made.number))
         opponent = _opponent(job, champion, sha256, test, compute)
         use = ledger.Use(sha256, opponent.identity(), frozenset(predictions["id"]))
-        shown = _evidence(problem, model.labels, test, predictions, measured, opponent)
+        shown = _evidence(of_y, model.labels, test, predictions, measured, opponent)
         evidence = replace(shown, cost=price, use=ledger.number(use, uses))
         verdicts = [gates.judge(gate, evidence) for gate in register.gates] + _withdrawn(version)
         decision = Decision(
@@ -98,10 +99,9 @@ def register(
 
 
 def _facts(
-    job: Job, problem: Problem, parts: dict[str, pd.DataFrame], price: cost.Cost | None
+    job: Job, of_y: Rules, parts: dict[str, pd.DataFrame], price: cost.Cost | None
 ) -> card.Facts:
     """Return what the card says beside decision and report."""
-    of_y = plugins.problem(problem.name)
     borne = {name: Counter(of_y.borne(of_y.values(part["y"]))) for name, part in parts.items()}
     rows = {name: len(part) for name, part in parts.items()}
     measures = receipts.read_json(job.unsigned("validate", "domain.json"))["measures"]
@@ -142,7 +142,7 @@ def _opponent(
 
 
 def _evidence(
-    problem: Problem,
+    of_y: Rules,
     labels: list[str],
     test: pd.DataFrame,
     predictions: pd.DataFrame,
@@ -150,7 +150,6 @@ def _evidence(
     opponent: Opponent,
 ) -> Evidence:
     """Return what the gates judge by: the predictions beside those of the opponent."""
-    of_y = plugins.problem(problem.name)
     if opponent.predicted is not None:
         column = predictions["id"].map(opponent.predicted)
         predictions = predictions.assign(**{opponent.name: column})

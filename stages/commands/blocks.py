@@ -69,7 +69,7 @@ def _as_dvc_writes(section: str, block: str) -> str:
 
     DVC unfolds lists, leaves null out, and drops comments within lists.
     """
-    yaml, written = YAML(), StringIO()
+    yaml, written = YAML(), StringIO()  # ruamel's round-trip reader builds no objects
     yaml.default_flow_style = False
     document = yaml.load(f"{section}:\n{block}")
     _unfold(document)

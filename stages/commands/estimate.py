@@ -17,9 +17,8 @@ from stages.methods.tune import freeze
 from stages.models import device, loading
 from stages.params.finetune import Freeze, LinearProbe, Lora, ProbeHead
 from stages.params.task import Task
-from stages.project.lineage import UPSTREAM
+from stages.project.lineage import STAGES
 
-STAGES = (*UPSTREAM, "register")
 STARTING = 30.0  # seconds that seven stages spend on neither training nor scoring
 LORA = 1.5  # times what a row costs forwards: weights that stay the same need no gradients
 # Rows, and how often they are timed: the first time warms up, and the least time counts.

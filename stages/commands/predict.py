@@ -88,7 +88,7 @@ def predict(model: str, asked: Asked) -> Result:
         task = _task(described, tasks)
         sha256 = sha256 or scoring.identity(folder)
         samples, read = _samples(source, asked, task, described)
-        predictor = Predictor(name, sha256, scoring.opened(folder, task.compute, sha256))
+        predictor = Predictor(name, sha256, scoring.opened(folder, described, task.compute))
     scored = _score(predictor, samples, asked.probabilities)
     if asked.out:
         output.to_file(scored, asked.out)

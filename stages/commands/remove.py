@@ -12,14 +12,12 @@ from stages.commands import blocks
 from stages.contract import locks, settings
 from stages.params.task import Params
 from stages.project import tracking
-from stages.project.lineage import UPSTREAM
-
-STAGES = (*UPSTREAM, "register")
+from stages.project.lineage import STAGES
 
 
 @dataclass(frozen=True)
 class Removed:
-    """What was removed, and what stays; data says whether raw data was removed too."""
+    """What was removed, and the raw data that stays."""
 
     task: str
     removed: list[str]

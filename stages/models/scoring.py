@@ -168,15 +168,14 @@ def likely(labels: list[str]) -> list[str]:
     return [f"probability {label}" for label in labels]
 
 
-def opened(folder: Path, compute: Compute, sha256: str | None = None) -> Opened:
-    """Load a folder's model, whose bytes are verified first, whatever kind of model it is."""
-    model = verified(folder, sha256)
-    of_y = plugins.problem(model.problem)
-    if model.baseline:
-        fitted = cheap.load(folder, model)
-        return Opened(model, of_y, lambda samples, _: cheap.score(fitted, samples["x"]))
-    scorer = _loaded(folder, model, compute)
-    return Opened(model, of_y, lambda samples, progress: score(scorer, samples, progress))
+def opened(folder: Path, described: Saved, compute: Compute) -> Opened:
+    """Load the model of a folder whose bytes are verified, whatever kind of model it is."""
+    of_y = plugins.problem(described.problem)
+    if described.baseline:
+        fitted = cheap.load(folder, described)
+        return Opened(described, of_y, lambda samples, _: cheap.score(fitted, samples["x"]))
+    scorer = _loaded(folder, described, compute)
+    return Opened(described, of_y, lambda samples, progress: score(scorer, samples, progress))
 
 
 def predict(
@@ -186,8 +185,11 @@ def predict(
     sha256: str | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> pd.DataFrame:
-    """Return predicted and confidence for each sample (same index), as opened says."""
-    return opened(folder, compute, sha256).predict(samples, progress)
+    """Return predicted and confidence for each sample (same index).
+
+    The bytes are verified first.
+    """
+    return opened(folder, verified(folder, sha256), compute).predict(samples, progress)
 
 
 def identity(folder: Path) -> str:

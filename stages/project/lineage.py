@@ -20,6 +20,7 @@ TIMED = ("/timing.json", "/report.html")
 # what git says if there is no repository, and if nothing was committed
 NONE_YET = ("not a git repository (or any", "ambiguous argument 'HEAD'")
 UPSTREAM = ("validate", "augment", "split", "finetune", "export", "evaluate")
+STAGES = (*UPSTREAM, "register")
 
 
 @dataclass(frozen=True)

@@ -112,7 +112,7 @@ def load(model: str | Path, compute: Compute | None = None) -> Predictor:
     with found(str(model)) as (name, folder, sha256):
         described = scoring.verified(folder, sha256)
         how = compute or _stated(described) or portable()
-        opened = scoring.opened(folder, how, sha256)
+        opened = scoring.opened(folder, described, how)
         return Predictor(name, sha256 or scoring.identity(folder), opened)
 
 
