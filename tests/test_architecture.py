@@ -25,6 +25,7 @@ from stages.params.finetune import Finetune
 from stages.params.sources import Source
 from stages.params.task import Task
 from tests.conftest import ROOT, Project, rows, write_csv, write_texts
+from tests.mutants import MUTANTS, Mutant
 
 DAG: dict[str, Any] = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
 TASK = settings.load(ROOT / "params.yaml").tasks["questions"]
@@ -547,3 +548,9 @@ def test_the_page_that_compares_knows_what_there_is() -> None:
     named = set(re.findall(r"`(?:refit )?([a-z]+)`", page.partition("## Pipelines")[0]))
     assert named and named <= known
     assert {"add", "predict", "adopt"} <= known
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_a_mutant_changes_one_line_that_is_there(mutant: Mutant) -> None:
+    """`make mutants` takes hours, and a line that moved would show only there."""
+    assert (ROOT / mutant.file).read_text().count(mutant.old) == 1

@@ -19,7 +19,8 @@ from stages.contract.history import Entry, kept, validated
 from stages.contract.learning import Learning, Rows
 from stages.contract.modality import Modality
 from stages.contract.protocols import Start
-from stages.finetune import _set_layers
+from stages.contract.runner import Job
+from stages.finetune import _require_finite, _set_layers
 from stages.methods import memory, prefix
 from stages.methods.loop import local
 from stages.methods.objective import cross_entropy
@@ -422,6 +423,14 @@ def test_a_training_that_learned_nothing_in_its_first_epoch_or_has_no_finite_los
             COMPUTE,
             tmp_path / "other",
         )
+
+
+@pytest.mark.parametrize("measured", [{"loss": float("nan")}, {"loss": 0.1, "r2": float("-inf")}])
+def test_a_validation_that_is_no_number_is_never_handed_on(measured: dict[str, float]) -> None:
+    job = Job("finetune", "tiny", Path("out"), Path("work"))
+    _require_finite(job, [Entry(1.0, 1, {}, {"loss": 0.1})])
+    with pytest.raises(ModelError, match="tasks.tiny.finetune: the loss is not finite"):
+        _require_finite(job, [Entry(1.0, 1, {"loss": 0.1}, {}), Entry(1.0, 1, {}, measured)])
 
 
 @pytest.mark.parametrize(

@@ -102,6 +102,8 @@ def test_registering_the_same_bytes_again_makes_no_second_version(store: Path) -
         register("tiny", score, store / "made").number for score in (0.5, 0.5, 0.7)
     )
     assert (first, again, other) == (1, 1, 2)
+    # Not even where something else about it is new, such as the commit.
+    assert register("tiny", 0.5, store / "made", commit="another").number == 1
     assert len(client().search_runs([client().get_experiment_by_name("tiny").experiment_id])) == 2
 
 
