@@ -141,7 +141,28 @@ def test_every_move_says_who_when_why_from_and_to(third: Path) -> None:
     assert found.champion == 3
     assert all("@" in move["who"] and move["when"].endswith("+00:00") for move in found.moves)
     tags = client().get_registered_model("tiny").tags
-    assert json.loads(tags["refit.move.000002"]) == found.moves[1]
+    move = found.moves[1]
+    assert tags["refit.move.000002"] == (
+        f"{move['when']}: from version 1 to 2, by {move['who']}: it beats version_1"
+    )
+    assert tags["refit.move.000001"].startswith(f"{found.moves[0]['when']}: from version none to 1")
+
+
+def test_moves_and_uses_that_an_earlier_version_wrote_as_json_are_read(third: Path) -> None:
+    before, used = history("tiny").moves, decisions.uses("tiny")
+    tags = client().get_registered_model("tiny").tags
+    for tag, line in tags.items():
+        if tag.startswith(decisions.MOVE):
+            document: dict[str, Any] = before[int(tag[-6:]) - 1]
+        elif tag.startswith(decisions.USE):
+            words = line.replace(",", "").split()
+            names = ("candidate", "against", "rows", "run_id")
+            document = dict(zip(names, (words[1], words[3], words[7], words[9]), strict=True))
+        else:
+            continue
+        client().set_registered_model_tag("tiny", tag, json.dumps(document))
+    assert history("tiny").moves == before
+    assert decisions.uses("tiny") == used
 
 
 def test_a_model_is_found_among_any_number(third: Path) -> None:

@@ -27,6 +27,16 @@ from stages.registry import registered
 from stages.registry.registered import Version
 
 MOVE, USE = "refit.move.", "refit.use."  # each is followed by a number of six digits
+LINES = {  # how each tag is written, for people who see it in MLflow
+    MOVE: "{when}: from version {from} to {to}, by {who}: {why}",
+    USE: "candidate {candidate} against {against} on test rows {rows}, run {run_id}",
+}
+WORDS = {
+    "from": "none|[0-9]+",
+    "to": "none|[0-9]+",
+    "who": "[^:]*",
+    "why": ".*",
+}  # others: one word
 OUTSIDE = "unknown, outside Refit"
 
 
@@ -45,13 +55,17 @@ class Move:
 
     def document(self) -> dict[str, Any]:
         """Return the move as JSON."""
-        return {
-            "from": self.before,
-            "to": self.after,
-            "who": self.who,
-            "when": self.when,
-            "why": self.why,
+        versions = {"from": self.before, "to": self.after}
+        return versions | {"who": self.who, "when": self.when, "why": self.why}
+
+    def line(self) -> str:
+        """Return the move as its tag has it."""
+        versions = {
+            key: "none" if of is None else of
+            for key, of in (("from", self.before), ("to", self.after))
         }
+        who, why = self.who.replace(":", " "), one_line(self.why)
+        return LINES[MOVE].format(**versions, who=who, when=self.when, why=why)
 
 
 @dataclass(frozen=True)
@@ -217,18 +231,28 @@ def _move(client: Any, name: str, tags: dict[str, str], made: Move) -> None:
 
 
 def _record_move(client: Any, name: str, tags: dict[str, str], made: Move) -> None:
-    client.set_registered_model_tag(name, _next(tags, MOVE), json.dumps(made.document()))
+    client.set_registered_model_tag(name, _next(tags, MOVE), made.line())
 
 
 def _moves(name: str, tags: dict[str, str]) -> list[Move]:
     return [
-        Move(entry["from"], entry["to"], entry["who"], entry["when"], entry["why"])
-        for entry in _numbered(name, tags, MOVE, ("from", "to", "who", "when", "why"))
+        Move(
+            _version(entry["from"]),
+            _version(entry["to"]),
+            entry["who"],
+            entry["when"],
+            entry["why"],
+        )
+        for entry in _numbered(name, tags, MOVE)
     ]
 
 
-def _uses(name: str, tags: dict[str, str]) -> list[dict[str, Any]]:
-    return _numbered(name, tags, USE, ("candidate", "against", "rows", "run_id"))
+def _version(number: str) -> int | None:
+    return None if number == "none" else int(number)
+
+
+def _uses(name: str, tags: dict[str, str]) -> list[dict[str, str]]:
+    return _numbered(name, tags, USE)
 
 
 def _record_use(client: Any, version: Version, tags: dict[str, str], use: Use) -> None:
@@ -242,9 +266,8 @@ def _record_use(client: Any, version: Version, tags: dict[str, str], use: Use) -
     if any(document.items() <= entry.items() for entry in _uses(version.name, tags)):
         return
     client.log_text(version.run_id, ids, f"ledger/{document['rows']}.json")
-    client.set_registered_model_tag(
-        version.name, _next(tags, USE), json.dumps(document | {"run_id": version.run_id})
-    )
+    line = LINES[USE].format(**document, run_id=version.run_id)
+    client.set_registered_model_tag(version.name, _next(tags, USE), line)
 
 
 def _ids(client: Any, name: str, run_id: str, digest: str) -> frozenset[str]:
@@ -265,24 +288,38 @@ def _ids(client: Any, name: str, run_id: str, digest: str) -> frozenset[str]:
     return frozenset(ids)
 
 
-def _numbered(
-    name: str, tags: dict[str, str], prefix: str, keys: tuple[str, ...]
-) -> list[dict[str, Any]]:
-    """Return the JSON of the tags with a prefix, in the order of their numbers.
+def _numbered(name: str, tags: dict[str, str], prefix: str) -> list[dict[str, str]]:
+    """Return what the tags with a prefix say, in the order of their numbers.
 
     A person may have edited them.
     """
-    documents = list[dict[str, Any]]()
+    documents = list[dict[str, str]]()
     for tag in sorted(tag for tag in tags if tag.startswith(prefix)):
         try:
-            document = json.loads(tags[tag])
-            documents.append({key: document[key] for key in keys})
+            documents.append(_fields(LINES[prefix], tags[tag]))
         except (ValueError, LookupError, TypeError):
             raise RegistryError(
                 f"{name}: the model's tag {one_line(tag, 80)} is not what Refit wrote; "
                 "mend it in MLflow, or remove it"
             ) from None
     return documents
+
+
+def _fields(line: str, text: str) -> dict[str, str]:
+    """Return the fields of a line that was filled in; earlier versions of Refit wrote JSON.
+
+    Raises ValueError, LookupError or TypeError if it is neither.
+    """
+    names = re.findall(r"\{(\w+)\}", line)
+    if text.startswith("{"):
+        document = json.loads(text)
+        return {key: "none" if document[key] is None else str(document[key]) for key in names}
+    pattern = re.escape(line)
+    for key in names:
+        pattern = pattern.replace(rf"\{{{key}\}}", f"(?P<{key}>{WORDS.get(key, '[^ ]+')})")
+    if (found := re.fullmatch(pattern, text)) is None:
+        raise ValueError(text)
+    return found.groupdict()
 
 
 def _next(tags: dict[str, str], prefix: str) -> str:
