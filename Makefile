@@ -38,6 +38,7 @@ $(READY): pyproject.toml constraints.txt .ci/install.py
 	$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python .ci/install.py
 	@mkdir -p -m 700 .dvc/site && $(BIN)/dvc config --local core.site_cache_dir $(CURDIR)/.dvc/site
+	@$(BIN)/python -m stages.project.plots && $(BIN)/dvc config --local plots.html_template plots.html
 	@git rev-parse --git-dir >/dev/null 2>&1 || $(BIN)/dvc config --local core.no_scm true  # an unpacked ZIP
 	@echo $(CURDIR) > $@
 

@@ -70,6 +70,12 @@ def is_cancelling(run: str) -> bool:
     return state is not None and state.is_cancelling()
 
 
+def name(run: str, what: str) -> None:
+    """Give a run of a flow another name."""
+    with get_client(sync_client=True) as client:
+        client.update_flow_run(UUID(run), name=one_line(what, 200))
+
+
 def bury(before: dict[str, Any]) -> list[str]:
     """End the run that last had the project's lock, and the run that had started it.
 

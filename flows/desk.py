@@ -13,11 +13,11 @@ from typing import Any
 
 import psutil
 
-from flows import graph
 from flows.reproduce import Dvc
 from stages.contract import stopping
 from stages.contract.errors import RefitError
 from stages.contract.escape import one_line
+from stages.project import graph
 
 
 class StageError(RefitError):

@@ -19,19 +19,18 @@ from prefect.runtime import flow_run
 from prefect.states import Cancelled, Completed, Crashed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows import api, artifacts, graph
+from flows import api, artifacts
 from flows.desk import Desk, StageError, kept, said, update
 from flows.runs import alone, check, ended_by, once, warn
 from stages.contract import receipts, runner, store
 from stages.contract.errors import BusyError, RefitError, UnreachableError
 from stages.contract.escape import one_line
 from stages.params.task import Params
-from stages.project import preflight
+from stages.project import graph, preflight
 
 HELPED_BY_WAITING = (BusyError.exit_code, UnreachableError.exit_code)
 RETRIED = ("fetch", "register")  # these ask servers; another try of the others would fail alike
-NOTHING = "NothingToDo"
-PROMOTED = "Promoted"
+NOTHING, PROMOTED, UNCHANGED = "NothingToDo", "Promoted", "Unchanged"
 
 
 def _is_worth_another_try(_: object, __: object, state: State[Any]) -> bool:
@@ -40,25 +39,33 @@ def _is_worth_another_try(_: object, __: object, state: State[Any]) -> bool:
 
 
 @task(cache_policy=NO_CACHE, persist_result=False, retry_condition_fn=_is_worth_another_try)
-def run_stage(address: str, desk: Desk, force: bool) -> None:
+def run_stage(address: str, desk: Desk, force: bool) -> State[Any] | None:
     """Reproduce one DVC stage; log its output line by line, and make artifacts of what it found.
 
-    If a source does not answer when it is fetched anew, it is left as it was.
+    The state is `Unchanged` if the stages before it wrote the same bytes as before. If a source
+    does not answer when it is fetched anew, it is left as it was.
     """
     log, forced = get_run_logger(), ["--force"] if force else []
     with (
         desk.borrowed() as dvc,
         kept(dvc, log, address) if address.startswith("fetch@") and force else nullcontext(),
     ):
-        if said(dvc, log, "--wait-for-lock", "repro", "--single-item", *forced, address):
-            desk.ran.append(address)
-            if api.is_there():
-                artifacts.leave(address)
-            else:
-                log.warning(f"{address} leaves no artifacts: Prefect's server does not answer")
+        if not said(dvc, log, "--wait-for-lock", "repro", "--single-item", *forced, address):
+            return Completed(name=UNCHANGED, message="nothing that it reads has other bytes")
+        desk.ran.append(address)
+        if api.is_there():
+            artifacts.leave(address)
+        else:
+            log.warning(f"{address} leaves no artifacts: Prefect's server does not answer")
+        return None
 
 
-@flow(name="refit", persist_result=False)
+def _named() -> str:
+    """Return the name of a run before it is known how it ends: its tasks."""
+    return ", ".join(flow_run.parameters["tasks"] or ["all tasks"])
+
+
+@flow(name="refit", flow_run_name=_named, persist_result=False)
 def pipeline(
     tasks: list[str] | None = None,
     refresh: bool = False,
@@ -91,41 +98,44 @@ def _carry_out(
         return _nothing(len(dag.waits))
     store.ping()
     with Desk(params.flows.side_by_side).open() as desk:
-        if refresh:
+        if refresh and dag.imports:
             with desk.borrowed() as dvc:
                 update(dag, dvc, get_run_logger())
-        states = _run(dag.waits, desk, params, ("",) if force else ("fetch@",) if refresh else ())
+            dag = graph.ask(Path.cwd(), keys)
+        states = _run(dag, desk, params, ("",) if force else ("fetch@",) if refresh else ())
     try:
         warn(preflight.mend())
     except OSError as error:  # a full disk, for one; a stage has said more of it
         warn([f"dvc.lock was not copied: {error}"])
-    return _ended(states, desk)
+    return _ended(states, desk, len(dag.waits))
 
 
 def _run(
-    waits: dict[str, list[str]], desk: Desk, params: Params, forced: tuple[str, ...]
+    dag: graph.Dag, desk: Desk, params: Params, forced: tuple[str, ...]
 ) -> dict[str, State[Any]]:
-    """Run every stage as a task, as many side by side as params.yaml says; return how each ended.
+    """Run every stage that may have to as a task; return how each ended.
 
-    Stages whose name starts as in `forced` run in any case.
+    As many run side by side as params.yaml says. Stages whose name starts as in `forced` run in any
+    case.
     """
-    futures: dict[str, PrefectFuture[None]] = {}
+    futures: dict[str, PrefectFuture[State[Any] | None]] = {}
+    may_run = dag.may_run(forced)
     with ThreadPoolTaskRunner[Any](max_workers=params.flows.side_by_side) as threads:
-        for address, before in waits.items():
+        for address in [address for address in dag.waits if address in may_run]:
             named = run_stage.with_options(
                 task_run_name=address,
                 retries=params.flows.retries if address.partition("@")[0] in RETRIED else 0,
                 retry_delay_seconds=params.flows.retry_seconds,
             )
             given = {"address": address, "desk": desk, "force": address.startswith(forced)}
-            befores = [futures[name] for name in before]
+            befores = [futures[name] for name in dag.waits[address] if name in may_run]
             futures[address] = threads.submit(named, given, wait_for=befores)
         wait(list(futures.values()))
     return {address: future.state for address, future in futures.items()}
 
 
-def _ended(states: dict[str, State[Any]], desk: Desk) -> State[Any]:
-    """Return the state of the flow, given the states of its stages."""
+def _ended(states: dict[str, State[Any]], desk: Desk, stages: int) -> State[Any]:
+    """Return the state of the flow, given those of the stages that had to run or might have to."""
     if desk.stopped:
         return _stopped(desk.stopped)
     if bad := {address: state for address, state in states.items() if not state.is_completed()}:
@@ -135,11 +145,11 @@ def _ended(states: dict[str, State[Any]], desk: Desk) -> State[Any]:
             if state.is_failed() and state.name != "NotReady"
         )
         return Failed(
-            message=f"{len(bad)} of {len(states)} stages did not complete: {', '.join(bad)} ({why})"
+            message=f"{len(bad)} of {stages} stages did not complete: {', '.join(bad)} ({why})"
         )
     if not desk.ran:
-        return _nothing(len(states))
-    return _ran(desk.ran, len(states))
+        return _nothing(stages)
+    return _ran(desk.ran, stages)
 
 
 def _stopped(number: int) -> State[Any]:
@@ -161,30 +171,30 @@ def _ran(addresses: list[str], stages: int) -> State[Any]:
         for address in addresses
         if address.startswith("register@")
     }
-    message = f"{len(addresses)} of {stages} stages ran; " + ", ".join(
-        f"{key}: {outcome}" for key, outcome in decided.items()
-    )
+    outcomes = ", ".join(f"{key}: {outcome}" for key, outcome in decided.items())
+    if outcomes and api.is_there():
+        api.name(flow_run.id, outcomes)
+    message = f"{len(addresses)} of {stages} stages ran; {outcomes}"
     name = PROMOTED if "promote" in decided.values() else None
     return Completed(name=name, message=message.removesuffix("; "))
 
 
 def _told(dag: graph.Dag, force: bool) -> State[Any]:
     """Log what would run and why, leave it as a table, and run nothing."""
-    rows, runs = list[dict[str, str]](), set[str]()
+    rows, may_run = list[dict[str, str]](), dag.may_run(("",) if force else ())
     for address, befores in dag.waits.items():
         if force or address in dag.changed:
             what = "would run: " + ("it is forced" if force else _why(dag.changed[address]))
-        elif behind := [name for name in befores if name in runs]:
+        elif address in may_run:
+            behind = [name for name in befores if name in may_run]
             what = f"would run if {' or '.join(behind)} writes other bytes"
         else:
-            rows.append({"stage": address, "what": "did not change"})
-            continue
-        runs.add(address)
+            what = "did not change"
         rows.append({"stage": address, "what": what})
     for row in rows:
         get_run_logger().info(f"{row['stage']}: {row['what']}")
     create_table_artifact(rows, key="dry-run", description="What a run would do")
-    return Completed(message=f"dry run: {len(runs)} of {len(rows)} stages would run, or may")
+    return Completed(message=f"dry run: {len(may_run)} of {len(rows)} stages would run, or may")
 
 
 def _why(reasons: list[Any]) -> str:

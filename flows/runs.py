@@ -99,7 +99,7 @@ def once(tasks: list[str], run: Callable[[], State[Any]]) -> None:
                 state = run()
         except httpx.HTTPError as error:
             raise UnreachableError(
-                "Prefect's server went away and was not told how this run ended "
+                "Prefect's server went away and did not learn how this run ended "
                 f"({one_line(error, 200)}); what its stages did is kept, "
                 "and the next run ends this one there and goes on"
             ) from None

@@ -18,7 +18,6 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
-from flows import graph
 from flows.desk import StageError, update
 from flows.pipeline import NOTHING, pipeline
 from flows.reproduce import Dvc
@@ -28,7 +27,7 @@ from stages.contract.errors import RefitError
 from stages.contract.escape import one_line
 from stages.params.flows import Watch
 from stages.params.task import Params
-from stages.project import preflight
+from stages.project import graph, preflight
 
 DUE, NOT_DUE = "Due", "NotDue"
 RAW = "data/raw/"

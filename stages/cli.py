@@ -15,7 +15,7 @@ import typer
 
 from stages.commands import arguments
 from stages.contract import collecting, escape
-from stages.contract.errors import told
+from stages.contract.errors import ParamsError, told
 from stages.contract.escape import one_line
 
 EPILOG = (
@@ -39,6 +39,18 @@ def refit() -> None:
 
 
 @app.command(epilog=EPILOG)
+def init(folder: arguments.NewFolder, as_json: arguments.AsJson = False) -> None:
+    """Make a project of your own in a new folder; in one that it made, bring this Refit to the
+    branch `refit`, to be merged.
+    """
+    from stages.commands import init as command
+
+    with _busy("copying"):
+        made = command.init(folder)
+    _show(made, command.told, as_json)
+
+
+@app.command(epilog=EPILOG)
 def add(
     name: arguments.NewName,
     where: arguments.Where,
@@ -46,15 +58,30 @@ def add(
     text: arguments.GuessedText = None,
     label: arguments.Label = None,
     problem: arguments.Problem = None,
+    append: arguments.Append = False,
     as_json: arguments.AsJson = False,
 ) -> None:
     """Look at labelled data, let DVC track it, and write a complete block of params.yaml for it."""
+    if append:
+        _append(name, where, (base, text, label, problem), as_json)
+        return
     from stages.commands import add as command
 
     y = tuple(label) if label and label[1:] else label[0] if label else None
     with _busy(f"looking at {one_line(where, 60)}"):
         added = command.add(name, where, base, text, y, problem)
     _show(added, command.told, as_json)
+
+
+def _append(name: str, where: str, stated: tuple[object, ...], as_json: bool) -> None:
+    """Bring more rows of a task that is there."""
+    from stages.commands import append as command
+
+    if any(stated):
+        raise ParamsError("--append brings rows for the task as it is; leave other options out")
+    with _busy(f"looking at {one_line(where, 60)}"):
+        done = command.append(name, where)
+    _show(done, command.told, as_json)
 
 
 @app.command(epilog=EPILOG)
@@ -113,6 +140,18 @@ def status(as_json: arguments.AsJson = False) -> None:
     with _busy("asking DVC and MLflow"):
         tasks = command.status()
     _show(tasks, command.told, as_json)
+
+
+@app.command(epilog=EPILOG)
+def dag(task: arguments.OneTask = None, as_json: arguments.AsJson = False) -> None:
+    """Show the stages of a task in the order in which they run: what each waits for, how long it
+    took, and whether it is up to date.
+    """
+    from stages.commands import dag as command
+
+    with _busy("asking DVC"):
+        nodes = command.dag(task)
+    _show(nodes, command.told, as_json)
 
 
 @app.command(epilog=EPILOG)

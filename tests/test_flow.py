@@ -212,6 +212,50 @@ def test_prefect_s_pages_ask_their_own_server_alone(server: Project) -> None:
         assert f"connect-src 'self' ws://{url.removeprefix('http://')}" in page
 
 
+def asked_by(page: str, folder: Path) -> set[str]:
+    """Return the origins that a page asks when it is opened in Chromium, from its network log."""
+    log = folder / f"{len([*folder.iterdir()])}.json"
+    options = ("headless", "no-sandbox", "disable-gpu", "no-first-run", "dump-dom",
+               f"log-net-log={log}", f"user-data-dir={folder}/profile",
+               "virtual-time-budget=12000")  # fmt: skip
+    subprocess.run(
+        ["chromium", *(f"--{option}" for option in options), page],
+        capture_output=True,
+        timeout=120,
+        check=True,
+    )
+    found = json.loads(log.read_text())
+    begun = found["constants"]["logEventTypes"]["URL_REQUEST_START_JOB"]
+    events = [event.get("params", {}) for event in found["events"] if event["type"] == begun]
+    asked = [params for params in events if "url" in params]
+    # without an initiator it is the page itself, or Chromium on its own behalf
+    return {
+        "/".join(of["url"].split("/")[:3])
+        for of in asked
+        if of.get("initiator", "not an origin") != "not an origin"
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="Chromium is not installed")
+def test_pages_in_a_browser_ask_their_own_server_alone(
+    server: Project, done: Project, tmp_path: Path
+) -> None:
+    """Two servers of Prefect's on two ports, neither of them 4200, and MLflow's beside them."""
+    other = done.copy(tmp_path / "other")
+    with served(other):
+        for project in (server, other):
+            for name, page in (("prefect", "/dashboard"), ("mlflow", "/#/models")):
+                record = project.root / f"data/.work/servers/{name}.json"
+                url = json.loads(record.read_text())["url"]
+                assert asked_by(url + page, tmp_path) == {url}, name
+    done.run(sys.executable, "-m", "stages.project.plots")
+    page = tmp_path / "plots"
+    done.run("dvc", "plots", "show", "-o", str(page), "--html-template", ".dvc/plots.html")
+    for path in (page / "index.html", done.root / "data/evaluate/tiny/report.html"):
+        assert asked_by(path.as_uri(), tmp_path) <= {"file://", "data:"}, path
+
+
 def test_nothing_runs_when_nothing_changed_and_a_dry_run_says_what_would(server: Project) -> None:
     ran = server.run(*FLOW)
     assert ran.stdout.splitlines()[-1] == "NothingToDo: nothing to do: none of 7 stages changed"
@@ -432,7 +476,7 @@ def test_a_server_that_dies_during_a_run_costs_no_stage_and_the_next_run_ends_th
         output = process.communicate(timeout=300)[0]
         assert process.returncode == 4, output
         assert "register@tiny leaves no artifacts: Prefect's server does not answer" in output
-        assert "\nrefit: Prefect's server went away and was not told how this run ended" in output
+        assert "\nrefit: Prefect's server went away and did not learn how this run ended" in output
         project.run(
             sys.executable,
             "-m",

@@ -14,6 +14,7 @@ from stages.commands.proposal import Found
 from stages.contract import locks, settings, walk
 from stages.contract.escape import extract, one_line
 from stages.params.data import Folders, Table
+from stages.params.sources import Hub, Source
 from stages.params.task import Task
 from stages.params.types import Encoding
 
@@ -73,26 +74,34 @@ def add(
         fresh = bool(hub or remote) or Path(where).resolve() != folder.resolve()
         blocks.require_name(name, params, folder, fresh)
         problems.require(problem)
+        source = transfer.hub("dataset", hub) if hub else None
         model, brought = bases.find(base, params, name)
         made = [*([folder] if fresh else []), *([Path("data/raw", model)] if brought else [])]
         with _all_or_nothing(made):
-            if hub:
-                transfer.fetch(name, transfer.hub("dataset", hub))
+            if source:
+                transfer.fetch(name, source)
             elif remote:
                 transfer.import_address(where, folder)
-            lies = folder if hub or remote else Path(where)
+            lies = folder if source or remote else Path(where)
             data = guess.data(lies, walk.walk(lies, hidden=not fresh).files, x, y)
             start = settings.read_yaml(STARTERS["image" if data.of_pictures else "text"])
             task, found = proposal.task(data, name, model, start, problem)
             task = proposal.tried(task, bases.bring(task.base, brought, params))
-            if not (hub or remote):
+            if not (source or remote):
                 transfer.track(lies, folder, data.wanted)
             if isinstance(brought, Path):
                 transfer.track(brought, Path("data/raw", model), walk.walk(brought).files)
             task, why, measured = _fast_enough(task, start["slower"])
             block = blocks.write("tasks", name, task)
         takes = estimate.say(name, task, measured)
-        return _added(name, data, task, replace(found, chosen=found.chosen + why), block, takes)
+        chosen = [*_pinned(source, brought), *found.chosen, *why]
+        return _added(name, data, task, replace(found, chosen=chosen), block, takes)
+
+
+def _pinned(*brought: Source | Path | None) -> list[str]:
+    """Return a line for each source of a hub: the commit that params.yaml names."""
+    origins = [source.origin for source in brought if isinstance(source, Source)]
+    return [f"commit {of.revision} of {of.repo}" for of in origins if isinstance(of, Hub)]
 
 
 def _fast_enough(

@@ -11,6 +11,9 @@ AsJson = Annotated[
 
 # ---- data to learn from --------------------------------------------------------------------------
 
+NewFolder = Annotated[
+    Path, typer.Argument(metavar="FOLDER", help="A folder that is empty or not there yet.")
+]
 NewName = Annotated[str, typer.Argument(help="Name of the new source and task: a-z, 0-9 and _.")]
 Where = Annotated[
     str,
@@ -18,7 +21,7 @@ Where = Annotated[
         metavar="PATH|URL",
         help=(
             "A folder of texts or pictures (a folder a label), a table, https://, s3://, "
-            "gs://, hub:OWNER/NAME@COMMIT."
+            "gs://, or hub:OWNER/NAME, also hub:OWNER/NAME@COMMIT."
         ),
     ),
 ]
@@ -27,7 +30,7 @@ Base = Annotated[
     typer.Option(
         help=(
             "The pretrained model: a source of params.yaml, a folder with config.json, or "
-            "hub:OWNER/NAME@COMMIT."
+            "hub:OWNER/NAME, also hub:OWNER/NAME@COMMIT."
         )
     ),
 ]
@@ -53,6 +56,10 @@ Problem = Annotated[
     ),
 ]
 
+Append = Annotated[
+    bool, typer.Option("--append", help="NAME is a task that is there; PATH has more of its rows.")
+]
+
 # ---- tasks ---------------------------------------------------------------------------------------
 
 SplitTask = Annotated[str, typer.Argument(metavar="TASK", help="A task that split has run for.")]
@@ -66,6 +73,9 @@ Baseline = Annotated[
     ),
 ]
 AnyTask = Annotated[str, typer.Argument(metavar="TASK", help="A task of params.yaml.")]
+OneTask = Annotated[
+    str | None, typer.Argument(metavar="[TASK]", help="A task of params.yaml; all unless named.")
+]
 WithData = Annotated[
     bool, typer.Option("--data", help="Remove its raw data too, unless another task uses it.")
 ]
@@ -140,7 +150,7 @@ ProfiledTask = Annotated[
     str, typer.Option(help="The task whose base model, modality and sample are meant.")
 ]
 ToldText = Annotated[
-    str | None, typer.Option(help="The column with the text, where it cannot be told.")
+    str | None, typer.Option(help="The column with the text, where it cannot be guessed.")
 ]
 Classes = Annotated[
     int | None,

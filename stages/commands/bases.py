@@ -67,5 +67,5 @@ def _unknown(base: str, params: Params) -> SourceError:
     have = ", ".join(sorted({*params.sources, *known()}))
     return SourceError(
         f"--base {extract(base)}: no source (have: {have}), no folder with a config.json, and "
-        "not hub:OWNER/NAME@COMMIT"
+        "not hub:OWNER/NAME"
     )

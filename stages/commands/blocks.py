@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -69,10 +69,15 @@ def _as_dvc_writes(section: str, block: str) -> str:
 
     DVC unfolds lists, leaves null out, and drops comments within lists.
     """
+    return _rewritten(section, block, _unfold)
+
+
+def _rewritten(section: str, block: str, change: Callable[[Any], None]) -> str:
+    """Return a block after a change of its document, as DVC's writer writes it."""
     yaml, written = YAML(), StringIO()  # ruamel's round-trip reader builds no objects
     yaml.default_flow_style = False
     document = yaml.load(f"{section}:\n{block}")
-    _unfold(document)
+    change(document[section])
     yaml.dump(document, written)
     return written.getvalue().partition("\n")[2]
 
@@ -86,25 +91,62 @@ def _unfold(node: Any) -> None:
             node[key] = json.loads(json.dumps(value))
 
 
+def extend(task: str, keys: Sequence[str], entries: list[Any]) -> None:
+    """Put entries at the end of a list of a task's block; lines outside the block stay.
+
+    The block is written as DVC writes it, which keeps comments except those in lists.
+    """
+    text = PARAMS.read_bytes().decode()
+    newline = "\r\n" if text.partition("\n")[0].endswith("\r") else "\n"
+    lines, (first, after) = text.split(newline), _lines(text, "tasks", task)
+
+    def longer(section: Any) -> None:
+        found = section[task]
+        for key in keys[:-1]:
+            found = found[key]
+        found[keys[-1]] = json.loads(json.dumps([*found[keys[-1]], *entries]))
+
+    block = _rewritten("tasks", "\n".join(lines[first:after]) + "\n", longer)
+    lines[first:after] = block.removesuffix("\n").split("\n")
+    _replace(newline.join(lines), "tasks", task)
+
+
 def remove(named: Sequence[tuple[str, str]]) -> None:
     """Take blocks (section, key) out of params.yaml in one write; every other byte stays."""
     text = PARAMS.read_bytes().decode()
     newline = "\r\n" if text.partition("\n")[0].endswith("\r") else "\n"
     text += "" if text.endswith("\n") else newline
     for section, key in named:
-        text = _without(text, section, key)
+        text = without(text, section, key)
     _replace(text, *named[0])
 
 
-def _without(text: str, section: str, key: str) -> str:
+def without(text: str, section: str, key: str) -> str:
     """Return the text, which ends with a line's end, without a block."""
+    (name, held), (first, after) = _section(text, section), _lines(text, section, key)
+    lines = text.split("\n")
+    first -= not lines[first - 1].strip()  # the empty line that `write` puts before a block
+    if len(held.value) == 1:
+        head = name.start_mark.line
+        lines[head] = lines[head].replace(":", ": {}", 1)
+    return "\n".join(lines[:first] + lines[after:])
+
+
+def _section(text: str, section: str) -> tuple[Any, Any]:
+    """Return the nodes of a section's name and of what it contains."""
     root = YAML(typ="safe", pure=True).compose(text)
     name, held = next((name, node) for name, node in root.value if name.value == section)
     if held.flow_style:
         raise ParamsError(
             f"{PARAMS}: {section} is written in braces; write it as a block, a line a key, so "
-            "that one can be removed"
+            "that one of them can be changed"
         )
+    return name, held
+
+
+def _lines(text: str, section: str, key: str) -> tuple[int, int]:
+    """Return the first line of a block, and the line after its last, both from 0."""
+    _, held = _section(text, section)
     at = next(i for i, (of, _) in enumerate(held.value) if of.value == key)
     lines = text.split("\n")
     first, after = held.value[at][0].start_mark.line, held.end_mark.line
@@ -112,11 +154,7 @@ def _without(text: str, section: str, key: str) -> str:
         after = held.value[at + 1][0].start_mark.line
     while not lines[after - 1].strip() or lines[after - 1].lstrip().startswith("#"):
         after -= 1  # it belongs to what follows
-    first -= not lines[first - 1].strip()  # the empty line that `write` puts before a block
-    if len(held.value) == 1:
-        head = name.start_mark.line
-        lines[head] = lines[head].replace(":", ": {}", 1)
-    return "\n".join(lines[:first] + lines[after:])
+    return first, after
 
 
 def _appended(text: str, held: Any, block: str) -> str:

@@ -100,11 +100,11 @@ def _each(y: Names) -> tuple[str, ...]:
 def _require_once(
     path: Path, names: list[str], x: str | None, y: tuple[str, ...], shown: str
 ) -> None:
-    """Raise TableError unless the columns that are named, and all others, stand there once."""
+    """Raise TableError unless the columns that are named, and all others, occur there once."""
     for name in (x, *y):
         if name is not None and names.count(name) != 1:
             raise TableError(
-                f"{extract(path)}: column '{extract(name)}' stands {names.count(name)} times "
+                f"{extract(path)}: column '{extract(name)}' occurs {names.count(name)} times "
                 f"(found: {shown})"
             )
     if x is not None and x in y:
@@ -114,18 +114,18 @@ def _require_once(
         )
     if any(names.count(name) > 1 for name in names):
         raise TableError(
-            f"{extract(path)}: a column's name stands twice (found: {shown}); name each once"
+            f"{extract(path)}: a column's name occurs twice (found: {shown}); name each once"
         )
 
 
 def _require_header(
     path: Path, text: "dict[str, pd.Series[str]]", y: tuple[str, ...], shown: str
 ) -> None:
-    """Raise TableError if the name of a column of y stands in a row of it too."""
+    """Raise TableError if the name of a column of y occurs in a row of it too."""
     if named := [name for name in y if name in set(text[name])]:
         raise TableError(
             f"{extract(path)}: its first line looks like data, not like a header "
-            f"({extract(named[0])} stands in a row too; found: {shown}); put a line of column "
+            f"({extract(named[0])} occurs in a row too; found: {shown}); put a line of column "
             "names before it"
         )
 

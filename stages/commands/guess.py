@@ -81,7 +81,7 @@ def layout(root: Path, files: list[Path], x: str | None, y: columns.Names) -> Ta
         raise TableError(_unread(root, seen))
     if x or y:
         raise TableError(
-            f"{extract(root)}: holds a folder a label, which has no columns; leave --text and "
+            f"{extract(root)}: has a folder for each label, which has no columns; leave --text and "
             "--label out"
         )
     return _folders(root, samples)
@@ -150,7 +150,7 @@ def _folders(root: Path, files: list[Path]) -> Folders:
         )
     if len(labels) < 2:
         raise TableError(
-            f"{extract(root)}: holds samples of one folder, {extract(min(labels))}; a folder a "
+            f"{extract(root)}: has samples of one folder, {extract(min(labels))}; a folder a "
             "label is read, two at least"
         )
     return Folders("folders", found, tuple(sorted({file.suffix.lower() for file in files})))

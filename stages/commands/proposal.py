@@ -93,7 +93,7 @@ def _rows(data: Guess, start: dict[str, Any], problem: str | None) -> tuple[Rows
     Raises DataError if too many of them are bad.
     """
     of_x, where = plugins.modality(start["modality"]["name"]), extract(data.lies)
-    rows = _read(data, of_x)
+    rows = read(data, of_x)
     good = rows[rows["code"].isna()]
     labelled = ~good["y"].map(characters.is_blank).astype(bool)
     columns = len(data.layout.columns.ys) if isinstance(data.layout, Table) else 1
@@ -109,12 +109,12 @@ def _rows(data: Guess, start: dict[str, Any], problem: str | None) -> tuple[Rows
         looked = looked[looked["code"].isna()]
     good, bad = rows[rows["code"].isna()], rows[rows["code"].notna()]
     if share > MOST_BAD:
-        raise DataError(f"{where}: {_unusable(bad, len(rows))}")
+        raise DataError(f"{where}: {unusable(bad, len(rows))}")
     values = of_y.values(y.loc[good.index, "y"])
     return Rows(good, bad, share, looked, values, of_y.borne(values), stated.LABELS == "one"), why
 
 
-def _read(data: Guess, of_x: Modality) -> pd.DataFrame:
+def read(data: Guess, of_x: Modality) -> pd.DataFrame:
     """Return the rows of data without junk; a row whose sample is empty is bad."""
     reader = plugins.layout(data.layout.name)
     rows = reader.read(guess.root(data.lies), data.layout, data.encoding, of_x)
@@ -138,7 +138,8 @@ def _left_aside(bad: pd.DataFrame) -> list[str]:
     ]
 
 
-def _unusable(bad: pd.DataFrame, rows: int) -> str:
+def unusable(bad: pd.DataFrame, rows: int) -> str:
+    """Say that too many of so many rows are bad, what is wrong with the first, and what to do."""
     first = bad.iloc[0]
     return (
         f"{len(bad):,} of {rows:,} rows cannot be used (first {extract(first['origin'])}: "

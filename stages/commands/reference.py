@@ -25,7 +25,7 @@ INTRODUCTION = (
     "\n"
     "Written from `stages/params/` by `python -m stages.commands.reference`; a test compares the "
     "two. Every key\n"
-    "must stand in the file, null where nothing is chosen; an unknown key, a wrong type and NaN "
+    "must be in the file, null where nothing is chosen; an unknown key, a wrong type and NaN "
     "are refused, all in one\n"
     "message. KEY stands for a name you choose, made of a-z, 0-9 and _.\n"
 )

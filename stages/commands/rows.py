@@ -41,7 +41,7 @@ def read(source: Path, column: str | None, task: Task, modality: str) -> pd.Data
     walked = (root / file for file in walk.walk(source, hidden=False).files)
     files = pd.Series([file for file in walked if pictures.is_picture(file)], dtype=object)
     if files.empty:
-        raise TableError(f"{extract(source)}: holds no picture ({', '.join(pictures.SUFFIXES)})")
+        raise TableError(f"{extract(source)}: has no picture ({', '.join(pictures.SUFFIXES)})")
     return of_x.reading.read(files, task.data.encoding).assign(
         y="", origin=[path.relative_to(root).as_posix() for path in files], meta="{}"
     )
@@ -143,7 +143,7 @@ def labelled(source: Path, task: Task, columns: tuple[str, ...]) -> pd.DataFrame
     cells = found["meta"].map(json.loads)
     if lacking := [name for name in columns if not any(name in of for of in cells)]:
         raise TableError(
-            f"{extract(source)}: has no column '{extract(lacking[0])}', which holds the label "
+            f"{extract(source)}: has no column '{extract(lacking[0])}', which has the label "
             "where the task learned from"
         )
     y = pd.Series([_y(dict(meta), columns) for meta in cells], cells.index)
@@ -200,7 +200,7 @@ def _drawn(source: Path, column: str | None, of: Task, sources: int) -> pd.DataF
     found = read(source, column, of, of.modality.name)
     good = found[found["code"].isna()]
     if good.empty:
-        raise DataError(f"{extract(str(source))}: holds not one row that can be read")
+        raise DataError(f"{extract(str(source))}: has not one row that can be read")
     return good.sample(
         min(len(good), of.validate.domain.sample // sources), random_state=of.validate.domain.seed
     )

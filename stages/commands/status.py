@@ -5,10 +5,11 @@ next.
 """
 
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from stages.contract import location, receipts, runner, settings, store
+from stages.contract import location, locks, progress, receipts, runner, settings, store
 from stages.contract.errors import RegistryError, UnreachableError
 from stages.contract.escape import one_line
 from stages.params.task import Task
@@ -40,8 +41,8 @@ def status() -> list[Status]:
     """
     runner.quiet()
     tasks = settings.load().tasks
-    changed, registered = tracking.status(meanwhile=lambda: _registered([*tasks]))
-    return [_of(key, task, changed, *registered[key]) for key, task in tasks.items()]
+    changed, busy, registered = tracking.status(meanwhile=lambda: _registered([*tasks]))
+    return [_of(key, task, changed, busy, *registered[key]) for key, task in tasks.items()]
 
 
 def told(found: list[Status]) -> list[str]:
@@ -72,26 +73,32 @@ def _registered(tasks: list[str]) -> dict[str, tuple[str, bool]]:
     return found
 
 
-def _of(key: str, task: Task, changed: dict[str, Any], champion: str, lacking: bool) -> Status:
+def _of(
+    key: str, task: Task, changed: dict[str, Any], busy: list[str], champion: str, lacking: bool
+) -> Status:
     sources = [
         name
         for source in (task.data.source, task.base)
         for name in (f"fetch@{source}", f"data/raw/{source}.dvc")
     ]
     names = [*dict.fromkeys(sources), *(f"{stage}@{key}" for stage in STAGES)]
-    stale = [f"{name}: {_why(changed[name])}" for name in names if name in changed]
+    stale = [f"{name}: {why(changed[name])}" for name in names if name in changed]
+    now = [f"{name}: {since}" for name in names if name in busy and (since := running(name))]
     decided = Path("data/register", key, "decision.json")
     decision = (
         [_decision(receipts.read_json(decided))] if decided.is_file() else ["no decision yet"]
     )
-    following = [f"`dvc repro register@{key}`"] if stale else []
+    following = [f"`dvc repro register@{key}`{_took(key, changed)}"] if stale else []
+    if now:
+        following = ["wait until it has run"]
     if changed.keys() & set(names) <= {f"register@{key}"} and lacking:
         force = "" if stale else "--force --single-item "
         following = [
             f"the registry here lacks this candidate; `dvc repro {force}register@{key}` judges "
             "and registers it"
         ]
-    return Status(key, champion, stale or ["every stage is up to date"], decision, following)
+    shown = now + stale or ["every stage is up to date"]
+    return Status(key, champion, shown, decision, following)
 
 
 def _champion(task: str) -> str:
@@ -124,7 +131,27 @@ def _decision(decision: dict[str, Any]) -> str:
     )
 
 
-def _why(entries: list[Any]) -> str:
+def running(stage: str) -> str:
+    """Say since when a stage has been running, or nothing if it does not."""
+    name, _, key = stage.partition("@")
+    if not (holder := locks.holder(Path("data/.work", name, key))):
+        return ""
+    since = datetime.fromisoformat(holder["since"]).astimezone()
+    return f"has been running since {since:%H:%M:%S} (process {holder['pid']})"
+
+
+def _took(key: str, changed: dict[str, Any]) -> str:
+    """Say how long the stages that would run took last time, if all of them have run."""
+    first = next((i for i, of in enumerate(STAGES) if f"{of}@{key}" in changed), 0)
+    timings = [Path("data", stage, key, "timing.json") for stage in STAGES[first:]]
+    if not all(path.is_file() for path in timings):
+        return ""
+    of = [receipts.read_json(path) for path in timings]
+    seconds = sum(one["seconds_before_work"] + one["seconds_of_work"] for one in of)
+    return f" (last time: {progress.spell(seconds)})"
+
+
+def why(entries: list[Any]) -> str:
     """Return DVC's reasons in a few words: what changed, is new, or is missing."""
     reasons: list[str] = []
     for entry in entries:

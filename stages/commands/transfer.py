@@ -3,8 +3,9 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Literal
 from urllib.parse import urlsplit
 
 from pydantic import TypeAdapter, ValidationError
@@ -34,15 +35,21 @@ def partial(folder: Path) -> Path:
 def track(lies: Path, folder: Path, files: list[Path]) -> None:
     """Copy files of a folder, or one table, to data/raw, and let DVC track them there."""
     if lies.resolve() != folder.resolve():
-        root, copy = guess.root(lies), partial(folder)
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        walk.require_space(sum((root / file).stat().st_size for file in files), folder.parent)
-        shutil.rmtree(copy, ignore_errors=True)
-        for file in files:
-            (copy / file).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(root / file, copy / file)
-        copy.rename(folder)
+        made = partial(folder)
+        shutil.rmtree(made, ignore_errors=True)
+        copy(lies, files, made)
+        made.rename(folder)
     tracking.dvc("add", str(folder))
+
+
+def copy(lies: Path, files: list[Path], into: Path) -> None:
+    """Copy files of a folder, or one table, into a folder of data/raw, if the disk has room."""
+    root = guess.root(lies)
+    into.parent.mkdir(parents=True, exist_ok=True)
+    walk.require_space(sum((root / file).stat().st_size for file in files), into.parent)
+    for file in files:
+        (into / file).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(root / file, into / file)
 
 
 def fetch(key: str, source: Source) -> None:
@@ -51,22 +58,25 @@ def fetch(key: str, source: Source) -> None:
     tracking.dvc("repro", f"fetch@{key}")
 
 
-def hub(kind: Any, named: re.Match[str]) -> Source:
-    """Return the source of a model or a data set of a hub, which has to be pinned."""
-    if not re.fullmatch("[0-9a-f]{40}", named[2] or ""):
-        raise SourceError(
-            f"{extract(named[0])}: is not pinned: say hub:OWNER/NAME@COMMIT with the 40 digits of "
-            "a commit, because a branch or a tag moves"
-        )
-    origin = {"name": "hub", "kind": kind, "repo": named[1], "revision": named[2]}
+def hub(kind: Literal["model", "dataset"], named: re.Match[str]) -> Source:
+    """Return the source of a model or a data set of a hub.
+
+    It is pinned to a commit: the one that was named, or else the one that the named branch or tag,
+    or the main branch, is at now, for which the hub is asked.
+    """
+    pinned = re.fullmatch("[0-9a-f]{40}", named[2] or "")
+    origin = {"name": "hub", "kind": kind, "repo": named[1], "revision": "0" * 40}
     origin |= {"files": ["*"], "seconds": DOWNLOAD}
     try:
-        held = TypeAdapter(Hub).validate_json(json.dumps(origin))
-        return Source(held, AsIs("as_is"), "as the card of the repo says")
+        of = TypeAdapter(Hub).validate_json(json.dumps(origin))
     except ValidationError:
         raise SourceError(
-            f"{extract(named[0])}: is no repo of a hub; say hub:OWNER/NAME@COMMIT"
+            f"{extract(named[0])}: is no repo of a hub; say hub:OWNER/NAME or hub:OWNER/NAME@COMMIT"
         ) from None
+    from stages.sources import hub as source
+
+    revision = named[2] if pinned else source.commit(of.repo, kind, named[2])
+    return Source(replace(of, revision=revision), AsIs("as_is"), "as the card of the repo says")
 
 
 def import_address(where: str, folder: Path) -> None:
@@ -98,7 +108,7 @@ def _path(where: str, folder: Path, shown: str) -> str:
         raise SourceError(f"{shown}: is no address ({one_line(error, 100)})") from None
     if "@" in address.netloc or SECRET.search(address.query):
         raise SourceError(
-            f"{shown}: holds a password or a key, which {folder}.dvc would keep for all to "
+            f"{shown}: contains a password or a key, which {folder}.dvc would keep for all to "
             "read; set it up with `dvc remote` or .netrc"
         )
     return address.path

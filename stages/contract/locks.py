@@ -48,7 +48,7 @@ class Lock:
             owner = self._read()
             holder = (
                 f"process {owner['pid']} on {owner['host']} "
-                f"holds it since {owner['since']} ({owner['command']})"
+                f"has held it since {owner['since']} ({owner['command']})"
                 if owner
                 else "another process holds it"
             )
@@ -111,6 +111,18 @@ def lives(record: dict[str, Any]) -> bool:
         )
     except psutil.NoSuchProcess:
         return False
+
+
+def holder(work: Path) -> dict[str, Any]:
+    """Return what the process that works in a folder wrote into its lock; nothing if none does.
+
+    The lock is not tried, or a process that wants it at this moment would be refused.
+    """
+    try:
+        record = json.loads((work / "lock").read_bytes())
+    except (OSError, ValueError):  # there is none, or it is being written
+        return {}
+    return record if lives(record) else {}
 
 
 @contextmanager

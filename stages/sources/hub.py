@@ -4,6 +4,7 @@ It takes plain data and safetensors, never code and never a pickle.
 """
 
 import hashlib
+import re
 import shutil
 import signal
 import tempfile
@@ -11,6 +12,7 @@ from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
+from typing import Any, Literal
 
 from httpx2 import HTTPError, InvalidURL
 from huggingface_hub import HfApi, hf_hub_url, is_offline_mode
@@ -39,12 +41,7 @@ def fetch(origin: Hub, into: Path, temporary: Path) -> dict[str, str]:
     Returns where the files came from. A wildcard skips what is neither PLAIN nor a packed PLAIN
     file (.csv.gz); a pattern that selects nothing plain is refused.
     """
-    logging.set_verbosity_error()  # the library's lines on its retries are not ours
     what = f"{origin.repo}@{origin.revision[:12]}"
-    if is_offline_mode():
-        raise UnreachableError(
-            f"{what}: HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE is set; unset it to fetch from a hub"
-        )
     with _answers(what, min(LISTING, origin.seconds)):
         listed = _list(what, origin)
     chosen = [listed[name] for name in _choose(what, origin, listed)]
@@ -58,20 +55,35 @@ def fetch(origin: Hub, into: Path, temporary: Path) -> dict[str, str]:
     return facts if endpoint == HOME else facts | {"endpoint": redact(endpoint)}
 
 
-def _list(what: str, origin: Hub) -> dict[str, RepoSibling]:
+def commit(repo: str, kind: Literal["model", "dataset"], revision: str | None) -> str:
+    """Return the commit (40 digits) that a branch or tag of a repo is at now.
+
+    Without a revision it is that of the repo's main branch. Raises SourceError for what the hub
+    refuses, UnreachableError if it does not answer.
+    """
+    what = f"{repo}@{revision or 'main'}"
+    with _answers(what, LISTING):
+        found = str(_ask(what, repo, kind, revision, files=False).sha)
+    if not re.fullmatch("[0-9a-f]{40}", found):
+        raise SourceError(f"{what}: the hub names no commit ({extract(found)}); check HF_ENDPOINT")
+    return found
+
+
+def _ask(what: str, repo: str, kind: str, revision: str | None, files: bool) -> Any:
+    """Return what the hub says of a repo; its files have hashes and sizes if asked for."""
     try:
-        info = HfApi().repo_info(
-            origin.repo,
-            revision=origin.revision,
-            repo_type=origin.kind,
-            timeout=SILENCE,
-            files_metadata=True,
+        return HfApi().repo_info(
+            repo, revision=revision, repo_type=kind, timeout=SILENCE, files_metadata=files
         )
     except (ValueError, TypeError, KeyError, InvalidURL) as error:
         raise SourceError(
             f"{what}: a hub cannot be asked for it, or this is none "
             f"({redact(one_line(error, 200))}); check `repo` and HF_ENDPOINT"
         ) from None
+
+
+def _list(what: str, origin: Hub) -> dict[str, RepoSibling]:
+    info = _ask(what, origin.repo, origin.kind, origin.revision, files=True)
     if info.sha != origin.revision:
         raise SourceError(
             f"{what}: the hub answers with commit {extract(info.sha)}, not with {origin.revision}; "
@@ -98,13 +110,13 @@ def _choose(what: str, origin: Hub, listed: Iterable[str]) -> list[str]:
     if origin.kind == "model" and not any(name.endswith(".safetensors") for name in chosen):
         held = _some(name for name in listed if name not in plain or name.endswith(".safetensors"))
         raise SourceError(
-            f"{what}: `files` selects no *.safetensors (it holds {held}), "
+            f"{what}: `files` selects no *.safetensors (it has {held}), "
             "and a pickle is never opened; name a commit with safetensors, "
             "or convert it with save_pretrained where you trust it"
         )
     if idle := [pattern for pattern, names in taken.items() if not names]:
         raise SourceError(
-            f"{what}: {_some(idle)} selects no plain data (it holds {_some(listed)}); "
+            f"{what}: {_some(idle)} selects no plain data (it has {_some(listed)}); "
             "mend `files`: pickles, code and archives are never fetched"
         )
     if odd := [name for name in chosen if not _is_plain(name)]:
@@ -164,6 +176,11 @@ def _answers(what: str, seconds: float) -> Generator[None]:
 
     The time limit applies whatever the library waits for or tries again.
     """
+    logging.set_verbosity_error()  # the library's lines on its retries are not ours
+    if is_offline_mode():
+        raise UnreachableError(
+            f"{what}: HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE is set; unset it to ask a hub"
+        )
 
     def stop(*_: object) -> None:
         raise UnreachableError(

@@ -19,18 +19,31 @@ class Dag:
 
     waits maps each stage to the stages that it waits for, in an order in which they can run.
     changed maps a stage to DVC's own list of reasons. A stage behind a changed one is changed only
-    if that one will write other bytes. What `dvc add` tracks has no command and is no stage.
+    if that one will write other bytes. busy are the stages that DVC cannot look at, because they or
+    what they read are being written. What `dvc add` tracks has no command and is no stage.
     """
 
     waits: dict[str, list[str]]
     changed: dict[str, list[Any]]
+    busy: list[str]
     imports: list[str]
 
+    def may_run(self, forced: tuple[str, ...] = ()) -> set[str]:
+        """Return the stages that changed, those whose address starts as in forced, and all behind.
 
-def ask(root: Path, keys: set[str] | None = None) -> Dag:
+        No other stage runs.
+        """
+        found = set[str]()
+        for stage, befores in self.waits.items():
+            if stage in self.changed or stage.startswith(forced) or not found.isdisjoint(befores):
+                found.add(stage)
+        return found
+
+
+def ask(root: Path, keys: set[str] | None = None, idle: bool = True) -> Dag:
     """Return the DAG of all tasks, or of those with a key; root is the working directory.
 
-    Raises DagError with DVC's own words.
+    Raises DagError with DVC's own words, also if a stage runs that must be idle.
     """
     with _repo(root) as repo:
         graph = repo.index.graph
@@ -40,12 +53,28 @@ def ask(root: Path, keys: set[str] | None = None) -> Dag:
             stage.addressing: sorted(of.addressing for of in graph.successors(stage) if of.cmd)
             for stage in stages
         }
-        # stage by stage: Repo.status looks for each target anew, which takes five times as long
-        with repo.lock:
-            changed = {
-                name: reasons for stage in stages for name, reasons in stage.status().items()
-            }
-        return Dag(waits, changed, [stage.addressing for stage in ordered if stage.is_import])
+        changed, busy = _status(repo, stages, idle)
+        return Dag(waits, changed, busy, [stage.addressing for stage in ordered if stage.is_import])
+
+
+def _status(repo: Any, stages: list[Any], idle: bool) -> tuple[dict[str, list[Any]], list[str]]:
+    """Return what DVC finds changed, and what it cannot look at.
+
+    It is asked for each stage: Repo.status looks for each target anew, which takes five times as
+    long, and says nothing at all while a stage runs.
+    """
+    from dvc.lock import LockError
+
+    changed, busy = dict[str, list[Any]](), list[str]()
+    with repo.lock:
+        for stage in stages:
+            try:
+                changed |= stage.status()
+            except LockError:
+                if idle:
+                    raise
+                busy.append(stage.addressing)
+    return changed, busy
 
 
 @contextmanager
@@ -68,6 +97,16 @@ def _ordered(graph: Any, keys: set[str] | None) -> list[Any]:
     wanted = {stage for stage in graph if keys is None or _key(stage.addressing) in keys}
     wanted |= {before for stage in wanted for before in networkx.descendants(graph, stage)}
     return list(reversed(list(networkx.topological_sort(graph.subgraph(wanted)))))
+
+
+def reduced(waits: dict[str, list[str]]) -> dict[str, list[str]]:
+    """Return what each stage waits for, without what one of those already waits for."""
+    import networkx
+
+    graph = networkx.DiGraph((of, before) for of, befores in waits.items() for before in befores)
+    graph.add_nodes_from(waits)
+    least = networkx.transitive_reduction(graph)
+    return {stage: list(least.successors(stage)) for stage in waits}
 
 
 def _key(address: str) -> str:
