@@ -25,6 +25,8 @@ def augment(job: Job, modality: Modality, split: Split, augment: Augment) -> str
     files, below = job.out / "files", f"augment/{job.key}/files"
     files.mkdir()
     copies = of_x.altering.alter(train, augment, modality, files, below)
+    if not any(files.iterdir()):  # DVC warns of a folder without a file each time it looks at it
+        (files / "none.txt").write_text("No copy of a row is a file.\n", "utf-8")
 
     manifest.write(pd.concat([samples, copies], ignore_index=True), job.hand_on("manifest.parquet"))
     first = copies.drop_duplicates("source_id")

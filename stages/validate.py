@@ -93,7 +93,7 @@ def _sift(
     rows = _set_aside(rows, looked[["code", "reason"]])
     good = rows[rows["code"].isna()].drop(columns="y").rename(columns={"label": "y"})
     conflict = duplicates.conflicting(good, looked.loc[good.index, "normal"]) & of_y.CONFLICTS
-    why = ["conflicting_labels", "the same content stands with another label"]
+    why = ["conflicting_labels", "the same content occurs with another label"]
     rows.loc[conflict.index[conflict], ["code", "reason"]] = why
     looked = looked.loc[good.index][~conflict].reset_index(drop=True)
     good = good[~conflict].reset_index(drop=True)

@@ -354,7 +354,7 @@ MUTANTS = (
         "object_pairs_hook=_once",
         "object_pairs_hook=dict",
         "test_tables.py::test_each_bad_line_of_a_jsonl_costs_itself_alone",
-        "of a name that stands twice in an object one value is taken without a word",
+        "of a name that occurs twice in an object one value is taken without a word",
     ),
     Mutant(
         "folder_junk",
@@ -885,7 +885,7 @@ MUTANTS = (
     # ---- flows ----
     Mutant(
         "flow_order",
-        "flows/graph.py",
+        "stages/project/graph.py",
         "return list(reversed(list(networkx.topological_sort(graph.subgraph(wanted)))))",
         "return list(networkx.topological_sort(graph.subgraph(wanted)))",
         "test_architecture.py::test_the_flow_s_graph_is_dvc_s_graph",

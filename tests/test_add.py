@@ -299,9 +299,9 @@ ODD = {
     "a link outside": ("praise/link.txt is a link that leads outside",),
     "a name that is not UTF-8": ("has a name that is not UTF-8",),
     "no readable file": ("no file that Refit reads", "1 .doc"),
-    "an empty folder": ("holds no file",),
+    "an empty folder": ("has no file",),
     "an empty label": ("folder(s) without a file: notes",),
-    "one label": ("holds samples of one folder, ask", "two at least"),
+    "one label": ("has samples of one folder, ask", "two at least"),
     "10,000 labels": ("10,000 labels in 10,000 good rows", "--label COLUMN"),
     "a name that is too long": ("is not there",),
     "Windows-1252": ("30 of 60 rows cannot be used", "a.csv:2: bytes that are not UTF-8"),
@@ -335,15 +335,11 @@ REFUSED = {
     ),
     "no such base": (
         ("mine", "{in}", "--base", "nothing"),
-        ("--base nothing: no source (have: e5, resnet)",),
+        ("--base nothing: no source (have: e5, minilm, mobilenet, resnet)",),
     ),
     "a known base's name": (
         ("resnet", "{in}", "--base", "resnet"),
         ("is the name of the base model's source too",),
-    ),
-    "a branch of a hub": (
-        ("mine", "hub:org/toy@main", "--base", "tiny_bert"),
-        ("is not pinned", "40 digits"),
     ),
     "a word of YAML": (("true", "{in}", "--base", "tiny_bert"), ("no word of YAML",)),
     "a name like a number": (("1e5", "{in}", "--base", "tiny_bert"), ("a name is a letter",)),
@@ -353,11 +349,11 @@ REFUSED = {
     ),
     "an address with a token": (
         ("mine", "https://hidden@example.org/a.csv", "--base", "tiny_bert"),
-        ("holds a password or a key",),
+        ("contains a password or a key",),
     ),
     "an address that is signed": (
         ("mine", "https://example.org/a.csv?X-Amz-Signature=hidden", "--base", "tiny_bert"),
-        ("holds a password or a key",),
+        ("contains a password or a key",),
     ),
     "columns of a folder": (
         ("mine", "{in}", "--base", "tiny_bert", "--label", "stars"),
@@ -373,11 +369,11 @@ REFUSED = {
     ),
     "an address with a password": (
         ("mine", "https://me:hidden@example.org/a.csv", "--base", "tiny_bert"),
-        ("holds a password",),
+        ("contains a password",),
     ),
-    "a hub without a revision": (
-        ("mine", "hub:org/toy", "--base", "tiny_bert"),
-        ("is not pinned",),
+    "no repo of a hub": (
+        ("mine", "hub:org/../toy", "--base", "tiny_bert"),
+        ("is no repo of a hub",),
     ),
 }
 
@@ -688,31 +684,54 @@ def test_a_data_set_and_a_base_model_of_a_hub_are_added_at_their_commit(
     for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_TOKEN"):
         monkeypatch.delenv(name, raising=False)
     write_csv(tmp_path / "train.csv", rows(120))
-    shelf = Shelf(
-        files={"data/train.csv": (tmp_path / "train.csv").read_bytes(), "README.md": b"# toy\n"}
-    )
+    table = {"data/train.csv": (tmp_path / "train.csv").read_bytes(), "README.md": b"# toy\n"}
+    shelf = Shelf(files=table)
     with Server(("127.0.0.1", 0), handler(shelf)) as server:
         shelf.port = server.server_port
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         hub = {"HF_ENDPOINT": f"http://127.0.0.1:{shelf.port}", "HF_HOME": str(tmp_path / "home")}
-        add(project, "mine", f"hub:org/toy@{COMMIT}", "--base", "tiny_bert", **hub)
+        said = hub_add(project, "mine", "hub:org/toy", "--base", "tiny_bert", **hub)
+        assert f"chosen: commit {COMMIT} of org/toy\n" in said.stdout
         shelf.files = {p.name: p.read_bytes() for p in tiny_base.iterdir()}
-        add(
-            project,
-            "other",
-            str(write_texts(tmp_path / "in")),
-            "--base",
-            f"hub:org/Toy-Base@{COMMIT}",
-            **hub,
-        )
+        texts = str(write_texts(tmp_path / "in"))
+        hub_add(project, "other", texts, "--base", "hub:org/Toy-Base@main", **hub)
+        before = state(project)
+        shelf.files, shelf.refuse = table, {"resolve": (503, "Overloaded")}
+        # it is the stage that is refused: its own line and its exit code come through DVC
+        failed = hub_add(project, "third", f"hub:org/toy@{COMMIT}", ok=False, **hub)
+        assert "the hub answers 503" in line_of(failed, 4)
+        shelf.refuse = {"api": (404, "RepoNotFound")}
+        failed = hub_add(project, "third", "hub:org/toy", ok=False, **hub)
+        assert "the hub answers 404" in line_of(failed, 2)
         server.shutdown()
+    failed = hub_add(project, "third", "hub:org/toy", ok=False, **hub)
+    assert "the hub does not answer" in line_of(failed, 4)
+    offline = hub_add(project, "third", "hub:org/toy", ok=False, **hub, HF_HUB_OFFLINE="1")
+    assert "HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE is set" in line_of(offline, 4)
+    assert state(project) == before
     params = settings.load(project.root / "params.yaml")
     assert params.tasks["mine"].data.layout.files[0].path == "data/train.csv"  # pyright: ignore
-    assert (params.sources["toy_base"].origin.name, params.tasks["other"].base) == (
-        "hub",
-        "toy_base",
-    )
+    for name in ("mine", "toy_base"):
+        assert params.sources[name].origin.revision == COMMIT  # pyright: ignore
+    assert params.tasks["other"].base == "toy_base"
     project.repro("validate@mine")  # and offline from here on
+
+
+def hub_add(
+    project: Project, *arguments: str, ok: bool = True, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run `refit add` in a process that has not imported huggingface_hub before."""
+    command = (sys.executable, "-m", "stages.cli", "add", *arguments)
+    done = subprocess.run(
+        command,
+        cwd=project.root,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert not ok or done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    return done
 
 
 def test_labels_of_any_kind_survive_dvc_s_own_writing_of_params(

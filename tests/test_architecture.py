@@ -1,9 +1,11 @@
 """Compare facts that must agree: dvc.yaml and code, params and plug-ins, README and runs."""
 
 import ast
+import importlib.util
 import inspect
 import json
 import re
+import shlex
 import subprocess
 import sys
 import types
@@ -18,12 +20,13 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from flows import graph
+from stages import cli
 from stages.contract import modality, problem, protocols, settings
 from stages.params.data import Data
 from stages.params.finetune import Finetune
 from stages.params.sources import Source
 from stages.params.task import Task
+from stages.project import graph
 from tests.conftest import ROOT, Project, rows, write_csv, write_texts
 from tests.mutants import MUTANTS, Mutant
 
@@ -451,6 +454,46 @@ def readme_commands() -> list[str]:
     ]
 
 
+def docs_commands() -> Iterator[tuple[str, list[str]]]:
+    """Yield every command of the pages, by page: lines of sh blocks, and lines after a prompt."""
+    for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
+        text = page.read_text()
+        blocks = re.findall(r"```sh\n(.*?)```", text, re.S)
+        lines = [line for block in blocks for line in block.splitlines()]
+        for line in [*lines, *re.findall(r"^\$ (.*)", text, re.M)]:
+            for part in re.split(r" && | \| |; ", line.split(" #")[0]):
+                words = shlex.split(re.sub(r"\s[<>]\s?\S+", "", part), comments=True)
+                if words := [word for word in words if not re.match(r"[A-Z_]+=", word)]:
+                    yield page.name, words
+
+
+def test_every_command_of_the_docs_is_one_that_is_there() -> None:
+    """Each is read by its program's own parser; the next tests run those of the README.
+
+    A command that needs a network or data that is not here is read too.
+    """
+    import typer
+    from dvc.cli.parser import get_main_parser
+
+    ours, wrong, kinds = typer.main.get_command(cli.app), list[str](), set[str]()
+    for page, (kind, *rest) in docs_commands():
+        kinds.add(kind)
+        try:
+            if kind == "refit":
+                ours.commands[rest[0]].make_context(rest[0], rest[1:])  # pyright: ignore
+            elif kind == "dvc":
+                get_main_parser().parse_args(rest)
+            elif kind == "make":
+                for target in [word for word in rest if "=" not in word]:
+                    assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.M)
+            elif (kind, rest[0]) == ("python", "-m"):
+                assert importlib.util.find_spec(rest[1])
+        except (Exception, SystemExit) as error:
+            wrong.append(f"{page}: {kind} {' '.join(rest)} ({type(error).__name__}: {error})")
+    assert {"refit", "dvc", "make", "python"} <= kinds
+    assert not wrong, "\n".join(wrong)
+
+
 @pytest.mark.parametrize("command", readme_commands())
 def test_a_command_of_the_readme_exists(command: str) -> None:
     """make's commands are looked up in the Makefile (CI runs repro and test for real).
@@ -499,7 +542,7 @@ def test_commands_of_the_readme_run(finished: Project, tmp_path: Path) -> None:
             "add reviews ~/reviews", f"add mine {tmp_path}/reviews --base tiny_bert"
         ).replace("new.csv", f"{tmp_path}/new.csv")
         words = re.sub(
-            "(params|predict|drift|history|lineage) reviews", r"\1 tiny", command
+            "(dag|params|predict|drift|history|lineage) reviews", r"\1 tiny", command
         ).split()
         ran = project.run(
             *(

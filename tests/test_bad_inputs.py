@@ -82,7 +82,7 @@ BAD_SETS: dict[str, tuple[Callable[[Table], str | Table], tuple[str, ...]]] = {
         ("train.csv", "'text'", "found: content, label", "layout.columns"),
     ),
     "an empty file": (lambda t: "", ("train.csv: is empty (0 bytes)",)),
-    "a header alone": (lambda t: "text,label\n", ("train.csv: holds a header and no data row",)),
+    "a header alone": (lambda t: "text,label\n", ("train.csv: has a header and no data row",)),
     "one class only": (
         lambda t: [r | {"label": "praise"} for r in t],
         ("labels, number of rows", "observed 1"),

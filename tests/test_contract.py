@@ -207,7 +207,7 @@ def test_a_manifest_is_read_as_it_was_written_and_equal_rows_give_equal_bytes(
 
 
 BROKEN = {
-    "the id stands twice": lambda s: s.assign(id=s["id"].replace("03", "02")),
+    "the id occurs twice": lambda s: s.assign(id=s["id"].replace("03", "02")),
     "its original is not here": lambda s: s[s["id"] != "02"],
     "given_part is not one of": lambda s: s.assign(given_part="dev"),
     "y is missing": lambda s: s.assign(y=[None] * len(s)),
@@ -428,7 +428,7 @@ def test_a_second_run_of_a_stage_is_refused_with_one_line(tmp_path: Path) -> Non
             assert first.stdout and first.stdout.readline() == "started\n"
             second = subprocess.run(command, capture_output=True, timeout=30, check=False, **where)
             assert second.returncode == 3
-            holder = rf"process {first.pid} on \S+ holds it since \S+ \(\S+ tiny\)"
+            holder = rf"process {first.pid} on \S+ has held it since \S+ \(\S+ tiny\)"
             assert re.fullmatch(
                 rf"refit: data/.work/validate/tiny/lock: {holder}; wait for it, or stop it\n",
                 second.stderr,

@@ -6,16 +6,20 @@ import resource
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from stages.commands import reference
-from tests.conftest import ROOT, Project
+from stages.commands.status import STAGES
+from stages.contract import locks, settings
+from tests.conftest import ROOT, Project, block
 
 BIN = Path(sys.executable).parent
 GIT = ("git", "-c", "user.name=t", "-c", "user.email=t@t")
+METRICS = ("data/finetune/tiny/metrics.json", "data/evaluate/tiny/metrics.json")
 RATE = "tasks.tiny.finetune.learning_rate"
 
 
@@ -58,23 +62,111 @@ def test_an_experiment_changes_one_setting_and_shows_what_it_did(
     assert "slower" in shown
     assert RATE in shown
 
-    project.run("git", "checkout", "-q", "params.yaml", "dvc.lock")
+    project.run("git", "checkout", "-q", ".")
     project.run("dvc", "checkout", "-q")
     assert (project.root / "data/raw/reviews/train.csv").is_file()
     assert "Data and pipelines are up to date." in project.run("dvc", "status").stdout
 
+    # what is committed meanwhile stays if the experiment comes as a branch, not by `dvc exp apply`
+    project.params(lambda p: p["flows"].update(retries=9))
+    project.run(*GIT, "commit", "-qam", "meanwhile")
+    project.run("dvc", "exp", "branch", "slower", "slower")
+    project.run(*GIT, "merge", "-q", "-m", "slower", "slower")
+    project.run("dvc", "checkout", "-q")
+    params = settings.load(project.root / "params.yaml")
+    assert (params.flows.retries, params.tasks["tiny"].finetune.learning_rate) == (9, 1e-9)
+    stale = [line.partition(":")[0] for line in status(project)["stages"]]
+    assert stale == ["export@tiny", "evaluate@tiny", "register@tiny"]
+
 
 def test_metrics_plots_and_the_graph_are_shown(done: Project) -> None:
     metrics = json.loads(done.run("dvc", "metrics", "show", "--json").stdout)[""]["data"]
-    assert set(metrics) == {"data/finetune/tiny/metrics.json", "data/evaluate/tiny/metrics.json"}
+    assert set(metrics) == set(METRICS)
     shown = done.run("dvc", "plots", "show", "-o", "plots")
     assert "WARNING" not in shown.stderr
     page = (done.root / "plots/index.html").read_text()
     assert "macro_f1" in page and "score" in page
     assert "confusion" in page
+    done.run(sys.executable, "-m", "stages.project.plots")
+    done.run("dvc", "plots", "show", "-o", "plots", "--html-template", ".dvc/plots.html")
+    offline = (done.root / "plots/index.html").read_text()
+    assert "<script src=" in page and "<script src=" not in offline
+    assert offline.count("vegaEmbed(") >= 2 and "window.vegaEmbed=" in offline
+    (done.root / ".dvc/plots.html").unlink()
     edges = done.run("dvc", "dag", "--dot").stdout
     assert '"data/raw/reviews.dvc" -> "validate@tiny"' in edges
     shutil.rmtree(done.root / "plots")
+
+
+def test_a_task_that_never_ran_stops_no_command_and_pull_brings_what_there_is(
+    done: Project, tmp_path: Path
+) -> None:
+    project = copied(done, tmp_path)
+    project.params(lambda p: p["tasks"].update(never=json.loads(json.dumps(block()))))
+    project.run("dvc", "remote", "add", "-d", "store", str(tmp_path / "store"))
+    project.run(*GIT, "commit", "-qam", "never")
+    rows = project.run("dvc", "metrics", "show", "--md", METRICS[0]).stdout
+    assert "tiny" in rows and "never" not in rows
+    project.run("dvc", "plots", "show", "-o", "plots")
+    assert "never" not in project.run("dvc", "exp", "show", "--only-changed", "--csv").stdout
+    for command in (  # what VS Code's extension asks
+        ("exp", "show", "--json"),
+        ("data", "status", "--granular", "--json"),
+        ("params", "diff", "--json"),
+        ("metrics", "diff", "--json"),
+        ("plots", "diff", "-o", "plots", "--split", "--json"),
+    ):
+        answer = project.run("dvc", *command).stdout
+        json.loads(answer or "{}")
+    project.run("dvc", "push", "-q")
+    project.run("git", "clone", "-q", str(project.root), str(tmp_path / "clone"))
+    clone = Project(tmp_path / "clone")
+    clone.run("dvc", "pull", "--allow-missing", "-q")
+    assert (clone.root / "data/export/tiny/model/model.safetensors").is_file()
+    assert all((clone.root / name).is_file() for name in METRICS)
+
+
+def test_the_dag_of_a_task_fits_a_terminal_and_says_what_is_out_of_date(
+    done: Project, tmp_path: Path
+) -> None:
+    project = copied(done, tmp_path)
+    project.params(lambda p: p["tasks"]["tiny"]["evaluate"].update(bins=7))
+    lines = refit(project, "dag", "tiny").stdout.splitlines()
+    assert max(map(len, lines)) <= 100
+    assert [line.split("  ")[0] for line in lines[1:]] == [f"{of}@tiny" for of in STAGES]
+    nodes = {row["stage"]: row for row in json.loads(refit(project, "dag", "--json").stdout)}
+    assert nodes["register@tiny"]["after"] == ["evaluate@tiny"]
+    assert nodes["evaluate@tiny"]["state"] == "tasks.tiny.evaluate modified"
+    assert nodes["split@tiny"]["state"] == "up to date" and nodes["split@tiny"]["seconds"] > 0
+    refused = refit(project, "dag", "nothing", ok=False)
+    assert refused.returncode == 2 and "there is no task 'nothing'" in refused.stderr
+
+
+def test_status_and_dag_answer_while_a_stage_runs(done: Project, tmp_path: Path) -> None:
+    project = copied(done, tmp_path)
+    path, gate = project.root / "stages/export.py", project.root / "wait"
+    path.write_text(
+        path.read_text().replace(
+            '    folder = job.take("finetune", "model")\n',
+            "    import os, time\n    while os.path.exists('wait'): time.sleep(0.1)\n"
+            '    folder = job.take("finetune", "model")\n',
+        )
+    )
+    gate.touch()
+    command = [str(BIN / "dvc"), "repro", "export@tiny"]
+    with subprocess.Popen(command, cwd=project.root, stdout=subprocess.DEVNULL) as process:
+        until = time.monotonic() + 60
+        while not locks.holder(project.root / "data/.work/export/tiny"):
+            assert process.poll() is None and time.monotonic() < until
+            time.sleep(0.05)
+        found = status(project)
+        nodes = {row["stage"]: row for row in json.loads(refit(project, "dag", "--json").stdout)}
+        gate.unlink()
+        assert process.wait(60) == 0
+    assert found["stages"][0].startswith("export@tiny: has been running since ")
+    assert found["next"] == ["wait until it has run"]
+    assert nodes["export@tiny"]["state"].startswith("has been running since ")
+    assert nodes["evaluate@tiny"]["state"] == "waits for a stage that is running"
 
 
 def test_dvc_keeps_the_raw_data_that_it_tracks(done: Project, tmp_path: Path) -> None:
@@ -135,7 +227,7 @@ def test_status_says_why_a_stage_is_out_of_date(done: Project) -> None:
         done.params(lambda p: p["tasks"]["tiny"]["finetune"].update(learning_rate=0.5))
         found = status(done)
         assert found["stages"] == ["finetune@tiny: tasks.tiny.finetune modified"]
-        assert found["next"] == ["`dvc repro register@tiny`"]
+        assert found["next"][0].startswith("`dvc repro register@tiny` (last time: ")
     finally:
         path.write_bytes(kept)
     said = refit(done, "status").stdout

@@ -285,12 +285,12 @@ def test_a_file_with_one_byte_flipped_is_refused(name: str, tmp_path: Path, shel
         (
             {"pytorch_model.bin": PICKLE, "config.json": b"{}"},
             {"kind": "model"},
-            "`files` selects no *.safetensors (it holds pytorch_model.bin)",
+            "`files` selects no *.safetensors (it has pytorch_model.bin)",
         ),
         (
             TABLE,
             {"files": ["*.csv", "*.tsv"]},
-            "*.tsv selects no plain data (it holds README.md, data/train.csv, toy.py)",
+            "*.tsv selects no plain data (it has README.md, data/train.csv, toy.py)",
         ),
         (TABLE, {"files": ["*.csv", "toy.py"]}, "toy.py selects no plain data"),
         (

@@ -155,7 +155,7 @@ def test_an_absent_member_is_named_with_those_found(tmp_path: Path, wheel: Path)
     done = fetch(tmp_path, wheel, members=["a.csv", "c.csv"])
     line = one_line(done)
     assert done.returncode == 2
-    assert "holds no toy/data/c.csv (found there: toy/data/a.csv, toy/data/below/b.txt)" in line
+    assert "has no toy/data/c.csv (found there: toy/data/a.csv, toy/data/below/b.txt)" in line
     assert not (tmp_path / "data/raw").exists()
 
 
@@ -185,9 +185,7 @@ def test_a_pattern_that_fits_nothing_is_named_as_an_absent_member_is(
     tmp_path: Path, wheel: Path
 ) -> None:
     line = one_line(fetch(tmp_path, wheel, members=["a.csv", "below/*.png", "c.csv"]))
-    assert (
-        "holds no toy/data/below/*.png, toy/data/c.csv (found there: toy/data/below/b.txt)" in line
-    )
+    assert "has no toy/data/below/*.png, toy/data/c.csv (found there: toy/data/below/b.txt)" in line
     assert not (tmp_path / "data/raw").exists()
 
 
@@ -222,7 +220,7 @@ def test_a_pattern_passes_over_links_folders_and_names_that_lead_elsewhere(
 
 @pytest.mark.parametrize("member", ["link", "folder"])
 def test_a_link_or_a_folder_is_no_member_to_name(member: str, tmp_path: Path) -> None:
-    assert f"holds no toy/data/{member}" in one_line(
+    assert f"has no toy/data/{member}" in one_line(
         fetch(tmp_path, pack(tmp_path, FILES | EVIL), members=["a.csv", member])
     )
 

@@ -308,7 +308,7 @@ def test_each_refusal_states_the_fact_and_the_limit(
         ("too_small", "7 x 300 pixels, each side at least 8"),
         ("too_large", "1,001 x 9 pixels, each side at most 1,000"),
         ("too_large", "900 x 800 pixels, at most 500,000 in all"),
-        ("empty_file", "holds no byte"),
+        ("empty_file", "has no bytes"),
         ("not_regular", "not a regular file"),
         ("missing_file", "is not there"),
     ]

@@ -249,7 +249,7 @@ def test_the_column_is_the_named_one_else_the_task_s_own_else_the_only_one(tmp_p
             "three",
             r"has no column 'three' \(found: one, two\); name it: --text COLUMN",
         ),
-        ("a.csv", "text,text\na,b\n", None, "'text' stands 2 times in the header"),
+        ("a.csv", "text,text\na,b\n", None, "'text' occurs 2 times in the header"),
         (
             "a.jsonl",
             '{"one": "a"}\n',
@@ -512,7 +512,7 @@ def test_a_model_without_a_champion_names_its_versions(tmp_path: Path) -> None:
         ("gone.csv", None, "is not there; name a file"),
         ("a.xlsx", b"x", r"a.xlsx: is none of .csv, .tsv, .jsonl, .ndjson, .parquet, .txt"),
         ("a.csv", b"", r"is empty \(0 bytes\)"),
-        ("a.csv", b"text\n", "holds a header and no data row; look at the file"),
+        ("a.csv", b"text\n", "has a header and no data row; look at the file"),
         ("a.txt", "好\n".encode("utf-16")[:-1], "not whole UTF-16"),
         ("a.csv", b'text\n"a\nb\n', "not strict CSV"),
         ("a.txt.gz", gzip.compress(b"a\n")[:-2], "not a gzip file"),

@@ -105,7 +105,7 @@ def test_the_holder_of_a_lock_is_named_and_remembered(here: Path) -> None:
             pytest.raises(
                 BusyError,
                 match=(
-                    rf"held/lock: process {process.pid} on \S+ holds it since \S+ \(-c\); "
+                    rf"held/lock: process {process.pid} on \S+ has held it since \S+ \(-c\); "
                     r"wait for it, or stop it"
                 ),
             ),

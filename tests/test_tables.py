@@ -282,10 +282,10 @@ def test_an_unclosed_quote_stops_the_run_and_names_where_it_begins(tmp_path: Pat
 
 def test_a_missing_column_names_those_found(tmp_path: Path) -> None:
     with pytest.raises(
-        TableError, match=r"'text' stands 0 times in the header \(found: content, label\)"
+        TableError, match=r"'text' occurs 0 times in the header \(found: content, label\)"
     ):
         read(tmp_path, "content,label\na,good\n")
-    with pytest.raises(TableError, match="'label' stands 2 times"):
+    with pytest.raises(TableError, match="'label' occurs 2 times"):
         read(tmp_path, "text,label,label\na,good,bad\n")
     with pytest.raises(TableError, match=r"no row has 'text' \(found: content, label\)"):
         read(tmp_path, '{"content": "a", "label": "good"}\n', "train.jsonl")
@@ -315,7 +315,7 @@ def test_rows_reads_a_slice_and_its_lines_are_those_of_the_file(tmp_path: Path) 
 
 
 def test_a_slice_longer_than_the_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(TableError, match="holds 2 of the data rows 2 to 4"):
+    with pytest.raises(TableError, match="has 2 of the data rows 2 to 4"):
         read(tmp_path, "text,label\na,good\nb,bad\nc,good\n", rows=(2, 4))
 
 
@@ -434,7 +434,7 @@ def test_a_parquet_column_that_is_no_text_is_refused_by_its_name(tmp_path: Path)
         table.read(tmp_path, data("train.parquet"), "utf-8", of_x)
     pd.DataFrame({"words": ["a"], "label": ["x"]}).to_parquet(tmp_path / "train.parquet")
     with pytest.raises(
-        TableError, match=r"column 'text' stands 0 times in the header \(found: words, label\)"
+        TableError, match=r"column 'text' occurs 0 times in the header \(found: words, label\)"
     ):
         table.read(tmp_path, data("train.parquet"), "utf-8", of_x)
 
@@ -497,7 +497,7 @@ def test_a_semicolon_parts_no_quoted_field_and_a_comma_no_field_at_all(tmp_path:
 
 def test_a_header_that_lacks_a_column_is_refused_with_the_names_it_has(tmp_path: Path) -> None:
     with pytest.raises(
-        TableError, match=r"column 'label' stands 0 times in the header \(found: text, grade\)"
+        TableError, match=r"column 'label' occurs 0 times in the header \(found: text, grade\)"
     ):
         read(tmp_path, "fine good\n", dialect=Dialect("spaces", ("text", "grade")))
 
@@ -571,7 +571,7 @@ def test_folders_of_parts_keep_their_part_and_an_absent_one_is_refused(tmp_path:
     assert found[["y", "given_part"]].to_numpy().tolist() == [["good", "train"], ["bad", "test"]]
     with pytest.raises(TableError, match="is no folder of"):
         folder_layout.read(tmp_path, folders(Folder("dev", None)), "utf-8", of_x)
-    with pytest.raises(TableError, match="holds no folder of a label"):
+    with pytest.raises(TableError, match="has no folder of a label"):
         folder_layout.read(tmp_path, folders(Folder("train/good", None)), "utf-8", of_x)
 
 
@@ -618,5 +618,5 @@ def test_a_label_without_a_sample_is_named(tmp_path: Path, junk: str | None) -> 
 
 def test_folders_of_systems_are_no_labels(tmp_path: Path) -> None:
     write(tmp_path, {".git/e.txt": b"x", "__MACOSX/good/a.txt": b"x"})
-    with pytest.raises(TableError, match="holds no folder of a label"):
+    with pytest.raises(TableError, match="has no folder of a label"):
         folder_layout.read(tmp_path, folders(), "utf-8", of_x)

@@ -66,7 +66,7 @@ def check(samples: pd.DataFrame, path: Path) -> None:
             first = samples.loc[bad, "id"].iloc[0]
             raise ManifestError(f"{path}: {int(bad.sum())} row(s), first {extract(first)}: {fact}")
 
-    refuse(samples["id"].duplicated(), "the id stands twice")
+    refuse(samples["id"].duplicated(), "the id occurs twice")
     of_original = samples["group"].where(samples["source_id"] == samples["id"])
     copies = of_original.isna()
     if copies.any():

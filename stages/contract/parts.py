@@ -99,6 +99,6 @@ def _require_every_class(part: "pd.Series[str]", strata: "pd.Series[str]") -> No
     if lacking:
         raise DataError(
             f"parts: {'; '.join(lacking[:10])}; "
-            "every class must stand in every part (three different samples at least): "
+            "every class must be in every part (three different samples at least): "
             "label more rows of it, leave it out, or change tasks.*.split"
         )

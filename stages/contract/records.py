@@ -32,7 +32,7 @@ Row = tuple[Any, ...]
 
 @dataclass(frozen=True)
 class Columns:
-    """The names of a table's columns, and where the wanted ones and the others stand."""
+    """The names of a table's columns, and where the wanted ones and the others are."""
 
     names: list[str]
     wanted: list[str]
@@ -45,7 +45,7 @@ def column(names: list[str], name: str, path: Path) -> int:
     if names.count(name) != 1:
         found = ", ".join(extract(c) for c in names[:50])
         raise TableError(
-            f"{path}: column '{extract(name)}' stands {names.count(name)} times in the header "
+            f"{path}: column '{extract(name)}' occurs {names.count(name)} times in the header "
             f"(found: {found}); {NAME_IT}"
         )
     return names.index(name)
@@ -150,7 +150,7 @@ def json_object(text: str) -> tuple[dict[str, Any] | None, str | None, str | Non
             text, parse_int=str, parse_float=str, parse_constant=str, object_pairs_hook=_once
         )
     except KeyError as error:
-        return None, "repeated_name", f"'{extract(error.args[0])}' stands twice in an object"
+        return None, "repeated_name", f"'{extract(error.args[0])}' occurs twice in an object"
     except (ValueError, RecursionError) as error:
         return None, "not_json", f"not a JSON object ({type(error).__name__})"
     return (row, None, None) if isinstance(row, dict) else (None, "not_json", "not a JSON object")

@@ -62,7 +62,7 @@ def walk(root: Path, hidden: bool = True) -> Walked:
             )
     _refuse(root, wrong)
     if not files:
-        raise DataError(f"{extract(root)}: holds no file")
+        raise DataError(f"{extract(root)}: has no file")
     return Walked(sorted(files), size)
 
 

@@ -67,7 +67,7 @@ def read(path: Path) -> Profile:
     except FileNotFoundError:
         raise ProfileError(
             f"{path}: there is no such profile; "
-            "`refit profile` makes one, and `unknown` holds nothing"
+            "`refit profile` makes one, and `unknown` has nothing"
         ) from None
     except ValidationError as error:
         first = error.errors()[0]

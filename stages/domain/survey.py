@@ -264,7 +264,7 @@ def _untold(reference: Profile, own: Profile, labels: str) -> list[str]:
     reasons = {
         (
             "labels: no class frequencies of pretraining are known; "
-            "uniform stands in, which nobody claims"
+            "uniform is assumed, which nobody claims"
         ): reference.labels is None and labels == "uniform",
         (
             "rows: nothing is known of what the base model was pretrained on; "
@@ -275,7 +275,7 @@ def _untold(reference: Profile, own: Profile, labels: str) -> list[str]:
             f"{distances.LEAST_ROWS} are needed of each"
         ): 0 < min(held, here) < distances.LEAST_ROWS,
         "embeddings: the base model is not run (validate.domain.run_base)": own.embeddings is None,
-        "embeddings: the profile holds none": reference.embeddings is None,
+        "embeddings: the profile has none": reference.embeddings is None,
         "embeddings: the profile's are of another base model": (
             reference.embeddings is not None and reference.base != own.base
         ),

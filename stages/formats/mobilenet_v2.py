@@ -83,7 +83,7 @@ def _read(path: Path, file: str) -> dict[str, Any]:
         isinstance(k, str) and isinstance(v, torch.Tensor) for k, v in state.items()
     ):
         raise ModelError(
-            f"{extract(file)}: is no state dict, which names tensors and holds nothing else; "
+            f"{extract(file)}: is no state dict, which names tensors and contains nothing else; "
             "bring torchvision's file"
         )
     return state

@@ -108,6 +108,6 @@ def _beside(name: str, outcome: Outcome, compared: Comparison, margin: float, le
             f"({sure} at most {compared.upper:+.4f}, more than {margin:g} is asked)"
         )
     return (
-        f"cannot be told from {other}: the difference is {by} "
+        f"cannot be distinguished from {other}: the difference is {by} "
         f"({sure} at least {least}, more than {margin:g} is asked)"
     )

@@ -61,7 +61,7 @@ def _files(root: Path) -> list[Path]:
     labels = {label.name: held for label, held in contents.items() if not is_junk(Path(label.name))}
     if not labels:
         raise TableError(
-            f"{root}: holds no folder of a label; a folder a label is read, with the samples inside"
+            f"{root}: has no folder of a label; a folder a label is read, with the samples inside"
         )
     empty = [
         label for label, held in labels.items() if all(is_junk(p.relative_to(root)) for p in held)

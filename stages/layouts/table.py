@@ -231,6 +231,6 @@ def _rows(
 
 def _too_few(path: Path, found: int, span: tuple[int, int] | None) -> str:
     if span:
-        return f"holds {found} of the data rows {span[0]} to {span[1]}; mend data.layout.files"
+        return f"has {found} of the data rows {span[0]} to {span[1]}; mend data.layout.files"
     lack = "a header and no data row" if suffix(path) in (".csv", ".tsv") else "no row"
-    return f"holds {lack}; look at the file"
+    return f"has {lack}; look at the file"

@@ -65,7 +65,7 @@ def _require_files(folder: Path) -> None:
             else "no such folder"
         )
         raise ModelError(
-            f"{folder}: needs config.json and *.safetensors (holds: {held}); a pickled model is "
+            f"{folder}: needs config.json and *.safetensors (found: {held}); a pickled model is "
             "never opened, convert it with transformers' save_pretrained where you trust it"
         )
 

@@ -44,7 +44,7 @@ def _parse(cell: str, settings: MultiLabel) -> tuple[list[str], str | None, str 
     if flags is not None:
         odd = [value for value in flags.values() if value.strip().lower() not in (*NO, *YES)]
         if odd:
-            return [], "no_flag", f"'{extract(odd[0])}' where a column of a label holds 1 or 0"
+            return [], "no_flag", f"'{extract(odd[0])}' where a column of a label contains 1 or 0"
         listed = [name for name, value in flags.items() if value.strip().lower() in YES]
     elif listed is None and characters.is_blank(cell):
         if not settings.unlabelled:
@@ -64,7 +64,7 @@ def _parse(cell: str, settings: MultiLabel) -> tuple[list[str], str | None, str 
             return [], "unknown_label", f"label '{extract(unknown[0])}' is not in problem.labels"
         labels = [settings.labels[label] for label in labels]
     if any(characters.is_blank(label) or BAR in label for label in labels):
-        return [], "no_label", f"a label is empty, or has a {BAR}, which stands between labels"
+        return [], "no_label", f"a label is empty, or has a {BAR}, which separates labels"
     return sorted(set(labels)), None, None
 
 

@@ -42,7 +42,7 @@ def read(cells: "pd.Series[str]", settings: Regression) -> pd.DataFrame:
     )
     frame.loc[~good, "code"] = "no_number"
     frame.loc[~good, "reason"] = [
-        f"'{extract(cell)}' is no number; a point stands before decimals" for cell in cells[~good]
+        f"'{extract(cell)}' is no number; write decimals after a point" for cell in cells[~good]
     ]
     if settings.range is not None:
         least, most = settings.range

@@ -162,7 +162,7 @@ def _restore() -> str:
     size = LOCK.stat().st_size
     if b"<<<<<<<" in LOCK.read_bytes():
         raise DagError(
-            f"{LOCK}: holds the marks of a merge; take one side (`git checkout --ours {LOCK}`), "
+            f"{LOCK}: contains the marks of a merge; take one side (`git checkout --ours {LOCK}`), "
             "and what differs is run or replayed"
         )
     if not KEPT.exists():

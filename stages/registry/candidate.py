@@ -134,7 +134,7 @@ def require_same(job: Job, predictions: pd.DataFrame, test: pd.DataFrame) -> Non
         }
         if here.items() - took.items():
             raise ReceiptError(
-                f"data/evaluate/{job.key}: its metrics are of {what} than {folder}/{name} holds; "
+                f"data/evaluate/{job.key}: its metrics are of {what} than {folder}/{name} has; "
                 f"run `dvc repro evaluate@{job.key}`"
             )
     if set(predictions["id"]) != set(test["id"]):

@@ -110,7 +110,7 @@ def _choose(origin: Package, archive: zipfile.ZipFile, wheel: str) -> dict[str, 
     if absent := [below + member for member, names in taken.items() if not names]:
         near = [m.filename for m in archive.infolist() if m.filename.startswith(_folder(absent[0]))]
         raise SourceError(
-            f"{wheel}: holds no {_some(absent)} (found there: {_some(near)}); mend `members`"
+            f"{wheel}: has no {_some(absent)} (found there: {_some(near)}); mend `members`"
         )
     chosen = {name: held[name] for name in sorted(set[str]().union(*taken.values()))}
     _require_fit(wheel, chosen)

@@ -116,7 +116,7 @@ def read(path: Path, limits: Limits) -> Picture:
         size = file.seek(0, os.SEEK_END)
         file.seek(0)
         if size == 0:
-            raise PictureError("empty_file", "holds no byte")
+            raise PictureError("empty_file", "has no bytes")
         if size > MAX_BYTES:
             raise PictureError("too_large", f"{size:,} bytes, at most {MAX_BYTES:,}")
         rgb, frames = _decoded(file, limits)

@@ -1,0 +1,137 @@
+"""refit add --append: more rows of a task that is there."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from stages.contract import manifest, settings
+from tests.conftest import Project, rows, write_csv, write_texts
+from tests.test_add import REFIT, empty, line_of, project, state
+
+__all__ = ["empty", "project"]  # fixtures
+
+
+def refit(project: Project, *arguments: str, ok: bool = True) -> subprocess.CompletedProcess[str]:
+    return project.run(str(REFIT), *arguments, ok=ok)
+
+
+def tracked(project: Project) -> str:
+    return (project.root / "data/raw/mine.dvc").read_text()
+
+
+def test_a_table_is_one_more_of_the_task_s_tables_and_only_its_lines_change(
+    project: Project, tmp_path: Path
+) -> None:
+    write_csv(tmp_path / "mine.csv", rows(120))
+    write_csv(tmp_path / "more.csv", rows(60, seed=2))
+    refit(project, "add", "mine", str(tmp_path / "mine.csv"), "--base", "tiny_bert")
+    before, stated = (project.root / "params.yaml").read_text(), tracked(project)
+    said = refit(project, "add", "mine", str(tmp_path / "more.csv"), "--append").stdout
+    assert said.splitlines() == [
+        "data/raw/mine: 60 more rows, 0 bad, in more.csv",
+        "next: dvc repro register@mine",
+    ]
+    after = (project.root / "params.yaml").read_text()
+    new = "        - path: more.csv\n          part:\n          rows:\n"
+    assert after.replace(new, "") == before
+    assert tracked(project) != stated
+    project.stage("validate", "mine")
+    assert len(manifest.read(project.root / "data/validate/mine/manifest.parquet")) == 180
+
+
+def test_new_rows_are_for_training_if_the_data_set_has_a_test_of_its_own(
+    project: Project, tmp_path: Path
+) -> None:
+    for name, seed in (("train", 1), ("test", 2)):
+        write_csv(tmp_path / f"mine/{name}.csv", rows(90, seed=seed))
+    write_csv(tmp_path / "more.csv", rows(60, seed=3))
+    refit(project, "add", "mine", str(tmp_path / "mine"), "--base", "tiny_bert")
+    refit(project, "add", "mine", str(tmp_path / "more.csv"), "--append")
+    layout = settings.load(project.root / "params.yaml").tasks["mine"].data.layout
+    assert layout.name == "table"
+    assert [(file.path, file.part) for file in layout.files] == [
+        ("train.csv", "train"),
+        ("test.csv", "test"),
+        ("more.csv", "train"),
+    ]
+
+
+def test_files_join_the_folders_of_their_labels(project: Project, tmp_path: Path) -> None:
+    write_texts(tmp_path / "mine")
+    refit(project, "add", "mine", str(tmp_path / "mine"), "--base", "tiny_bert")
+    params = (project.root / "params.yaml").read_bytes()
+    for file in list((tmp_path / "mine").rglob("*.txt")):
+        file.rename(file.with_name(f"new_{file.name}"))
+    said = refit(project, "add", "mine", str(tmp_path / "mine"), "--append").stdout
+    assert "data/raw/mine: 90 more rows, 0 bad" in said
+    assert (project.root / "params.yaml").read_bytes() == params
+    assert len([*(project.root / "data/raw/mine").rglob("*.txt")]) == 180
+    assert "nfiles: 180" in tracked(project)
+
+
+REFUSED = {
+    "no such task": (("nothing", "more.csv"), "there is no task 'nothing'"),
+    "a file that is there": (("mine", "mine.csv"), "data/raw/mine: has mine.csv already"),
+    "other columns": (("mine", "columns.csv"), "column 'text'"),
+    "labels that it does not have": (("mine", "labels.csv"), "does not have: new"),
+    "a folder a label": (
+        ("mine", "texts"),
+        "is not like the task's data: one of them is in tables",
+    ),
+    "nothing": (("mine", "nothing.csv"), "is not there"),
+    "another option": (("mine", "more.csv", "--label", "label"), "leave other options out"),
+    "other delimiters": (("mine", "semicolons.csv"), "fields are separated in another way"),
+}
+
+
+@pytest.fixture(scope="module")
+def added(tmp_path_factory: pytest.TempPathFactory, empty: Project) -> Project:
+    """A project with a task `mine` over a table, which no test here changes."""
+    folder = tmp_path_factory.mktemp("append")
+    project = empty.copy(folder / "project")
+    write_csv(folder / "mine.csv", rows(120))
+    refit(project, "add", "mine", str(folder / "mine.csv"), "--base", "tiny_bert")
+    write_csv(folder / "more.csv", rows(30, seed=2))
+    write_csv(folder / "columns.csv", [{"words": "a", "kind": "b"}] * 20)
+    write_csv(folder / "labels.csv", [row | {"label": "new"} for row in rows(30)])
+    (folder / "semicolons.csv").write_text("text;label\n" + "yes, sure;ask\n" * 20)
+    write_texts(folder / "texts")
+    return project
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_what_is_not_like_the_task_is_one_line_and_leaves_everything(
+    added: Project, what: str
+) -> None:
+    (name, file, *options), fact = REFUSED[what]
+    before, stated = state(added), tracked(added)
+    refused = refit(
+        added, "add", name, str(added.root.parent / file), "--append", *options, ok=False
+    )
+    assert fact in line_of(refused)
+    assert (state(added), tracked(added)) == (before, stated)
+
+
+def test_a_source_that_is_fetched_is_not_appended_to(added: Project, tmp_path: Path) -> None:
+    project = added.copy(tmp_path / "project")
+    stated = project.root / "data/raw/mine.dvc"
+    stated.write_text("deps:\n- path: https://example.org/mine.csv\n" + stated.read_text())
+    refused = refit(
+        project, "add", "mine", str(added.root.parent / "more.csv"), "--append", ok=False
+    )
+    assert "is fetched or imported" in line_of(refused)
+
+
+def test_an_append_that_dvc_refuses_leaves_everything(added: Project, tmp_path: Path) -> None:
+    project = added.copy(tmp_path / "project")
+    before, stated = state(project), tracked(project)
+    cache = project.root / ".dvc/cache/files"
+    shutil.rmtree(cache, ignore_errors=True)
+    cache.write_text("in the way")
+    refused = refit(
+        project, "add", "mine", str(added.root.parent / "more.csv"), "--append", ok=False
+    )
+    assert "dvc add" in line_of(refused)
+    assert (state(project), tracked(project)) == (before, stated)
