@@ -37,10 +37,10 @@ $(READY): pyproject.toml constraints.txt .ci/install.py
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13) and "Refit needs Python 3.11 or 3.12: make PYTHON=/path/to/python3.11")'
 	$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python .ci/install.py
-	@mkdir -p -m 700 .dvc/site && $(BIN)/dvc config --local core.site_cache_dir $(CURDIR)/.dvc/site
+	@mkdir -p -m 700 .dvc/site && $(BIN)/dvc config --local core.site_cache_dir "$(CURDIR)/.dvc/site"
 	@$(BIN)/python -m stages.project.plots && $(BIN)/dvc config --local plots.html_template plots.html
 	@git rev-parse --git-dir >/dev/null 2>&1 || $(BIN)/dvc config --local core.no_scm true  # an unpacked ZIP
-	@echo $(CURDIR) > $@
+	@echo "$(CURDIR)" > $@
 
 repro: setup
 	python -m stages.project.preflight dvc repro

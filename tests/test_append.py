@@ -56,6 +56,9 @@ def test_new_rows_are_for_training_if_the_data_set_has_a_test_of_its_own(
         ("test.csv", "test"),
         ("more.csv", "train"),
     ]
+    write_csv(tmp_path / "more_test.csv", rows(30, seed=4))
+    said = refit(project, "add", "mine", str(tmp_path / "more_test.csv"), "--append").stdout
+    assert "30 more rows, 0 bad, in more_test.csv (test)" in said
 
 
 def test_files_join_the_folders_of_their_labels(project: Project, tmp_path: Path) -> None:
@@ -64,11 +67,13 @@ def test_files_join_the_folders_of_their_labels(project: Project, tmp_path: Path
     params = (project.root / "params.yaml").read_bytes()
     for file in list((tmp_path / "mine").rglob("*.txt")):
         file.rename(file.with_name(f"new_{file.name}"))
+    shutil.rmtree(tmp_path / "mine/ask")  # a folder of one label is enough
+    shutil.rmtree(tmp_path / "mine/blame")
     said = refit(project, "add", "mine", str(tmp_path / "mine"), "--append").stdout
-    assert "data/raw/mine: 90 more rows, 0 bad" in said
+    assert "data/raw/mine: 30 more rows, 0 bad" in said
     assert (project.root / "params.yaml").read_bytes() == params
-    assert len([*(project.root / "data/raw/mine").rglob("*.txt")]) == 180
-    assert "nfiles: 180" in tracked(project)
+    assert len([*(project.root / "data/raw/mine").rglob("*.txt")]) == 120
+    assert "nfiles: 120" in tracked(project)
 
 
 REFUSED = {
@@ -81,6 +86,7 @@ REFUSED = {
         "is not like the task's data: one of them is in tables",
     ),
     "nothing": (("mine", "nothing.csv"), "is not there"),
+    "rows that are mostly bad": (("mine", "bad.csv"), "rows cannot be used"),
     "another option": (("mine", "more.csv", "--label", "label"), "leave other options out"),
     "other delimiters": (("mine", "semicolons.csv"), "fields are separated in another way"),
 }
@@ -98,6 +104,7 @@ def added(tmp_path_factory: pytest.TempPathFactory, empty: Project) -> Project:
     write_csv(folder / "labels.csv", [row | {"label": "new"} for row in rows(30)])
     (folder / "semicolons.csv").write_text("text;label\n" + "yes, sure;ask\n" * 20)
     write_texts(folder / "texts")
+    write_csv(folder / "bad.csv", [{"text": " ", "label": "ask"}] * 20)
     return project
 
 
@@ -112,6 +119,66 @@ def test_what_is_not_like_the_task_is_one_line_and_leaves_everything(
     )
     assert fact in line_of(refused)
     assert (state(added), tracked(added)) == (before, stated)
+
+
+def test_raw_data_that_was_lost_or_changed_is_not_tracked_in_passing(
+    added: Project, tmp_path: Path
+) -> None:
+    project = added.copy(tmp_path / "project")
+    table, more = project.root / "data/raw/mine/mine.csv", str(added.root.parent / "more.csv")
+    stated, whole = tracked(project), table.read_bytes()
+    for change, fact in (
+        (table.unlink, "lacks data/raw/mine/mine.csv; bring it back: dvc checkout"),
+        (lambda: table.write_bytes(whole + b"a,ask\n"), "its bytes are not those that"),
+    ):
+        change()
+        assert fact in line_of(refit(project, "add", "mine", more, "--append", ok=False))
+        assert tracked(project) == stated
+    table.write_bytes(whole)
+    # a copy that an append left which was killed
+    shutil.copy(added.root.parent / "more.csv", project.root / "data/raw/mine")
+    refit(project, "add", "mine", more, "--append")
+    assert "nfiles: 2" in tracked(project)
+
+
+def test_every_task_of_a_source_reads_the_new_rows_or_none_does(
+    added: Project, tmp_path: Path
+) -> None:
+    project = added.copy(tmp_path / "project")
+    table = [row | {"kind": row["label"].upper()} for row in rows(120)]
+    write_csv(tmp_path / "both.csv", table)
+    for name in ("ours", "others"):
+        refit(project, "add", name, str(tmp_path / "both.csv"), "--base", "tiny_bert",
+              "--text", "text", "--label", "label" if name == "ours" else "kind")  # fmt: skip
+    project.params(lambda p: p["tasks"]["others"]["data"].update(source="ours"))
+    before = state(project)
+    more = str(added.root.parent / "more.csv")  # it has no column `kind`
+    assert "column 'kind'" in line_of(refit(project, "add", "ours", more, "--append", ok=False))
+    assert state(project) == before
+    write_csv(tmp_path / "more.csv", table[:30])
+    said = refit(project, "add", "ours", str(tmp_path / "more.csv"), "--append").stdout
+    assert "params.yaml: tasks.others reads them too" in said
+    for task in ("ours", "others"):
+        layout = settings.load(project.root / "params.yaml").tasks[task].data.layout
+        assert layout.name == "table" and layout.files[-1].path == "more.csv"
+
+
+@pytest.mark.parametrize("ending", ["crlf", "one line of crlf"])
+def test_line_ends_of_params_yaml_stay(added: Project, tmp_path: Path, ending: str) -> None:
+    project = added.copy(tmp_path / "project")
+    path = project.root / "params.yaml"
+    text = path.read_bytes()
+    path.write_bytes(text.replace(b"\n", b"\r\n", -1 if ending == "crlf" else 1))
+    refit(project, "add", "mine", str(added.root.parent / "more.csv"), "--append")
+    after = path.read_bytes()
+    assert after.count(b"\r") == (after.count(b"\n") if ending == "crlf" else 1)
+    assert b"path: more.csv" in after
+
+
+def test_an_address_is_not_appended(added: Project) -> None:
+    for where in ("https://example.org/a.csv", "hub:org/toy"):
+        refused = refit(added, "add", "mine", where, "--append", ok=False)
+        assert "takes a table or a folder of this machine" in line_of(refused)
 
 
 def test_a_source_that_is_fetched_is_not_appended_to(added: Project, tmp_path: Path) -> None:

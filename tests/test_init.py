@@ -54,8 +54,8 @@ def test_a_new_project_has_what_came_from_refit_and_learns_from_own_data(
     made: Path, tiny_base: Path
 ) -> None:
     assert git(made, "status", "--porcelain") == ""
-    assert git(made, "log", "--format=%s %ae", "--all").startswith("Refit 0")
-    assert git(made, "rev-parse", "main") == git(made, "rev-parse", "refit")
+    assert git(made, "log", "--format=%s", "refit").startswith("Refit 0")
+    assert git(made, "rev-parse", "main~1") == git(made, "rev-parse", "refit")
     stages = git(ROOT, "ls-files", "stages", "flows", "dvc.yaml", "Makefile", "data/profiles")
     assert set(stages.splitlines()) <= set(git(made, "ls-files").splitlines())
     params = settings.load(made / "params.yaml")
@@ -96,6 +96,33 @@ def test_a_newer_refit_is_merged_with_what_the_owner_changed(made: Path, tmp_pat
     assert (made / "stages/export.py").read_text().endswith("# newer\n")
     assert own.read_text().endswith("# mine\n")
     assert "has this Refit already" in init(made, source=newer).stdout
+
+
+def test_a_clone_is_brought_the_newer_refit_too_and_its_own_refit_is_refused(
+    made: Path, tmp_path: Path
+) -> None:
+    git(tmp_path, "clone", "-q", str(made), str(tmp_path / "clone"))
+    newer = tmp_path / "newer"
+    init(newer)
+    (newer / "stages/new.py").write_text('"""New."""\n')
+    assert "git merge refit" in init(tmp_path / "clone", source=newer).stdout
+    git(tmp_path / "clone", "merge", "-q", "refit")
+    assert (tmp_path / "clone/stages/new.py").is_file()
+    own = init(tmp_path / "clone", ok=False, source=tmp_path / "clone")
+    assert "is this Refit itself" in line_of(own)
+    git(tmp_path / "clone", "switch", "-q", "refit")
+    assert "checked out" in line_of(init(tmp_path / "clone", ok=False, source=newer))
+
+
+def test_an_empty_folder_is_filled_and_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    said = init(Path(), source=tmp_path / "empty", PYTHONPATH=str(ROOT)).stdout
+    assert "a new project" in said and (tmp_path / "empty/dvc.yaml").is_file()
+    assert not [*(tmp_path / "empty").glob(".refit-*")]
+    (tmp_path / "file").write_text("mine")
+    for name in ("file", "file/below"):
+        assert "is a file; name a folder" in line_of(init(tmp_path / name, ok=False))
+    assert "cd '/" in init(tmp_path / "with a space").stdout
 
 
 def test_a_folder_that_is_not_empty_and_no_project_stays_as_it_is(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ def require_name(name: str, params: Params, folder: Path, fresh: bool) -> None:
         )
     there = folder.exists() or folder.with_name(f"{name}.dvc").exists()
     holders = {
-        f"params.yaml has a task {name}": name in params.tasks,
+        f"params.yaml has a task {name} (`--append` brings more of its rows)": name in params.tasks,
         f"params.yaml has a source {name}": name in params.sources,
         f"{folder} is there": fresh and there,
     }
@@ -97,8 +97,12 @@ def extend(task: str, keys: Sequence[str], entries: list[Any]) -> None:
     The block is written as DVC writes it, which keeps comments except those in lists.
     """
     text = PARAMS.read_bytes().decode()
-    newline = "\r\n" if text.partition("\n")[0].endswith("\r") else "\n"
-    lines, (first, after) = text.split(newline), _lines(text, "tasks", task)
+    lines, (first, after) = text.split("\n"), _lines(text, "tasks", task)
+    if not re.match(r"  \S", lines[first]):
+        raise ParamsError(
+            f"{PARAMS}: tasks.{task} is written with another indent than two spaces, which DVC "
+            "writes; name the tables in its block by hand"
+        )
 
     def longer(section: Any) -> None:
         found = section[task]
@@ -106,9 +110,11 @@ def extend(task: str, keys: Sequence[str], entries: list[Any]) -> None:
             found = found[key]
         found[keys[-1]] = json.loads(json.dumps([*found[keys[-1]], *entries]))
 
-    block = _rewritten("tasks", "\n".join(lines[first:after]) + "\n", longer)
-    lines[first:after] = block.removesuffix("\n").split("\n")
-    _replace(newline.join(lines), "tasks", task)
+    ending = "\r" if lines[first].endswith("\r") else ""
+    old = "\n".join(line.removesuffix("\r") for line in lines[first:after]) + "\n"
+    block = _rewritten("tasks", old, longer).removesuffix("\n").split("\n")
+    lines[first:after] = [line + ending for line in block]
+    _replace("\n".join(lines), "tasks", task)
 
 
 def remove(named: Sequence[tuple[str, str]]) -> None:

@@ -71,7 +71,7 @@ def _seconds(stage: str) -> float | None:
 
 def _state(stage: str, found: graph.Dag) -> str:
     if stage in found.busy:
-        return status.running(stage) or "waits for a stage that is running"
+        return status.running(stage)
     if stage in found.changed:
         return status.why(found.changed[stage])
     return "up to date"

@@ -177,13 +177,13 @@ def _parts(files: list[Path]) -> dict[Path, Part | None]:
     Another table beside train and test is left out: it is not data but, for example, a list of
     labels.
     """
-    parts: dict[Path, Part | None] = {file: _part(file) for file in files}
+    parts: dict[Path, Part | None] = {file: part(file) for file in files}
     if "train" in parts.values():
         return {file: part for file, part in parts.items() if part}
     return dict[Path, Part | None].fromkeys(files)
 
 
-def _part(file: Path) -> Part | None:
+def part(file: Path) -> Part | None:
     """Return the part in a file's name, as in train-00000-of-00002.parquet or data/test.csv."""
     words = re.split(r"[^a-z]+", file.as_posix().lower())
     found: set[Part] = {PARTS[word] for word in words if word in PARTS}

@@ -100,16 +100,17 @@ def _rows(data: Guess, start: dict[str, Any], problem: str | None) -> tuple[Rows
     why = problems.state(start, good.loc[labelled, "y"], columns, where, problem)
     stated, of_y = settings.problem(start["problem"]), plugins.problem(start["problem"]["name"])
     y = of_y.read(good["y"], stated)
-    _mark(rows, y)
+    mark(rows, y)
     share, looked = float(rows["code"].notna().mean()), pd.DataFrame()
     if start["modality"]["name"] == "image" and share < 1:
-        looked = _look(of_x, rows.loc[rows["code"].isna(), "x"])
-        _mark(rows, looked)
+        looked = look(of_x, rows.loc[rows["code"].isna(), "x"])
+        mark(rows, looked)
         share += float(looked["code"].notna().mean())
         looked = looked[looked["code"].isna()]
     good, bad = rows[rows["code"].isna()], rows[rows["code"].notna()]
     if share > MOST_BAD:
-        raise DataError(f"{where}: {unusable(bad, len(rows))}")
+        advice = "mend them, or name the columns: --text COLUMN --label COLUMN"
+        raise DataError(f"{where}: {unusable(bad, len(rows))}; {advice}")
     values = of_y.values(y.loc[good.index, "y"])
     return Rows(good, bad, share, looked, values, of_y.borne(values), stated.LABELS == "one"), why
 
@@ -124,7 +125,8 @@ def read(data: Guess, of_x: Modality) -> pd.DataFrame:
     return rows
 
 
-def _mark(rows: pd.DataFrame, seen: pd.DataFrame) -> None:
+def mark(rows: pd.DataFrame, seen: pd.DataFrame) -> None:
+    """Write the code and reason of rows that were looked at."""
     rows.loc[seen.index, ["code", "reason"]] = seen[["code", "reason"]]
 
 
@@ -139,12 +141,11 @@ def _left_aside(bad: pd.DataFrame) -> list[str]:
 
 
 def unusable(bad: pd.DataFrame, rows: int) -> str:
-    """Say that too many of so many rows are bad, what is wrong with the first, and what to do."""
+    """Say that too many of so many rows are bad, and what is wrong with the first."""
     first = bad.iloc[0]
     return (
         f"{len(bad):,} of {rows:,} rows cannot be used (first {extract(first['origin'])}: "
-        f"{one_line(first['reason'], 200)}), at most {MOST_BAD:.0%} may be; mend them, or name the "
-        "columns: --text COLUMN --label COLUMN"
+        f"{one_line(first['reason'], 200)}), at most {MOST_BAD:.0%} may be"
     )
 
 
@@ -188,7 +189,7 @@ def _describe(values: "pd.Series[Any]", labels: dict[str, int]) -> str:
     )
 
 
-def _look(of_x: Modality, x: "pd.Series[str]") -> pd.DataFrame:
+def look(of_x: Modality, x: "pd.Series[str]") -> pd.DataFrame:
     """Look at up to LOOKED_AT of the pictures."""
     return of_x.reading.look(
         x.iloc[:: -(-len(x) // LOOKED_AT)],

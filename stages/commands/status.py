@@ -83,7 +83,7 @@ def _of(
     ]
     names = [*dict.fromkeys(sources), *(f"{stage}@{key}" for stage in STAGES)]
     stale = [f"{name}: {why(changed[name])}" for name in names if name in changed]
-    now = [f"{name}: {since}" for name in names if name in busy and (since := running(name))]
+    now = [f"{name}: {running(name)}" for name in names if name in busy]
     decided = Path("data/register", key, "decision.json")
     decision = (
         [_decision(receipts.read_json(decided))] if decided.is_file() else ["no decision yet"]
@@ -132,10 +132,10 @@ def _decision(decision: dict[str, Any]) -> str:
 
 
 def running(stage: str) -> str:
-    """Say since when a stage has been running, or nothing if it does not."""
+    """Say since when a stage that DVC cannot look at has been running, or that it waits."""
     name, _, key = stage.partition("@")
     if not (holder := locks.holder(Path("data/.work", name, key))):
-        return ""
+        return "waits for a stage that is running"
     since = datetime.fromisoformat(holder["since"]).astimezone()
     return f"has been running since {since:%H:%M:%S} (process {holder['pid']})"
 

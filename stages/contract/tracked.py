@@ -59,19 +59,29 @@ def require(folder: Path) -> None:
     DVC trusts an object of its cache by its mode, so that a flipped bit would be learned from. A
     list in DVC's cache names a folder's files; without that list nothing can be said about them.
     """
-    stated = folder.with_name(f"{folder.name}.dvc")
+    for file, of in listed(folder).items():
+        if file.is_file() and md5(file) != of:
+            raise ReceiptError(
+                f"{extract(file)}: its bytes are not those that {_stated(folder)} tracks; "
+                f"if you changed it say `dvc add {folder}`, else bring it back: "
+                f"remove it and {extract(store() / 'files/md5' / of[:2] / of[2:])}, "
+                "then `dvc pull` or `dvc checkout`"
+            )
+
+
+def listed(folder: Path) -> dict[Path, str]:
+    """Return the md5 of each file that data/raw/NAME.dvc tracks; of none if DVC's list is away."""
+    stated = _stated(folder)
     if not stated.is_file():
-        return
+        return {}
+    found = dict[Path, str]()
     for out in _outs(stated, folder):
-        path, wanted = folder.parent / str(out.get("path", "")), str(out.get("md5", ""))
-        for file, of in _files(path, wanted).items():
-            if file.is_file() and md5(file) != of:
-                raise ReceiptError(
-                    f"{extract(file)}: its bytes are not those that {stated} tracks; "
-                    f"if you changed it say `dvc add {folder}`, else bring it back: "
-                    f"remove it and {extract(store() / 'files/md5' / of[:2] / of[2:])}, "
-                    "then `dvc pull` or `dvc checkout`"
-                )
+        found |= _files(folder.parent / str(out.get("path", "")), str(out.get("md5", "")))
+    return found
+
+
+def _stated(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.dvc")
 
 
 def _outs(stated: Path, folder: Path) -> list[dict[str, Any]]:
