@@ -536,9 +536,9 @@ MUTANTS = (
     ),
     Mutant(
         "class_weights",
-        "stages/methods/objective/cross_entropy.py",
-        "if settings.balanced:",
-        "if False:",
+        "stages/methods/losses.py",
+        "if not balanced:",
+        "if True:",
         "test_methods.py::test_balanced_class_weights_are_torch_s_and_count_every_label_alike",
         "balanced class weights change nothing",
     ),

@@ -299,7 +299,8 @@ def test_refit_predict_labels_a_folder_of_pictures_and_says_what_is_bad(
 @pytest.mark.slow
 @pytest.mark.parametrize("tune", [
     {"name": "linear_probe"}, {"name": "freeze", "layers": 1},
-    {"name": "lora", "rank": 4, "alpha": 8.0, "dropout": 0.0, "targets": ["convolution"]},
+    {"name": "lora", "rank": 4, "alpha": 8.0, "dropout": 0.0, "targets": ["convolution"],
+     "rslora": False, "dora": False},
 ])  # fmt: skip
 def test_every_way_to_tune_learns_from_pictures(
     done: Project, tmp_path: Path, tune: dict[str, Any]

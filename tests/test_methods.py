@@ -488,11 +488,13 @@ def test_where_no_epoch_is_better_the_model_stays_as_it_began(
 
 def test_the_head_has_a_learning_rate_of_its_own_whatever_a_method_wraps_it_in() -> None:
     model, new = bert(1)
-    learner, _ = lora.prepare(start(model, new), learn(), Lora("lora", 4, 8.0, 0.0, ("query",)))
+    learner, _ = lora.prepare(
+        start(model, new), learn(), Lora("lora", 4, 8.0, 0.0, ("query",), False, False)
+    )
     groups = local.optimizer(
         learner,
         replace(FINETUNE, learning_rate=1e-4, head_learning_rate=1e-2),
-        frozenset({"classifier"}),
+        replace(learn(), head=frozenset({"classifier"})),
     ).param_groups
     names = {of: name for name, of in learner.named_parameters()}
     fast = {names[of] for group in groups for of in group["params"] if group["lr"] == 1e-2}
@@ -662,7 +664,9 @@ def test_lora_moves_its_targets_and_merges_to_what_it_computed() -> None:
 
     model, new = bert(2)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    learner, _ = lora.prepare(start(model, new), learn(), Lora("lora", 4, 8.0, 0.0, ("query",)))
+    learner, _ = lora.prepare(
+        start(model, new), learn(), Lora("lora", 4, 8.0, 0.0, ("query",), False, False)
+    )
     assert {
         name.split(".lora_")[-1][:1]
         for name, p in learner.named_parameters()
@@ -688,12 +692,14 @@ def test_lora_moves_its_targets_and_merges_to_what_it_computed() -> None:
 def test_lora_refuses_a_target_that_the_base_model_has_not(targets: tuple[str, ...]) -> None:
     model, new = bert(1)
     with pytest.raises(ModelError, match=f"has no layer {targets[-1]}"):
-        lora.prepare(start(model, new), learn(), Lora("lora", 4, 8.0, 0.0, targets))
+        lora.prepare(start(model, new), learn(), Lora("lora", 4, 8.0, 0.0, targets, False, False))
 
 
 def test_lora_takes_all_linear_layers_but_the_head() -> None:
     model, new = bert(1)
-    learner, _ = lora.prepare(start(model, new), learn(), Lora("lora", 2, 4.0, 0.0, "all-linear"))
+    learner, _ = lora.prepare(
+        start(model, new), learn(), Lora("lora", 2, 4.0, 0.0, "all-linear", False, False)
+    )
     updated = {name for name, _ in learner.named_parameters() if "lora_A" in name}
     assert any("intermediate" in name for name in updated)
     assert not any("classifier" in name for name in updated)
@@ -728,7 +734,7 @@ def test_matrices_decay_and_biases_and_norms_do_not() -> None:
     model, _ = bert(1)
     model.bert.embeddings.requires_grad_(False)
     stays, decays = sorted(
-        local.optimizer(model, replace(FINETUNE, weight_decay=0.5), frozenset()).param_groups,
+        local.optimizer(model, replace(FINETUNE, weight_decay=0.5), learn()).param_groups,
         key=lambda of: of["weight_decay"],
     )
     names = {of: name for name, of in model.named_parameters()}

@@ -251,7 +251,8 @@ def test_a_flipped_bit_stops_at_the_next_stage(done: Project) -> None:
         path.chmod(mode)
 
 
-LORA = {"name": "lora", "rank": 4, "alpha": 8.0, "dropout": 0.0, "targets": ["query", "value"]}
+LORA = {"name": "lora", "rank": 4, "alpha": 8.0, "dropout": 0.0, "targets": ["query", "value"],
+        "rslora": False, "dora": False}  # fmt: skip
 MOVED = {  # what moves in a BERT, by the beginnings of its names; the head is not among them
     "linear_probe": ({"name": "linear_probe"}, ()),
     "full": (

@@ -27,7 +27,11 @@ from tests.conftest import ROOT, Project
 from tests.test_methods import COMPUTE, FINETUNE, bert, learn, start
 
 THREE = replace(FINETUNE, epochs=3, early_stopping_patience=None)  # six steps each
-TUNES = (Full("full", True), Freeze("freeze", 1), Lora("lora", 4, 8.0, 0.1, ("query",)))
+TUNES = (
+    Full("full", True),
+    Freeze("freeze", 1),
+    Lora("lora", 4, 8.0, 0.1, ("query",), False, False),
+)
 
 
 class Killed(BaseException):

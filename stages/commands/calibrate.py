@@ -143,7 +143,7 @@ def _training(task: Task, folder: Path, train: pd.DataFrame, compute: Compute) -
     learns = len(learning.train) > 0  # else a step only sends rows through the base model
     learner = learner.to(device.find(), memory_format=getattr(torch, compute.memory_format)).train()
     device.avoid_slow_kernels(learner, compute)
-    optimizer = local.optimizer(learner, task.finetune, learning.head) if learns else None
+    optimizer = local.optimizer(learner, task.finetune, learning) if learns else None
     if not learns:
         learning = replace(learning, train=rows)
     return partial(_step, learner, learning, len(rows), optimizer, compute)

@@ -13,7 +13,7 @@ import pandas as pd
 
 from stages.contract import plugins, progress, receipts, runner
 from stages.contract.errors import RefitError
-from stages.methods.tune import freeze
+from stages.methods import layers
 from stages.models import device, loading
 from stages.params.finetune import Freeze, LinearProbe, Lora, ProbeHead
 from stages.params.task import Task
@@ -149,7 +149,7 @@ def measure(task: Task, x: "pd.Series[Any]") -> Measured:
         began = clock()
         views = _send(samples, task, model, processor)
         taken.append((clock() - began) / threads / len(samples))
-    return Measured(min(taken), views, len(freeze.stack(model)[1]))
+    return Measured(min(taken), views, len(layers.stack(model)[1]))
 
 
 def _send(samples: pd.DataFrame, task: Task, model: Any, processor: Any) -> int:

@@ -1,7 +1,7 @@
 """Hold what a loop learns from: encoded rows, a loss, and how to measure."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from stages.contract.history import Entry
@@ -79,7 +79,8 @@ class Learning:
     epoch's worth of steps, and raises ModelError if they were in vain. head names the modules that
     are new and have a learning rate of their own. begun is what validation says of the model as it
     begins (epoch 0), or None if it begins at random. metric is the one of measure's metrics that
-    decides if finetune names none. less names the metrics for which less is better.
+    decides if finetune names none. less names the metrics for which less is better. rates has
+    shares of the learning rate by the names of parameters, for those that learn more slowly.
     """
 
     train: Rows
@@ -92,3 +93,4 @@ class Learning:
     begun: Entry | None = None
     metric: str = "loss"
     less: frozenset[str] = frozenset()
+    rates: Mapping[str, float] = field(default_factory=dict[str, float])

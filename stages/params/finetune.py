@@ -1,7 +1,7 @@
 """How the base model learns."""
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -56,6 +56,47 @@ class Lora(Strict):
     """dropout on the input of an update"""
     targets: Annotated[tuple[Text, ...], Field(min_length=1)] | Literal["all-linear"]
     """names of the layers to update, such as [query, value], or all-linear"""
+    rslora: bool
+    """multiply by alpha / sqrt(rank) instead: greater ranks learn too (Kalajdzievski 2023)"""
+    dora: bool
+    """length and direction of each weight learn separately (Liu et al. 2024); takes longer"""
+
+
+@dataclass(frozen=True)
+class Gradual(Strict):
+    """The head learns first, then one layer after another from the top (Howard & Ruder 2018)."""
+
+    name: Literal["gradual"]
+    epochs_a_layer: Count
+    """epochs until the next layer begins to learn"""
+    decay: Annotated[float, Field(gt=0, le=1)]
+    """learning rate of a layer, as a share of that of the layer above it"""
+
+
+@dataclass(frozen=True)
+class BitFit(Strict):
+    """Biases learn, and the new head (Ben Zaken, Ravfogel & Goldberg 2022)."""
+
+    name: Literal["bitfit"]
+
+
+@dataclass(frozen=True)
+class Ia3(Strict):
+    """Factors of keys, values and feed-forward features learn, and the head (Liu et al. 2022)."""
+
+    name: Literal["ia3"]
+    targets: Annotated[tuple[Text, ...], Field(min_length=1)] | None
+    """names of the layers whose features are multiplied, such as [key, value, output.dense]; null
+    takes those that peft knows for the architecture"""
+    feedforward: tuple[Text, ...]
+    """those of the targets whose inputs are multiplied: feed-forward layers; [] for null"""
+
+    def __post_init__(self) -> None:
+        if foreign := set(self.feedforward) - set(self.targets or ()):
+            raise ValueError(f"feedforward: {', '.join(sorted(foreign))} is none of the targets")
+
+
+Tune = Full | LinearProbe | Freeze | Gradual | Lora | Ia3 | BitFit
 
 
 @dataclass(frozen=True)
@@ -75,9 +116,19 @@ class ProbeHead(Strict):
     hands the head; the one is used that makes labels which were not learned from likeliest"""
 
 
+def _is_balanced(objective: Any) -> bool:
+    """Whether all labels weigh the same."""
+    return objective.class_weights == "balanced"
+
+
+BALANCED = property(_is_balanced)
+
+
 @dataclass(frozen=True)
 class CrossEntropy(Strict):
     """The negative log-likelihood of the right label."""
+
+    LABELS = ("one",)
 
     name: Literal["cross_entropy"]
     label_smoothing: BelowOne
@@ -85,19 +136,99 @@ class CrossEntropy(Strict):
     class_weights: Literal["none", "balanced"]
     """balanced gives each row the weight rows / (labels * rows of its label)"""
 
-    @property
-    def balanced(self) -> bool:
-        """Whether all labels weigh the same."""
-        return self.class_weights == "balanced"
+    balanced = BALANCED
 
 
 @dataclass(frozen=True)
 class Standard(Strict):
     """transformers' loss: binary cross-entropy for several labels, squared error for numbers."""
 
+    LABELS = ("several", "none")
     balanced = False
 
     name: Literal["standard"]
+
+
+@dataclass(frozen=True)
+class Focal(Strict):
+    """The cross-entropy, which counts a row less the surer the model is of it (Lin et al. 2017)."""
+
+    LABELS = ("one",)
+
+    name: Literal["focal"]
+    gamma: NotNegative
+    """how much less: each row has the weight (1 - p)^gamma"""
+    class_weights: Literal["none", "balanced"]
+    """balanced gives each row the weight rows / (labels * rows of its label)"""
+
+    balanced = BALANCED
+
+
+@dataclass(frozen=True)
+class Adversarial(Strict):
+    """The problem's loss, and that of rows after the small shift of embeddings or pixels that hurts
+    most (FGM, FGSM, PGD, FreeLB).
+    """
+
+    LABELS = ("one", "several", "none")
+    balanced = False
+
+    name: Literal["adversarial"]
+    attack: Literal["pgd", "freelb"]
+    """pgd takes the loss after the last step, freelb the mean of all; a single step of pgd is FGM
+    (norm l2) or FGSM (norm inf)"""
+    norm: Literal["l2", "inf"]
+    """how a shift is measured: its length, or its greatest value"""
+    radius: Positive
+    """how far a row is shifted at most, as a share of its own length or typical value"""
+    steps: Count
+    """steps of each attack; each takes as long as a training step"""
+    share: Fraction
+    """share of the shifted rows in the loss"""
+
+
+@dataclass(frozen=True)
+class Mixup(Strict):
+    """The problem's loss of mixtures of two pictures (mixup, CutMix)."""
+
+    READS = "image"
+    LABELS = ("one", "several", "none")
+    balanced = False
+
+    name: Literal["mixup"]
+    alpha: Positive
+    """shares are drawn from Beta(alpha, alpha): small, and one picture is nearly all"""
+    cut: bool
+    """a rectangle of the other picture replaces the first's (CutMix); else both are blended"""
+
+
+@dataclass(frozen=True)
+class Consistency(Strict):
+    """The problem's loss, and how far two passes with dropout are apart (R-Drop)."""
+
+    LABELS = ("one", "several", "none")
+    balanced = False
+
+    name: Literal["consistency"]
+    weight: Positive
+    """weight of the distance; each step takes twice as long"""
+
+
+@dataclass(frozen=True)
+class Contrastive(Strict):
+    """The cross-entropy, and how far rows of one label are apart (supervised contrastive)."""
+
+    LABELS = ("one",)
+    balanced = False
+
+    name: Literal["contrastive"]
+    temperature: Positive
+    """the smaller, the more the nearest rows count"""
+    share: Fraction
+    """share of the contrast in the loss"""
+
+
+Objective = CrossEntropy | Standard | Focal | Adversarial | Mixup | Consistency | Contrastive
 
 
 @dataclass(frozen=True)
@@ -113,11 +244,11 @@ class Finetune(Strict):
 
     seed: Seed
     """seed of the new head, the order of rows and dropout"""
-    tune: Annotated[Full | LinearProbe | Freeze | Lora, Field(discriminator="name")]
+    tune: Annotated[Tune, Field(discriminator="name")]
     """what learns; linear_probe does not read epochs, learning rates and batch_size"""
     head: Annotated[RandomHead | ProbeHead, Field(discriminator="name")]
     """what the new head begins as"""
-    objective: Annotated[CrossEntropy | Standard, Field(discriminator="name")]
+    objective: Annotated[Objective, Field(discriminator="name")]
     """what is minimised"""
     loop: Local
     """where the steps are taken"""

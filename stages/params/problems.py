@@ -16,7 +16,6 @@ class Classification(Strict):
     METRICS = ("macro_f1", "accuracy")
     HEADLINES = (*METRICS, "weighted_f1")
     LESS = ()  # metrics for which less is better
-    OBJECTIVES = ("cross_entropy",)
     LABELS = "one"
 
     name: Literal["classification"]
@@ -32,7 +31,6 @@ class MultiLabel(Strict):
     METRICS = ("macro_f1", "micro_f1", "accuracy")
     HEADLINES = METRICS
     LESS = ()
-    OBJECTIVES = ("standard",)
     LABELS = "several"
 
     name: Literal["multi_label"]
@@ -53,7 +51,6 @@ class Regression(Strict):
     METRICS = ("r2", "mae", "rmse")
     HEADLINES = METRICS
     LESS = ("mae", "rmse")
-    OBJECTIVES = ("standard",)
     LABELS = "none"
 
     name: Literal["regression"]

@@ -5,7 +5,7 @@ A task says what must agree between its sections.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any, get_args, get_type_hints
 
 from pydantic import Field
 
@@ -14,7 +14,7 @@ from stages.params.compute import Compute
 from stages.params.data import Data
 from stages.params.evaluate import Evaluate, LabelIssues
 from stages.params.export import Plain
-from stages.params.finetune import Finetune
+from stages.params.finetune import Finetune, Objective
 from stages.params.flows import Flows
 from stages.params.image import ImageModality
 from stages.params.problems import Problem
@@ -60,11 +60,10 @@ class Task(Strict):
 
     def __post_init__(self) -> None:
         wrong = [*self._foreign(), *self._metrics(), *self._labels()]
-        if self.finetune.objective.name not in self.problem.OBJECTIVES:
-            objectives = ", ".join(self.problem.OBJECTIVES)
-            wrong.append(
-                f"finetune.objective: {self._have(self.finetune.objective.name, objectives)}"
-            )
+        if self.problem.LABELS not in self.finetune.objective.LABELS:
+            has = [_named(of) for of in get_args(Objective) if self.problem.LABELS in of.LABELS]
+            lacking = self._have(self.finetune.objective.name, ", ".join(has))
+            wrong.append(f"finetune.objective: {lacking}")
         if self.augment.on_the_fly and self.modality.READS != "image":
             wrong.append("augment.on_the_fly: pictures alone are altered on the fly")
         if wrong:
@@ -77,6 +76,7 @@ class Task(Strict):
         """Yield a line if transforms or baselines read another modality."""
         altered = (*self.augment.transforms, *self.evaluate.robustness.transforms)
         named = (*altered, *self.evaluate.baselines, *filter(None, [self.label_issues.model]))
+        named = (*named, self.finetune.objective)
         reads = self.modality.READS
         if foreign := [choice.name for choice in named if getattr(choice, "READS", reads) != reads]:
             yield f"{', '.join(foreign)}: not for the modality {self.modality.name}"
@@ -125,6 +125,11 @@ class Task(Strict):
                     f"register.gates.{i}: {gate.name} is about labels, "
                     f"which the problem {self.problem.name} has not"
                 )
+
+
+def _named(choice: Any) -> str:
+    """Return the name by which params.yaml has a choice of this type."""
+    return get_args(get_type_hints(choice)["name"])[0]
 
 
 @dataclass(frozen=True)

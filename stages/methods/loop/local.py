@@ -132,7 +132,7 @@ def _trainer(learner: Any, learning: Learning, finetune: Finetune, arguments: An
         train_dataset=learning.train,  # pyright: ignore[reportArgumentType]  (rows that can be indexed are a map-style data set)
         eval_dataset=learning.validation,  # pyright: ignore[reportArgumentType]
         data_collator=learning.collate,
-        optimizers=(optimizer(learner, finetune, learning.head), None),
+        optimizers=(optimizer(learner, finetune, learning), None),
         compute_loss_func=learning.loss,  # not called, but lets Trainer count the rows of a step
         compute_metrics=measure,
         callbacks=[
@@ -179,19 +179,20 @@ def _spelled(epoch: Entry) -> str:
     return f"validation {', '.join(measured)}"
 
 
-def optimizer(model: Any, finetune: Finetune, head: frozenset[str]) -> Any:
+def optimizer(model: Any, finetune: Finetune, learning: Learning) -> Any:
     """Return AdamW (Loshchilov & Hutter 2019) over the parameters that learn.
 
-    Biases and the vectors of normalisation layers do not decay. Modules that head names have a
-    learning rate of their own, whatever a method has wrapped them in.
+    Biases and the vectors of normalisation layers do not decay. Modules that learning.head names
+    have a learning rate of their own, whatever a method has wrapped them in.
     """
     import torch
 
     groups: dict[tuple[float, float], list[Any]] = {}
     for name, weights in model.named_parameters():
         if weights.requires_grad:
-            in_head = any(f".{module}." in f".{name}" for module in head)
+            in_head = any(f".{module}." in f".{name}" for module in learning.head)
             rate = finetune.head_learning_rate if in_head else finetune.learning_rate
+            rate *= learning.rates.get(name, 1.0)
             decay = finetune.weight_decay if weights.ndim > 1 else 0.0
             groups.setdefault((rate, decay), []).append(weights)
     of_torch = [

@@ -8,6 +8,7 @@ from typing import Any
 
 from stages.contract.learning import Inputs
 from stages.contract.protocols import Start
+from stages.methods import losses
 from stages.params.finetune import CrossEntropy
 
 
@@ -40,9 +41,4 @@ class Loss:
 
 def prepare(_: Start, targets: list[int], settings: CrossEntropy) -> Loss:
     """Return the loss; balanced weights are by the number of rows that each label has."""
-    import torch
-
-    rows, weights = torch.bincount(torch.tensor(targets)), None
-    if settings.balanced:
-        weights = len(targets) / (len(rows) * rows.clamp(min=1))
-    return Loss(weights, settings.label_smoothing)
+    return Loss(losses.weights(targets, settings.balanced), settings.label_smoothing)

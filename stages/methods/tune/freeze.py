@@ -8,7 +8,7 @@ from typing import Any
 from stages.contract.errors import ModelError
 from stages.contract.learning import Learning
 from stages.contract.protocols import Start
-from stages.methods import prefix
+from stages.methods import layers, prefix
 from stages.params.finetune import Freeze
 
 
@@ -19,30 +19,18 @@ def prepare(start: Start, learning: Learning, settings: Freeze) -> tuple[Any, Le
     model (of a ResNet: its stages); a module that is registered after it is above it.
     """
     model = start.model
-    stack_name, layers = stack(model)
-    if settings.layers > len(layers):
+    stack_name, found = layers.stack(model)
+    if settings.layers > len(found):
         raise ModelError(
             f"finetune.tune.layers: {settings.layers} top layers are to learn, and the base model "
-            f"has {len(layers)}"
+            f"has {len(found)}"
         )
-    lowest, above = len(layers) - settings.layers, False
+    lowest, above = len(found) - settings.layers, False
     for name, parameter in model.named_parameters():
         above = above or name.startswith(f"{stack_name}.{lowest}.")
         parameter.requires_grad_(above or name in start.new)
     prefix.hold(model)
-    return prefix.cut(model, layers, lowest, learning)
-
-
-def stack(model: Any) -> tuple[str, Any]:
-    """Return the name of a model's longest list of modules, and the list."""
-    import torch
-
-    lists = {
-        name: module
-        for name, module in model.named_modules()
-        if isinstance(module, torch.nn.ModuleList)
-    }
-    return max(lists.items(), key=lambda item: len(item[1]), default=("", []))
+    return prefix.cut(model, found, lowest, learning)
 
 
 def finish(learner: Any) -> Any:

@@ -28,6 +28,8 @@ def prepare(start: Start, learning: Learning, settings: Lora) -> tuple[Any, Lear
         lora_alpha=settings.alpha,  # pyright: ignore[reportArgumentType]
         lora_dropout=settings.dropout,
         target_modules=targets,
+        use_rslora=settings.rslora,
+        use_dora=settings.dora,
         modules_to_save=sorted({name.rpartition(".")[0] for name in start.new}),
     )
     try:
