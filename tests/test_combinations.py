@@ -321,6 +321,25 @@ def test_a_shift_is_as_large_as_it_may_be_and_raises_the_loss(norm: str) -> None
         assert torch.isclose(loss(start.model, batch, targets)[0], clean)
 
 
+@pytest.mark.parametrize("name", sorted(PICTURED | OTHERS))
+def test_without_a_gradient_it_is_the_loss_of_any_outputs(name: str) -> None:
+    """So a head that was solved is measured at epoch 0."""
+    import torch
+    from transformers.modeling_outputs import SequenceClassifierOutput
+
+    objective = (PICTURED | OTHERS)[name]
+    start, _ = begin("image" if name in ("mixup", "cutmix") else "text")
+    targets = torch.tensor([0, 1, 2])
+    loss = plugins.objective(objective.name).prepare(start, targets.tolist(), objective)
+    said = SequenceClassifierOutput(logits=torch.eye(3))
+    with torch.no_grad():
+        total, outputs = loss(lambda **_: said, {}, targets)
+    assert outputs is said and torch.isfinite(total)
+    if name not in ("cross_entropy", "focal"):  # they smooth, and count sure rows less
+        plain = torch.nn.functional.cross_entropy(said.logits, targets)
+        assert total.item() == pytest.approx(plain.item())
+
+
 def test_mixtures_keep_to_their_shares() -> None:
     import torch
 

@@ -65,7 +65,9 @@ class Loss(Protocol):
         """Return the mean loss of a batch, a scalar tensor, and the model's outputs.
 
         targets are those of the batch, on its device. If gradients are accumulated, items is the
-        number of rows of all the accumulated batches, by which the sum is divided.
+        number of rows of all the accumulated batches, by which the sum is divided. Where torch
+        takes no gradient, as on validation, it is the loss of the rows as they are, and model may
+        be any function of inputs that returns outputs with logits.
         """
         ...
 

@@ -214,5 +214,6 @@ def _measured(learning: Learning, outputs: Array, targets: Array) -> Entry:
 
     logits: Any = torch.from_numpy(outputs)
     said = SequenceClassifierOutput(logits=logits)
-    loss, _ = learning.loss(lambda **_: said, {}, torch.from_numpy(targets))
+    with torch.no_grad():
+        loss, _ = learning.loss(lambda **_: said, {}, torch.from_numpy(targets))
     return Entry(0.0, 0, {}, learning.measure(outputs, targets) | {"loss": float(loss)})

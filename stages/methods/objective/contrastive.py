@@ -32,6 +32,9 @@ class Loss:
         """
         import torch
 
+        if not torch.is_grad_enabled():
+            outputs = model(**inputs)
+            return self.of(outputs.logits, targets, items), outputs
         reached = list[Any]()
         head = next(
             module for name, module in model.named_modules() if f".{name}".endswith(f".{self.head}")
@@ -42,8 +45,6 @@ class Loss:
         finally:
             hook.remove()
         loss = self.of(outputs.logits, targets, items)
-        if not torch.is_grad_enabled():
-            return loss, outputs
         contrast = _contrast(reached[0].float().flatten(1), targets, self.settings.temperature)
         contrast = contrast / (len(targets) if items is None else items)
         return (1 - self.settings.share) * loss + self.settings.share * contrast, outputs
