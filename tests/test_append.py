@@ -41,6 +41,7 @@ def test_a_table_is_one_more_of_the_task_s_tables_and_only_its_lines_change(
     assert len(manifest.read(project.root / "data/validate/mine/manifest.parquet")) == 180
 
 
+@pytest.mark.slow
 def test_new_rows_are_for_training_if_the_data_set_has_a_test_of_its_own(
     project: Project, tmp_path: Path
 ) -> None:
@@ -121,6 +122,7 @@ def test_what_is_not_like_the_task_is_one_line_and_leaves_everything(
     assert (state(added), tracked(added)) == (before, stated)
 
 
+@pytest.mark.slow
 def test_raw_data_that_was_lost_or_changed_is_not_tracked_in_passing(
     added: Project, tmp_path: Path
 ) -> None:
@@ -141,6 +143,7 @@ def test_raw_data_that_was_lost_or_changed_is_not_tracked_in_passing(
     assert "nfiles: 2" in tracked(project)
 
 
+@pytest.mark.slow
 def test_every_task_of_a_source_reads_the_new_rows_or_none_does(
     added: Project, tmp_path: Path
 ) -> None:
@@ -163,6 +166,7 @@ def test_every_task_of_a_source_reads_the_new_rows_or_none_does(
         assert layout.name == "table" and layout.files[-1].path == "more.csv"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", ["crlf", "one line of crlf"])
 def test_line_ends_of_params_yaml_stay(added: Project, tmp_path: Path, ending: str) -> None:
     project = added.copy(tmp_path / "project")

@@ -162,10 +162,16 @@ def losses(entries: list[Any]) -> list[float]:
     return [entry.validation["loss"] for entry in entries if entry.validation]
 
 
-def combinations(kind: str) -> Iterator[tuple[str, str]]:
+def combinations(kind: str) -> Iterator[Any]:
+    """Yield every way to tune with every objective.
+
+    `make test` takes each way and each objective once.
+    """
     tunes = TUNES if kind == "text" else {name: TUNES[name] for name in ("full", "gradual")}
     for tune in tunes:
-        yield from ((tune, name) for name in (OBJECTIVES if kind == "text" else PICTURED))
+        for objective in OBJECTIVES if kind == "text" else PICTURED:
+            once = "full" in tune or objective == "cross_entropy"
+            yield pytest.param(tune, objective, marks=[] if once else pytest.mark.slow)
 
 
 @pytest.mark.parametrize(("tune", "objective"), combinations("text"))

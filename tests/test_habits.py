@@ -98,6 +98,7 @@ def test_metrics_plots_and_the_graph_are_shown(done: Project) -> None:
     shutil.rmtree(done.root / "plots")
 
 
+@pytest.mark.slow
 def test_a_task_that_never_ran_stops_no_command_and_pull_brings_what_there_is(
     done: Project, tmp_path: Path
 ) -> None:
@@ -142,6 +143,7 @@ def test_the_dag_of_a_task_fits_a_terminal_and_says_what_is_out_of_date(
     assert refused.returncode == 2 and "there is no task 'nothing'" in refused.stderr
 
 
+@pytest.mark.slow
 def test_status_and_dag_answer_while_a_stage_runs(done: Project, tmp_path: Path) -> None:
     project = copied(done, tmp_path)
     path, gate = project.root / "stages/export.py", project.root / "wait"

@@ -79,6 +79,7 @@ def test_the_examples_bases_can_be_named_without_the_examples() -> None:
     assert all(known[name] == source for name, source in named.items() if name in known)
 
 
+@pytest.mark.slow
 def test_a_newer_refit_is_merged_with_what_the_owner_changed(made: Path, tmp_path: Path) -> None:
     assert "has this Refit already" in init(made).stdout
     own = made / "stages/fetch.py"
@@ -98,6 +99,7 @@ def test_a_newer_refit_is_merged_with_what_the_owner_changed(made: Path, tmp_pat
     assert "has this Refit already" in init(made, source=newer).stdout
 
 
+@pytest.mark.slow
 def test_a_clone_is_brought_the_newer_refit_too_and_its_own_refit_is_refused(
     made: Path, tmp_path: Path
 ) -> None:
