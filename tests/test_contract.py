@@ -72,7 +72,7 @@ def test_all_mistakes_are_told_at_once_each_with_its_path(tmp_path: Path) -> Non
         "tasks.questions.finetune.learning_rate: Input should be a finite number, got NaN",
         (
             "tasks.questions.finetune.tune: name grow is not one of 'full', 'linear_probe', "
-            "'freeze', 'lora'"
+            "'freeze', 'gradual', 'lora', 'ia3', 'bitfit'"
         ),
         (
             "tasks.questions.augment.transforms.0.words: Input should be less than or equal to "
