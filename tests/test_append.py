@@ -62,6 +62,7 @@ def test_new_rows_are_for_training_if_the_data_set_has_a_test_of_its_own(
     assert "30 more rows, 0 bad, in more_test.csv (test)" in said
 
 
+@pytest.mark.slow
 def test_files_join_the_folders_of_their_labels(project: Project, tmp_path: Path) -> None:
     write_texts(tmp_path / "mine")
     refit(project, "add", "mine", str(tmp_path / "mine"), "--base", "tiny_bert")
@@ -195,6 +196,7 @@ def test_a_source_that_is_fetched_is_not_appended_to(added: Project, tmp_path: P
     assert "is fetched or imported" in line_of(refused)
 
 
+@pytest.mark.slow
 def test_an_append_that_dvc_refuses_leaves_everything(added: Project, tmp_path: Path) -> None:
     project = added.copy(tmp_path / "project")
     before, stated = state(project), tracked(project)

@@ -228,6 +228,7 @@ def allowed(tune: str, names: set[str]) -> set[str]:
     return names if ends is None else head | {name for name in names if name.endswith(ends)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("tune", "objective"), combinations("image"))
 def test_a_picture_model_memorises(tmp_path: Path, tune: str, objective: str) -> None:
     _, seen, before, after, _ = fit("image", TUNES[tune], PICTURED[objective], tmp_path)
@@ -235,6 +236,7 @@ def test_a_picture_model_memorises(tmp_path: Path, tune: str, objective: str) ->
     assert set(after) == set(before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("objective", sorted({*OTHERS} - {"mixup", "cutmix"}))
 @pytest.mark.parametrize("of_y", [multi_label, regression])
 def test_several_labels_and_numbers_are_learned_too(
@@ -262,6 +264,7 @@ def test_several_labels_and_numbers_are_learned_too(
     assert min(losses(entries)) < begun
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["gradual", "mixup", "freelb"])
 def test_a_training_that_was_cut_off_goes_on_to_the_same_weights(tmp_path: Path, name: str) -> None:
     """What unfreezes by the epoch and what draws at random goes on where it was."""
