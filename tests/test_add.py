@@ -904,6 +904,7 @@ def test_remove_undoes_add_to_the_byte(project: Project, tmp_path: Path) -> None
     assert (after["names"], after["dvc.lock"]) == (before["names"], before["dvc.lock"])
 
 
+@pytest.mark.slow
 def test_remove_keeps_comments_of_other_tasks_and_refuses_what_is_not_there(
     project: Project, tmp_path: Path
 ) -> None:
@@ -922,6 +923,7 @@ def test_remove_keeps_comments_of_other_tasks_and_refuses_what_is_not_there(
         assert fact in refused.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("newline", ["\n", "\r\n"])
 def test_remove_leaves_every_other_byte(
     project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, newline: str
@@ -952,6 +954,7 @@ def test_remove_leaves_every_other_byte(
     assert path.read_text() == whole.replace("sources: {}", "sources: {a: {}}")
 
 
+@pytest.mark.slow
 def test_an_experiment_changes_one_line_of_params_yaml(project: Project, tmp_path: Path) -> None:
     from dvc.utils.hydra import apply_overrides  # what `dvc exp run -S` does to the file
 

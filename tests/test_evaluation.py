@@ -267,6 +267,7 @@ def _metered(folder: Path, samples: pd.DataFrame) -> cost.Cost:
     return meter.measure(folder, samples, compute())
 
 
+@pytest.mark.slow
 def test_cost_is_that_of_a_process_of_its_own(done: Project) -> None:
     folder = done.root / "data/finetune/tiny"
     # Like a stage's, this process starts with nothing.

@@ -238,6 +238,7 @@ def test_status_says_why_a_stage_is_out_of_date(done: Project) -> None:
     )
 
 
+@pytest.mark.slow
 def test_check_tells_all_that_is_wrong_before_anything_runs(done: Project, tmp_path: Path) -> None:
     assert all(found["ok"] for found in json.loads(refit(done, "check", "--json").stdout))
     project = done.copy(tmp_path / "project")
