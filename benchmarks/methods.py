@@ -53,7 +53,7 @@ def measure(task: str, changed: dict[str, Any], folder: Path) -> dict[str, Any]:
     if of["modality"]["name"] == "image" and of["finetune"]["tune"]["name"] == "full":
         of["finetune"]["tune"]["embeddings"] = True
     of["evaluate"]["baselines"] = [{"name": "majority"}]
-    elsewhere.write_params(folder, **params)
+    elsewhere.write_params(folder, **params | {"tasks": {task: of}})
     for stage in ("finetune", "export", "evaluate"):
         elsewhere.run(folder, f"stages.{stage}", task)
     report = elsewhere.read(folder, "evaluate", task, "report.json")
