@@ -103,7 +103,7 @@ def _look(task: Task, lies: Path) -> Guess:
 
 def _require_own(folder: Path) -> None:
     """Raise DataError unless the source is one that `dvc add` tracks."""
-    stated = tracking.stated(folder)
+    stated = tracked.stated(folder)
     if not stated.is_file() or "deps" in settings.read_yaml(stated):
         raise DataError(
             f"{folder}: is fetched or imported, and what is put there would be lost; append the "
@@ -134,7 +134,7 @@ def _new(folder: Path, data: Guess) -> list[Path]:
     listed, lies = tracked.listed(folder), guess.root(data.lies)
     if lost := [file for file in listed if not file.is_file()]:
         raise DataError(
-            f"{folder}: lacks {_some(lost)}; bring it back: dvc checkout {tracking.stated(folder)}"
+            f"{folder}: lacks {_some(lost)}; bring it back: dvc checkout {tracked.stated(folder)}"
         )
     there = [file for file in data.wanted if (folder / file).exists()]
     copied = [
@@ -198,7 +198,7 @@ def _some(names: Iterable[Any]) -> str:
 @contextmanager
 def _all_or_nothing(folder: Path, new: list[Path]) -> Generator[None]:
     """Put everything back as it was if the block within fails."""
-    kept = {path: path.read_bytes() for path in (blocks.PARAMS, tracking.stated(folder))}
+    kept = {path: path.read_bytes() for path in (blocks.PARAMS, tracked.stated(folder))}
     before = {path for path in folder.rglob("*") if path.is_dir()}
     try:
         yield

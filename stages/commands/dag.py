@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stages.commands import status
-from stages.contract import progress, receipts, settings
+from stages.contract import progress, settings
 from stages.contract.escape import one_line
 from stages.project import graph
 
@@ -33,7 +33,7 @@ def dag(task: str | None) -> list[Node]:
     keys = {task} if task and settings.task(task) else None
     found = graph.ask(Path.cwd(), keys, idle=False)
     nodes = [
-        Node(stage, sorted(after), _seconds(stage), _state(stage, found))
+        Node(stage, sorted(after), status.seconds(stage), _state(stage, found))
         for stage, after in graph.reduced(found.waits).items()
     ]
     places = {key: place for place, key in enumerate(settings.load().tasks)}
@@ -58,15 +58,6 @@ def told(nodes: list[Node]) -> list[str]:
 def _row(node: Node) -> tuple[str, ...]:
     took = "" if node.seconds is None else progress.spell(node.seconds)
     return node.stage, ", ".join(node.after), took, one_line(node.state, 46)
-
-
-def _seconds(stage: str) -> float | None:
-    name, _, key = stage.partition("@")
-    timing = Path("data", name, key, "timing.json")
-    if not timing.is_file():
-        return None
-    found = receipts.read_json(timing)
-    return found["seconds_before_work"] + found["seconds_of_work"]
 
 
 def _state(stage: str, found: graph.Dag) -> str:

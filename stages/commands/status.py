@@ -143,12 +143,19 @@ def running(stage: str) -> str:
 def _took(key: str, changed: dict[str, Any]) -> str:
     """Say how long the stages that would run took last time, if all of them have run."""
     first = next((i for i, of in enumerate(STAGES) if f"{of}@{key}" in changed), 0)
-    timings = [Path("data", stage, key, "timing.json") for stage in STAGES[first:]]
-    if not all(path.is_file() for path in timings):
-        return ""
-    of = [receipts.read_json(path) for path in timings]
-    seconds = sum(one["seconds_before_work"] + one["seconds_of_work"] for one in of)
-    return f" (last time: {progress.spell(seconds)})"
+    taken = [seconds(f"{stage}@{key}") for stage in STAGES[first:]]
+    known = [of for of in taken if of is not None]
+    return f" (last time: {progress.spell(sum(known))})" if len(known) == len(taken) else ""
+
+
+def seconds(stage: str) -> float | None:
+    """Return how long a stage took last time, or None if it has not run."""
+    name, _, key = stage.partition("@")
+    timing = Path("data", name, key, "timing.json")
+    if not timing.is_file():
+        return None
+    found = receipts.read_json(timing)
+    return found["seconds_before_work"] + found["seconds_of_work"]
 
 
 def why(entries: list[Any]) -> str:

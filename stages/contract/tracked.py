@@ -62,7 +62,7 @@ def require(folder: Path) -> None:
     for file, of in listed(folder).items():
         if file.is_file() and md5(file) != of:
             raise ReceiptError(
-                f"{extract(file)}: its bytes are not those that {_stated(folder)} tracks; "
+                f"{extract(file)}: its bytes are not those that {stated(folder)} tracks; "
                 f"if you changed it say `dvc add {folder}`, else bring it back: "
                 f"remove it and {extract(store() / 'files/md5' / of[:2] / of[2:])}, "
                 "then `dvc pull` or `dvc checkout`"
@@ -71,16 +71,16 @@ def require(folder: Path) -> None:
 
 def listed(folder: Path) -> dict[Path, str]:
     """Return the md5 of each file that data/raw/NAME.dvc tracks; of none if DVC's list is away."""
-    stated = _stated(folder)
-    if not stated.is_file():
+    if not stated(folder).is_file():
         return {}
     found = dict[Path, str]()
-    for out in _outs(stated, folder):
+    for out in _outs(stated(folder), folder):
         found |= _files(folder.parent / str(out.get("path", "")), str(out.get("md5", "")))
     return found
 
 
-def _stated(folder: Path) -> Path:
+def stated(folder: Path) -> Path:
+    """Return the file in which DVC says what a folder of data/raw has."""
     return folder.with_name(f"{folder.name}.dvc")
 
 

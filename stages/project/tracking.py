@@ -38,11 +38,6 @@ def dvc(*arguments: str, seconds: float | None = None) -> str:
     return _answer(arguments[0], done.returncode, done.stdout, done.stderr)
 
 
-def stated(folder: Path) -> Path:
-    """Return the file in which DVC says what a folder of data/raw has."""
-    return folder.with_name(f"{folder.name}.dvc")
-
-
 def _command(*arguments: str) -> list[str]:
     """Return the command line of this environment's DVC."""
     return [str(Path(sys.executable).with_name("dvc")), *arguments]

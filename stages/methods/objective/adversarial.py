@@ -44,13 +44,11 @@ class Loss:
         (gradient,) = torch.autograd.grad(clean, shift, retain_graph=True)
         shifted = list[Any]()
         for step in range(self.settings.steps):
-            shift = _stepped(shift.detach(), gradient, size, self.settings).requires_grad_()
-            last = step + 1 == self.settings.steps
-            if not last or self.settings.attack == "freelb":
-                loss = self.of(run(shift)[0].logits, targets, items)
+            more = step + 1 < self.settings.steps
+            shift = _stepped(shift.detach(), gradient, size, self.settings).requires_grad_(more)
+            loss = self.of(run(shift)[0].logits, targets, items)
+            if more:
                 (gradient,) = torch.autograd.grad(loss, shift, retain_graph=True)
-            else:
-                loss = self.of(run(shift.detach())[0].logits, targets, items)
             shifted.append(loss)
         hurt = shifted[-1] if self.settings.attack == "pgd" else sum(shifted) / len(shifted)
         return (1 - self.settings.share) * clean + self.settings.share * hurt, outputs
