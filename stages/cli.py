@@ -273,6 +273,18 @@ def adopt(
 
 
 @app.command(epilog=EPILOG)
+def reuse(
+    name: arguments.NewSource, model: arguments.OneVersion, as_json: arguments.AsJson = False
+) -> None:
+    """Bring a version to data/raw/NAME: the base model of another task, or a teacher."""
+    from stages.commands import reuse as command
+
+    with _busy("copying"):
+        made = command.reuse(name, model)
+    _show(made, command.told, as_json)
+
+
+@app.command(epilog=EPILOG)
 def lineage(model: arguments.OneVersion, as_json: arguments.AsJson = False) -> None:
     """Tell what a version was made from, and verify that it is all there; exits with 2 where a byte
     was changed.

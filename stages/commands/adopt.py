@@ -145,7 +145,7 @@ def _save_probe(
     )
     model, new = loading.load(of_y, folder, task.modality.name, probe.labels, new_head=True)
     probe.head.put_into(linear.head(model, new))
-    loading.plain(model).save_pretrained(job.out / "model")
+    loading.save(model, job.out / "model")
     of_x.encoding.stated(of_x.encoding.processor(folder), settings_of_x).save_pretrained(
         job.out / "model"
     )

@@ -15,6 +15,7 @@ NewFolder = Annotated[
     Path, typer.Argument(metavar="FOLDER", help="A folder that is empty or not there yet.")
 ]
 NewName = Annotated[str, typer.Argument(help="Name of the new source and task: a-z, 0-9 and _.")]
+NewSource = Annotated[str, typer.Argument(help="Name of the new source: a-z, 0-9 and _.")]
 Where = Annotated[
     str,
     typer.Argument(

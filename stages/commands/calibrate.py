@@ -22,15 +22,16 @@ from ruamel.yaml import YAML
 
 from stages.contract import locks, manifest, plugins, runner, settings
 from stages.contract.errors import ParamsError
-from stages.contract.learning import Learning, Rows
-from stages.contract.protocols import Start
+from stages.contract.learning import LABELS, Learning, Rows
 from stages.contract.runner import Job
-from stages.methods.loop import local
+from stages.methods import optimisers, training
+from stages.methods.training import Recipe
 from stages.models import device, loading
 from stages.params.compute import Compute
 from stages.params.task import Task
 
 PARAMS = Path("params.yaml")
+Raw = Callable[[str], tuple[Path, str]]  # a source -> its folder and sha256
 Work = Callable[[], int]  # that is timed; it returns the number of rows that it worked on
 # Each candidate is timed once a round, in turn, so that a busy minute falls on all of them.
 ROUNDS = 3
@@ -76,7 +77,10 @@ def calibrate(name: str) -> Calibrated:
             .head(max(ROWS, task.finetune.batch_size))
         )
         folder, _ = job.raw(task.base)
-        compute, trials = _tried(task, folder, train)
+        recipe = Recipe(
+            name, task.modality, task.problem, folder, task.augment, task.compute, task.finetune
+        )
+        compute, trials = _tried(task, recipe, train, job.raw)
     if compute != task.compute:
         _write(name, task.compute, compute)
     return Calibrated(name, compute, task.compute, trials)
@@ -100,10 +104,13 @@ def _spelled(compute: Compute) -> str:
     return ", ".join(f"{name} {value}" for name, value in asdict(compute).items())
 
 
-def _tried(task: Task, folder: Path, train: pd.DataFrame) -> tuple[Compute, list[Trial]]:
+def _tried(
+    task: Task, recipe: Recipe, train: pd.DataFrame, raw: Raw
+) -> tuple[Compute, list[Trial]]:
     """Return the fastest settings, and how long training, then scoring took with each."""
+    folder = recipe.base
     trainings = _timed(
-        [(of, _training(task, folder, train, of)) for of in _candidates(task, folder)]
+        [(of, _training(recipe, train, raw, of)) for of in _candidates(task, folder)]
     )
     compute = _best(trainings, task.compute)
     sized = [replace(compute, batch_size=size) for size in sorted({*BATCHES, compute.batch_size})]
@@ -135,49 +142,38 @@ def _candidates(task: Task, folder: Path) -> list[Compute]:
     ]
 
 
-def _training(task: Task, folder: Path, train: pd.DataFrame, compute: Compute) -> Work:
+def _training(recipe: Recipe, train: pd.DataFrame, raw: Raw, compute: Compute) -> Work:
     """Return a function that takes one step of training and returns the number of its rows."""
     import torch
 
-    rows, learner, learning = _learning(task, folder, train)
+    rows, learner, learning = _learning(recipe, train, raw)
     learns = len(learning.train) > 0  # else a step only sends rows through the base model
     learner = learner.to(device.find(), memory_format=getattr(torch, compute.memory_format)).train()
     device.avoid_slow_kernels(learner, compute)
-    optimizer = local.optimizer(learner, task.finetune, learning) if learns else None
+    optimizer = optimisers.optimiser(learner, recipe.finetune, learning) if learns else None
     if not learns:
         learning = replace(learning, train=rows)
     return partial(_step, learner, learning, len(rows), optimizer, compute)
 
 
-def _learning(task: Task, folder: Path, train: pd.DataFrame) -> tuple[Rows, Any, Learning]:
+def _learning(recipe: Recipe, train: pd.DataFrame, raw: Raw) -> tuple[Rows, Any, Learning]:
     """Return the rows of a batch, and the model and the way in which it learns from them."""
-    of_x, of_y = plugins.modality(task.modality.name), plugins.problem(task.problem.name)
-    labels = plugins.labels(of_y, of_y.values(train["y"]))
-    model, new = loading.load(of_y, folder, task.modality.name, labels, new_head=True)
-    processor = of_x.encoding.processor(folder)
-    start = Start(of_x, of_y, model, new, processor, labels)
-    encoded = of_x.encoding.encode_anew(
-        train.head(task.finetune.batch_size), processor, task.modality, task.augment
-    )
-    targets = of_y.targets(train["y"].head(len(encoded)), labels)
-    rows = Rows(encoded, targets, of_x.encoding.lengths(encoded))
-    objective = plugins.objective(task.finetune.objective.name)
-    loss = objective.prepare(start, list(rows.targets), task.finetune.objective)
-    learning = Learning(rows, rows, of_x.encoding.collate(processor), loss, lambda *_: {})
-    tune = plugins.tune(task.finetune.tune.name)
-    return rows, *tune.prepare(start, learning, task.finetune.tune)
+    finetune, batch = recipe.finetune, train.head(recipe.finetune.batch_size)
+    start = replace(training.loaded(recipe, train, raw), samples=batch)
+    rows = training.encoder(start)(batch, recipe.augment)
+    learning = training.prepared(recipe, start, rows, rows)
+    return rows, *plugins.tune(finetune.tune.name).prepare(start, learning, finetune.tune)
 
 
 def _step(learner: Any, learning: Learning, number: int, optimizer: Any, compute: Compute) -> int:
     """Take a step with so many rows; without an optimizer, only send them through the model."""
     import torch
+    from accelerate.utils import send_to_device
 
     device.set_up(compute)
-    batch = {
-        key: of.to(device.find())
-        for key, of in learning.collate(learning.train.__getitems__(range(number))).items()
-    }
-    targets = batch.pop("labels")
+    rows = learning.collate(learning.train.__getitems__(range(number)))
+    batch: Any = send_to_device(rows, device.find())
+    targets = batch.pop(LABELS)
     with device.arithmetic(compute), torch.set_grad_enabled(optimizer is not None):
         loss, _ = learning.loss(learner, batch, targets)
     if optimizer is None:

@@ -15,7 +15,7 @@ from stages.contract import plugins, progress, receipts, runner
 from stages.contract.errors import RefitError
 from stages.methods import layers
 from stages.models import device, loading
-from stages.params.finetune import Freeze, LinearProbe, Lora, ProbeHead
+from stages.params.finetune import Freeze, LinearProbe, Lora, ProbeHead, ZeroShot
 from stages.params.task import Task
 from stages.project.lineage import STAGES
 
@@ -107,7 +107,7 @@ def training(task: Task, rows: int, base: Measured) -> float:
     train, validation, _ = _parts(task, rows)
     tune = task.finetune.tune
     begun = (train + validation) * isinstance(task.finetune.head, ProbeHead)
-    if isinstance(tune, LinearProbe):
+    if isinstance(tune, LinearProbe | ZeroShot):
         return base.row * begun
     share = min(1.0, tune.layers / max(base.layers, 1)) if isinstance(tune, Freeze) else 1.0
     # the outputs of frozen layers are computed once

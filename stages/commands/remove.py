@@ -35,7 +35,7 @@ def remove(name: str, data: bool) -> Removed:
         task, params = settings.task(name), settings.load()
         for stage in STAGES:
             held.enter_context(locks.Lock(Path("data/.work", stage, name)))
-        alone = _used_by_it_alone(name, (task.data.source, task.base), params)
+        alone = _used_by_it_alone(name, params)
         fetched = [("sources", of) for of in alone if of in params.sources]
         named = [("tasks", name), *fetched]
         blocks.remove(named)
@@ -62,15 +62,15 @@ def told(found: Removed) -> list[str]:
     ]
 
 
-def _used_by_it_alone(name: str, sources: tuple[str, str], params: Params) -> list[str]:
+def _used_by_it_alone(name: str, params: Params) -> list[str]:
     """Return the sources that no other task uses."""
     used = {
         source
         for key, task in params.tasks.items()
         if key != name
-        for source in (task.data.source, task.base)
+        for source in task.sources.values()
     }
-    return [source for source in dict.fromkeys(sources) if source not in used]
+    return [of for of in dict.fromkeys(params.tasks[name].sources.values()) if of not in used]
 
 
 def _gone(folder: Path) -> str:

@@ -1,12 +1,14 @@
 """Hold what a loop learns from: encoded rows, a loss, and how to measure."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from stages.contract.history import Entry
 
 Inputs = dict[str, Any]  # of a model, by name: one row's, or the tensors of a batch
+# What a row of train has beside them: its target, and what an objective has put there for its loss.
+LABELS, BESIDE = "labels", "beside"
 
 
 class Encoded(Protocol):
@@ -17,10 +19,45 @@ class Encoded(Protocol):
     def __getitem__(self, i: int, /) -> Inputs: ...
 
 
+def read(inputs: Inputs) -> Inputs:
+    """Return what the model itself reads of a row or a batch."""
+    return {name: value for name, value in inputs.items() if name not in (LABELS, BESIDE)}
+
+
 def take(encoded: Encoded, places: Sequence[int]) -> list[Inputs]:
     """Return some rows, side by side if `encoded` has `__getitems__`, torch's name for it."""
     several = getattr(encoded, "__getitems__", None)
     return several(places) if several else [encoded[i] for i in places]
+
+
+@dataclass(frozen=True)
+class Carrying:
+    """Encoded rows, each with one more input of this name."""
+
+    encoded: Encoded
+    name: str
+    values: Sequence[Any]
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __getitem__(self, i: int) -> Inputs:
+        return self.encoded[i] | {self.name: self.values[i]}
+
+    def __getitems__(self, places: Sequence[int]) -> list[Inputs]:
+        return [
+            row | {self.name: self.values[i]}
+            for i, row in zip(places, take(self.encoded, places), strict=True)
+        ]
+
+    @property
+    def anew(self) -> bool:
+        """Whether rows are altered anew in each epoch."""
+        return getattr(self.encoded, "anew", False)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Alter rows anew, if they are altered on the fly."""
+        getattr(self.encoded, "set_epoch", lambda _: None)(epoch)
 
 
 @dataclass(frozen=True)
@@ -38,11 +75,11 @@ class Rows:
         return len(self.targets)
 
     def __getitem__(self, i: int) -> Inputs:
-        return self.encoded[i] | {"labels": self.targets[i]}
+        return self.encoded[i] | {LABELS: self.targets[i]}
 
     def __getitems__(self, places: Sequence[int]) -> list[Inputs]:
         return [
-            row | {"labels": self.targets[i]}
+            row | {LABELS: self.targets[i]}
             for i, row in zip(places, take(self.encoded, places), strict=True)
         ]
 
@@ -56,6 +93,25 @@ class Rows:
         getattr(self.encoded, "set_epoch", lambda _: None)(epoch)
 
 
+def carry(
+    learning: "Learning", values: Sequence[Any], together: Callable[[list[Any]], Any]
+) -> "Learning":
+    """Return what to learn from, with a value for each train row BESIDE what the model reads.
+
+    together makes what a batch has there of the values of its rows.
+    """
+    rows, collate = learning.train, learning.collate
+
+    def both(batch: list[Inputs]) -> Inputs:
+        made = collate([{name: of for name, of in row.items() if name != BESIDE} for row in batch])
+        return made | (
+            {BESIDE: together([row[BESIDE] for row in batch])} if BESIDE in batch[0] else {}
+        )
+
+    train = replace(rows, encoded=Carrying(rows.encoded, BESIDE, values))
+    return replace(learning, train=train, collate=both)
+
+
 class Loss(Protocol):
     """What is minimised."""
 
@@ -64,6 +120,7 @@ class Loss(Protocol):
     ) -> tuple[Any, Any]:
         """Return the mean loss of a batch, a scalar tensor, and the model's outputs.
 
+        inputs has what an objective has put BESIDE what the model reads, on train rows alone.
         targets are those of the batch, on its device. If gradients are accumulated, items is the
         number of rows of all the accumulated batches, by which the sum is divided. Where torch
         takes no gradient, as on validation, it is the loss of the rows as they are, and model may
@@ -82,7 +139,8 @@ class Learning:
     are new and have a learning rate of their own. begun is what validation says of the model as it
     begins (epoch 0), or None if it begins at random. metric is the one of measure's metrics that
     decides if finetune names none. less names the metrics for which less is better. rates has
-    shares of the learning rate by the names of parameters, for those that learn more slowly.
+    shares of the learning rate by the names of parameters, for those that learn more slowly. passes
+    is how many times a row goes through the model in a step, for the memory that this takes.
     """
 
     train: Rows
@@ -96,3 +154,4 @@ class Learning:
     metric: str = "loss"
     less: frozenset[str] = frozenset()
     rates: Mapping[str, float] = field(default_factory=dict[str, float])
+    passes: int = 1

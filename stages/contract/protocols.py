@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from stages.contract.history import Entry
-from stages.contract.learning import Learning, Loss
+from stages.contract.learning import Inputs, Learning
 from stages.contract.modality import Modality
 from stages.contract.problem import Problem
 from stages.params.types import Encoding
@@ -51,7 +51,9 @@ class Start:
     """What a training begins with: a base model with a head for the labels of a task.
 
     new names the parameters that the base model has no weights for. labels are in the order of the
-    outputs.
+    outputs. settings are the modality's, with which processor encodes x. samples are the train rows
+    of the manifest, in the order of Learning.train. raw returns the folder of a source, which is
+    verified, and its sha256.
     """
 
     of_x: Modality
@@ -60,6 +62,10 @@ class Start:
     new: frozenset[str]
     processor: Any
     labels: list[str]
+    settings: Any
+    compute: Any
+    samples: "pd.DataFrame"
+    raw: Callable[[str], tuple[Path, str]]
 
 
 class Tune(Protocol):
@@ -80,8 +86,12 @@ class Tune(Protocol):
 class Objective(Protocol):
     """What is minimised."""
 
-    def prepare(self, start: Start, targets: list[Any], settings: Any, /) -> Loss:
-        """Return the loss; targets are those of all train rows."""
+    def prepare(self, start: Start, learning: Learning, settings: Any, /) -> Learning:
+        """Return what to learn from, with the loss.
+
+        learning has the problem's own loss. What else the loss needs of a train row travels in its
+        inputs BESIDE what the model reads.
+        """
         ...
 
 
@@ -99,13 +109,35 @@ class Loop(Protocol):
         ...
 
 
-class Export(Protocol):
-    """The form in which a model leaves."""
+@dataclass(frozen=True)
+class Finished:
+    """A trained model: the folder that finetune wrote, and what it is loaded for.
 
-    def write(self, trained: Path, into: Path, settings: Any, /) -> None:
+    The folder has safetensors, a configuration and a processor. batches returns about so many
+    validation rows as the model's inputs: the shortest row alone, the longest alone, and others
+    together.
+    """
+
+    folder: Path
+    of_y: Problem
+    modality: str
+    labels: list[str]
+    batches: Callable[[int], list[Inputs]]
+
+
+class Export(Protocol):
+    """The form in which a model leaves.
+
+    GRADIENTS says whether what load returns is a module of torch that gradients pass through, which
+    maps of where it looked are drawn by.
+    """
+
+    GRADIENTS: bool
+
+    def write(self, finished: Finished, into: Path, settings: Any, /) -> None:
         """Write the form of a trained model into a new folder.
 
-        trained is the folder that finetune wrote: safetensors, configuration and processor.
+        Raises ModelError if the model has no such form, or if it would predict something else.
         """
         ...
 

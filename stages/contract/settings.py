@@ -87,7 +87,7 @@ def _missing(params: Params, raw: Path) -> list[str]:
         f"have: {', '.join(sorted(params.sources)) or 'none'}, "
         f"or bring it with `dvc add data/raw/{name}`"
         for key, task in params.tasks.items()
-        for place, name in (("base", task.base), ("data.source", task.data.source))
+        for place, name in task.sources.items()
         if name not in params.sources and not any((raw / n).exists() for n in (name, f"{name}.dvc"))
     ]
 

@@ -256,6 +256,26 @@ def if_there(ask: Callable[[], Any]) -> Any:
         raise
 
 
+def download(client: Any, name: str, number: int, into: Path) -> tuple[Path | None, str]:
+    """Copy the files of a version below `into`; return their folder, or None and why not."""
+    from mlflow.artifacts import download_artifacts
+    from mlflow.exceptions import MlflowException
+
+    at = if_there(lambda: client.get_model_version_download_uri(name, str(number)))
+    if at is None:
+        return None, f"there is no version {number} of {name}"
+    try:
+        uri = f"models:/{name}/{number}"
+        folder = Path(download_artifacts(artifact_uri=uri, dst_path=str(into)))
+    except (MlflowException, FileNotFoundError) as error:
+        if isinstance(error, MlflowException) and not is_absent(error):
+            raise
+        return None, one_line(error, 300)
+    if not (folder / "model.json").is_file():
+        return None, one_line(f"nothing lies at {at}", 300)
+    return folder, ""
+
+
 def is_absent(error: Any) -> bool:
     """Return whether MLflow lacks a model, version, alias, run or file.
 

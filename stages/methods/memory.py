@@ -6,7 +6,7 @@ Otherwise the training might be killed an hour later.
 from typing import Any
 
 from stages.contract.errors import ModelError
-from stages.contract.learning import Inputs, Learning
+from stages.contract.learning import Inputs, Learning, read
 from stages.models import device
 from stages.params.compute import Compute
 
@@ -18,13 +18,11 @@ def require(model: Any, learning: Learning, batch_size: int, compute: Compute) -
     """Raise ModelError if a step of batch_size of the longest rows needs more memory than is free.
 
     The error names the batch that fits. A step needs at least what autograd keeps for the backward
-    pass, counted on one row, and gradients and optimiser.
+    pass, counted on one row and one pass, and gradients and optimiser.
     """
     longest = max(range(len(learning.train)), key=learning.train.lengths.__getitem__)
     inputs = learning.collate([learning.train[longest]])
-    row = _kept_bytes(
-        model, {name: value for name, value in inputs.items() if name != "labels"}, compute
-    )
+    row = learning.passes * _kept_bytes(model, read(inputs), compute)
     fixed = (1 + OPTIMISER) * sum(
         value.numel() * value.element_size() for value in model.parameters() if value.requires_grad
     )

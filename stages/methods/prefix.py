@@ -5,10 +5,10 @@ That is possible if rows stay the same from epoch to epoch.
 
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
-from stages.contract.learning import Inputs, Learning, Rows, take
+from stages.contract.learning import Carrying, Inputs, Learning, Rows, read, take
 from stages.methods import batchnorm
 from stages.models import device
 
@@ -61,22 +61,8 @@ def _carrying(model: Any, below: Any, layer: Any, learning: Learning) -> Learnin
         reached = _reached(model, below, layer, rows, learning.collate)
         if reached is None:
             return None
-        fed[name] = Rows(_Carrying(rows.encoded, reached), rows.targets, rows.lengths)
+        fed[name] = Rows(Carrying(rows.encoded, "reached", reached), rows.targets, rows.lengths)
     return replace(learning, **fed, collate=_collate(learning.collate))
-
-
-@dataclass(frozen=True)
-class _Carrying:
-    """Rows of a model's inputs, each with what reaches the lowest layer that learns."""
-
-    encoded: Any
-    reached: list[Any]
-
-    def __len__(self) -> int:
-        return len(self.reached)
-
-    def __getitem__(self, i: int) -> Inputs:
-        return self.encoded[i] | {"reached": self.reached[i]}
 
 
 def _reached(
@@ -145,9 +131,8 @@ def _collate(collate: Callable[..., Any]) -> Callable[[list[Inputs]], Inputs]:
 
 def _logits(model: Any, learning: Learning) -> Any:
     first = take(learning.train.encoded, range(min(COMPARED, len(learning.train))))
-    return model(
-        **{name: value.to(device.find()) for name, value in learning.collate(first).items()}
-    ).logits.float()
+    inputs = read(learning.collate(first))
+    return model(**{name: value.to(device.find()) for name, value in inputs.items()}).logits.float()
 
 
 def _above(model: Any, layers: Any, lowest: int) -> Any:

@@ -81,12 +81,12 @@ def keep(trainer: Any, checkpoint: Path | None, wish: stopping.Wish) -> None:
         def on_step_end(self, *given: Any, **_: Any) -> None:
             _, state, control = given
             # The end of an epoch is measured, and then saved in any case.
-            if wish.number is not None and not _is_at_end(state):
+            if wish.number is not None and not is_at_end(state):
                 control.should_save = True
 
         def on_save(self, *given: Any, **_: Any) -> None:
             arguments, state, _ = given
-            if _is_at_end(state):
+            if is_at_end(state):
                 self.drawn = torch.random.get_rng_state()
             new = Path(arguments.output_dir) / f"checkpoint-{state.global_step}"
             _sign(new, trainer, self.drawn)
@@ -130,7 +130,7 @@ def _stopped(number: int, step: int) -> stopping.Stopped:
     )
 
 
-def _is_at_end(state: Any) -> bool:
+def is_at_end(state: Any) -> bool:
     """Tell whether the last step was the last of its epoch."""
     return float(state.epoch).is_integer()
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from stages.contract.learning import Encoded, Inputs, take
+from stages.contract.learning import Encoded, Inputs, read, take
 from stages.params.compute import Compute
 
 TRIM_THRESHOLD, MMAP_MAX, ARENA_MAX = -1, -4, -8  # malloc.h of glibc
@@ -177,5 +177,5 @@ def batches(
     while start < len(order):
         batch = order[start : start + budget // max(lengths[order[start]], 1)]
         inputs = collate(take(encoded, batch.tolist()))
-        yield batch, {name: tensor.to(find()) for name, tensor in inputs.items()}
+        yield batch, {name: tensor.to(find()) for name, tensor in read(inputs).items()}
         start += len(batch)

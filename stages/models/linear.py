@@ -194,20 +194,20 @@ def begin(
     solved = solve(of_y, known, y, width, c, balanced)
     outputs = solved.outputs(asked)
     solved.put_into(layer)
-    measured = _measured(learning, outputs, targets)
+    entry = measured(learning, outputs, targets)
     print(
         f"head: a linear model, C = {c:g} of {', '.join(f'{value:g}' for value in sorted(cs))}: "
-        f"validation {learning.metric} {measured.validation[learning.metric]:.4f}"
+        f"validation {learning.metric} {entry.validation[learning.metric]:.4f}"
     )
 
     def learn_both(trained: Any) -> None:
         every = np.concatenate([known, asked]), np.concatenate([y, targets])
         solve(of_y, *every, width, c, balanced).put_into(head(trained, start.new))
 
-    return Begun(measured, outputs, targets, learn_both)
+    return Begun(entry, outputs, targets, learn_both)
 
 
-def _measured(learning: Learning, outputs: Array, targets: Array) -> Entry:
+def measured(learning: Learning, outputs: Array, targets: Array) -> Entry:
     """Return what validation says of a head before the first step."""
     import torch
     from transformers.modeling_outputs import SequenceClassifierOutput

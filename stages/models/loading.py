@@ -13,7 +13,7 @@ from typing import Any
 from stages.contract.errors import ModelError
 from stages.contract.escape import extract, one_line
 from stages.contract.problem import Problem
-from stages.models import pooling
+from stages.models import adapters, device, pooling
 
 CLASSIFIERS = {  # modality: the class of transformers with one output for each label, or one
     "text": "AutoModelForSequenceClassification",
@@ -40,6 +40,11 @@ def load(
         transformers.logging.disable_progress_bar()
     _require_files(folder)
     _require_own_code(folder)
+    if new_head and adapters.is_in(folder):
+        raise ModelError(
+            f"{folder}: has made-up tokens, which no other task can begin with; take a version "
+            "that was tuned in another way"
+        )
     model, lacking = _loaded(of_y, folder, modality, dict(enumerate(labels)) or {0: "value"})
     new = set[str]()
     if new_head:
@@ -54,6 +59,8 @@ def load(
             f"{folder}: {len(lacking)} weights are missing or misshapen (first: {min(lacking)}); "
             "they would be random, bring a whole model"
         )
+    if adapters.is_in(folder):
+        model = adapters.load(model, folder)
     return model, frozenset(new & {name for name, _ in model.named_parameters()})
 
 
@@ -164,6 +171,36 @@ def _outputs(model: Any) -> set[str]:
     }
 
 
-def plain(model: Any) -> Any:
-    """Return a loaded model as it is saved: computed by transformers' own classes alone."""
-    return pooling.plain(model)
+def save(model: Any, folder: Path) -> None:
+    """Write a model as transformers' own classes compute it, or with the tokens it was given."""
+    if adapters.wrapped(model):
+        adapters.save(model, folder)
+    else:
+        pooling.plain(model).save_pretrained(folder)
+
+
+def ready(of_y: Problem, folder: Path, modality: str, labels: list[str], memory_format: str) -> Any:
+    """Return the model of a folder on its device, in evaluation mode."""
+    import torch
+
+    model, _ = load(of_y, folder, modality, labels, new_head=False)
+    return model.eval().to(device.find(), memory_format=getattr(torch, memory_format))
+
+
+def empty(of_y: Problem, folder: Path, modality: str, labels: list[str]) -> Any:
+    """Return a model by the configuration of a folder alone; its weights are random."""
+    import transformers
+
+    _require_own_code(folder)
+    head = {"num_labels": len(labels) or 1, "problem_type": of_y.KIND}
+    try:
+        config = transformers.AutoConfig.from_pretrained(
+            folder, **head, local_files_only=True, trust_remote_code=False
+        )
+        kind: Any = getattr(transformers, of_y.HEADS[modality])
+        return kind.from_config(config, trust_remote_code=False)
+    except Exception as error:
+        # Anybody may have written the configuration: transformers and its kin raise any type on it.
+        raise ModelError(
+            f"{folder}: transformers makes no model of it ({one_line(error, 300)}); check its files"
+        ) from error

@@ -48,8 +48,9 @@ def by_mean(model: Any) -> None:
         mask: Any = None
 
         def forward(self, states: Any) -> Any:
-            ones = torch.ones_like(states[..., :1])
-            weights = ones if self.mask is None else self.mask[..., None].to(states)
+            weights = torch.ones_like(states[..., :1])
+            if self.mask is not None:  # made-up keys and values have a mask, but no states
+                weights = self.mask[:, -states.shape[1] :, None].to(states)
             mean = (states * weights).sum(1) / weights.sum(1)
             return torch.nn.functional.layer_norm(mean, mean.shape[-1:])
 
@@ -60,6 +61,11 @@ def by_mean(model: Any) -> None:
     model.base_model.register_forward_pre_hook(look, with_kwargs=True)
 
 
+def sees_mean(model: Any) -> bool:
+    """Tell whether a model's head was given the mean."""
+    return type(getattr(model.base_model, "pooler", None)).__name__ == "Mean"
+
+
 def plain(model: Any) -> Any:
     """Return a model as transformers' own classes compute it.
 
@@ -67,7 +73,7 @@ def plain(model: Any) -> Any:
     pooler that passes on its input: the logits differ by about a thousandth, because the layer adds
     the mean to the first token's state.
     """
-    if type(getattr(model.base_model, "pooler", None)).__name__ != "Mean":
+    if not sees_mean(model):
         return model
     config = copy.deepcopy(model.config)
     config.num_hidden_layers += 1

@@ -9,10 +9,13 @@ from stages.params.types import (
     BelowOne,
     Count,
     Fraction,
+    Key,
     Metric,
     NotNegative,
     Positive,
     Seed,
+    Sha256,
+    Share,
     Strict,
     Text,
 )
@@ -96,7 +99,91 @@ class Ia3(Strict):
             raise ValueError(f"feedforward: {', '.join(sorted(foreign))} is none of the targets")
 
 
-Tune = Full | LinearProbe | Freeze | Gradual | Lora | Ia3 | BitFit
+@dataclass(frozen=True)
+class Prompt(Strict):
+    """Made-up tokens before each text learn, and the head (Lester, Al-Rfou & Constant 2021)."""
+
+    READS = "text"
+
+    name: Literal["prompt"]
+    tokens: Count
+    """number of made-up tokens; each text takes as many more"""
+
+
+@dataclass(frozen=True)
+class PTuning(Strict):
+    """Made-up tokens learn through a small network, and the head (Liu et al. 2021)."""
+
+    READS = "text"
+
+    name: Literal["p_tuning"]
+    tokens: Count
+    """number of made-up tokens; each text takes as many more"""
+    width: Count
+    """width of the network; only the tokens that it gives are saved"""
+
+
+@dataclass(frozen=True)
+class Prefix(Strict):
+    """Made-up keys and values of every layer learn, and the head (Li & Liang 2021)."""
+
+    READS = "text"
+
+    name: Literal["prefix"]
+    tokens: Count
+    """number of made-up tokens that each layer attends to"""
+
+
+@dataclass(frozen=True)
+class ZeroShot(Strict):
+    """Nothing learns: a row gets the label whose name is nearest to it by the base model."""
+
+    READS = "text"
+    LABELS = ("one",)
+
+    name: Literal["zero_shot"]
+    templates: Annotated[tuple[Text, ...], Field(min_length=1)]
+    """texts with {label} or {description} in them; the mean over them stands for a label"""
+    descriptions: dict[Text, Text]
+    """label: what {description} says of it; its name unless stated"""
+    temperature: Positive
+    """by which the cosine of a row and a label is divided to give logits"""
+
+    def __post_init__(self) -> None:
+        for template in self.templates:
+            if not any(field in template for field in ("{label}", "{description}")):
+                raise ValueError("templates: each must have {label} or {description} in it")
+
+
+@dataclass(frozen=True)
+class FewShot(Strict):
+    """Rows of a label are drawn together, and the head is solved (Tunstall et al. 2022, SetFit)."""
+
+    LABELS = ("one",)
+
+    name: Literal["few_shot"]
+    pairs: Count
+    """pairs that each row begins in an epoch, with another row of its label"""
+    temperature: Positive
+    """the smaller, the more the nearest rows of other labels count"""
+    c: Positive
+    """inverse strength of the head's regularisation"""
+
+
+Tune = (
+    Full
+    | LinearProbe
+    | Freeze
+    | Gradual
+    | Lora
+    | Ia3
+    | BitFit
+    | Prompt
+    | PTuning
+    | Prefix
+    | ZeroShot
+    | FewShot
+)
 
 
 @dataclass(frozen=True)
@@ -204,12 +291,14 @@ class Mixup(Strict):
 
 @dataclass(frozen=True)
 class Consistency(Strict):
-    """The problem's loss, and how far two passes with dropout are apart (R-Drop)."""
+    """The problem's loss, and how far what the model says of a row twice is apart."""
 
     LABELS = ("one", "several", "none")
     balanced = False
 
     name: Literal["consistency"]
+    of: Literal["dropout", "copies"]
+    """dropout: two passes with two draws of it (R-Drop); copies: a row and its altered copy"""
     weight: Positive
     """weight of the distance; each step takes twice as long"""
 
@@ -228,7 +317,75 @@ class Contrastive(Strict):
     """share of the contrast in the loss"""
 
 
-Objective = CrossEntropy | Standard | Focal | Adversarial | Mixup | Consistency | Contrastive
+@dataclass(frozen=True)
+class Distill(Strict):
+    """The problem's loss, and how far the model is from a teacher (Hinton et al. 2015)."""
+
+    LABELS = ("one", "several", "none")
+    balanced = False
+
+    name: Literal["distill"]
+    teacher: Key
+    """a source with a model of Refit's: data/raw/TEACHER, brought by `refit reuse`"""
+    sha256: Sha256
+    """of the teacher's files, as `refit reuse` prints it"""
+    share: Share
+    """share of the teacher in the loss"""
+    temperature: Annotated[float, Field(ge=1)]
+    """by which logits are divided: the higher, the more the labels that are nearly right count"""
+    features: NotNegative
+    """weight of how alike rows are to the teacher (what reaches its head) and to the model"""
+
+
+Objective = (
+    CrossEntropy | Standard | Focal | Adversarial | Mixup | Consistency | Contrastive | Distill
+)
+
+
+@dataclass(frozen=True)
+class AdamW(Strict):
+    """Adam with decoupled weight decay (Loshchilov & Hutter 2019)."""
+
+    name: Literal["adamw"]
+
+
+@dataclass(frozen=True)
+class Sgd(Strict):
+    """Stochastic gradient descent with momentum; wants a greater learning rate than AdamW."""
+
+    name: Literal["sgd"]
+    momentum: BelowOne
+    """share of the last step that the next one repeats"""
+
+
+@dataclass(frozen=True)
+class Adafactor(Strict):
+    """Adafactor (Shazeer & Stern 2018), which keeps a row and a column for each matrix."""
+
+    name: Literal["adafactor"]
+
+
+@dataclass(frozen=True)
+class NoAverage(Strict):
+    """The weights of the epoch that is kept."""
+
+    name: Literal["none"]
+
+
+@dataclass(frozen=True)
+class Ema(Strict):
+    """The moving average of the weights over steps is validated and kept."""
+
+    name: Literal["ema"]
+    decay: Fraction
+    """share of the average that each step keeps: .99 is about the last hundred steps"""
+
+
+@dataclass(frozen=True)
+class Soup(Strict):
+    """The mean of the epochs that make it better on validation (greedy; Wortsman et al. 2022)."""
+
+    name: Literal["soup"]
 
 
 @dataclass(frozen=True)
@@ -245,7 +402,7 @@ class Finetune(Strict):
     seed: Seed
     """seed of the new head, the order of rows and dropout"""
     tune: Annotated[Tune, Field(discriminator="name")]
-    """what learns; linear_probe does not read epochs, learning rates and batch_size"""
+    """what learns; linear_probe and zero_shot do not read epochs, learning rates and batch_size"""
     head: Annotated[RandomHead | ProbeHead, Field(discriminator="name")]
     """what the new head begins as"""
     objective: Annotated[Objective, Field(discriminator="name")]
@@ -257,17 +414,21 @@ class Finetune(Strict):
     early_stopping_patience: Count | None
     """stop after this many epochs that are no better than the best; null runs them all"""
     batch_size: Count
-    """rows in each step"""
+    """rows that go through the model together"""
+    accumulation: Count
+    """batches in each step"""
+    optimizer: Annotated[AdamW | Sgd | Adafactor, Field(discriminator="name")]
+    """how a gradient becomes a step"""
     learning_rate: Positive
-    """learning rate at its peak (AdamW)"""
+    """learning rate at its peak"""
     head_learning_rate: Positive
     """the same for the new head, which has further to go if it begins at random"""
-    schedule: Literal["linear", "cosine", "constant_with_warmup"]
-    """schedule of the learning rate"""
+    schedule: Literal["linear", "cosine", "one_cycle", "constant_with_warmup"]
+    """schedule of the learning rate; one_cycle moves Adam's or SGD's momentum too (Smith 2018)"""
     warmup: BelowOne
     """share of all steps in which the learning rate rises"""
     weight_decay: NotNegative
-    """weight decay of AdamW"""
+    """share of a weight that a step takes off, times the learning rate; not of biases and norms"""
     dropout: BelowOne | None
     """rate of every dropout layer; null keeps the base model's own"""
     batchnorm_momentum: Fraction | None
@@ -275,6 +436,8 @@ class Finetune(Strict):
     .997, hence the last batch alone)"""
     max_grad_norm: Positive
     """gradients are clipped to this norm"""
+    averaging: Annotated[NoAverage | Ema | Soup, Field(discriminator="name")]
+    """which mean of weights is kept"""
     best_metric: Metric | Literal["loss", "last"]
     """validation metric that decides which epoch is kept; if it ties, the loss decides; last keeps
     the last epoch, whatever validation says"""
@@ -284,6 +447,26 @@ class Finetune(Strict):
             raise ValueError(
                 "early_stopping_patience counts epochs that are no better than the best; "
                 "with best_metric: last it must be null"
+            )
+        if isinstance(self.tune, FewShot) and not isinstance(self.objective, CrossEntropy):
+            raise ValueError(
+                "tune: {name: few_shot} minimises the distance of pairs; say objective: "
+                "{name: cross_entropy, ...}, by which validation measures the head"
+            )
+        copies = isinstance(self.objective, Consistency) and self.objective.of == "copies"
+        if copies and isinstance(self.tune, Freeze):
+            raise ValueError(
+                "objective: {name: consistency, of: copies} sends copies through every layer, and "
+                "with tune: {name: freeze} frozen ones are computed once; say full, or of: dropout"
+            )
+        if isinstance(self.averaging, Soup) and self.best_metric == "last":
+            raise ValueError("averaging: {name: soup} chooses by validation; name a best_metric")
+        if isinstance(self.optimizer, Adafactor) and self.schedule == "one_cycle":
+            raise ValueError("schedule: one_cycle moves a momentum, which adafactor has not")
+        if isinstance(self.tune, ZeroShot) and isinstance(self.head, ProbeHead):
+            raise ValueError(
+                "with tune: {name: zero_shot} the names of the labels make the head; say "
+                "head: {name: random}"
             )
         if isinstance(self.tune, LinearProbe) and isinstance(self.head, RandomHead):
             raise ValueError(

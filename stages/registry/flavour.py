@@ -15,6 +15,7 @@ from typing import Any
 import pandas as pd
 
 from stages.contract import plugins
+from stages.models import adapters
 from stages.models.saved import Saved
 
 LOADER = "stages.champion"
@@ -31,7 +32,8 @@ AUTO = {
     "image_processor": "AutoImageProcessor",
     "feature_extractor": "AutoFeatureExtractor",
 }
-WEIGHTS = (".safetensors",)
+CONFIGURATION = "config.json"
+WEIGHTS = (".safetensors", ".onnx")
 
 
 def write(folder: Path, described: Saved, sample: str, into: Path, ids: tuple[str, str]) -> None:
@@ -75,13 +77,13 @@ def _transformers(model: Path, described: Saved) -> dict[str, Any]:
     A pipeline sees a sample once, and Refit may take the mean over several views of it.
     """
     head = plugins.problem(described.problem).HEADS.get(described.modality["name"], "")
-    plain = described.baseline is None and described.form == "plain"
-    if not plain or head not in PIPELINES:
+    opens = (model / CONFIGURATION).is_file() and list(model.glob("model*.safetensors"))
+    if described.baseline or not opens or adapters.is_in(model) or head not in PIPELINES:
         return {}
     if plugins.settings(described.modality).views != ("as_is",):
         return {}
     task, part = PIPELINES[head]
-    configuration = json.loads((model / "config.json").read_text("utf-8"))
+    configuration = json.loads((model / CONFIGURATION).read_text("utf-8"))
     return {
         "transformers_version": version("transformers"),
         "task": task,

@@ -15,7 +15,6 @@ from typing import Any
 
 from stages.contract import location, store
 from stages.contract.errors import ModelError, RegistryError
-from stages.contract.escape import one_line
 
 SHA256, DATA_MD5, LOCK_SHA256 = "refit.model_sha256", "refit.data_md5", "refit.dvc_lock_sha256"
 AGAINST, OUTCOME, WITHDRAWN = "refit.judged_against", "refit.outcome", "refit.withdrawn"
@@ -78,22 +77,12 @@ def download(version: Version, into: Path) -> Path:
 
     The caller verifies the bytes. Raises ModelError if the registry has lost them.
     """
-    from mlflow.artifacts import download_artifacts
-    from mlflow.exceptions import MlflowException
-
-    uri = f"models:/{version.name}/{version.number}"
     with store.opened() as client:
-        at, lost = client.get_model_version_download_uri(version.name, str(version.number)), None
-        try:
-            folder = Path(download_artifacts(artifact_uri=uri, dst_path=str(into)))
-        except (MlflowException, FileNotFoundError) as error:
-            if isinstance(error, MlflowException) and not store.is_absent(error):
-                raise
-            folder, lost = into, error
-    if not (folder / "model.json").is_file():
+        folder, lost = store.download(client, version.name, version.number, into)
+    if folder is None:
         raise ModelError(
-            f"{version.name}@{version.number}: the registry has lost its artifacts "
-            f"({one_line(lost or f'nothing lies at {at}', 300)}); bring them back"
+            f"{version.name}@{version.number}: the registry has lost its artifacts ({lost}); "
+            "bring them back"
         )
     return folder
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 
+from stages.contract import plugins
 from stages.models.scoring import Scorer
 from stages.report import page
 from stages.report.page import Doubt, Mistake
@@ -20,7 +21,8 @@ def collect(
     wrong = page.worst(predictions, severity, SHOWN)
     samples, saliency = test.loc[wrong.index], scorer.of_x.saliency
     maps: list[bytes | None] = [None] * len(wrong)
-    if saliency and len(wrong):
+    form = plugins.export(scorer.saved.form)
+    if saliency and len(wrong) and form.GRADIENTS:
         predicted = wrong["candidate"].head(MAPPED)
         maps[:MAPPED] = saliency.explain(scorer, samples.head(MAPPED), predicted)
     columns = [wrong["y"], wrong["candidate"], wrong["confidence"], samples["origin"]]

@@ -1,21 +1,22 @@
 """Take the steps in this process with transformers.Trainer, on the device that torch finds."""
 
 import sys
-from math import isfinite
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from stages.contract import progress, stopping
 from stages.contract.errors import ModelError
 from stages.contract.history import Entry, kept, merit
-from stages.contract.learning import Inputs, Learning
-from stages.methods import memory, resuming
+from stages.contract.learning import LABELS, Inputs, Learning
+from stages.methods import averaging, memory, optimisers, resuming
 from stages.models import device
 from stages.params.compute import Compute
-from stages.params.finetune import Finetune
+from stages.params.finetune import Ema, Finetune, Soup
 
 MEASURED = "eval_"  # how Trainer begins the names of what validation gives
 MERIT = f"{MEASURED}merit"  # the one number by which Trainer compares epochs
+ONE_CYCLE = "one_cycle"  # a schedule that transformers has not
 PATIENCE = 25  # seconds from a signal to a checkpoint; its sender often kills after 30
 # Measures that differ from run to run, and so have no place in a history.
 CLOCK = ("runtime", "per_second", "total_flos")
@@ -35,20 +36,30 @@ def fit(
     if not len(learning.train):
         return begun
     learner.to(device.find())
-    at_first = _copied(learner.state_dict()) if begun else {}
+    at_first = averaging.copied(learner) if begun else {}
     device.avoid_slow_kernels(learner, compute)
     memory.require(learner, learning, finetune.batch_size, compute)
     checkpoint = resuming.newest(work)
     arguments = _arguments(learning, finetune, compute, work)
     if checkpoint:
         resuming.go_on(arguments, checkpoint)
-    trainer = _trainer(learner, learning, finetune, arguments)
+    moving = None
+    if isinstance(finetune.averaging, Ema):
+        moving = averaging.Moving(learner, finetune.averaging.decay)
+        if checkpoint:
+            moving.read(checkpoint)
+    trainer = _trainer(learner, learning, finetune, arguments, moving)
     with stopping.deferred(
         PATIENCE, "the same command goes on from the last checkpoint, if one is kept"
     ) as wish:
         resuming.keep(trainer, checkpoint, wish)
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     entries = begun + [_entry(log) for log in trainer.state.log_history]
+    if moving:
+        moving.read(Path(trainer.state.best_model_checkpoint))
+        learner.load_state_dict(moving.state)
+    if isinstance(finetune.averaging, Soup):
+        entries += _soup(learner, trainer, entries, learning, finetune, work)
     if begun and kept(entries, finetune.best_metric, learning.metric, learning.less) is entries[0]:
         learner.load_state_dict(at_first)
     return entries
@@ -64,8 +75,28 @@ def _entry(log: dict[str, float]) -> Entry:
     return Entry(epoch, step, {} if validation else logged, validation)
 
 
-def _copied(state: dict[str, Any]) -> dict[str, Any]:
-    return {name: weights.cpu().clone() for name, weights in state.items()}
+def _soup(
+    learner: Any,
+    trainer: Any,
+    entries: list[Entry],
+    learning: Learning,
+    finetune: Finetune,
+    work: Path,
+) -> list[Entry]:
+    """Give the learner the soup of its epochs, and return its entry if there is one."""
+
+    def measure() -> Entry:
+        metrics = trainer.predict(learning.validation, metric_key_prefix="eval").metrics
+        return _entry(metrics | {"epoch": 0.0, "step": 0})
+
+    made = averaging.soup(
+        learner,
+        entries,
+        work,
+        measure,
+        lambda entry: merit(entry, finetune.best_metric, learning.less),
+    )
+    return [made] if made else []
 
 
 def _arguments(learning: Learning, finetune: Finetune, compute: Compute, work: Path) -> Any:
@@ -79,11 +110,12 @@ def _arguments(learning: Learning, finetune: Finetune, compute: Compute, work: P
         num_train_epochs=finetune.epochs,
         per_device_train_batch_size=finetune.batch_size,
         per_device_eval_batch_size=compute.batch_size,
+        gradient_accumulation_steps=finetune.accumulation,
         train_sampling_strategy="group_by_length" if lengths_differ else "random",
         use_cpu=device.find() == "cpu",  # bfloat16 on a CPU must be asked for explicitly
         bf16=device.dtype(compute) == "bfloat16",
         learning_rate=finetune.learning_rate,
-        lr_scheduler_type=finetune.schedule,
+        lr_scheduler_type="constant" if finetune.schedule == ONE_CYCLE else finetune.schedule,
         warmup_steps=finetune.warmup,
         max_grad_norm=finetune.max_grad_norm,
         eval_strategy="epoch",
@@ -103,8 +135,17 @@ def _arguments(learning: Learning, finetune: Finetune, compute: Compute, work: P
     return arguments
 
 
-def _trainer(learner: Any, learning: Learning, finetune: Finetune, arguments: Any) -> Any:
-    """Return the Trainer, which asks after the first epoch whether anything was learned."""
+def _trainer(
+    learner: Any,
+    learning: Learning,
+    finetune: Finetune,
+    arguments: Any,
+    moving: averaging.Moving | None,
+) -> Any:
+    """Return the Trainer, which asks after the first epoch whether anything was learned.
+
+    What is validated is the moving average, if there is one.
+    """
     import torch
     from transformers import EarlyStoppingCallback, PrinterCallback, Trainer
 
@@ -121,9 +162,30 @@ def _trainer(learner: Any, learning: Learning, finetune: Finetune, arguments: An
             return_outputs: bool = False,
             num_items_in_batch: Any = None,
         ) -> Any:
-            given = {name: of for name, of in inputs.items() if name != "labels"}
-            loss, outputs = learning.loss(model, given, inputs["labels"], num_items_in_batch)
+            given = {name: of for name, of in inputs.items() if name != LABELS}
+            loss, outputs = learning.loss(model, given, inputs[LABELS], num_items_in_batch)
             return (loss, outputs) if return_outputs else loss
+
+        def training_step(self, *given: Any, **named: Any) -> Any:
+            loss = super().training_step(*given, **named)
+            if not loss.isfinite():
+                steps: Any = self.optimizer
+                raise ModelError(
+                    f"finetune: the loss is not finite at step {self.state.global_step + 1}, with "
+                    f"a learning rate of {steps.param_groups[0]['lr']:.3g}; lower "
+                    "learning_rate, or look for a bad row"
+                )
+            return loss
+
+        def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+            if finetune.schedule == ONE_CYCLE and self.lr_scheduler is None:
+                of = optimizer or self.optimizer
+                self.lr_scheduler = optimisers.one_cycle(of, num_training_steps, finetune.warmup)
+            return super().create_scheduler(num_training_steps, optimizer)
+
+        def evaluate(self, *given: Any, **named: Any) -> dict[str, float]:
+            with moving.used() if moving else nullcontext():
+                return super().evaluate(*given, **named)
 
     patience = finetune.early_stopping_patience
     trainer = Steps(
@@ -132,11 +194,11 @@ def _trainer(learner: Any, learning: Learning, finetune: Finetune, arguments: An
         train_dataset=learning.train,  # pyright: ignore[reportArgumentType]  (rows that can be indexed are a map-style data set)
         eval_dataset=learning.validation,  # pyright: ignore[reportArgumentType]
         data_collator=learning.collate,
-        optimizers=(optimizer(learner, finetune, learning), None),
+        optimizers=(optimisers.optimiser(learner, finetune, learning), None),
         compute_loss_func=learning.loss,  # not called, but lets Trainer count the rows of a step
         compute_metrics=measure,
         callbacks=[
-            _epochs(learning, finetune, arguments),
+            _epochs(learner, learning, finetune, arguments, moving),
             *([EarlyStoppingCallback(patience)] if patience else []),
         ],
     )
@@ -144,8 +206,17 @@ def _trainer(learner: Any, learning: Learning, finetune: Finetune, arguments: An
     return trainer
 
 
-def _epochs(learning: Learning, finetune: Finetune, arguments: Any) -> Any:
-    """Return what alters rows anew for each epoch, and prints its validation and the time left."""
+def _epochs(
+    learner: Any,
+    learning: Learning,
+    finetune: Finetune,
+    arguments: Any,
+    moving: averaging.Moving | None,
+) -> Any:
+    """Return what alters rows anew for each epoch, and prints its validation and the time left.
+
+    It also keeps averages of the weights, or what they will be made of.
+    """
     from transformers import TrainerCallback
 
     class Epochs(TrainerCallback):
@@ -156,15 +227,18 @@ def _epochs(learning: Learning, finetune: Finetune, arguments: Any) -> Any:
         def on_epoch_begin(self, *given: Any, **_: Any) -> None:
             learning.train.set_epoch(int(given[1].epoch or 0))
 
-        def on_step_end(self, *_: Any, **__: Any) -> None:
+        def on_step_end(self, *given: Any, **_: Any) -> None:
+            if moving:
+                moving.update(given[1].global_step)
             if arguments.disable_tqdm:
                 self.shown.advance()
 
-        def on_log(self, *_: Any, logs: dict[str, float], **__: Any) -> None:
-            if not isfinite(logs.get("loss", 0.0)):
-                raise ModelError(
-                    "finetune: the loss is not finite; lower learning_rate, or look for a bad row"
-                )
+        def on_save(self, *given: Any, **_: Any) -> None:
+            state = given[1]
+            if moving:
+                moving.write(Path(arguments.output_dir, f"checkpoint-{state.global_step}"))
+            if isinstance(finetune.averaging, Soup) and resuming.is_at_end(state):
+                averaging.keep_epoch(learner, round(state.epoch), Path(arguments.output_dir))
 
         def on_evaluate(self, *_: Any, metrics: dict[str, float], **__: Any) -> None:
             measured = _entry(metrics | {"step": 0})
@@ -177,26 +251,3 @@ def _epochs(learning: Learning, finetune: Finetune, arguments: Any) -> Any:
 def _spelled(epoch: Entry) -> str:
     measured = (f"{name} {value:.4f}" for name, value in epoch.validation.items())
     return f"validation {', '.join(measured)}"
-
-
-def optimizer(model: Any, finetune: Finetune, learning: Learning) -> Any:
-    """Return AdamW (Loshchilov & Hutter 2019) over the parameters that learn.
-
-    Biases and the vectors of normalisation layers do not decay. Modules that learning.head names
-    have a learning rate of their own, whatever a method has wrapped them in.
-    """
-    import torch
-
-    groups: dict[tuple[float, float], list[Any]] = {}
-    for name, weights in model.named_parameters():
-        if weights.requires_grad:
-            in_head = any(f".{module}." in f".{name}" for module in learning.head)
-            rate = finetune.head_learning_rate if in_head else finetune.learning_rate
-            rate *= learning.rates.get(name, 1.0)
-            decay = finetune.weight_decay if weights.ndim > 1 else 0.0
-            groups.setdefault((rate, decay), []).append(weights)
-    of_torch = [
-        {"params": weights, "lr": rate, "weight_decay": decay}
-        for (rate, decay), weights in groups.items()
-    ]
-    return torch.optim.AdamW(of_torch, fused=True)

@@ -6,10 +6,11 @@ are PGD (Madry et al. 2018); `freelb` takes the mean loss of all steps (Zhu et a
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from stages.contract.learning import Inputs
+from stages.contract import learning as contract
+from stages.contract.learning import Inputs, Learning
 from stages.contract.protocols import Start
 from stages.methods import losses
 from stages.params.finetune import Adversarial
@@ -22,6 +23,7 @@ READ = ("reached", "pixel_values")  # inputs that can be shifted; else embedding
 class Loss:
     """(1 - share) times the loss of the rows, share times that of the shifted ones."""
 
+    plain: contract.Loss
     of: Callable[[Any, Any, Any], Any]
     settings: Adversarial
 
@@ -35,8 +37,7 @@ class Loss:
         import torch
 
         if not torch.is_grad_enabled():
-            outputs = model(**inputs)
-            return self.of(outputs.logits, targets, items), outputs
+            return self.plain(model, inputs, targets, items)
         run = _runner(model, inputs)
         outputs, shift, values = run(None)
         clean = self.of(outputs.logits, targets, items)
@@ -121,6 +122,7 @@ def _each(numbers: Any, values: Any) -> Any:
     return numbers.view(-1, *[1] * (values.ndim - 1))
 
 
-def prepare(start: Start, _: list[Any], settings: Adversarial) -> Loss:
-    """Return the loss for the problem that the model was loaded for."""
-    return Loss(losses.of_problem(start.model.config), settings)
+def prepare(start: Start, learning: Learning, settings: Adversarial) -> Learning:
+    """Return what to learn from, with the loss for the problem that the model was loaded for."""
+    loss = Loss(learning.loss, losses.of_problem(start.model.config), settings)
+    return replace(learning, loss=loss, passes=1 + settings.steps)

@@ -1,14 +1,18 @@
-"""Minimise the loss of rows, and how much dropout changes what the model says of them.
+"""Minimise the loss of rows, and how much what the model says of them changes.
 
-Each row goes through the model twice, with two draws of dropout (R-Drop, Liang et al. 2021).
+Each row goes through the model twice with two draws of dropout (R-Drop, Liang et al. 2021), or its
+altered copy goes with it (Xie et al. 2020, UDA, on labelled rows).
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import pandas as pd
+
+from stages.contract import learning as contract
 from stages.contract.errors import ModelError
-from stages.contract.learning import Inputs
+from stages.contract.learning import BESIDE, Carrying, Inputs, Learning, read
 from stages.contract.protocols import Start
 from stages.methods import losses
 from stages.params.finetune import Consistency
@@ -16,8 +20,9 @@ from stages.params.finetune import Consistency
 
 @dataclass(frozen=True)
 class Loss:
-    """The mean of both losses, and weight times the distance of the two outputs."""
+    """The loss of the rows, and weight times the distance of two outputs."""
 
+    plain: contract.Loss
     of: Callable[[Any, Any, Any], Any]
     one_label: bool
     weight: float
@@ -27,17 +32,21 @@ class Loss:
     ) -> tuple[Any, Any]:
         """Return the mean loss of a batch, and the model's outputs in the first pass.
 
-        Validation, which takes no gradient, has no dropout and is one pass.
+        Validation, which takes no gradient, has neither dropout nor copies and is one pass.
         """
         import torch
 
-        outputs = model(**inputs)
-        loss = self.of(outputs.logits, targets, items)
+        loss, outputs = self.plain(model, inputs, targets, items)
         if not torch.is_grad_enabled():
             return loss, outputs
-        again = model(**inputs)
-        loss = (loss + self.of(again.logits, targets, items)) / 2
-        apart = self._distance(outputs.logits.float(), again.logits.float())
+        first = outputs.logits
+        if BESIDE in inputs:
+            pairs = inputs[BESIDE]
+            first, second = first[pairs[:, 0]], first[pairs[:, 1]]
+        else:
+            second = model(**read(inputs)).logits
+            loss = (loss + self.of(second, targets, items)) / 2
+        apart = self._distance(first.float(), second.float())
         return loss + self.weight * apart / (len(targets) if items is None else items), outputs
 
     def _distance(self, first: Any, second: Any) -> Any:
@@ -52,15 +61,57 @@ class Loss:
         return ((first.exp() - second.exp()) * (first - second)).sum() / 2
 
 
-def prepare(start: Start, _: list[Any], settings: Consistency) -> Loss:
-    """Return the loss; raises ModelError if the model has no dropout that could differ."""
+def prepare(start: Start, learning: Learning, settings: Consistency) -> Learning:
+    """Return what to learn from, with the loss.
+
+    Raises ModelError if nothing could differ: the model has no dropout, or no row has a copy.
+    """
+    of_one = losses.one_label(start.model.config)
+    loss = Loss(learning.loss, losses.of_problem(start.model.config), of_one, settings.weight)
+    learning = replace(learning, loss=loss, passes=2)
+    if settings.of == "copies":
+        return _with_copies(start, learning)
     import torch
 
     rates = [layer.p for layer in start.model.modules() if isinstance(layer, torch.nn.Dropout)]
     if not any(rates):
         raise ModelError(
             "finetune.objective: the base model has no dropout, so both passes are the same; set "
-            "finetune.dropout, or say standard or cross_entropy"
+            "finetune.dropout, or say of: copies, standard or cross_entropy"
         )
-    of_one = start.model.config.problem_type in (None, "single_label_classification")
-    return Loss(losses.of_problem(start.model.config), of_one, settings.weight)
+    return learning
+
+
+def _with_copies(start: Start, learning: Learning) -> Learning:
+    """Let an original bring its first altered copy into its batch, in which both are paired."""
+    import torch
+
+    rows, collate, copies = learning.train, learning.collate, _copies(start.samples)
+    if all(copy is None for copy in copies):
+        raise ModelError(
+            "finetune.objective: no train row has an altered copy to compare it with; raise "
+            "augment.share, set augment.on_the_fly to false, or say of: dropout"
+        )
+
+    def together(batch: list[Inputs]) -> Inputs:
+        own = [{name: of for name, of in row.items() if name != BESIDE} for row in batch]
+        paired = [i for i, row in enumerate(batch) if row.get(BESIDE) is not None]
+        brought = [rows[batch[i][BESIDE]] for i in paired]
+        pairs = [(i, len(own) + j) for j, i in enumerate(paired)]
+        beside = torch.tensor(pairs, dtype=torch.long).reshape(-1, 2)
+        return collate(own + brought) | ({BESIDE: beside} if BESIDE in batch[0] else {})
+
+    train = replace(rows, encoded=Carrying(rows.encoded, BESIDE, copies))
+    return replace(learning, train=train, collate=together)
+
+
+def _copies(samples: pd.DataFrame) -> list[int | None]:
+    """Return the place of each original's first copy; None if it has none, and for copies."""
+    copied = (samples["id"] != samples["source_id"]).to_numpy()
+    first = dict[str, int]()
+    for place in copied.nonzero()[0].tolist():
+        first.setdefault(samples["source_id"].iloc[place], place)
+    return [
+        None if is_copy else first.get(name)
+        for name, is_copy in zip(samples["id"], copied, strict=True)
+    ]

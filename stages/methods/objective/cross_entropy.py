@@ -3,10 +3,10 @@
 Some of the target may be spread over all labels (Szegedy et al. 2016).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from stages.contract.learning import Inputs
+from stages.contract.learning import Inputs, Learning
 from stages.contract.protocols import Start
 from stages.methods import losses
 from stages.params.finetune import CrossEntropy
@@ -39,6 +39,7 @@ class Loss:
         return total / (len(targets) if items is None else items), outputs
 
 
-def prepare(_: Start, targets: list[int], settings: CrossEntropy) -> Loss:
-    """Return the loss; balanced weights are by the number of rows that each label has."""
-    return Loss(losses.weights(targets, settings.balanced), settings.label_smoothing)
+def prepare(_: Start, learning: Learning, settings: CrossEntropy) -> Learning:
+    """Return what to learn from, with the loss; balanced weights are by the rows of each label."""
+    weights = losses.weights(learning.train.targets, settings.balanced)
+    return replace(learning, loss=Loss(weights, settings.label_smoothing))

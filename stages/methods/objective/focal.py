@@ -4,10 +4,10 @@ This is the focal loss (Lin et al. 2017): -(1 - p)^gamma log p, with p the proba
 label. Without gamma it is the cross-entropy.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from stages.contract.learning import Inputs
+from stages.contract.learning import Inputs, Learning
 from stages.contract.protocols import Start
 from stages.methods import losses
 from stages.params.finetune import Focal
@@ -35,6 +35,7 @@ class Loss:
         return each.sum() / (len(targets) if items is None else items), outputs
 
 
-def prepare(_: Start, targets: list[int], settings: Focal) -> Loss:
-    """Return the loss; balanced weights are by the number of rows that each label has."""
-    return Loss(losses.weights(targets, settings.balanced), settings.gamma)
+def prepare(_: Start, learning: Learning, settings: Focal) -> Learning:
+    """Return what to learn from, with the loss; balanced weights are by the rows of each label."""
+    weights = losses.weights(learning.train.targets, settings.balanced)
+    return replace(learning, loss=Loss(weights, settings.gamma))

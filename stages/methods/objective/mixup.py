@@ -5,11 +5,12 @@ They are blended (mixup, Zhang et al. 2018), or a rectangle of one replaces that
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from stages.contract import learning as contract
 from stages.contract.errors import ModelError
-from stages.contract.learning import Inputs
+from stages.contract.learning import Inputs, Learning
 from stages.contract.protocols import Start
 from stages.methods import losses
 from stages.params.finetune import Mixup
@@ -19,6 +20,7 @@ from stages.params.finetune import Mixup
 class Loss:
     """The loss for both targets, each times its share of the picture."""
 
+    plain: contract.Loss
     of: Callable[[Any, Any, Any], Any]
     settings: Mixup
 
@@ -32,8 +34,7 @@ class Loss:
         import torch
 
         if not torch.is_grad_enabled():
-            outputs = model(**inputs)
-            return self.of(outputs.logits, targets, items), outputs
+            return self.plain(model, inputs, targets, items)
         if "reached" in inputs:
             raise ModelError(
                 "finetune.objective: pictures are mixed before the model reads them, and with "
@@ -67,6 +68,7 @@ def _cut(pixels: Any, others: Any, share: float) -> tuple[Any, float]:
     return mixed, 1 - tall * wide / (height * width)
 
 
-def prepare(start: Start, _: list[Any], settings: Mixup) -> Loss:
-    """Return the loss for the problem that the model was loaded for."""
-    return Loss(losses.of_problem(start.model.config), settings)
+def prepare(start: Start, learning: Learning, settings: Mixup) -> Learning:
+    """Return what to learn from, with the loss for the problem that the model was loaded for."""
+    loss = Loss(learning.loss, losses.of_problem(start.model.config), settings)
+    return replace(learning, loss=loss)

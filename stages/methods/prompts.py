@@ -1,0 +1,83 @@
+"""Let made-up tokens learn, by peft, and what is new: the three ways of prompt tuning."""
+
+import logging
+from typing import Any
+
+from stages.contract.errors import ModelError
+from stages.contract.escape import one_line
+from stages.contract.protocols import Start
+
+SMALL = 0.02  # what made-up keys and values begin as, so that nothing attends to them yet
+
+
+def around(start: Start, config: Any) -> Any:
+    """Return a module around the base model in which a peft configuration's tokens learn.
+
+    Made-up tokens begin as some of the vocabulary's. What the module saves in a checkpoint is what
+    learns. Raises ModelError if the model has no room for the
+    tokens, or if peft has no way to give it any.
+    """
+    import peft
+    import torch
+
+    model, tokens = start.model, config.num_virtual_tokens
+    room = getattr(model.config, "max_position_embeddings", None)
+    if room is not None and tokens + start.settings.max_tokens > room:
+        raise ModelError(
+            f"finetune.tune.tokens: {tokens} and modality.max_tokens {start.settings.max_tokens} "
+            f"are more than the {room} positions of the base model; lower one of them"
+        )
+    # Tokens have no type: peft says so in each step.
+    logging.getLogger("py.warnings").setLevel(logging.ERROR)
+    try:
+        made = peft.get_peft_model(model, config)
+    except Exception as error:
+        # peft looks for tables and attention by name, and raises whatever it stumbles on.
+        raise ModelError(
+            f"finetune.tune: peft cannot give this base model made-up tokens "
+            f"({one_line(f'{type(error).__name__}: {error}', 200)}); say lora, or another tune"
+        ) from error
+    _begin(made, config.peft_type.value)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name in start.new)
+
+    class Around(torch.nn.Module):
+        _keys_to_ignore_on_save = None  # Trainer looks for it where a checkpoint lacks weights
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = made
+
+        def forward(self, labels: Any = None, **inputs: Any) -> Any:  # noqa: ARG002  (Trainer looks for it)
+            return self.model(**{k: v for k, v in inputs.items() if k != "token_type_ids"})
+
+        def get_input_embeddings(self) -> Any:
+            return model.get_input_embeddings()
+
+        def state_dict(self, *given: Any, **named: Any) -> Any:
+            learns = {name for name, value in self.named_parameters() if value.requires_grad}
+            whole = super().state_dict(*given, **named)
+            return {name: value for name, value in whole.items() if name in learns}
+
+        def load_state_dict(
+            self,
+            state_dict: Any,
+            strict: bool = True,  # noqa: ARG002  (what does not learn is not in a checkpoint)
+            assign: bool = False,
+        ) -> Any:
+            return super().load_state_dict(state_dict, strict=False, assign=assign)
+
+    return Around()
+
+
+def _begin(made: Any, kind: str) -> None:
+    """Set what the tokens begin as; a network that makes them begins as peft draws it."""
+    import torch
+
+    tokens = made.prompt_encoder["default"].embedding.weight
+    with torch.no_grad():
+        if kind == "PREFIX_TUNING":
+            tokens.mul_(SMALL)
+        elif kind == "PROMPT_TUNING":
+            table = made.get_input_embeddings().weight
+            tokens.copy_(table[torch.randint(len(table), (len(tokens),))])
