@@ -66,6 +66,7 @@ def main() -> None:
     plain: float | None = None
     for name in given.forms or FORMS:
         with tempfile.TemporaryDirectory() as folder:
+            found: dict[str, Any]
             try:
                 found = measure(given.task, FORMS[name], Path(folder))
             except elsewhere.Failed as error:

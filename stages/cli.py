@@ -131,6 +131,37 @@ def calibrate(task: arguments.SplitTask, as_json: arguments.AsJson = False) -> N
 
 
 @app.command(epilog=EPILOG)
+def search(
+    task: arguments.SplitTask,
+    minutes: arguments.Minutes = 10.0,
+    trials: arguments.Trials = 30,
+    dry_run: arguments.DryRun = False,
+    as_json: arguments.AsJson = False,
+) -> None:
+    """Try ways in which a task can learn, on validation alone, and write the cheapest that is as
+    good as the best into params.yaml. Cut off, the same command goes on.
+    """
+    from stages.commands import search as command
+
+    _show(command.search(task, minutes, trials, not dry_run), command.told, as_json)
+
+
+@app.command(epilog=EPILOG)
+def learning_curve(
+    task: arguments.SplitTask,
+    sizes: arguments.Sizes = 5,
+    repeats: arguments.Repeats = 1,
+    as_json: arguments.AsJson = False,
+) -> None:
+    """Measure how a task's score grows with its labels, and about how many the next hundredth
+    would cost.
+    """
+    from stages.commands import learning_curve as command
+
+    _show(command.learning_curve(task, sizes, repeats), command.told, as_json)
+
+
+@app.command(epilog=EPILOG)
 def status(as_json: arguments.AsJson = False) -> None:
     """Show each task: its stages, what is out of date and why, its champion and the last
     decision.

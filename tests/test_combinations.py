@@ -65,7 +65,7 @@ TUNES: dict[str, Any] = {
     "prompt": Prompt("prompt", 3),
     "p_tuning": PTuning("p_tuning", 3, 16),
     "prefix": Prefix("prefix", 3),
-    "few_shot": FewShot("few_shot", 2, 0.3, 1.0),
+    "few_shot": FewShot("few_shot", 2, 0.3, 1.0, ()),
 }
 STEPLESS: dict[str, Any] = {  # nothing learns by steps
     "linear_probe": LinearProbe("linear_probe"),
@@ -311,6 +311,20 @@ def test_a_picture_model_memorises(tmp_path: Path, tune: str, objective: str) ->
     _, seen, before, after, _ = fit("image", TUNES[tune], PICTURED[objective], tmp_path)
     assert min(seen) < seen[0]
     assert set(after) == set(before)
+
+
+def test_frozen_layers_of_pictures_are_computed_once_whatever_the_memory_format(
+    tmp_path: Path,
+) -> None:
+    import torch
+
+    start, learning = begin("image")
+    start.model.to(memory_format=torch.channels_last)
+    learning = minimising(start, learning, OBJECTIVES["cross_entropy"])
+    learner, fed = plugins.tune("freeze").prepare(start, learning, Freeze("freeze", 1))
+    assert hasattr(learner, "whole") and "reached" in fed.train[0]
+    assert local.fit(learner, fed, replace(STEPS, epochs=1), COMPUTE, tmp_path)
+    assert list(tmp_path.glob("checkpoint-*/model.safetensors"))
 
 
 @pytest.mark.slow

@@ -519,11 +519,11 @@ def test_html_alters_words_and_keeps_what_looks_like_a_tag(extended: Project) ->
         PLUG_INS["url"]: {"fetch@grades"},
         "stages/judging/gates.py": {"evaluate@reviews", "register@reviews"},  # a room is one dep
         PLUG_INS["ordinal"]: {
-            f"{s}@reviews" for s in ("validate", "finetune", "evaluate", "register")
+            f"{s}@reviews" for s in ("validate", "finetune", "export", "evaluate", "register")
         },
         PLUG_INS["html"]: {
             f"{s}@reviews"
-            for s in ("validate", "augment", "split", "finetune", "evaluate", "register")
+            for s in ("validate", "augment", "split", "finetune", "export", "evaluate", "register")
         },
     }.items(),
 )

@@ -64,6 +64,13 @@ Append = Annotated[
 # ---- tasks ---------------------------------------------------------------------------------------
 
 SplitTask = Annotated[str, typer.Argument(metavar="TASK", help="A task that split has run for.")]
+Minutes = Annotated[float, typer.Option(min=0.1, help="Time for all trials together.")]
+Trials = Annotated[int, typer.Option(min=1, help="Trials at most.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Leave params.yaml as it is.")]
+Sizes = Annotated[
+    int, typer.Option(min=2, max=12, help="Sizes: all train rows, half of them, a quarter, ...")
+]
+Repeats = Annotated[int, typer.Option(min=1, help="Draws of each size but all rows.")]
 EvaluatedTask = Annotated[
     str, typer.Argument(metavar="TASK", help="A task that evaluate has run for.")
 ]

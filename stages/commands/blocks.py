@@ -92,28 +92,43 @@ def _unfold(node: Any) -> None:
 
 
 def extend(task: str, keys: Sequence[str], entries: list[Any]) -> None:
-    """Put entries at the end of a list of a task's block; lines outside the block stay.
+    """Put entries at the end of a list of a task's block; lines outside the block stay."""
 
-    The block is written as DVC writes it, which keeps comments except those in lists.
+    def longer(block: Any) -> None:
+        for key in keys[:-1]:
+            block = block[key]
+        block[keys[-1]] = json.loads(json.dumps([*block[keys[-1]], *entries]))
+
+    _edit(task, longer)
+
+
+def change(task: str, section: str, values: dict[str, Any]) -> None:
+    """Set the values of a section of a task's block that differ; lines outside the block stay."""
+
+    def changed(block: Any) -> None:
+        for key, value in values.items():
+            if json.loads(json.dumps(block[section].get(key))) != value:
+                block[section][key] = json.loads(json.dumps(value))
+
+    _edit(task, changed)
+
+
+def _edit(task: str, edited: Callable[[Any], None]) -> None:
+    """Edit a task's block, which is written as DVC writes it: it keeps comments but those in lists.
+
+    Every line outside the block stays.
     """
     text = PARAMS.read_bytes().decode()
     lines, (first, after) = text.split("\n"), _lines(text, "tasks", task)
     if not re.match(r"  \S", lines[first]):
         raise ParamsError(
             f"{PARAMS}: tasks.{task} is written with another indent than two spaces, which DVC "
-            "writes; name the tables in its block by hand"
+            "writes; change its block by hand"
         )
-
-    def longer(section: Any) -> None:
-        found = section[task]
-        for key in keys[:-1]:
-            found = found[key]
-        found[keys[-1]] = json.loads(json.dumps([*found[keys[-1]], *entries]))
-
     ending = "\r" if lines[first].endswith("\r") else ""
     old = "\n".join(line.removesuffix("\r") for line in lines[first:after]) + "\n"
-    block = _rewritten("tasks", old, longer).removesuffix("\n").split("\n")
-    lines[first:after] = [line + ending for line in block]
+    block = _rewritten("tasks", old, lambda section: edited(section[task]))
+    lines[first:after] = [line + ending for line in block.removesuffix("\n").split("\n")]
     _replace("\n".join(lines), "tasks", task)
 
 

@@ -109,6 +109,11 @@ def problem(section: dict[str, Any]) -> Any:
     )
 
 
+def as_json(section: Any) -> str:
+    """Return settings as the JSON that a type of params/ is read from."""
+    return json.dumps(section, default=str)
+
+
 def is_key(name: str) -> bool:
     """Return whether a name is fit for a source, a task or a profile."""
     return re.fullmatch("[a-z0-9_]{1,60}", name) is not None

@@ -6,6 +6,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from stages.contract import plugins
@@ -39,7 +40,8 @@ class Recipe:
 class Trained:
     """A model that has learned: what was logged, and the epoch that is kept of it.
 
-    begun is how its head began, if it was solved; learning is what it learned from.
+    begun is how its head began, if it was solved; learning is what it learned from; learns is the
+    number of weights that did.
     """
 
     start: Start
@@ -48,6 +50,7 @@ class Trained:
     entries: list[Entry]
     best: Entry
     begun: linear.Begun | None
+    learns: int
 
 
 def train(
@@ -75,13 +78,31 @@ def train(
         begun = _begin(start, learning, lambda: encode(originals, unaltered), finetune)
         learning = replace(learning, begun=begun.measured) if begun else learning
         learner, learning = tune.prepare(start, learning, finetune.tune)
+    learns = sum(of.numel() for of in learner.parameters() if of.requires_grad)
     if begun and not len(learning.train):
+        learns = linear.head(start.model, start.new).weight.numel()
         learning.require(begun.outputs, begun.targets)
     loop = plugins.loop(finetune.loop.name)
     entries = loop.fit(learner, learning, finetune, compute, work())
     _require_finite(recipe.task, entries)
     best = kept(entries, finetune.best_metric, learning.metric, learning.less)
-    return Trained(start, tune.finish(learner), learning, entries, best, begun)
+    return Trained(start, tune.finish(learner), learning, entries, best, begun, learns)
+
+
+def outputs(trained: Trained, rows: pd.DataFrame) -> Any:
+    """Return a trained model's outputs for rows of the manifest (rows, outputs), float32."""
+    import torch
+
+    start = trained.start
+    encoding, compute = start.of_x.encoding, start.compute
+    encoded = encoding.encode(rows, start.processor, start.settings)
+    lengths, collate = encoding.lengths(encoded), encoding.collate(start.processor)
+    model = trained.model.eval().to(device.find())
+    scores = np.empty((len(rows), plugins.outputs(start.labels)), dtype=np.float32)
+    with torch.no_grad(), device.arithmetic(compute):
+        for batch, inputs in device.batches(encoded, lengths, collate, compute.batch_size):
+            scores[batch] = model(**inputs).logits.float().cpu().numpy()
+    return scores
 
 
 def loaded(recipe: Recipe, train: pd.DataFrame, raw: Callable[[str], tuple[Path, str]]) -> Start:

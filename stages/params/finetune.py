@@ -168,6 +168,8 @@ class FewShot(Strict):
     """the smaller, the more the nearest rows of other labels count"""
     c: Positive
     """inverse strength of the head's regularisation"""
+    templates: tuple[Text, ...]
+    """texts with {label} in them, which are rows of that label too; [] for none"""
 
 
 Tune = (

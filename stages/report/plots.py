@@ -118,6 +118,65 @@ def reliability(calibration: Calibration) -> bytes:
     return _png(figure)
 
 
+def trials(done: list[dict[str, Any]], chosen: int, metric: str) -> bytes:
+    """Draw the score of each trial of a search, with its interval, in their order.
+
+    Filled dots are trials on all train rows, and a circle marks the one that is chosen.
+    """
+    shown = [one for one in done if one["outcome"]]
+    figure, axes = _figure(1, (9, 3.6))
+    for place, one in enumerate(shown):
+        score, whole = one["outcome"]["score"], one["whole"]
+        axes.plot(
+            [place] * 2, [score["low"], score["high"]], color=COLOURS["interval"], linewidth=3
+        )
+        fill = COLOURS["validation"] if whole else "white"
+        axes.plot(place, score["value"], "o", color=COLOURS["validation"], markerfacecolor=fill)
+        if one["number"] == chosen:
+            circle = {"markersize": 13, "markerfacecolor": "none", "markeredgecolor": "#b3261e"}
+            axes.plot(place, score["value"], "o", markeredgewidth=1.6, **circle)
+    names = [one_line(one["way"], 20) for one in shown]
+    axes.set_xticks(range(len(shown)), names, rotation=45, ha="right", parse_math=False)
+    title = f"validation {metric}; filled: on all rows; circled: chosen"
+    axes.set_title(title, fontsize="medium", parse_math=False)
+    _plain(axes)
+    return _png(figure)
+
+
+def importances(shares: dict[str, float]) -> bytes:
+    """Draw the share of the score's variance that depends on each setting, the largest on top."""
+    ordered = sorted(shares.items(), key=lambda item: item[1])
+    figure, axes = _figure(1, (7, 0.8 + 0.35 * len(ordered)))
+    axes.barh(range(len(ordered)), [share for _, share in ordered], color=COLOURS["validation"])
+    names = [one_line(name, 40) for name, _ in ordered]
+    axes.set_yticks(range(len(ordered)), names, parse_math=False)
+    axes.set_xlim(0, 1)
+    _plain(axes)
+    return _png(figure)
+
+
+def sizes(points: pd.DataFrame, metric: str, law: tuple[float, float] | None) -> bytes:
+    """Draw score and interval (rows, score, low, high) by rows on a logarithmic scale.
+
+    The dashed line is the law error = a * rows^-b.
+    """
+    figure, axes = _figure(1, (7, 4))
+    for point in points.itertuples():
+        ends = [point.low, point.high]
+        axes.plot([point.rows] * 2, ends, color=COLOURS["interval"], linewidth=3)
+    axes.plot(points["rows"], points["score"], "o-", color=COLOURS["validation"])
+    if law:
+        rows = [points["rows"].iloc[0] * (4 * points["rows"].iloc[-1] / points["rows"].iloc[0])
+                ** (i / 40) for i in range(41)]  # fmt: skip
+        fitted = [1 - law[0] * of ** -law[1] for of in rows]
+        axes.plot(rows, fitted, color=COLOURS["train"], linewidth=1, linestyle="--")
+    axes.set_xscale("log")
+    axes.set_xlabel("train rows")
+    axes.set_title(f"validation {metric}", fontsize="medium", parse_math=False)
+    _plain(axes)
+    return _png(figure)
+
+
 def _plain(axes: Any) -> None:
     """Leave out what is no data."""
     axes.spines[["top", "right"]].set_visible(False)

@@ -36,6 +36,7 @@ def fit(
     if not len(learning.train):
         return begun
     learner.to(device.find())
+    learner.register_state_dict_post_hook(_contiguous)
     at_first = averaging.copied(learner) if begun else {}
     device.avoid_slow_kernels(learner, compute)
     memory.require(learner, learning, finetune.batch_size, compute)
@@ -63,6 +64,11 @@ def fit(
     if begun and kept(entries, finetune.best_metric, learning.metric, learning.less) is entries[0]:
         learner.load_state_dict(at_first)
     return entries
+
+
+def _contiguous(_: Any, state: dict[str, Any], *__: Any) -> None:
+    """Let a checkpoint have tensors as safetensors wants them, whatever their memory format."""
+    state.update({name: of.contiguous() for name, of in state.items() if hasattr(of, "contiguous")})
 
 
 def _entry(log: dict[str, float]) -> Entry:

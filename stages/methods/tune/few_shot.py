@@ -2,7 +2,8 @@
 
 This is SetFit (Tunstall et al. 2022) with two changes: pairs are drawn when they are asked for, so
 that memory does not grow with their number, and all other rows of a batch are the negatives of a
-pair (Khosla et al. 2020), so that a step tells it from many.
+pair (Khosla et al. 2020), so that a step tells it from many. What the names of the labels say can
+be rows too.
 """
 
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from stages.contract.errors import ModelError
 from stages.contract.escape import extract
 from stages.contract.learning import BESIDE, Inputs, Learning, Rows, take
 from stages.contract.protocols import Start
-from stages.methods import losses
+from stages.methods import losses, naming
 from stages.models import linear
 from stages.params.finetune import FewShot
 
@@ -95,7 +96,7 @@ def prepare(start: Start, learning: Learning, settings: FewShot) -> tuple[Any, L
 
     Raises ModelError if a label has one row only, which has no partner.
     """
-    rows, collate = learning.train, learning.collate
+    rows, collate = _with_names(start, learning.train, settings), learning.collate
     pairs = _Pairs(rows, settings.pairs)
     if alone := [start.labels[of] for of, alike in pairs.alike.items() if len(alike) < 2]:
         raise ModelError(
@@ -121,6 +122,18 @@ def prepare(start: Start, learning: Learning, settings: FewShot) -> tuple[Any, L
     return _solving(start.model, solve), replace(
         learning, train=train, collate=together, loss=loss, passes=2
     )
+
+
+def _with_names(start: Start, rows: Rows, settings: FewShot) -> Rows:
+    """Return rows, and a row for each text about each label."""
+    if not settings.templates:
+        return rows
+    if start.of_x.name != "text":
+        raise ModelError("finetune.tune.templates: texts are no rows beside pictures; say []")
+    more, lengths = naming.encoded(start, naming.texts(start.labels, settings.templates, {}))
+    targets = [i // len(settings.templates) for i in range(len(more))]
+    own = take(rows.encoded, range(len(rows)))
+    return Rows([*own, *more], [*rows.targets, *targets], [*rows.lengths, *lengths])
 
 
 def _solving(model: Any, solve: Callable[[], None]) -> Any:

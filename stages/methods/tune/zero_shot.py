@@ -8,10 +8,10 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from stages.contract.learning import Learning, Rows
 from stages.contract.protocols import Start
+from stages.methods import naming
 from stages.models import linear
 from stages.params.finetune import ZeroShot
 
@@ -23,34 +23,19 @@ def prepare(start: Start, learning: Learning, settings: ZeroShot) -> tuple[Any, 
     normalisation gives it, and proportional to cosines otherwise.
     """
     layer = linear.head(start.model, start.new)
-    texts = [_about(label, template, settings) for label in start.labels
-             for template in settings.templates]  # fmt: skip
-    seen = _features(start, learning, layer, pd.DataFrame({"x": texts}))
+    written = naming.texts(start.labels, settings.templates, settings.descriptions)
+    rows, lengths = naming.encoded(start, written)
+    seen = linear.features(start.model, layer, rows, lengths, learning.collate)
     means = _unit(_unit(seen).reshape(len(start.labels), len(settings.templates), -1).mean(axis=1))
     weights = means / (settings.temperature * means.shape[1] ** 0.5)
     solved = linear.Solved(weights.astype(np.float32), np.zeros(len(weights), np.float32))
     solved.put_into(layer)
     start.model.requires_grad_(False)
 
-    rows = learning.validation
-    known = linear.features(start.model, layer, rows.encoded, rows.lengths, learning.collate)
-    begun = linear.measured(learning, solved.outputs(known), linear.array(rows.targets))
+    asked = learning.validation
+    known = linear.features(start.model, layer, asked.encoded, asked.lengths, learning.collate)
+    begun = linear.measured(learning, solved.outputs(known), linear.array(asked.targets))
     return start.model, replace(learning, train=Rows([], [], []), begun=begun)
-
-
-def _about(label: str, template: str, settings: ZeroShot) -> str:
-    """Return a template's text about a label; _ and - of its name become spaces."""
-    name = label.replace("_", " ").replace("-", " ")
-    description = settings.descriptions.get(label, name)
-    return template.replace("{label}", name).replace("{description}", description)
-
-
-def _features(start: Start, learning: Learning, layer: Any, samples: pd.DataFrame) -> Any:
-    """Return what reaches the head for each text (texts, width)."""
-    encoding = start.of_x.encoding
-    encoded = encoding.encode(samples, start.processor, start.settings)
-    lengths = encoding.lengths(encoded)
-    return linear.features(start.model, layer, encoded, lengths, learning.collate)
 
 
 def _unit(vectors: Any) -> Any:
