@@ -79,8 +79,8 @@ def _chosen(entries: list[Entry], best: Entry, finetune: Finetune) -> str:
     epochs = validated(entries)
     if isinstance(finetune.tune, ZeroShot):
         return "what the names of the labels mean to the base model"
-    if best.epoch > finetune.epochs:
-        return f"of {finetune.epochs} epochs a soup"
+    if len(epochs) > 1 and best is epochs[-1] and best.step == epochs[-2].step:
+        return f"of {int(epochs[-2].epoch)} epochs a soup"
     if best.epoch == 0:
         tried = f", which none of {len(epochs) - 1} epochs is better than" if epochs[1:] else ""
         return f"the head that a linear model gives{tried}"

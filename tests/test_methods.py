@@ -714,7 +714,7 @@ def test_a_step_that_does_not_fit_into_memory_is_refused_with_the_batch_that_fit
 ) -> None:
     model, _ = bert(1)
     before, learning = {name: of.clone() for name, of in model.state_dict().items()}, learn()
-    memory.require(model, learning, 4, COMPUTE)  # what this machine has is enough
+    memory.require(model, learning, 4, COMPUTE, 2)  # what this machine has is enough
     held = memory._kept_bytes(
         model, {"input_ids": learning.collate([learning.train[0]])["input_ids"]}, COMPUTE
     )
@@ -727,7 +727,7 @@ def test_a_step_that_does_not_fit_into_memory_is_refused_with_the_batch_that_fit
             r"and 0\.0 GiB are free; at most (9|10) rows fit"
         ),
     ):
-        memory.require(model, learning, 1000, COMPUTE)
+        memory.require(model, learning, 1000, COMPUTE, 2)
     monkeypatch.setattr(device, "free_memory", lambda: fixed)
     with pytest.raises(ModelError, match="not one row fits"):
         local.fit(model, learning, FINETUNE, COMPUTE, tmp_path)

@@ -153,14 +153,14 @@ def _training(recipe: Recipe, train: pd.DataFrame, raw: Raw, compute: Compute) -
     optimizer = optimisers.optimiser(learner, recipe.finetune, learning) if learns else None
     if not learns:
         learning = replace(learning, train=rows)
-    return partial(_step, learner, learning, len(rows), optimizer, compute)
+    number = min(recipe.finetune.batch_size, len(rows))
+    return partial(_step, learner, learning, number, optimizer, compute)
 
 
 def _learning(recipe: Recipe, train: pd.DataFrame, raw: Raw) -> tuple[Rows, Any, Learning]:
-    """Return the rows of a batch, and the model and the way in which it learns from them."""
-    finetune, batch = recipe.finetune, train.head(recipe.finetune.batch_size)
-    start = replace(training.loaded(recipe, train, raw), samples=batch)
-    rows = training.encoder(start)(batch, recipe.augment)
+    """Return rows, and the model and the way in which it learns from them."""
+    finetune, start = recipe.finetune, training.loaded(recipe, train, raw)
+    rows = training.encoder(start)(train, recipe.augment)
     learning = training.prepared(recipe, start, rows, rows)
     return rows, *plugins.tune(finetune.tune.name).prepare(start, learning, finetune.tune)
 

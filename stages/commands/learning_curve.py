@@ -18,6 +18,7 @@ from stages.contract.progress import follow
 from stages.report import search as page
 
 LEAST = 1e-3  # an error below which nothing is left to be fitted
+FAR = 1000  # times the rows: beyond that a law says nothing
 POINT = 0.01  # of the metric: what the next rows are asked to bring
 
 
@@ -107,7 +108,9 @@ def _more(points: list[Point], law: tuple[float, float] | None) -> int | None:
         return None
     (a, b), rows = law, points[-1].rows
     error = a * rows**-b - POINT
-    return None if error <= LEAST else round((error / a) ** (-1 / b)) - rows
+    if error <= LEAST or log(a / error) / b > log(FAR * rows):
+        return None
+    return round(exp(log(a / error) / b)) - rows
 
 
 def told(made: Curve) -> list[str]:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from math import sqrt
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from stages.commands import blocks, estimate, trials
@@ -21,6 +22,7 @@ from stages.contract import receipts, settings
 from stages.contract.errors import ModelError, ParamsError
 from stages.contract.escape import one_line
 from stages.contract.metrics import Metric
+from stages.contract.parts import ANY
 from stages.contract.progress import Progress, spell
 from stages.judging.evidence import Interval
 from stages.params.task import Task
@@ -31,6 +33,7 @@ WAYS = Path(__file__).with_name("search.yaml")
 RUNGS = (1 / 9, 1 / 3, 1.0)  # shares of the train rows
 FEWEST = 20  # rows of each label that a rung has at least, or it is left out
 REDUCTION = 3
+AGAIN = "again"  # marks a trial that a run which was cut off had begun
 BEGUN, WRITTEN = "begun.json", "written"  # what finetune was before a search wrote it
 SCORE, SPENT, SETTINGS, OUTCOME, WHY = "score", "seconds", "finetune", "outcome", "why"
 
@@ -155,8 +158,8 @@ def settings_of(task: Task, way: dict[str, Any], chosen: dict[str, float]) -> di
 
 def rungs(bench: Bench) -> list[float]:
     """Return the shares of the train rows that trials climb, the last of them all rows."""
-    rows = bench.train["stratum"].value_counts().mean() if len(bench.train) else 0
-    rows = len(bench.train) if rows != rows else rows
+    train = bench.train[bench.train["id"] == bench.train["source_id"]]
+    rows = train["stratum"].fillna(ANY).value_counts().min()
     return [share for share in RUNGS if share == 1 or share * rows >= FEWEST]
 
 
@@ -195,7 +198,8 @@ class Study:
                 self.of.enqueue_trial({"way": name} | first)
         for trial in self.of.get_trials(states=(TrialState.RUNNING,)):
             self.of.tell(trial.number, state=TrialState.FAIL)
-            self.of.enqueue_trial(trial.params)
+            if AGAIN not in trial.user_attrs:  # what ends a search twice would do so for ever
+                self.of.enqueue_trial(trial.params, user_attrs={AGAIN: True})
 
     def run(self, seconds: float, most: int) -> Iterator[tuple[Trial, float]]:
         """Try one after another, as long as there is time; yield each, and the seconds it took."""
@@ -204,13 +208,21 @@ class Study:
         ended = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
         while True:
             done = [one for one in self.of.get_trials(states=ended) if OUTCOME in one.user_attrs]
-            left = seconds - sum(one.user_attrs[SPENT] for one in done)
-            if (left <= 0 and done) or len(done) >= most:
+            left = seconds - sum(one.user_attrs.get(SPENT, 0.0) for one in self.of.trials)
+            if len(done) >= most or (done and self._least(done) > left):
                 return
             trial = self.of.ask()
             self._try(trial, left, first=not done)
             ended_now = self.of.trials[trial.number]
             yield self._read(ended_now), ended_now.user_attrs[SPENT]
+
+    def _least(self, done: list[Any]) -> float:
+        """Return the seconds that the first rung of another trial takes, by those that ended."""
+        learned = [one.user_attrs[OUTCOME] for one in done if one.user_attrs[OUTCOME]]
+        if not learned:
+            return 0.0
+        rate = median(one[SPENT] / one["rows"] for one in learned)
+        return rate * self.rungs[0] * max(one["rows"] for one in learned)
 
     def _try(self, trial: Any, left: float, first: bool) -> None:
         """Let a trial climb the rungs until it is too bad, or too slow for what time is left."""
@@ -235,17 +247,21 @@ class Study:
             try:
                 made = trials.changed(bench.task, finetune).finetune
                 outcome, _ = trials.run(bench, made, trials.subset(bench.train, share))
-            except ModelError as error:
-                state, why = TrialState.FAIL, one_line(error, 300)
+            except (ModelError, RuntimeError, ArithmeticError) as error:
+                # What torch says of a way that does not fit ends this trial, and not the search.
+                why = one_line(f"{type(error).__name__}: {error}", 300)
             spent += time.monotonic() - began
-            if why:
+            trial.set_user_attr(SPENT, spent)
+            if why and share < 1:  # more rows may teach what these did not
+                why = ""
+                continue
+            if why or not outcome:
+                state = TrialState.FAIL
                 break
-            assert outcome
             trial.report(outcome.score.value, REDUCTION**rung)
             if share < 1 and trial.should_prune():
                 state, why = TrialState.PRUNED, f"others were better on {share:.0%} of the rows"
                 break
-        trial.set_user_attr(SPENT, spent)
         trial.set_user_attr(OUTCOME, asdict(outcome) if outcome else None)
         trial.set_user_attr(WHY, why)
         value = outcome.score.value if outcome and state == TrialState.COMPLETE else None

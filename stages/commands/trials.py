@@ -5,9 +5,10 @@ The test rows are never read.
 
 import contextlib
 import io
+import shutil
 import time
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from math import ceil
 from pathlib import Path
@@ -29,6 +30,12 @@ from stages.params.finetune import Finetune
 from stages.params.task import Task
 
 CONFIDENCE = 0.95  # of the intervals
+DEPENDS = (
+    "modality",
+    "problem",
+    "compute",
+    "augment",
+)  # sections that a training reads, but finetune
 
 
 @dataclass(frozen=True)
@@ -59,7 +66,8 @@ class Bench:
 class Outcome:
     """What a training reached on validation, and what it took.
 
-    seconds are of the clock, cpu of all cores; learns is the number of weights that learned.
+    rows are originals; seconds are of the clock, cpu of all cores; learns is the number of weights
+    that learned.
     """
 
     score: Interval
@@ -74,14 +82,18 @@ def opened(kind: str, name: str) -> Generator[Bench]:
     """Yield what the trials of a task need, once its split is verified; one at a time of a kind."""
     runner.quiet()
     task = settings.task(name)
-    with locks.Lock(Path("data/.work", kind, name)) as work, TemporaryDirectory(dir=work) as out:
+    with ExitStack() as held:
+        work = held.enter_context(locks.Lock(Path("data/.work", kind, name)))
+        for left in work.glob("tmp*"):  # by a run that was killed
+            shutil.rmtree(left)
+        out = held.enter_context(TemporaryDirectory(dir=work))
         job = Job(kind, name, Path(out), Path(out))
         train, validation = (
             manifest.read(job.take("split", f"{part}.parquet")) for part in ("train", "validation")
         )
         folder, _ = job.raw(task.base)
         device.set_up(task.compute)
-        rest = {key: of for key, of in asdict(task).items() if key in ("compute", "augment")}
+        rest = {key: of for key, of in asdict(task).items() if key in DEPENDS}
         sha256 = receipts.digest([job.taken, rest, device.described(task.compute)])
         yield Bench(name, task, folder, train, validation, job.raw, Path(out), sha256)
 
@@ -114,7 +126,8 @@ def run(bench: Bench, finetune: Finetune, train: pd.DataFrame) -> tuple[Outcome,
         trained = training.train(recipe, train, bench.validation, bench.raw, lambda: Path(folder))
     spent = time.monotonic() - began, time.process_time() - cpu
     found = score(bench, trained, bench.validation)
-    return Outcome(found, len(train), *spent, trained.learns), trained
+    rows = int((train["id"] == train["source_id"]).sum())
+    return Outcome(found, rows, *spent, trained.learns), trained
 
 
 def score(bench: Bench, trained: Trained, rows: pd.DataFrame) -> Interval:

@@ -11,19 +11,19 @@ from stages.models import device
 from stages.params.compute import Compute
 
 GIB = 2**30
-OPTIMISER = 2  # numbers that AdamW keeps for each learning parameter, beside its gradient
 
 
-def require(model: Any, learning: Learning, batch_size: int, compute: Compute) -> None:
+def require(model: Any, learning: Learning, batch_size: int, compute: Compute, kept: int) -> None:
     """Raise ModelError if a step of batch_size of the longest rows needs more memory than is free.
 
     The error names the batch that fits. A step needs at least what autograd keeps for the backward
-    pass, counted on one row and one pass, and gradients and optimiser.
+    pass, counted on one row and one pass, and for each weight that learns its gradient and so many
+    numbers that are kept.
     """
     longest = max(range(len(learning.train)), key=learning.train.lengths.__getitem__)
     inputs = learning.collate([learning.train[longest]])
     row = learning.passes * _kept_bytes(model, read(inputs), compute)
-    fixed = (1 + OPTIMISER) * sum(
+    fixed = (1 + kept) * sum(
         value.numel() * value.element_size() for value in model.parameters() if value.requires_grad
     )
     free = device.free_memory()

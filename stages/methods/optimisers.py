@@ -36,12 +36,35 @@ def optimiser(model: Any, finetune: Finetune, learning: Learning) -> Any:
             return FactoredAdam(of_torch, scale_parameter=False, relative_step=False)
 
 
-def one_cycle(optimiser: Any, steps: int, warmup: float) -> Any:
+def kept(finetune: Finetune) -> int:
+    """Return how many numbers the optimiser keeps for each weight that learns, at most."""
+    match finetune.optimizer:
+        case AdamW():
+            return 2
+        case Sgd(momentum=momentum):
+            return int(momentum > 0)
+        case Adafactor():  # a row and a column of each matrix
+            return 0
+
+
+def one_cycle(optimiser: Any, steps: int, finetune: Finetune) -> Any:
     """Return the schedule that rises for a share of all steps, and then falls to almost nothing.
 
-    The momentum moves against it (Smith 2018).
+    The momentum, or Adam's first beta, moves against it, from the greatest to .9 of it (Smith
+    2018).
     """
     from torch.optim.lr_scheduler import OneCycleLR
 
     most = [group["lr"] for group in optimiser.param_groups]
-    return OneCycleLR(optimiser, most, total_steps=steps, pct_start=warmup)
+    momentum = finetune.optimizer.momentum if isinstance(finetune.optimizer, Sgd) else 0.95
+    rises = finetune.warmup * steps
+    if abs(rises - 1) < 1e-6:  # torch would divide by a phase of no length
+        rises = 1.5
+    return OneCycleLR(
+        optimiser,
+        most,
+        total_steps=steps,
+        pct_start=min(rises / steps, 1.0),
+        base_momentum=0.9 * momentum,
+        max_momentum=momentum,
+    )

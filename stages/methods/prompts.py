@@ -1,27 +1,30 @@
 """Let made-up tokens learn, by peft, and what is new: the three ways of prompt tuning."""
 
 import logging
+from dataclasses import replace
 from typing import Any
 
 from stages.contract.errors import ModelError
 from stages.contract.escape import one_line
+from stages.contract.learning import Learning, read
 from stages.contract.protocols import Start
 
 SMALL = 0.02  # what made-up keys and values begin as, so that nothing attends to them yet
 
 
-def around(start: Start, config: Any) -> Any:
+def around(start: Start, learning: Learning, config: Any) -> tuple[Any, Learning]:
     """Return a module around the base model in which a peft configuration's tokens learn.
 
     Made-up tokens begin as some of the vocabulary's. What the module saves in a checkpoint is what
-    learns. Raises ModelError if the model has no room for the
+    learns. A head that was solved was so without the tokens, so the model as it begins is not among
+    the epochs that are compared. Raises ModelError if the model has no room for the
     tokens, or if peft has no way to give it any.
     """
     import peft
     import torch
 
     model, tokens = start.model, config.num_virtual_tokens
-    room = getattr(model.config, "max_position_embeddings", None)
+    room = _positions(model)
     if room is not None and tokens + start.settings.max_tokens > room:
         raise ModelError(
             f"finetune.tune.tokens: {tokens} and modality.max_tokens {start.settings.max_tokens} "
@@ -31,6 +34,7 @@ def around(start: Start, config: Any) -> Any:
     logging.getLogger("py.warnings").setLevel(logging.ERROR)
     try:
         made = peft.get_peft_model(model, config)
+        _try(made, learning)
     except Exception as error:
         # peft looks for tables and attention by name, and raises whatever it stumbles on.
         raise ModelError(
@@ -67,7 +71,33 @@ def around(start: Start, config: Any) -> Any:
         ) -> Any:
             return super().load_state_dict(state_dict, strict=False, assign=assign)
 
-    return Around()
+    return Around(), replace(learning, begun=None)
+
+
+def _positions(model: Any) -> int | None:
+    """Return how many tokens a model has positions for, None if it does not say."""
+    import torch
+
+    room = getattr(model.config, "max_position_embeddings", None)
+    if room is None:
+        return None
+    for layer in model.modules():
+        # RoBERTa and its kin count from behind their padding
+        if isinstance(layer, torch.nn.Embedding) and layer.num_embeddings == room:
+            return room - (0 if layer.padding_idx is None else layer.padding_idx + 1)
+    return room
+
+
+def _try(made: Any, learning: Learning) -> None:
+    """Send a row through a model with tokens: many architectures stumble only then."""
+    import torch
+
+    training, device = made.training, next(made.parameters()).device
+    inputs = read(learning.collate([learning.train[0]]))
+    inputs.pop("token_type_ids", None)
+    with torch.no_grad():
+        made.eval()(**{name: of.to(device) for name, of in inputs.items()})
+    made.train(training)
 
 
 def _begin(made: Any, kind: str) -> None:

@@ -31,6 +31,28 @@ def is_in(folder: Path) -> bool:
     return (folder / FOLDER).is_dir()
 
 
+def sees_mean(folder: Path) -> bool:
+    """Tell whether the model of a folder has made-up tokens, and sees the mean over all tokens.
+
+    Its pooler has no weights then. Raises ModelError if the folder does not say so plainly.
+    """
+    return is_in(folder) and _facts(folder / FOLDER).by_mean
+
+
+def _facts(place: Path) -> Facts:
+    try:
+        return TypeAdapter(Facts).validate_json((place / FACTS).read_bytes())
+    except (OSError, ValueError) as error:
+        raise _unfit(place, error) from error
+
+
+def _unfit(place: Path, error: Exception) -> ModelError:
+    return ModelError(
+        f"{place}: are no made-up tokens of this model ({one_line(error, 200)}); bring or "
+        "train it anew"
+    )
+
+
 def wrapped(model: Any) -> bool:
     """Tell whether peft has given a model made-up tokens."""
     return any(of.is_prompt_learning for of in getattr(model, "peft_config", {}).values())
@@ -60,8 +82,8 @@ def load(model: Any, folder: Path) -> Any:
     from safetensors.torch import load_file
 
     place = folder / FOLDER
+    facts = _facts(place)
     try:
-        facts = TypeAdapter(Facts).validate_json((place / FACTS).read_bytes())
         tokens = load_file(place / TENSORS)["tokens"]
         kind = peft.PrefixTuningConfig if facts.kind == "prefix" else peft.PromptTuningConfig
         if facts.by_mean:
@@ -72,8 +94,5 @@ def load(model: Any, folder: Path) -> Any:
         encoder: Any = made.prompt_encoder
         encoder["default"].embedding.load_state_dict({"weight": tokens})
     except (OSError, ValueError, LookupError, RuntimeError, TypeError) as error:
-        raise ModelError(
-            f"{place}: are no made-up tokens of this model ({one_line(error, 200)}); bring or "
-            "train it anew"
-        ) from error
+        raise _unfit(place, error) from error
     return made

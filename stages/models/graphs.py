@@ -70,7 +70,7 @@ def _trace(model: Any, inputs: Inputs, file: Path) -> None:
             redirect_stderr(nowhere),
         ):
             torch.onnx.export(
-                Logits(),
+                Logits().eval(),
                 tuple(values),
                 file,
                 input_names=list(inputs),
@@ -96,7 +96,7 @@ def _apart(
     apart = 0.0
     with torch.no_grad():
         for inputs in batches:
-            ours, theirs = (of(**inputs).logits.float().numpy() for of in (graph, model))
+            ours, theirs = (of(**inputs).logits.float().cpu().numpy() for of in (graph, model))
             if finished.labels:
                 ours, theirs = (finished.of_y.probabilities(of) for of in (ours, theirs))
             else:

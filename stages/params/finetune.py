@@ -171,6 +171,10 @@ class FewShot(Strict):
     templates: tuple[Text, ...]
     """texts with {label} in them, which are rows of that label too; [] for none"""
 
+    def __post_init__(self) -> None:
+        if any("{label}" not in template for template in self.templates):
+            raise ValueError("templates: each must have {label} in it")
+
 
 Tune = (
     Full
@@ -454,6 +458,16 @@ class Finetune(Strict):
             raise ValueError(
                 "tune: {name: few_shot} minimises the distance of pairs; say objective: "
                 "{name: cross_entropy, ...}, by which validation measures the head"
+            )
+        if isinstance(self.tune, FewShot) and isinstance(self.averaging, Ema):
+            raise ValueError(
+                "averaging: {name: ema} averages what steps change, and few_shot solves the head "
+                "after them; say none or soup"
+            )
+        if isinstance(self.tune, LinearProbe | ZeroShot) and isinstance(self.objective, Distill):
+            raise ValueError(
+                f"objective: with tune: {{name: {self.tune.name}}} nothing learns by steps, so "
+                "nobody would ask the teacher; say another"
             )
         copies = isinstance(self.objective, Consistency) and self.objective.of == "copies"
         if copies and isinstance(self.tune, Freeze):

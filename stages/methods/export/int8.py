@@ -12,7 +12,7 @@ from stages.contract.errors import ModelError
 from stages.contract.escape import one_line
 from stages.contract.problem import Problem
 from stages.contract.protocols import Finished
-from stages.models import loading
+from stages.models import device, loading
 from stages.params.compute import Compute
 from stages.params.export import Int8
 
@@ -59,7 +59,7 @@ def load(
     labels: list[str],
     compute: Compute,  # noqa: ARG001
 ) -> Any:
-    """Return the model on the CPU, in evaluation mode."""
+    """Return what computes a batch on the CPU, wherever its tensors are."""
     import torch
     from safetensors.torch import load_file
 
@@ -78,7 +78,14 @@ def load(
         raise ModelError(
             f"{folder / FILE}: is not this model's ({one_line(error, 200)}); train or bring it anew"
         ) from error
-    return model.eval()
+    model.eval()
+
+    def computed(**inputs: Any) -> Any:
+        outputs = model(**{name: of.cpu() for name, of in inputs.items()})
+        outputs.logits = outputs.logits.to(device.find())
+        return outputs
+
+    return computed
 
 
 def _layer(weight: Any, bias: Any) -> Any:

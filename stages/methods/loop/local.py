@@ -39,7 +39,8 @@ def fit(
     learner.register_state_dict_post_hook(_contiguous)
     at_first = averaging.copied(learner) if begun else {}
     device.avoid_slow_kernels(learner, compute)
-    memory.require(learner, learning, finetune.batch_size, compute)
+    numbers = optimisers.kept(finetune) + isinstance(finetune.averaging, Ema)
+    memory.require(learner, learning, finetune.batch_size, compute, numbers)
     checkpoint = resuming.newest(work)
     arguments = _arguments(learning, finetune, compute, work)
     if checkpoint:
@@ -183,10 +184,14 @@ def _trainer(
                 )
             return loss
 
+        def _get_num_items_in_batch(self, batch_samples: list[Any], device: Any) -> Any:
+            """Count rows; transformers counts targets, of which several labels have more."""
+            return torch.tensor(sum(len(of[LABELS]) for of in batch_samples), device=device)
+
         def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
             if finetune.schedule == ONE_CYCLE and self.lr_scheduler is None:
                 of = optimizer or self.optimizer
-                self.lr_scheduler = optimisers.one_cycle(of, num_training_steps, finetune.warmup)
+                self.lr_scheduler = optimisers.one_cycle(of, num_training_steps, finetune)
             return super().create_scheduler(num_training_steps, optimizer)
 
         def evaluate(self, *given: Any, **named: Any) -> dict[str, float]:

@@ -28,7 +28,8 @@ class Loss:
 
     plain: contract.Loss
     head: str
-    kind: str | None
+    one_label: bool
+    labels: int
     settings: Distill
 
     def __call__(
@@ -56,9 +57,9 @@ class Loss:
         from torch.nn import functional
 
         heat = self.settings.temperature
-        if self.kind == "regression":
+        if not self.labels:
             return (outputs - taught).square().mean(1).sum()
-        if self.kind == "multi_label_classification":
+        if not self.one_label:
             likely = (taught / heat).sigmoid()
             apart = functional.binary_cross_entropy_with_logits(
                 outputs / heat, likely, reduction="none"
@@ -88,13 +89,21 @@ def prepare(start: Start, learning: Learning, settings: Distill) -> Learning:
 
         return {name: torch.stack([one[name] for one in batch]) for name in batch[0]}
 
-    loss = Loss(learning.loss, losses.head(start.new), start.model.config.problem_type, settings)
+    one_label = losses.one_label(start.model.config)
+    loss = Loss(learning.loss, losses.head(start.new), one_label, len(start.labels), settings)
     return contract.carry(replace(learning, loss=loss), taught, together)
 
 
 def _found(start: Start, settings: Distill) -> tuple[Path, Saved]:
     """Return the teacher's folder and model.json, once its bytes and labels are found right."""
-    place, (folder, sha256) = "finetune.objective", start.raw(settings.teacher)
+    place = "finetune.objective"
+    try:
+        folder, sha256 = start.raw(settings.teacher)
+    except FileNotFoundError:
+        raise ModelError(
+            f"{place}.teacher: data/raw/{settings.teacher} is not here; run "
+            f"`dvc repro fetch@{settings.teacher}` first"
+        ) from None
     if sha256 != settings.sha256:
         raise ModelError(
             f"{place}.sha256: the teacher in {folder} is {sha256}; write that down if it is the "

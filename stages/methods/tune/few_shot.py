@@ -156,6 +156,7 @@ def _solving(model: Any, solve: Callable[[], None]) -> Any:
             if self.stale and not self.training:
                 self.stale = False
                 solve()
+                torch.clear_autocast_cache()  # it may hold the head as it was, in bfloat16
             return self.model(**inputs)
 
     return Solving()

@@ -20,7 +20,7 @@ def prepare(start: Start, learning: Learning, settings: PTuning) -> tuple[Any, L
         num_virtual_tokens=settings.tokens,
         encoder_hidden_size=settings.width,
     )
-    return prompts.around(start, config), learning
+    return prompts.around(start, learning, config)
 
 
 def finish(learner: Any) -> Any:

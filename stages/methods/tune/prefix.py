@@ -16,7 +16,7 @@ def prepare(start: Start, learning: Learning, settings: Prefix) -> tuple[Any, Le
     import peft
 
     config = peft.PrefixTuningConfig("FEATURE_EXTRACTION", num_virtual_tokens=settings.tokens)
-    return prompts.around(start, config), learning
+    return prompts.around(start, learning, config)
 
 
 def finish(learner: Any) -> Any:

@@ -16,7 +16,7 @@ def prepare(start: Start, learning: Learning, settings: Prompt) -> tuple[Any, Le
     import peft
 
     config = peft.PromptTuningConfig("FEATURE_EXTRACTION", num_virtual_tokens=settings.tokens)
-    return prompts.around(start, config), learning
+    return prompts.around(start, learning, config)
 
 
 def finish(learner: Any) -> Any:

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from stages.contract.errors import ModelError
+from stages.contract.escape import extract
 from stages.contract.learning import Learning, Rows
 from stages.contract.protocols import Start
 from stages.methods import naming
@@ -22,6 +24,11 @@ def prepare(start: Start, learning: Learning, settings: ZeroShot) -> tuple[Any, 
     Logits are cosines over the temperature if what reaches the head has the length that layer
     normalisation gives it, and proportional to cosines otherwise.
     """
+    if unknown := sorted(set(settings.descriptions) - set(start.labels)):
+        raise ModelError(
+            f"finetune.tune.descriptions: {extract(unknown[0])} is none of the labels "
+            f"{extract(', '.join(start.labels))}"
+        )
     layer = linear.head(start.model, start.new)
     written = naming.texts(start.labels, settings.templates, settings.descriptions)
     rows, lengths = naming.encoded(start, written)
