@@ -382,7 +382,9 @@ LOOPS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("name", LOOPS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name == "ema" else pytest.mark.slow) for name in LOOPS]
+)
 def test_a_loop_learns_and_one_that_was_cut_off_goes_on_to_the_same_weights(
     tmp_path: Path, name: str
 ) -> None:

@@ -139,6 +139,7 @@ def test_a_form_that_a_model_cannot_have_says_why(tmp_path: Path) -> None:
         graphs.opened(tmp_path / "trained", 1)
 
 
+@pytest.mark.slow
 def test_made_up_tokens_have_one_form(done: Project, tmp_path: Path) -> None:
     project = done.copy(tmp_path / "project")
     prompt = {"name": "prompt", "tokens": 4}

@@ -95,4 +95,10 @@ def load(model: Any, folder: Path) -> Any:
         encoder["default"].embedding.load_state_dict({"weight": tokens})
     except (OSError, ValueError, LookupError, RuntimeError, TypeError) as error:
         raise _unfit(place, error) from error
+    made.register_forward_pre_hook(_without_types, with_kwargs=True)
     return made
+
+
+def _without_types(_: Any, given: Any, named: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """Leave out what made-up tokens have not, of which peft warns each time."""
+    return given, {name: of for name, of in named.items() if name != "token_type_ids"}
