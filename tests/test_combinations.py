@@ -16,13 +16,13 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from stages.contract import plugins
+from stages.contract import plugins, store
 from stages.contract.errors import ModelError
 from stages.contract.learning import Learning, Rows
 from stages.contract.protocols import Start
 from stages.methods import losses, optimisers
 from stages.methods.loop import local
-from stages.models import adapters, loading, saved
+from stages.models import adapters, loading
 from stages.models.saved import Base, Saved
 from stages.params import finetune as types
 from stages.params.finetune import (
@@ -206,7 +206,7 @@ def teacher(of_y: Any = classification) -> Path:
     BertTokenizer(vocab={word: i for i, word in enumerate(words)}).save_pretrained(folder)
     modality = {"name": "text", "characters": [1, 9], "median_characters": [1, 9], "max_tokens": 8}
     name = of_y.__name__.rpartition(".")[2]
-    Saved("other", modality, name, labels, Base("tiny", "0"), "0").write(folder / saved.BESIDE)
+    Saved("other", modality, name, labels, Base("tiny", "0"), "0").write(folder / store.DESCRIBED)
     return folder
 
 

@@ -30,12 +30,8 @@ from stages.params.finetune import Finetune
 from stages.params.task import Task
 
 CONFIDENCE = 0.95  # of the intervals
-DEPENDS = (
-    "modality",
-    "problem",
-    "compute",
-    "augment",
-)  # sections that a training reads, but finetune
+# Sections that a training reads beside finetune.
+DEPENDS = ("modality", "problem", "compute", "augment")
 
 
 @dataclass(frozen=True)
@@ -92,7 +88,6 @@ def opened(kind: str, name: str) -> Generator[Bench]:
             manifest.read(job.take("split", f"{part}.parquet")) for part in ("train", "validation")
         )
         folder, _ = job.raw(task.base)
-        device.set_up(task.compute)
         rest = {key: of for key, of in asdict(task).items() if key in DEPENDS}
         sha256 = receipts.digest([job.taken, rest, device.described(task.compute)])
         yield Bench(name, task, folder, train, validation, job.raw, Path(out), sha256)
@@ -136,11 +131,6 @@ def score(bench: Bench, trained: Trained, rows: pd.DataFrame) -> Interval:
     decoded = of_y.decode(training.outputs(trained, rows), labels).set_index(rows.index)
     tally = metric.tally(of_y.values(rows["y"]), decoded["predicted"], labels)
     return evidence.intervals(tally, metric, alpha=1 - CONFIDENCE).score
-
-
-def better(metric: Metric, one: float, other: float) -> bool:
-    """Tell whether a score is better than another."""
-    return one < other if metric.less else one > other
 
 
 def good_enough(metric: Metric, score: float, best: Interval) -> bool:

@@ -30,8 +30,29 @@ def take(encoded: Encoded, places: Sequence[int]) -> list[Inputs]:
     return several(places) if several else [encoded[i] for i in places]
 
 
+class Around:
+    """Rows around encoded ones, which may be altered on the fly."""
+
+    encoded: Encoded
+
+    @property
+    def anew(self) -> bool:
+        """Whether rows are altered anew in each epoch."""
+        return getattr(self.encoded, "anew", False)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Alter rows anew, if they are altered on the fly."""
+        getattr(self.encoded, "set_epoch", lambda _: None)(epoch)
+
+
+def parted(batch: Sequence[Inputs], name: str) -> tuple[list[Inputs], list[Any]]:
+    """Return rows without an input, and that input of those that have it."""
+    rows = [{key: of for key, of in row.items() if key != name} for row in batch]
+    return rows, [row[name] for row in batch if name in row]
+
+
 @dataclass(frozen=True)
-class Carrying:
+class Carrying(Around):
     """Encoded rows, each with one more input of this name."""
 
     encoded: Encoded
@@ -50,18 +71,9 @@ class Carrying:
             for i, row in zip(places, take(self.encoded, places), strict=True)
         ]
 
-    @property
-    def anew(self) -> bool:
-        """Whether rows are altered anew in each epoch."""
-        return getattr(self.encoded, "anew", False)
-
-    def set_epoch(self, epoch: int) -> None:
-        """Alter rows anew, if they are altered on the fly."""
-        getattr(self.encoded, "set_epoch", lambda _: None)(epoch)
-
 
 @dataclass(frozen=True)
-class Rows:
+class Rows(Around):
     """Encoded rows, their targets, and their lengths, by which similar rows are batched.
 
     Rows may be read or altered lazily, when they are asked for.
@@ -83,15 +95,6 @@ class Rows:
             for i, row in zip(places, take(self.encoded, places), strict=True)
         ]
 
-    @property
-    def anew(self) -> bool:
-        """Whether rows are altered anew in each epoch."""
-        return getattr(self.encoded, "anew", False)
-
-    def set_epoch(self, epoch: int) -> None:
-        """Alter rows anew, if they are altered on the fly."""
-        getattr(self.encoded, "set_epoch", lambda _: None)(epoch)
-
 
 def carry(
     learning: "Learning", values: Sequence[Any], together: Callable[[list[Any]], Any]
@@ -103,10 +106,8 @@ def carry(
     rows, collate = learning.train, learning.collate
 
     def both(batch: list[Inputs]) -> Inputs:
-        made = collate([{name: of for name, of in row.items() if name != BESIDE} for row in batch])
-        return made | (
-            {BESIDE: together([row[BESIDE] for row in batch])} if BESIDE in batch[0] else {}
-        )
+        own, beside = parted(batch, BESIDE)
+        return collate(own) | ({BESIDE: together(beside)} if beside else {})
 
     train = replace(rows, encoded=Carrying(rows.encoded, BESIDE, values))
     return replace(learning, train=train, collate=both)

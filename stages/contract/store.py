@@ -20,6 +20,8 @@ from stages.contract.escape import one_line, redact
 T = TypeVar("T")
 
 ALIAS = "champion"
+# What describes a version that was copied into a source of its own, beside its files there.
+DESCRIBED = "refit.json"
 PORTS = {"mlflow": 5000, "prefect": 4200}  # of the servers of `make up`
 # What SQLite and MLflow say of a file that is not a store.
 DAMAGED = ("not a database", "malformed", "no such table", "no such column")

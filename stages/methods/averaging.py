@@ -25,7 +25,7 @@ class Moving:
     """
 
     def __init__(self, model: Any, decay: float) -> None:
-        self.model, self.decay, self.steps = model, decay, 0
+        self.model, self.decay = model, decay
         self.state: State = {
             name: weights.detach().clone() for name, weights in model.state_dict().items()
         }

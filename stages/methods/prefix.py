@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from stages.contract.learning import Carrying, Inputs, Learning, Rows, read, take
+from stages.contract.learning import Carrying, Inputs, Learning, Rows, parted, read, take
 from stages.methods import batchnorm
 from stages.models import device
 
@@ -116,10 +116,9 @@ def _collate(collate: Callable[..., Any]) -> Callable[[list[Inputs]], Inputs]:
     import torch
 
     def together(rows: list[Inputs]) -> Inputs:
-        given = collate(
-            [{name: value for name, value in row.items() if name != "reached"} for row in rows]
-        )
-        reached, mask = [row["reached"] for row in rows], given.get("attention_mask")
+        own, reached = parted(rows, "reached")
+        given = collate(own)
+        mask = given.get("attention_mask")
         if mask is None:
             return given | {"reached": torch.stack(reached)}
         padded = reached[0].new_zeros(*mask.shape, reached[0].shape[-1])

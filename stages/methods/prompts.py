@@ -1,6 +1,5 @@
 """Let made-up tokens learn, by peft, and what is new: the three ways of prompt tuning."""
 
-import logging
 from dataclasses import replace
 from typing import Any
 
@@ -8,6 +7,7 @@ from stages.contract.errors import ModelError
 from stages.contract.escape import one_line
 from stages.contract.learning import Learning, read
 from stages.contract.protocols import Start
+from stages.models import adapters
 
 SMALL = 0.02  # what made-up keys and values begin as, so that nothing attends to them yet
 
@@ -20,7 +20,6 @@ def around(start: Start, learning: Learning, config: Any) -> tuple[Any, Learning
     the epochs that are compared. Raises ModelError if the model has no room for the
     tokens, or if peft has no way to give it any.
     """
-    import peft
     import torch
 
     model, tokens = start.model, config.num_virtual_tokens
@@ -30,10 +29,8 @@ def around(start: Start, learning: Learning, config: Any) -> tuple[Any, Learning
             f"finetune.tune.tokens: {tokens} and modality.max_tokens {start.settings.max_tokens} "
             f"are more than the {room} positions of the base model; lower one of them"
         )
-    # Tokens have no type: peft says so in each step.
-    logging.getLogger("py.warnings").setLevel(logging.ERROR)
     try:
-        made = peft.get_peft_model(model, config)
+        made = adapters.wrap(model, config)
         _try(made, learning)
     except Exception as error:
         # peft looks for tables and attention by name, and raises whatever it stumbles on.
@@ -53,7 +50,7 @@ def around(start: Start, learning: Learning, config: Any) -> tuple[Any, Learning
             self.model = made
 
         def forward(self, labels: Any = None, **inputs: Any) -> Any:  # noqa: ARG002  (Trainer looks for it)
-            return self.model(**{k: v for k, v in inputs.items() if k != "token_type_ids"})
+            return self.model(**inputs)
 
         def get_input_embeddings(self) -> Any:
             return model.get_input_embeddings()
@@ -94,7 +91,6 @@ def _try(made: Any, learning: Learning) -> None:
 
     training, device = made.training, next(made.parameters()).device
     inputs = read(learning.collate([learning.train[0]]))
-    inputs.pop("token_type_ids", None)
     with torch.no_grad():
         made.eval()(**{name: of.to(device) for name, of in inputs.items()})
     made.train(training)

@@ -88,13 +88,19 @@ def load(model: Any, folder: Path) -> Any:
         kind = peft.PrefixTuningConfig if facts.kind == "prefix" else peft.PromptTuningConfig
         if facts.by_mean:
             pooling.by_mean(model)
-        made = peft.get_peft_model(
-            model, kind("FEATURE_EXTRACTION", num_virtual_tokens=facts.tokens)
-        )
+        made = wrap(model, kind("FEATURE_EXTRACTION", num_virtual_tokens=facts.tokens))
         encoder: Any = made.prompt_encoder
         encoder["default"].embedding.load_state_dict({"weight": tokens})
     except (OSError, ValueError, LookupError, RuntimeError, TypeError) as error:
         raise _unfit(place, error) from error
+    return made
+
+
+def wrap(model: Any, config: Any) -> Any:
+    """Return a model that peft gives made-up tokens; it takes types of tokens, and ignores them."""
+    import peft
+
+    made = peft.get_peft_model(model, config)
     made.register_forward_pre_hook(_without_types, with_kwargs=True)
     return made
 

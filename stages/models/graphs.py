@@ -1,7 +1,6 @@
 """Trace a model into a graph of ONNX, hold that to the model, and compute it by ONNX Runtime."""
 
 import os
-import shutil
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -13,12 +12,11 @@ from stages.contract.errors import ModelError
 from stages.contract.escape import one_line
 from stages.contract.learning import Inputs
 from stages.contract.protocols import Finished
-from stages.models import device, loading
+from stages.models import device, forms
 from stages.params.compute import Compute
 
 FILE = "model.onnx"
 CLOSE = 1e-3  # how far a probability, or a share of the greatest number, may be from torch's
-WEIGHTS = (".safetensors",)
 
 
 def write(finished: Finished, into: Path, rows: int) -> None:
@@ -27,12 +25,9 @@ def write(finished: Finished, into: Path, rows: int) -> None:
     Raises ModelError if torch cannot trace the model, or if ONNX Runtime does not predict as torch
     does on validation rows of several lengths.
     """
-    model, _ = loading.load(
-        finished.of_y, finished.folder, finished.modality, finished.labels, new_head=False
-    )
+    model = forms.trained(finished)
     batches = finished.batches(rows)
-    ignored = shutil.ignore_patterns(*(f"*{suffix}" for suffix in WEIGHTS))
-    shutil.copytree(finished.folder, into, ignore=ignored)
+    forms.lay_out(finished, into)
     _trace(model.eval(), max(batches, key=_size), into / FILE)
     threads = len(os.sched_getaffinity(0))
     apart = _apart(finished, model, opened(into, threads), batches)

@@ -9,9 +9,6 @@ from pydantic import TypeAdapter
 
 from stages.contract import receipts
 
-# What describes a model that lies in a source of its own, beside its files (sources/registered.py).
-BESIDE = "refit.json"
-
 
 @dataclass(frozen=True)
 class Base:

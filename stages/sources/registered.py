@@ -7,9 +7,6 @@ from stages.contract import receipts, store
 from stages.contract.errors import SourceError
 from stages.params.sources import Registered
 
-# Beside the model's files: what describes them. models/saved.py reads it.
-DESCRIBED = "refit.json"
-
 
 def fetch(origin: Registered, into: Path, temporary: Path) -> dict[str, str]:
     """Write a version's files, and its model.json as refit.json; return where they came from.
@@ -29,6 +26,6 @@ def fetch(origin: Registered, into: Path, temporary: Path) -> dict[str, str]:
             f"{what}: has other bytes in the registry than sha256 says; see `refit lineage {what}`"
         )
     shutil.copytree(folder / "model", into, dirs_exist_ok=True)
-    shutil.copyfile(folder / "model.json", into / DESCRIBED)
+    shutil.copyfile(folder / "model.json", into / store.DESCRIBED)
     shutil.rmtree(copied)
     return {"model": what, "sha256": origin.sha256}

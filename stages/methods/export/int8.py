@@ -4,7 +4,6 @@ Each row of a matrix has a scale; that of what goes through a layer is found in 
 quantisation). What is no linear layer stays float32.
 """
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from stages.contract.errors import ModelError
 from stages.contract.escape import one_line
 from stages.contract.problem import Problem
 from stages.contract.protocols import Finished
-from stages.models import device, loading
+from stages.models import device, forms, loading
 from stages.params.compute import Compute
 from stages.params.export import Int8
 
@@ -32,9 +31,7 @@ def write(finished: Finished, into: Path, settings: Int8) -> None:  # noqa: ARG0
     import torch
     from safetensors.torch import save_file
 
-    model, _ = loading.load(
-        finished.of_y, finished.folder, finished.modality, finished.labels, new_head=False
-    )
+    model = forms.trained(finished)
     layers = {name: of for name, of in model.named_modules() if isinstance(of, torch.nn.Linear)}
     share = sum(of.weight.numel() for of in layers.values()) / model.num_parameters()
     if share < LEAST:
@@ -48,7 +45,7 @@ def write(finished: Finished, into: Path, settings: Int8) -> None:  # noqa: ARG0
         scale = weight.abs().amax(dim=1).clamp(min=1e-12) / MOST
         state[f"{name}.{WEIGHT}"] = (weight / scale[:, None]).round().to(torch.int8)
         state[f"{name}.{SCALE}"] = scale
-    shutil.copytree(finished.folder, into, ignore=shutil.ignore_patterns("*.safetensors"))
+    forms.lay_out(finished, into)
     save_file({name: of.contiguous().clone() for name, of in state.items()}, into / FILE)
 
 

@@ -6,14 +6,13 @@ opens.
 """
 
 import copy
-import shutil
 from pathlib import Path
 from typing import Any
 
 from stages.contract.errors import ModelError
 from stages.contract.problem import Problem
 from stages.contract.protocols import Finished
-from stages.models import loading
+from stages.models import forms, loading
 from stages.params.compute import Compute
 from stages.params.export import Pruned
 
@@ -22,14 +21,12 @@ GRADIENTS = True
 
 def write(finished: Finished, into: Path, settings: Pruned) -> None:
     """Write the model with fewer weights, and what encodes its inputs."""
-    model, _ = loading.load(
-        finished.of_y, finished.folder, finished.modality, finished.labels, new_head=False
-    )
+    model = forms.trained(finished)
     if settings.what == "weights":
         _zero(model, settings.share)
     else:
         model = _narrowed(model, settings.share)
-    shutil.copytree(finished.folder, into, ignore=shutil.ignore_patterns("*.safetensors"))
+    forms.lay_out(finished, into)
     model.save_pretrained(into)
 
 

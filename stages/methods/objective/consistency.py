@@ -12,7 +12,7 @@ import pandas as pd
 
 from stages.contract import learning as contract
 from stages.contract.errors import ModelError
-from stages.contract.learning import BESIDE, Carrying, Inputs, Learning, read
+from stages.contract.learning import BESIDE, Carrying, Inputs, Learning, parted, read
 from stages.contract.protocols import Start
 from stages.methods import losses
 from stages.params.finetune import Consistency
@@ -94,12 +94,12 @@ def _with_copies(start: Start, learning: Learning) -> Learning:
         )
 
     def together(batch: list[Inputs]) -> Inputs:
-        own = [{name: of for name, of in row.items() if name != BESIDE} for row in batch]
-        paired = [i for i, row in enumerate(batch) if row.get(BESIDE) is not None]
-        brought = [rows[batch[i][BESIDE]] for i in paired]
+        own, places = parted(batch, BESIDE)
+        paired = [i for i, place in enumerate(places) if place is not None]
+        brought = [rows[places[i]] for i in paired]
         pairs = [(i, len(own) + j) for j, i in enumerate(paired)]
         beside = torch.tensor(pairs, dtype=torch.long).reshape(-1, 2)
-        return collate(own + brought) | ({BESIDE: beside} if BESIDE in batch[0] else {})
+        return collate(own + brought) | ({BESIDE: beside} if places else {})
 
     train = replace(rows, encoded=Carrying(rows.encoded, BESIDE, copies))
     return replace(learning, train=train, collate=together)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.contract import learning as contract
-from stages.contract import plugins
+from stages.contract import plugins, store
 from stages.contract.errors import ModelError
 from stages.contract.escape import extract
 from stages.contract.learning import BESIDE, Inputs, Learning, read
@@ -109,12 +109,12 @@ def _found(start: Start, settings: Distill) -> tuple[Path, Saved]:
             f"{place}.sha256: the teacher in {folder} is {sha256}; write that down if it is the "
             "one that is meant"
         )
-    if not (folder / saved.BESIDE).is_file():
+    if not (folder / store.DESCRIBED).is_file():
         raise ModelError(
-            f"{place}.teacher: {folder} has no {saved.BESIDE}; bring a registered version with "
+            f"{place}.teacher: {folder} has no {store.DESCRIBED}; bring a registered version with "
             "`refit reuse NAME TASK@N`"
         )
-    described = saved.read(folder / saved.BESIDE)
+    described = saved.read(folder / store.DESCRIBED)
     if described.modality["name"] != start.of_x.name:
         raise ModelError(
             f"{place}.teacher: reads {described.modality['name']}, the task {start.of_x.name}"

@@ -14,7 +14,7 @@ from stages.contract import draws
 from stages.contract import learning as contract
 from stages.contract.errors import ModelError
 from stages.contract.escape import extract
-from stages.contract.learning import BESIDE, Inputs, Learning, Rows, take
+from stages.contract.learning import BESIDE, Inputs, Learning, Rows, parted, take
 from stages.contract.protocols import Start
 from stages.methods import losses, naming
 from stages.models import linear
@@ -109,8 +109,7 @@ def prepare(start: Start, learning: Learning, settings: FewShot) -> tuple[Any, L
     start.model.requires_grad_(True)
 
     def together(batch: list[Inputs]) -> Inputs:
-        own = [{name: of for name, of in row.items() if name != BESIDE} for row in batch]
-        others = [row[BESIDE] for row in batch if BESIDE in row]
+        own, others = parted(batch, BESIDE)
         return collate(own) | ({BESIDE: dict(collate(others))} if others else {})
 
     def solve() -> None:
